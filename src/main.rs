@@ -1,0 +1,2 @@
+//! pgpool.
+fn main() {}
