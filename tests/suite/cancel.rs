@@ -5,8 +5,12 @@ use std::time::Duration;
 use crate::harness::{Cluster, Node, Pgpool, Wire, eventually, frontend, shared, wait_for};
 use crate::only_ours;
 
-/// How long the statements to be cancelled would run.
-const LONG: &str = "SELECT pg_sleep(120)";
+/// A plain read that runs for hours: ten to the thirteenth rows.
+const LONG_READ: &str = "SELECT count(*) FROM ten a, ten b, ten c, ten d, ten e, ten f, ten g, ten h, ten i, ten j, ten k, \
+    ten l, ten m";
+
+/// A write that sleeps.
+const LONG_WRITE: &str = "CREATE TEMP TABLE t AS SELECT 1 FROM pg_sleep(120)";
 
 fn is_sleeping(node: &Node, marker: &str) -> bool {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE";
@@ -31,14 +35,13 @@ fn cancel_on(cluster: &Cluster, pool: &Pgpool, node: usize, sql: &str, marker: &
 #[test]
 fn a_write_is_cancelled_on_the_primary() {
     let pool = Pgpool::on(shared()).start();
-    let sql = "CREATE TEMP TABLE t AS SELECT pg_sleep(120) /* cancel write */";
-    cancel_on(shared(), &pool, 0, sql, "cancel write");
+    cancel_on(shared(), &pool, 0, &format!("{LONG_WRITE} /* cancel write */"), "cancel write");
 }
 
 #[test]
 fn a_read_is_cancelled_on_its_standby() {
     let pool = Pgpool::on(shared()).weights(&[0.0, 0.0, 1.0]).start();
-    cancel_on(shared(), &pool, 2, &format!("{LONG} /* cancel read */"), "cancel read");
+    cancel_on(shared(), &pool, 2, &format!("{LONG_READ} /* cancel read */"), "cancel read");
 }
 
 #[test]
@@ -46,15 +49,14 @@ fn a_pooled_connection_has_a_working_key() {
     let pool = Pgpool::on(shared()).set("num_init_children", 2).start();
     pool.connect().close();
     pool.connect().close();
-    let sql = "CREATE TEMP TABLE t AS SELECT pg_sleep(120) /* cancel pooled */";
-    cancel_on(shared(), &pool, 0, sql, "cancel pooled");
+    cancel_on(shared(), &pool, 0, &format!("{LONG_WRITE} /* cancel pooled */"), "cancel pooled");
 }
 
 #[test]
 fn a_wrong_key_cancels_nothing() {
     let pool = Pgpool::on(shared()).start();
     let mut session = pool.connect();
-    session.send(frontend::query("CREATE TEMP TABLE t AS SELECT pg_sleep(1) /* wrong key */"));
+    session.send(frontend::query("CREATE TEMP TABLE t AS SELECT 1 FROM pg_sleep(1) /* wrong key */"));
     wait_for("the statement to run", || is_sleeping(shared().primary(), "wrong key"));
     for (pid, key) in [(session.pid, vec![1, 2, 3, 4]), (session.pid ^ 1, session.key.clone()), (0, Vec::new())] {
         let mut canceller = pool.open();
@@ -69,8 +71,7 @@ fn a_wrong_key_cancels_nothing() {
 fn a_cancel_needs_no_free_worker() {
     only_ours!("a cancel waits until a child is free");
     let pool = Pgpool::on(shared()).set("num_init_children", 1).start();
-    let sql = "CREATE TEMP TABLE t AS SELECT pg_sleep(120) /* all busy */";
-    cancel_on(shared(), &pool, 0, sql, "all busy");
+    cancel_on(shared(), &pool, 0, &format!("{LONG_WRITE} /* all busy */"), "all busy");
 }
 
 #[test]
@@ -79,7 +80,7 @@ fn ten_cancels_at_once_reach_their_statements() {
     let pool = Pgpool::on(shared()).set("num_init_children", 12).start();
     let mut sessions: Vec<Wire> = (0..10).map(|_| pool.connect()).collect();
     for session in &mut sessions {
-        session.send(frontend::query("CREATE TEMP TABLE t AS SELECT pg_sleep(120) /* ten */"));
+        session.send(frontend::query(&format!("{LONG_WRITE} /* ten */")));
     }
     let running = || {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%/* ten */'";

@@ -14,6 +14,12 @@ use super::scratch::Scratch;
 /// The database every test uses; `postgres` will not do, connections to it are never pooled (protocol 10).
 pub const DATABASE: &str = "test";
 
+/// What the database holds from the start.
+const CONTENT: &str = "CREATE TABLE ten AS SELECT n FROM generate_series(1, 10) n";
+
+/// To be changed with anything that changes the template, so that cached ones are not used any more.
+const CONTENT_VERSION: u32 = 1;
+
 /// Copies the template to a new data directory. Copies are clones of one stopped server, so one can be the streaming
 /// standby of another without a base backup.
 pub fn copy_to(data: &Path) {
@@ -23,7 +29,7 @@ pub fn copy_to(data: &Path) {
 
 fn cached_template() -> PathBuf {
     let cache = target_dir().join("test-cache");
-    let template = cache.join(format!("{}-uid{}", full_server_version(), Uid::effective()));
+    let template = cache.join(format!("{}-{CONTENT_VERSION}-uid{}", full_server_version(), Uid::effective()));
     if !template.exists() {
         let scratch = Scratch::new("initdb");
         let data = scratch.path().join("data");
@@ -46,11 +52,15 @@ fn make(data: &Path) {
     let output = initdb.output().expect("initdb");
     assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
 
+    run_single(data, "postgres", &format!("CREATE DATABASE {DATABASE}"));
+    run_single(data, DATABASE, CONTENT);
+}
+
+fn run_single(data: &Path, database: &str, sql: &str) {
     let mut single = as_server_user(&server_program("postgres"));
-    single.args(["--single", "-F", "-D"]).arg(data).arg("postgres");
+    single.args(["--single", "-F", "-D"]).arg(data).arg(database);
     let mut single =
         single.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("postgres --single");
-    let sql = format!("CREATE DATABASE {DATABASE}\n");
     single.stdin.take().expect("stdin").write_all(sql.as_bytes()).expect("postgres --single");
     assert!(single.wait().expect("postgres --single").success(), "postgres --single failed");
 }
