@@ -1,1 +1,3 @@
-//! pgpool.
+//! pgpool: connection pooling, read load balancing and failover for PostgreSQL; a drop-in replacement for Pgpool-II.
+
+pub mod report;
