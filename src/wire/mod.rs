@@ -3,8 +3,8 @@
 //! Pure: no I/O, no state. Views borrow from the caller's buffer and are decoded lazily; writers append to the caller's
 //! buffer. Every length that comes from the network is checked before it is used; nothing here panics on any input.
 
-mod cursor;
 pub mod backend;
+mod cursor;
 pub mod frontend;
 mod header;
 pub mod startup;
