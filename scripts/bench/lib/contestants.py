@@ -20,7 +20,7 @@ WORKERS = 64
 
 
 class Contestant:
-    """One way to the server. `command` writes what it needs into the folder and returns the command to run."""
+    """One way to the server. `command` writes what it needs into its own folder and returns the command to run."""
 
     stop_signal = signal.SIGTERM
     environment = {}
@@ -35,10 +35,19 @@ class Contestant:
     def version(self):
         return ""
 
-    def start(self, cluster, folder):
+    def launch(self, cluster, folder):
+        """Starts it without waiting; returns its log file."""
+        home = folder / self.name
+        home.mkdir()
+        own(home)
         self.port = proc.free_port()
-        log = folder / f"{self.name}.log"
-        self.process = proc.spawn(self.command(cluster, folder), log, self.environment)
+        log = home / "log"
+        self.process = proc.spawn(self.command(cluster, home), log, self.environment)
+        return log
+
+    def start(self, cluster, folder):
+        """Starts it and waits until a client can log in through it."""
+        log = self.launch(cluster, folder)
         ready = lambda: can_log_in(self.port) or self.process.poll() is not None
         try:
             proc.wait_for(ready, 20, f"first login through {self.name}")
@@ -71,8 +80,8 @@ class Floor(Contestant):
     def missing(self):
         return None if (BENCH / "floor").exists() else "not compiled; run scripts/bench/setup"
 
-    def command(self, cluster, folder):
-        binary = shutil.copy(BENCH / "floor", folder)
+    def command(self, cluster, home):
+        binary = shutil.copy(BENCH / "floor", home)
         return [binary, self.port, cluster.ports[0], WORKERS, *self.options]
 
 
@@ -83,8 +92,7 @@ class PgBouncer(Contestant):
 
     def __init__(self, name):
         super().__init__(name)
-        folders = [DEBIAN / "usr/sbin", *map(pathlib.Path, os.environ["PATH"].split(":")), pathlib.Path("/usr/sbin")]
-        self.binary = next((folder / "pgbouncer" for folder in folders if (folder / "pgbouncer").exists()), None)
+        self.binary = shutil.which("pgbouncer", path=f"{DEBIAN}/usr/sbin:{os.environ['PATH']}:/usr/sbin")
         self.environment = unpacked_libraries()
 
     def missing(self):
@@ -93,10 +101,10 @@ class PgBouncer(Contestant):
     def version(self):
         return first_line(self.binary, self.environment, "--version")
 
-    def command(self, cluster, folder):
-        users = folder / "pgbouncer.users"
+    def command(self, cluster, home):
+        users = home / "users"
         users.write_text('"postgres" ""\n')
-        conf = folder / "pgbouncer.ini"
+        conf = home / "pgbouncer.ini"
         conf.write_text(f"""[databases]
 bench = host=127.0.0.1 port={cluster.ports[0]} dbname=bench
 [pgbouncer]
@@ -131,10 +139,7 @@ class Pgpool(Contestant):
     def version(self):
         return first_line(self.binary, self.environment, "-v")
 
-    def command(self, cluster, folder):
-        home = folder / self.name
-        home.mkdir()
-        own(home)
+    def command(self, cluster, home):
         # A copy: a build during the run must not change what runs, and the build folder may be closed to user postgres.
         binary = shutil.copy(self.binary, home)
         conf, pcp = home / "pgpool.conf", home / "pcp.conf"
@@ -182,7 +187,8 @@ def unpacked_libraries():
 
 def pgpools(ours, workers=WORKERS):
     """Our pgpool from the file `ours`, and Debian's, unpacked or installed."""
-    theirs = next(filter(pathlib.Path.exists, [DEBIAN / "usr/sbin/pgpool"]), pathlib.Path("/usr/sbin/pgpool"))
+    unpacked = DEBIAN / "usr/sbin/pgpool"
+    theirs = unpacked if unpacked.exists() else "/usr/sbin/pgpool"
     return [
         Pgpool("ours", ours, "unix_socket_directories", workers),
         Pgpool("pgpool2", theirs, "socket_dir", workers, unpacked_libraries()),

@@ -21,11 +21,9 @@ class Figures:
 
 def measure(contestant, cluster, folder, seconds):
     """Starts `contestant`, a Pgpool that has not served anyone, and watches it doing nothing."""
-    contestant.port = proc.free_port()
-    command = contestant.command(cluster, folder)
-    log = folder / f"{contestant.name}-idle.log"
     begin = time.monotonic()
-    contestant.process = process = proc.spawn(command, log, contestant.environment)
+    log = contestant.launch(cluster, folder)
+    process = contestant.process
     started = lambda: b"successfully started" in log.read_bytes() or process.poll() is not None
     proc.wait_for(started, 60, f"'successfully started' of {contestant.name}")
     took = time.monotonic() - begin
