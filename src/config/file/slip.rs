@@ -67,7 +67,7 @@ fn hint(line: &[u8], tokens: &[Token<'_>], wrong: usize, is_known: &dyn Fn(&[u8]
 /// The run of characters without blanks that `token` is part of.
 fn run_of(line: &[u8], token: Token<'_>) -> String {
     let is_end = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'#' | b';' | b'\'');
-    let length = line[token.start..].iter().position(|byte| is_end(byte)).unwrap_or(line.len() - token.start);
+    let length = line[token.start..].iter().position(is_end).unwrap_or(line.len() - token.start);
     String::from_utf8_lossy(&line[token.start..token.start + length]).into_owned()
 }
 
@@ -137,7 +137,7 @@ mod tests {
             ("port == 9999", 6, "Write one equal sign, or none, between name and value."),
             ("log_destination = stderr,syslog", 24, "Put the value in quotes: 'stderr,syslog'"),
             ("work_dir = /tmp/x # here", 12, "Put the value in quotes: '/tmp/x'"),
-            ("Texto con coma, y punto.", 0, PROSE_HINT),
+            ("Texto con, coma y punto.", 0, PROSE_HINT),
             ("port =", 0, "Write name = value; an empty text is ''."),
             ("child_life_time = 5 min", 20, "Write number and unit together, or in quotes: 5min or '5 min'."),
         ];
