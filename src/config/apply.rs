@@ -80,8 +80,8 @@ impl Run<'_> {
                 let Some(target) = target else { return };
                 *target
             }
-            Err(LookupError::Index(report)) => return self.problems.add(report.clone(), Some(&setting.name_place)),
             Err(LookupError::Unknown) => return self.problems.add(unknown(&setting.name), Some(&setting.name_place)),
+            Err(error) => return self.problems.add(error.report(&setting.name), Some(&setting.name_place)),
         };
         self.assign(order, setting, target);
     }

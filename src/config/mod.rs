@@ -12,6 +12,7 @@
 //! decides when they are written and whether they are fatal.
 
 mod apply;
+mod by_name;
 pub mod catalogue;
 pub mod choices;
 mod cross_check;
@@ -20,11 +21,13 @@ mod load;
 mod node_id;
 mod paths;
 mod problem;
+pub mod reload;
 pub mod settings;
 mod suggest;
 pub mod value;
 
 pub use apply::Positions;
+pub use by_name::HIDDEN;
 pub use choices::*;
 pub use load::{LoadResult, Loaded, load, load_text};
 pub use paths::{FileLocations, SYSCONFDIR, absolute};

@@ -35,12 +35,37 @@ pub enum Found {
 }
 
 /// Why a name means nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LookupError {
     /// No parameter is called so.
     Unknown,
-    /// A numbered parameter with a bad index, or with none.
-    Index(Report),
+    /// A numbered parameter without its number.
+    IndexExpected,
+    /// What stands behind the name of a numbered parameter is no number.
+    NotDigits,
+    /// The number is beyond the table.
+    OutOfRange {
+        /// The number.
+        index: String,
+        /// The last one there is.
+        last: usize,
+    },
+}
+
+impl LookupError {
+    /// The error of a file or command that uses `name` (config 5.2).
+    pub fn report(&self, name: &str) -> Report {
+        match self {
+            Self::Unknown => Report::error(format!("unrecognized configuration parameter \"{name}\"")),
+            Self::IndexExpected => Report::error(format!("parameter \"{name}\" expects the index value"))
+                .hint(format!("Write the number of the node behind the name, such as {name}0.")),
+            Self::NotDigits => Report::error(format!("invalid index value for parameter \"{name}\" "))
+                .detail("index part contains the invalid non digit character"),
+            Self::OutOfRange { index, last } => {
+                Report::error(format!("{index} index outside the valid range for parameter \"{name}\" (0 .. {last})"))
+            }
+        }
+    }
 }
 
 /// All names, in lower case. The one pair that differs only in case, `delegate_ip` and `delegate_IP`, is told apart
@@ -58,7 +83,7 @@ static BY_NAME: LazyLock<HashMap<String, &'static Parameter>> = LazyLock::new(||
 pub fn find(name: &str, own_node: usize) -> Result<Found, LookupError> {
     let lower = name.to_ascii_lowercase();
     if let Some(found) = parameter(name).or_else(|| BY_NAME.get(&lower).copied()) {
-        return found_plainly(found, name);
+        return found_plainly(found);
     }
     let base = lower.trim_end_matches(|c: char| c.is_ascii_digit());
     let digits = &lower[base.len()..];
@@ -66,8 +91,8 @@ pub fn find(name: &str, own_node: usize) -> Result<Found, LookupError> {
         return Ok(Found::Old(old, meaning(old, own_node)));
     }
     match BY_NAME.get(base).filter(|p| p.is_numbered() && !digits.is_empty()) {
-        Some(parameter) => numbered(parameter, name, digits),
-        None => Err(misspelt_index(name, &lower)),
+        Some(parameter) => numbered(parameter, digits),
+        None => Err(misspelt_index(&lower)),
     }
 }
 
@@ -76,39 +101,28 @@ pub fn known_names() -> impl Iterator<Item = &'static str> {
     PARAMETERS.iter().filter(|p| p.alias_of.is_none()).map(|p| p.name)
 }
 
-fn found_plainly(found: &'static Parameter, name: &str) -> Result<Found, LookupError> {
+fn found_plainly(found: &'static Parameter) -> Result<Found, LookupError> {
     if let Some(target) = found.alias_of.and_then(parameter) {
         return Ok(Found::Alias(Target { parameter: target, index: None }, found));
     }
     if !found.has_plain_form() {
-        let report = Report::error(format!("parameter \"{name}\" expects the index value"));
-        let hint = format!("Write the number of the node behind the name, such as {}0.", found.name);
-        return Err(LookupError::Index(report.hint(hint)));
+        return Err(LookupError::IndexExpected);
     }
     Ok(Found::Current(Target { parameter: found, index: None }))
 }
 
-fn numbered(parameter: &'static Parameter, name: &str, digits: &str) -> Result<Found, LookupError> {
+fn numbered(parameter: &'static Parameter, digits: &str) -> Result<Found, LookupError> {
     let super::Access::Numbered(numbered) = &parameter.access else { return Err(LookupError::Unknown) };
     let last = numbered.table.slots() - 1;
     let index = digits.parse().ok().filter(|index| *index <= last);
-    let index = index.ok_or_else(|| {
-        let range = format!("index outside the valid range for parameter \"{name}\" (0 .. {last})");
-        LookupError::Index(Report::error(format!("{digits} {range}")))
-    })?;
+    let index = index.ok_or_else(|| LookupError::OutOfRange { index: digits.to_owned(), last })?;
     Ok(Found::Current(Target { parameter, index: Some(index) }))
 }
 
 /// A name that begins with that of a numbered parameter is a bad index, not an unknown name.
-fn misspelt_index(name: &str, lower: &str) -> LookupError {
-    let starts = |p: &&Parameter| p.is_numbered() && lower.starts_with(p.name);
-    if !PARAMETERS.iter().any(|p| starts(&p)) {
-        return LookupError::Unknown;
-    }
-    LookupError::Index(
-        Report::error(format!("invalid index value for parameter \"{name}\" "))
-            .detail("index part contains the invalid non digit character"),
-    )
+fn misspelt_index(lower: &str) -> LookupError {
+    let is_one = PARAMETERS.iter().any(|p| p.is_numbered() && lower.starts_with(p.name));
+    if is_one { LookupError::NotDigits } else { LookupError::Unknown }
 }
 
 fn is_written_as(old: &OldName, lower: &str, base: &str, digits: &str) -> bool {
@@ -140,8 +154,7 @@ mod tests {
 
     fn error(name: &str) -> String {
         match find(name, 0) {
-            Err(LookupError::Index(report)) => report.message,
-            Err(LookupError::Unknown) => "unknown".to_owned(),
+            Err(error) => error.report(name).message,
             Ok(found) => panic!("{name}: {found:?}"),
         }
     }
@@ -166,9 +179,9 @@ mod tests {
         let expected = "128 index outside the valid range for parameter \"backend_port128\" (0 .. 127)";
         assert_eq!(error("backend_port128"), expected);
         assert!(error("backend_port99999999999999999999999").contains("outside the valid range"));
-        assert_eq!(error("port1"), "unknown");
-        assert_eq!(error("nonsense"), "unknown");
-        assert_eq!(error(""), "unknown");
+        for unknown in ["port1", "nonsense", ""] {
+            assert_eq!(find(unknown, 0).unwrap_err(), LookupError::Unknown, "{unknown}");
+        }
     }
 
     #[test]
