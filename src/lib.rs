@@ -3,4 +3,5 @@
 pub mod backend;
 pub mod net;
 pub mod report;
+pub mod sql;
 pub mod wire;
