@@ -4,4 +4,5 @@ pub mod backend;
 pub mod config;
 pub mod net;
 pub mod report;
+pub mod sql;
 pub mod wire;
