@@ -3,4 +3,6 @@
 pub mod backend;
 pub mod net;
 pub mod report;
+pub mod state;
+pub mod sys;
 pub mod wire;
