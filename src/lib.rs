@@ -5,4 +5,6 @@ pub mod config;
 pub mod net;
 pub mod report;
 pub mod sql;
+pub mod state;
+pub mod sys;
 pub mod wire;
