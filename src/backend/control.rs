@@ -1,0 +1,148 @@
+//! Small queries of our own, on connections of our own: node discovery, checks, catalog facts.
+
+use super::{Awaited, Deliver, LoginError, ServerConnection, open};
+use crate::net::{Address, Deadline, Received};
+use crate::report::{Report, Result, SqlState};
+use crate::wire::{Cursor, HEADER_LENGTH, Header, backend, write};
+use nix::poll::{PollFd, PollFlags, poll};
+use std::os::fd::AsFd;
+
+/// The largest answer that is read, in bytes.
+const MAX_ANSWER: usize = 16 << 20;
+
+/// The rows of an answer; `None` is NULL.
+pub type Rows = Vec<Vec<Option<String>>>;
+
+/// A connection for our own queries.
+#[derive(Debug)]
+pub struct Connection(ServerConnection);
+
+impl Connection {
+    /// Connects to node `node` at `address` and logs in, all within `deadline`.
+    pub fn open(node: usize, address: &Address, user: &str, database: &str, deadline: Deadline) -> Result<Self> {
+        Self::login(node, address, user, database, deadline).map_err(|error| error.into_report(node))
+    }
+
+    /// As [`Connection::open`], telling apart why it failed.
+    pub fn login(
+        node: usize,
+        address: &Address,
+        user: &str,
+        database: &str,
+        deadline: Deadline,
+    ) -> Result<Self, LoginError> {
+        let mut startup = Vec::new();
+        write::startup(&mut startup, &[("user", user), ("database", database), ("application_name", "pgpool")]);
+        open(node, address, &startup, deadline).map(Self)
+    }
+
+    /// Runs `sql` and returns its rows.
+    ///
+    /// # Errors
+    /// The server's error, or that it went away, or that `deadline` has passed; the connection is then of no further use.
+    pub fn query(&mut self, sql: &str, deadline: Deadline) -> Result<Rows> {
+        query(&mut self.0, sql, deadline)
+    }
+
+    /// Says goodbye.
+    pub fn close(self) {
+        self.0.close();
+    }
+}
+
+/// Runs `sql` on a connection to which nothing is owed, and returns its rows.
+pub(crate) fn query(connection: &mut ServerConnection, sql: &str, deadline: Deadline) -> Result<Rows> {
+    write::query(&mut connection.output, sql.as_bytes());
+    connection.replies.sent(Awaited::Query, Deliver::Silent);
+    let mut rows = Vec::new();
+    let mut failure = None;
+    let mut read = 0;
+    loop {
+        let header = next_message(connection, deadline)?;
+        let content = &connection.input.bytes()[HEADER_LENGTH..header.total];
+        match header.kind {
+            b'D' => rows.push(row(content).ok_or_else(|| broken(connection.node, "malformed DataRow"))?),
+            b'E' => {
+                let fields = backend::ErrorFields::new(content);
+                failure = Some(
+                    Report::error(format!(
+                        "DB node id: {} answered with an error: {}",
+                        connection.node,
+                        fields.message()
+                    ))
+                    .context(format!("while running {sql}"))
+                    .code(SqlState::from_bytes(fields.code())),
+                );
+            }
+            b'S' => {
+                if let Ok((name, value)) = backend::parameter_status(content) {
+                    let (name, value) = (name.to_vec(), value.to_vec());
+                    connection.remember_parameter(&name, &value);
+                }
+            }
+            b'Z' => {
+                connection.status =
+                    backend::ready_for_query(content).map_err(|error| broken(connection.node, &error.to_string()))?;
+            }
+            _ => {}
+        }
+        connection.input.consume(header.total);
+        read += header.total;
+        if read > MAX_ANSWER {
+            return Err(broken(connection.node, "the answer is too long"));
+        }
+        if !matches!(header.kind, b'N' | b'S' | b'A')
+            && connection
+                .replies
+                .received(header.kind)
+                .map_err(|_| broken(connection.node, &format!("unexpected {}", backend::name(header.kind))))?
+                .finished
+                .is_some()
+        {
+            return failure.map_or(Ok(rows), Err);
+        }
+    }
+}
+
+fn row(content: &[u8]) -> Option<Vec<Option<String>>> {
+    let mut cursor = Cursor::new(content);
+    let columns = cursor.u16()?;
+    (0..columns)
+        .map(|_| match cursor.u32()? {
+            u32::MAX => Some(None),
+            length => Some(Some(String::from_utf8_lossy(cursor.take(length as usize)?).into_owned())),
+        })
+        .collect()
+}
+
+/// Sends what waits and receives until a whole message is there.
+fn next_message(connection: &mut ServerConnection, deadline: Deadline) -> Result<Header> {
+    let node = connection.node;
+    loop {
+        match Header::read(connection.input.bytes(), backend::name) {
+            Ok(Some(header)) if header.total > MAX_ANSWER => return Err(broken(node, "the answer is too long")),
+            Ok(Some(header)) if header.total <= connection.input.len() => return Ok(header),
+            Ok(Some(header)) => connection.input.make_room(header.total),
+            Ok(None) => {}
+            Err(error) => return Err(broken(node, &error.to_string())),
+        }
+        let sent = connection.flush().map_err(|error| broken(node, &error.to_string()))?;
+        let events = if sent { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT };
+        match poll(&mut [PollFd::new(connection.stream.as_fd(), events)], deadline.poll_timeout()) {
+            Ok(0) | Err(nix::errno::Errno::EINTR) if deadline.passed() => {
+                return Err(broken(node, "no answer in time"));
+            }
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(broken(node, errno.desc())),
+        }
+        match connection.input.receive(&connection.stream, false) {
+            Ok(Received::Closed) => return Err(broken(node, "EOF encountered with backend")),
+            Ok(_) => {}
+            Err(error) => return Err(broken(node, &error.to_string())),
+        }
+    }
+}
+
+fn broken(node: usize, cause: &str) -> Report {
+    Report::error(format!("unable to read data from DB node {node}")).detail(cause).code(SqlState::CONNECTION_FAILURE)
+}

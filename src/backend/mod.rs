@@ -1,0 +1,16 @@
+//! Connections to servers: logging in, the reply queue, pooling, cancelling, and small queries of our own.
+//!
+//! Invariants: every message sent to a server has pushed what must come back ([`ReplyQueue`]); a connection is pooled
+//! only when nothing is owed in either direction. This room knows no clients.
+
+pub mod cancel;
+mod connection;
+pub mod control;
+mod login;
+mod pool;
+mod reply;
+
+pub use connection::{ReplyState, ServerConnection};
+pub use login::{LoginError, open};
+pub use pool::{Group, Key, Pool};
+pub use reply::{Awaited, Deliver, ReplyQueue, Step, Unexpected};

@@ -1,0 +1,15 @@
+//! Sockets, buffers and deadlines: bytes in, bytes out, nothing about messages.
+//!
+//! Receiving may wait a moment in the kernel ([`Stream::set_patience`]); sending never waits: what the peer does not take
+//! stays with the caller, who must stop reading the other side until it is gone. So memory stays bounded whatever a peer
+//! does, and two full sockets never wait for each other.
+
+mod buffer;
+mod connect;
+mod deadline;
+mod stream;
+
+pub use buffer::InBuffer;
+pub use connect::{Address, ConnectError, connect};
+pub use deadline::Deadline;
+pub use stream::{Peer, Received, Stream};

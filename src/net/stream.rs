@@ -1,0 +1,94 @@
+//! A connected stream socket, TCP or Unix. TLS will be a second kind behind the same methods.
+
+use nix::errno::Errno;
+use nix::sys::socket::{self, MsgFlags, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// Who is at the other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A TCP address.
+    Tcp(IpAddr, u16),
+    /// A Unix socket.
+    Local,
+}
+
+/// A connected socket in blocking mode.
+#[derive(Debug)]
+pub struct Stream {
+    fd: OwnedFd,
+    peer: Peer,
+}
+
+/// What a receive brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// So many bytes, at least one.
+    Bytes(usize),
+    /// The peer has closed its side.
+    Closed,
+    /// Nothing within the patience.
+    Nothing,
+    /// A signal came first.
+    Interrupted,
+}
+
+impl Stream {
+    /// Takes over a connected socket.
+    pub fn new(fd: OwnedFd, peer: Peer) -> Self {
+        Self { fd, peer }
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// How long a waiting [`Stream::receive`] stays in the kernel before it answers [`Received::Nothing`]. A short
+    /// patience saves the separate wait for readiness on the steady path.
+    pub fn set_patience(&self, patience: Duration) -> io::Result<()> {
+        let limit = TimeVal::microseconds(i64::try_from(patience.as_micros()).unwrap_or(i64::MAX));
+        socket::setsockopt(&self.fd, sockopt::ReceiveTimeout, &limit).map_err(io::Error::from)
+    }
+
+    /// Receives into `buffer`, which is not empty.
+    #[inline]
+    pub fn receive(&self, buffer: &mut [u8], wait: bool) -> io::Result<Received> {
+        let flags = if wait { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+        match socket::recv(self.fd.as_raw_fd(), buffer, flags) {
+            Ok(0) => Ok(Received::Closed),
+            Ok(count) => Ok(Received::Bytes(count)),
+            Err(Errno::EAGAIN) => Ok(Received::Nothing),
+            Err(Errno::EINTR) => Ok(Received::Interrupted),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Sends as much of `bytes` as the kernel takes at once; 0 when it takes nothing now.
+    #[inline]
+    pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match socket::send(self.fd.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+                Ok(count) => return Ok(count),
+                Err(Errno::EAGAIN) => return Ok(0),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// No more will be sent.
+    pub fn shutdown_sending(&self) {
+        let _ = socket::shutdown(self.fd.as_raw_fd(), socket::Shutdown::Write);
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,110 @@
+//! The log: reports through crate `log`, written by `env_logger` in the original's line format (process-model 10.3).
+//!
+//! One write per message, so that lines of different processes are not mixed. A failing write (disk full, reader gone) is
+//! dropped: the log must never stop the service.
+
+use super::{LinePrefix, Report, Severity, identity};
+use parking_lot::RwLock;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// Target of our own records; records of libraries carry their module path and are left out.
+const TARGET: &str = "pgpool";
+
+/// What the configuration says about the log.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// `log_line_prefix`.
+    pub prefix: LinePrefix,
+    /// `log_min_messages`.
+    pub min_messages: Severity,
+    /// `log_error_verbosity`.
+    pub verbosity: Verbosity,
+}
+
+/// `log_error_verbosity`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verbosity {
+    /// Only the message line.
+    Terse,
+    /// With DETAIL, HINT and CONTEXT lines.
+    Default,
+    /// As default; locations are not recorded.
+    Verbose,
+}
+
+static SETTINGS: RwLock<Option<LogSettings>> = RwLock::new(None);
+static MIN_MESSAGES: AtomicU8 = AtomicU8::new(Severity::Warning as u8);
+static LINES: AtomicU64 = AtomicU64::new(0);
+
+/// Sets up the log on stderr. Called once, by the program's entry point; a second call changes nothing.
+pub fn init() {
+    let _ = env_logger::Builder::new()
+        .filter_module(TARGET, log::LevelFilter::Trace)
+        .write_style(env_logger::WriteStyle::Never)
+        .format(|out, record| write!(out, "{}", record.args()))
+        .try_init();
+}
+
+/// Takes over what the configuration says; also after a reload, and in a session after PGPOOL SET.
+pub fn configure(settings: LogSettings) {
+    MIN_MESSAGES.store(settings.min_messages.number(), Ordering::Relaxed);
+    *SETTINGS.write() = Some(settings);
+}
+
+/// Whether a report of `severity` would be written: ask before building an expensive one.
+pub fn is_logged(severity: Severity) -> bool {
+    let threshold = Severity::from_number(MIN_MESSAGES.load(Ordering::Relaxed)).unwrap_or(Severity::Warning);
+    severity.reaches_log(threshold)
+}
+
+pub(super) fn write(report: &Report) {
+    if is_logged(report.severity) {
+        log::log!(target: TARGET, level(report.severity), "{}", render(report));
+    }
+}
+
+fn level(severity: Severity) -> log::Level {
+    match severity {
+        Severity::Error | Severity::Fatal | Severity::Panic => log::Level::Error,
+        Severity::Warning => log::Level::Warn,
+        Severity::Log | Severity::Info | Severity::Notice => log::Level::Info,
+        _ => log::Level::Debug,
+    }
+}
+
+fn render(report: &Report) -> String {
+    let settings = SETTINGS.read();
+    let identity = identity::current();
+    let now = chrono::Local::now();
+    let mut out = String::with_capacity(160);
+    let mut line = |label: &str, text: &str| {
+        if let Some(settings) = settings.as_ref() {
+            settings.prefix.expand(&identity, now, LINES.fetch_add(1, Ordering::Relaxed) + 1, &mut out);
+        }
+        // Further lines of a text are indented, so that every line of the log has an owner.
+        let _ = writeln!(out, "{label}:  {}", text.trim_end_matches('\n').replace('\n', "\n\t"));
+    };
+    line(report.severity.word(), &report.message);
+    if settings.as_ref().is_some_and(|settings| settings.verbosity == Verbosity::Terse) {
+        return out;
+    }
+    for (label, text) in [("DETAIL", &report.detail), ("HINT", &report.hint), ("CONTEXT", &report.context)] {
+        if let Some(text) = text {
+            line(label, text);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_carry_label_and_continuation_tabs() {
+        let report = Report::warning("two\nlines").detail("why").hint("what");
+        assert_eq!(render(&report), "WARNING:  two\n\tlines\nDETAIL:  why\nHINT:  what\n");
+    }
+}
