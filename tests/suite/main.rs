@@ -8,3 +8,4 @@ mod cancel;
 mod clients;
 mod harness;
 mod pool;
+mod session;

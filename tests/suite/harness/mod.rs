@@ -30,7 +30,7 @@ pub use program::{Outcome, Program};
 pub use reply::{Message, Reply};
 pub use scratch::Scratch;
 pub use wait::{eventually, wait_for};
-pub use wire::Wire;
+pub use wire::{LOGIN, Wire};
 
 /// Ends the test here, with a word, when the pgpool under test is not ours: the original behaves differently.
 #[macro_export]
