@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod backend;
 pub mod catalog;
+pub mod cluster;
 pub mod config;
 pub mod net;
 pub mod report;
@@ -12,3 +13,4 @@ pub mod sql;
 pub mod state;
 pub mod sys;
 pub mod wire;
+pub mod worker;

@@ -18,6 +18,7 @@ pub mod choices;
 mod cross_check;
 mod file;
 mod load;
+mod log;
 mod node_id;
 mod paths;
 mod problem;
