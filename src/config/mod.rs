@@ -14,8 +14,10 @@
 mod apply;
 mod by_name;
 pub mod catalogue;
+pub mod check;
 pub mod choices;
 mod cross_check;
+pub mod document;
 mod file;
 mod load;
 mod log;
