@@ -5,5 +5,6 @@
 
 mod balance;
 mod cancel;
+mod clients;
 mod harness;
 mod pool;

@@ -23,7 +23,7 @@ mod wait;
 mod wire;
 
 pub use cluster::{Cluster, shared};
-pub use environment::{foreign, server_version};
+pub use environment::{client_version, foreign, server_version, target_dir};
 pub use node::{Node, Stop};
 pub use pgpool::Pgpool;
 pub use program::{Outcome, Program};
