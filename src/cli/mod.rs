@@ -46,7 +46,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> i32 {
     );
     let loaded = config::load(&files.config);
     match options.command {
-        Command::Check => check::run(&files, &loaded),
+        Command::Check => check::run(&loaded),
         Command::Stop => control::stop(&files, loaded.as_ref().ok(), options.mode),
         Command::Reload => control::reload(&files, loaded.as_ref().ok()),
         Command::Start => match loaded {

@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn all_forms_of_options() {
-        let options = read(&["-nD", "-fx.conf", "--pcp-file", "p", "--hba-file=h", "-m", "fast", "stop"]).expect("read");
+        let options =
+            read(&["-nD", "-fx.conf", "--pcp-file", "p", "--hba-file=h", "-m", "fast", "stop"]).expect("read");
         assert_eq!((options.command, options.mode), (Command::Stop, StopMode::Fast));
         assert!(options.foreground && options.discard_status);
         assert_eq!(options.config_file, Some("x.conf".into()));
@@ -148,7 +149,9 @@ mod tests {
 
     #[test]
     fn slips_are_usage_errors() {
-        for arguments in [&["stop", "-m", "fast"][..], &["--conf", "x"], &["-q"], &["-m", "x", "stop"], &["go"], &["stop", "now"]] {
+        for arguments in
+            [&["stop", "-m", "fast"][..], &["--conf", "x"], &["-q"], &["-m", "x", "stop"], &["go"], &["stop", "now"]]
+        {
             assert!(matches!(read(arguments), Err(Usage::Wrong(_))), "{arguments:?}");
         }
         assert_eq!(read(&["-h", "--nonsense"]), Err(Usage::Help));

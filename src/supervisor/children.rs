@@ -140,7 +140,9 @@ fn tell(role: Role, pid: Pid, status: WaitStatus, stopping: bool) {
             };
             let detail = if core { "A core file was written. " } else { "" };
             Report::warning(format!("{name} process with pid: {pid} was terminated by {how}"))
-                .detail(format!("{detail}Its client, if it had one, has lost its session; a new process takes its place."))
+                .detail(format!(
+                    "{detail}Its client, if it had one, has lost its session; a new process takes its place."
+                ))
                 .log();
         }
         WaitStatus::Exited(_, code) => {

@@ -48,7 +48,8 @@ impl Listeners {
             let path = Path::new(directory).join(format!(".s.PGSQL.{}", settings.port));
             if path.as_os_str().len() > MAX_PATH {
                 let path = path.display();
-                Report::warning(format!("Unix-domain socket path \"{path}\" is too long (maximum {MAX_PATH} bytes)")).log();
+                Report::warning(format!("Unix-domain socket path \"{path}\" is too long (maximum {MAX_PATH} bytes)"))
+                    .log();
                 continue;
             }
             Report::log_line(format!("create socket files[{index}]: {}", path.display())).log();
@@ -62,7 +63,8 @@ impl Listeners {
     }
 
     fn open_tcp(&mut self, settings: &Settings) -> Result<()> {
-        let backlog = settings.num_init_children.saturating_mul(settings.listen_backlog_multiplier).clamp(1, MAX_BACKLOG);
+        let backlog =
+            settings.num_init_children.saturating_mul(settings.listen_backlog_multiplier).clamp(1, MAX_BACKLOG);
         for (index, host) in settings.listen_addresses.iter().enumerate() {
             Report::log_line(format!("listen address[{index}]: {host}")).log();
             for address in resolve(host, settings.port)? {

@@ -38,7 +38,7 @@ struct Supervisor {
     listeners: Listeners,
     children: Children,
     signals: Signals,
-    pid_file: PidFile,
+    pid_file: Option<PidFile>,
     status_file: PathBuf,
     /// Where whoever started a daemon waits for the word that it serves.
     starter: Option<OwnedFd>,

@@ -21,8 +21,9 @@ pub fn read(path: &Path) -> Result<Option<Pid>> {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
-            return Err(Report::fatal(format!("could not open pid file \"{}\"", path.display()))
-                .detail(error.to_string()));
+            return Err(
+                Report::fatal(format!("could not open pid file \"{}\"", path.display())).detail(error.to_string())
+            );
         }
     };
     if text.is_empty() {

@@ -81,7 +81,7 @@ fn prepare(
         listeners,
         children: Children::default(),
         signals,
-        pid_file,
+        pid_file: Some(pid_file),
         status_file,
         starter,
         finder_ready: None,
@@ -173,7 +173,10 @@ impl Supervisor {
                 }
             }
             Err(errno) => {
-                Report::warning("fork failed").detail(errno.desc()).hint("Raise the limit of processes or memory.").log();
+                Report::warning("fork failed")
+                    .detail(errno.desc())
+                    .hint("Raise the limit of processes or memory.")
+                    .log();
                 self.children.postpone(role);
             }
         }

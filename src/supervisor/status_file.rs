@@ -83,7 +83,8 @@ mod tests {
     fn states_survive() {
         let path = std::env::temp_dir().join(format!("pgpool-status-{}", std::process::id()));
         let node = |status| Node { status, ..Node::default() };
-        let nodes = vec![node(NodeStatus::Up), node(NodeStatus::Down), node(NodeStatus::Unused), node(NodeStatus::Waiting)];
+        let nodes =
+            vec![node(NodeStatus::Up), node(NodeStatus::Down), node(NodeStatus::Unused), node(NodeStatus::Waiting)];
         write(&path, &Cluster { nodes, ..Cluster::default() }).expect("write");
         assert_eq!(fs::read_to_string(&path).expect("read"), "up\ndown\nunused\nup\n");
         assert_eq!(read(&path)[..2], [Some(NodeStatus::Up), Some(NodeStatus::Down)]);

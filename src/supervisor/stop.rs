@@ -59,6 +59,9 @@ impl Supervisor {
         }
         self.write_status();
         self.listeners.remove();
+        if let Some(pid_file) = self.pid_file.take() {
+            pid_file.remove();
+        }
         Report::log_line("Pgpool-II system is shutdown").log();
         Some(0)
     }
