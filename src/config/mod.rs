@@ -20,6 +20,7 @@ mod cross_check;
 pub mod document;
 mod file;
 mod load;
+mod log;
 mod node_id;
 mod paths;
 mod problem;
