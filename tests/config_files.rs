@@ -54,6 +54,8 @@ fn error(text: &str) -> (String, Option<String>) {
 fn a_missing_or_empty_file_is_refused() {
     let problems = config::load(Path::new("/nowhere/pgpool.conf")).unwrap_err();
     assert_eq!(messages(&problems)[0], "could not open configuration file \"/nowhere/pgpool.conf\"");
+    let problems = config::load(Path::new("/dev/zero")).unwrap_err();
+    assert_eq!(problems.iter().next().unwrap().report.detail.as_deref(), Some("it is not a regular file"));
     let problems = config::load_text(Path::new("/nowhere/pgpool.conf"), b"# nothing\n\n").unwrap_err();
     assert_eq!(messages(&problems), ["configuration file \"/nowhere/pgpool.conf\" contains no settings"]);
 }
