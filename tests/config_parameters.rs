@@ -17,8 +17,11 @@ fn names(parameter: &Parameter) -> Vec<String> {
     }
 }
 
-/// Texts that are accepted, with what is shown, and texts that are refused with the beginning of the message.
-fn cases(parameter: &Parameter, name: &str) -> (Vec<(String, String)>, Vec<(String, String)>) {
+/// A text and what becomes of it: what is shown, or the beginning of the message.
+type Case = (String, String);
+
+/// Texts that are accepted and texts that are refused.
+fn cases(parameter: &Parameter, name: &str) -> (Vec<Case>, Vec<Case>) {
     let pairs =
         |list: &[(&str, &str)]| list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Vec<_>>();
     let invalid = |text: &str| (text.to_owned(), format!("invalid value for parameter \"{name}\": \"{text}\""));
@@ -39,7 +42,7 @@ fn cases(parameter: &Parameter, name: &str) -> (Vec<(String, String)>, Vec<(Stri
                 let back = format!("{}{}", int.max, unit.as_str());
                 let mut settings = Settings::default();
                 settings.assign(name, &back).unwrap_or_else(|error| panic!("{name} = {back}: {error}"));
-                assert_eq!(parameter_value(name, &settings), int.max.to_string().parse::<i64>().unwrap());
+                assert_eq!(parameter_value(name, &settings), int.max);
             }
             let mut bad = vec![invalid("x"), invalid("5 parsecs"), invalid("")];
             let outside = |number: i64| {
