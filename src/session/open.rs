@@ -84,6 +84,7 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance }: St
         direct: Direct { node: home, length: 0 },
         answered: 0,
         blocked: false,
+        congested: false,
         flush_next: false,
         terminating: false,
         fatal: false,

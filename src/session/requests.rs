@@ -52,9 +52,14 @@ impl Session<'_> {
     pub(super) fn relay_requests(&mut self) -> Result<bool, End> {
         let mut moved = false;
         self.blocked = false;
+        self.congested = false;
         loop {
             let available = self.client.input.len() - self.direct.length;
-            if available == 0 || self.backlog() > MAX_BACKLOG {
+            if available == 0 {
+                break;
+            }
+            if self.backlog() > MAX_BACKLOG {
+                self.congested = true;
                 break;
             }
             if let RequestState::Inside { remaining, node } = self.request_state {
