@@ -2,12 +2,13 @@
 //! (protocol 6, 8, 10, 11).
 
 use super::ServerConnection;
+use crate::wire::TransactionStatus;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 /// What must be equal for a session to get a pooled group: everything the servers were told at login (protocol 6).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     /// User name.
     pub user: Vec<u8>,
@@ -35,6 +36,23 @@ pub struct Group {
 }
 
 impl Group {
+    /// The connection to `node`, if there is one.
+    #[inline]
+    pub fn get(&self, node: usize) -> Option<&ServerConnection> {
+        self.connections.get(node).and_then(Option::as_ref)
+    }
+
+    /// The connection to `node`, if there is one.
+    #[inline]
+    pub fn get_mut(&mut self, node: usize) -> Option<&mut ServerConnection> {
+        self.connections.get_mut(node).and_then(Option::as_mut)
+    }
+
+    /// Transaction status on `node`; idle where there is no connection.
+    pub fn status(&self, node: usize) -> TransactionStatus {
+        self.get(node).map_or(TransactionStatus::Idle, |connection| connection.status)
+    }
+
     /// Says goodbye to all its servers.
     pub fn close(self) {
         self.connections.into_iter().flatten().for_each(ServerConnection::close);

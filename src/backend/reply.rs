@@ -51,6 +51,14 @@ pub struct Step {
     pub deliver: bool,
     /// What it ended, if it was the last answer to a message.
     pub finished: Option<Awaited>,
+    /// How many Parse messages will not be done because of it.
+    pub failed_parses: usize,
+}
+
+impl Step {
+    fn next(deliver: bool, finished: Option<Awaited>) -> Self {
+        Self { deliver, finished, failed_parses: 0 }
+    }
 }
 
 /// A message from a server that no rule allows now.
@@ -79,19 +87,21 @@ pub struct ReplyQueue {
 }
 
 impl ReplyQueue {
-    /// A message that makes the server answer as `awaited` was sent.
+    /// A message that makes the server answer as `awaited` is sent. `false`: the server will ignore it, being past an
+    /// error or in a copy.
     #[inline]
-    pub fn sent(&mut self, awaited: Awaited, deliver: Deliver) {
+    pub fn sent(&mut self, awaited: Awaited, deliver: Deliver) -> bool {
         if self.skipping {
             if awaited != Awaited::Sync {
-                return;
+                return false;
             }
             self.skipping = false;
         }
         if self.copying_in && awaited == Awaited::Sync {
-            return;
+            return false;
         }
         self.entries.push_back(Entry { awaited, deliver });
+        true
     }
 
     /// CopyDone or CopyFail was sent: the server reads ordinary messages again.
@@ -138,11 +148,7 @@ impl ReplyQueue {
     pub fn received(&mut self, kind: u8) -> Result<Step, Unexpected> {
         let Some(&head) = self.entries.front() else {
             // A fatal error may come unasked; so may the end of a session.
-            return if kind == b'E' {
-                Ok(Step { deliver: true, finished: None })
-            } else {
-                Err(Unexpected { kind, awaited: None })
-            };
+            return if kind == b'E' { Ok(Step::next(true, None)) } else { Err(Unexpected { kind, awaited: None }) };
         };
         if kind == b'E' {
             return Ok(self.failed(head));
@@ -167,7 +173,7 @@ impl ReplyQueue {
         if finished {
             self.entries.pop_front();
         }
-        Ok(Step { deliver: head.deliver == Deliver::Client, finished: finished.then_some(head.awaited) })
+        Ok(Step::next(head.deliver == Deliver::Client, finished.then_some(head.awaited)))
     }
 
     /// The server asks for copy data. It ignores the Syncs that reached it before the data (clients send one right
@@ -186,12 +192,12 @@ impl ReplyQueue {
         self.copying_in = false;
         let deliver = head.deliver != Deliver::Silent;
         if head.awaited.is_extended() {
-            while self.entries.front().is_some_and(|entry| entry.awaited != Awaited::Sync) {
-                self.entries.pop_front();
-            }
+            let dropped = self.entries.iter().take_while(|entry| entry.awaited != Awaited::Sync).count();
+            let failed_parses = self.entries.drain(..dropped).filter(|entry| entry.awaited == Awaited::Parse).count();
             self.skipping = self.entries.is_empty();
+            return Step { deliver, finished: None, failed_parses };
         }
-        Step { deliver, finished: None }
+        Step::next(deliver, None)
     }
 }
 
@@ -202,7 +208,7 @@ mod tests {
 
     fn queue(sent: &[Awaited]) -> ReplyQueue {
         let mut queue = ReplyQueue::default();
-        sent.iter().for_each(|awaited| queue.sent(*awaited, Deliver::Client));
+        sent.iter().for_each(|awaited| assert!(queue.sent(*awaited, Deliver::Client)));
         queue
     }
 
@@ -265,18 +271,18 @@ mod tests {
         let mut queue = ReplyQueue::default();
         queue.sent(Parse, Deliver::Nobody);
         queue.sent(Bind, Deliver::Client);
-        assert_eq!(queue.received(b'1'), Ok(Step { deliver: false, finished: Some(Parse) }));
+        assert_eq!(queue.received(b'1'), Ok(Step::next(false, Some(Parse))));
         feed(&mut queue, b"2");
         queue.sent(Query, Deliver::Silent);
-        assert_eq!(queue.received(b'E'), Ok(Step { deliver: false, finished: None }));
-        assert_eq!(queue.received(b'Z'), Ok(Step { deliver: false, finished: Some(Query) }));
+        assert_eq!(queue.received(b'E'), Ok(Step::next(false, None)));
+        assert_eq!(queue.received(b'Z'), Ok(Step::next(false, Some(Query))));
     }
 
     #[test]
     fn what_no_rule_allows_is_an_error() {
         assert_eq!(queue(&[Query]).received(b'1'), Err(Unexpected { kind: b'1', awaited: Some(Query) }));
         assert_eq!(queue(&[]).received(b'Z'), Err(Unexpected { kind: b'Z', awaited: None }));
-        assert_eq!(queue(&[]).received(b'E'), Ok(Step { deliver: true, finished: None }));
+        assert_eq!(queue(&[]).received(b'E'), Ok(Step::next(true, None)));
         assert_eq!(queue(&[Parse]).received(b'Z'), Err(Unexpected { kind: b'Z', awaited: Some(Parse) }));
     }
 }

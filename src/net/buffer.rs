@@ -59,6 +59,16 @@ impl InBuffer {
         }
     }
 
+    /// Appends what waits in `other`.
+    pub fn take_over(&mut self, other: Self) {
+        let bytes = other.bytes();
+        while self.memory.len() - self.end < bytes.len() {
+            self.make_room(self.len() + bytes.len());
+        }
+        self.memory[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
     /// Gives back memory beyond `capacity` bytes when nothing waits.
     pub fn shrink(&mut self, capacity: usize) {
         if self.is_empty() && self.memory.len() > capacity {

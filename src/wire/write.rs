@@ -27,6 +27,11 @@ pub fn sync(out: &mut Vec<u8>) {
     message(out, b'S', |_| {});
 }
 
+/// Flush.
+pub fn flush(out: &mut Vec<u8>) {
+    message(out, b'H', |_| {});
+}
+
 /// Terminate.
 pub fn terminate(out: &mut Vec<u8>) {
     message(out, b'X', |_| {});

@@ -1,0 +1,51 @@
+# make help lists the targets.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+TEST_THREADS ?= 4
+T ?=
+
+RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
+PROGRAMS = pgpool $(patsubst src/bin/%.rs,%,$(wildcard src/bin/*.rs)) $(patsubst src/bin/%/main.rs,%,$(wildcard src/bin/*/main.rs))
+
+.PHONY: help setup build install demo demo-stop test bench lint clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' Makefile | expand -t 12
+	@echo
+	@echo "make test T=balance     only the tests with this word in their names"
+	@echo "make test PG=18         the whole suite on PostgreSQL 18 (13 to 18)"
+	@echo "make install PREFIX=/usr/local DESTDIR="
+
+setup: ## install what building and testing needs (Debian, Ubuntu)
+	@scripts/setup
+	@if [ -n "$(PG)" ]; then scripts/setup --pg $(PG); fi
+
+build: setup ## the programs, optimised
+	cargo build --release
+
+install: ## programs to PREFIX/bin, samples to PREFIX/etc, documents to PREFIX/share/doc/pgpool
+	cargo build --release
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/etc $(DESTDIR)$(PREFIX)/share/doc/pgpool
+	install -m 755 $(addprefix $(RELEASE)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(wildcard conf/*.sample) $(DESTDIR)$(PREFIX)/etc
+	install -m 644 README.md $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/pgpool
+
+demo: build ## a primary, two standbys and pgpool, to play with
+	@scripts/demo
+
+demo-stop: ## end the demo and remove its files
+	@scripts/demo-stop
+
+test: setup ## all tests
+	cargo test --workspace -- --test-threads=$(TEST_THREADS) $(T)
+
+bench: build ## pgbench against ours, PgBouncer and Pgpool-II
+	@scripts/bench/run
+
+lint: ## rustfmt and clippy, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+clean: ## remove what was built
+	cargo clean

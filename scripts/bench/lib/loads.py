@@ -1,0 +1,76 @@
+"""The loads, and one run of pgbench under one of them."""
+
+import dataclasses
+import os
+import re
+
+from lib import proc
+from lib.cluster import program
+
+ROWS_SCRIPT = "SELECT aid, bid, abalance, filler FROM pgbench_accounts LIMIT 20000;\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    title: str
+    options: tuple
+    writes: bool = False
+
+
+LOADS = {
+    "simple": Load("SELECT of one row (-S), simple protocol", ("-S", "-M", "simple")),
+    "extended": Load("SELECT of one row (-S), extended protocol", ("-S", "-M", "extended")),
+    "prepared": Load("SELECT of one row (-S), prepared statements", ("-S", "-M", "prepared")),
+    "tpcb": Load("TPC-B like, simple protocol", ("-M", "simple"), writes=True),
+    "tpcb-prepared": Load("TPC-B like, prepared statements", ("-M", "prepared"), writes=True),
+    "connect": Load("A new connection for each SELECT (-C -S), simple protocol", ("-C", "-S", "-M", "simple")),
+    "rows": Load("20,000 rows per query, simple protocol", ("-M", "simple", "-f", "rows.sql")),
+}
+
+
+@dataclasses.dataclass
+class Run:
+    """What pgbench reported, and what the relay used for it."""
+
+    transactions: int
+    tps: float
+    latency_ms: float
+    cpu_us: float = 0.0
+
+
+class Pgbench:
+    """Sends loads; `folder` holds its script."""
+
+    def __init__(self, folder):
+        self.script = folder / "rows.sql"
+        self.script.write_text(ROWS_SCRIPT)
+
+    def send(self, port, load, clients, seconds=None, transactions=None):
+        """Runs `load` for a time, or for a number of transactions per client; any failed transaction is an error."""
+        options = [self.script if option == "rows.sql" else option for option in LOADS[load].options]
+        length = ["-T", str(seconds)] if seconds else ["-t", str(transactions)]
+        output = proc.run(
+            [program("pgbench"), "-n", "-h", "127.0.0.1", "-p", port, "-U", "postgres"]
+            + ["-c", clients, "-j", min(clients, 2), *length, *options, "bench"],
+            env={**os.environ, "PGSSLMODE": "disable", "PGGSSENCMODE": "disable"},
+            timeout=(seconds or 0) + 60,
+        )
+        done = int(number(output, r"actually processed: (\d+)"))
+        failed = number(output, r"failed transactions: (\d+)", default=0)
+        if done == 0 or failed:
+            raise proc.BenchError(f"pgbench: {done} transactions done, {failed:.0f} failed")
+        return Run(done, number(output, r"tps = ([\d.]+)"), number(output, r"latency average = ([\d.]+)"))
+
+    def measure(self, contestant, load, clients, seconds):
+        before = contestant.cpu_ns()
+        run = self.send(contestant.port, load, clients, seconds)
+        run.cpu_us = (contestant.cpu_ns() - before) / 1000 / run.transactions
+        return run
+
+
+def number(text, pattern, default=None):
+    if found := re.search(pattern, text):
+        return float(found[1])
+    if default is None:
+        raise proc.BenchError(f"pgbench said nothing like `{pattern}`:\n{text}")
+    return default

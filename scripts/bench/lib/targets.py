@@ -1,0 +1,70 @@
+"""What our pgpool has to reach, and whether it did. All by ratios within one run, so that they hold on any machine."""
+
+import operator
+
+from lib.results import show, table
+from lib.syscalls import WRITES
+
+SHORT = ("simple", "extended", "prepared")
+
+
+def check(results):
+    """Rows of (target, measured, wanted, verdict)."""
+    return [judge(*target) for target in all_targets(results)]
+
+
+def all_targets(results):
+    """(what, measured or None, comparison, bound)"""
+    at_most, at_least, below = operator.le, operator.ge, operator.lt
+    cpu = lambda load, base: results.ratio("cpu_us", load, 8, "ours", base)
+    tps = lambda load, clients: results.ratio("tps", load, clients, "ours", "pgbouncer")
+
+    for load in SHORT:
+        yield f"syscalls per query, {load}", calls(results, load), at_most, 5
+    for load in SHORT:
+        yield f"writes per query (one per direction), {load}", calls(results, load, WRITES), at_most, 2
+    if (simple := calls(results, "simple")) is not None:
+        yield "syscalls per query, extended, against simple", calls(results, "extended"), at_most, simple + 0.05
+    for load in (*SHORT, "tpcb", "tpcb-prepared"):
+        yield f"CPU per transaction / floor, 8 clients, {load}", cpu(load, "floor"), at_most, 1.15
+    yield "CPU per transaction / floor, 8 clients, rows", cpu("rows", "floor"), at_most, 1.2
+    for load, bound in (("simple", 0.5), ("extended", 0.3), ("prepared", 0.3)):
+        yield f"CPU per transaction / pgpool2, 8 clients, {load}", cpu(load, "pgpool2"), at_most, bound
+    for load in (*SHORT, "tpcb", "tpcb-prepared", "rows"):
+        for clients, bound in ((1, 1.0), (8, 0.9), (50, 0.9)):
+            noun = "client" if clients == 1 else "clients"
+            yield f"tps / pgbouncer, {clients} {noun}, {load}", tps(load, clients), at_least, bound
+    for clients in (1, 8, 50):
+        noun = "client" if clients == 1 else "clients"
+        yield f"tps / pgbouncer, {clients} {noun}, connect", tps("connect", clients), at_least, 0.9
+    if idle := results.idle.get("ours"):
+        yield f"start of {idle.workers:,} workers, seconds", idle.start_seconds, below, 3
+        yield "proportional memory per idle worker, kB", idle.pss_kb, below, 300
+        yield f"syscalls while idle for {idle.seconds} s", idle.syscalls, at_most, 0
+        yield f"wake-ups while idle for {idle.seconds} s", idle.wakeups, at_most, 0
+
+
+def calls(results, load, only=None):
+    counts = results.syscalls.get((load, "ours"))
+    return None if counts is None else sum(n for name, n in counts.items() if only is None or name in only)
+
+
+SIGNS = {operator.le: "<=", operator.ge: ">=", operator.lt: "<"}
+
+
+def judge(what, measured, comparison, bound):
+    if measured is None:
+        verdict = "not measured"
+    else:
+        # Judged as printed: a third digit of a ratio is noise.
+        verdict = "ok" if comparison(round(measured, 2), round(bound, 2)) else "NOT OK"
+    return [what, show(measured), f"{SIGNS[comparison]} {show(bound)}", verdict]
+
+
+def target_table(results):
+    """Only what this run measured; the summary counts the rest."""
+    rows = check(results)
+    measured = [row for row in rows if row[3] != "not measured"]
+    missed = sum(row[3] == "NOT OK" for row in measured)
+    summary = f"{len(measured) - missed} ok, {missed} not ok, {len(rows) - len(measured)} not measured in this run"
+    return table(["target", "measured", "wanted", "verdict"], measured) + f"\n\n{summary}"

@@ -1,0 +1,45 @@
+# What the scripts share; to be sourced, not run.
+# shellcheck shell=bash
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
+
+say() { printf '%s\n' "$*"; }
+die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+
+# pg_bin: the directory with initdb and postgres. PG=18 asks for the one `scripts/setup --pg 18` unpacked; without PG it
+# is the newest server of the distribution.
+pg_bin() {
+    if [ -n "${PG:-}" ]; then
+        [ -x "$TARGET/pg/$PG/bin/postgres" ] || die "PostgreSQL $PG is not unpacked yet: run scripts/setup --pg $PG"
+        printf '%s\n' "$TARGET/pg/$PG/bin"
+        return
+    fi
+    local newest
+    newest=$(printf '%s\n' /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1)
+    if [ -x "$newest" ]; then
+        dirname "$newest"
+    elif command -v postgres >/dev/null; then
+        dirname "$(command -v postgres)"
+    else
+        die "no PostgreSQL server found: run scripts/setup"
+    fi
+}
+
+# as_postgres COMMAND...: PostgreSQL refuses to run as root, so root lends the command the user postgres.
+as_postgres() {
+    if [ "$(id -u)" = 0 ]; then
+        runuser -u postgres -- "$@"
+    else
+        "$@"
+    fi
+}
+
+# free_port FIRST: the first port from FIRST on that nobody listens on.
+free_port() {
+    local port=$1
+    while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+        port=$((port + 1))
+    done
+    printf '%s\n' "$port"
+}

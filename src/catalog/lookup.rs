@@ -1,0 +1,87 @@
+//! Asking the server. One query per name, once per name and worker.
+
+use super::Facts;
+use crate::backend::{ServerConnection, control};
+use crate::config::Settings;
+use crate::net::Deadline;
+use crate::report::Result;
+use crate::route::{RelationKind, Volatility, missing};
+use crate::sql::{Name, Statement};
+use std::time::Duration;
+
+/// How long one look-up may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Learns what is missing about the names in `statement`, on a connection to which nothing is owed.
+///
+/// # Errors
+/// The server failed or went away; what was learnt before stays.
+pub fn look_up(
+    facts: &mut Facts,
+    statement: &Statement,
+    settings: &Settings,
+    server: &mut ServerConnection,
+) -> Result<()> {
+    let (relations, functions) = missing(statement, settings, facts);
+    for name in relations {
+        let kind = relation(server, name)?;
+        facts.learn_relation(name, kind);
+    }
+    for name in functions {
+        let volatility = function(server, name)?;
+        facts.learn_function(name, volatility);
+    }
+    Ok(())
+}
+
+fn relation(server: &mut ServerConnection, name: &Name) -> Result<RelationKind> {
+    let sql = format!(
+        "SELECT relpersistence, relnamespace = 'pg_catalog'::pg_catalog.regnamespace \
+         FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({})",
+        literal(&name.quoted())
+    );
+    let rows = control::query(server, &sql, Deadline::after(LIMIT))?;
+    let column = |index: usize| rows.first().and_then(|row| row.get(index)?.as_deref());
+    Ok(match (column(0), column(1)) {
+        (_, Some("t")) => RelationKind::System,
+        (Some("t"), _) => RelationKind::Temporary,
+        (Some("u"), _) => RelationKind::Unlogged,
+        (Some(_), _) => RelationKind::Ordinary,
+        (None, _) => RelationKind::None,
+    })
+}
+
+fn function(server: &mut ServerConnection, name: &Name) -> Result<Volatility> {
+    let schema = match &name.schema {
+        Some(schema) => format!(" AND nspname = {}", literal(schema)),
+        None => String::new(),
+    };
+    let sql = format!(
+        "SELECT pg_catalog.bool_or(provolatile = 'v') FROM pg_catalog.pg_proc p \
+         JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE proname = {}{schema}",
+        literal(&name.name)
+    );
+    let rows = control::query(server, &sql, Deadline::after(LIMIT))?;
+    Ok(match rows.first().and_then(|row| row.first()?.as_deref()) {
+        Some("t") => Volatility::Volatile,
+        Some(_) => Volatility::Reads,
+        None => Volatility::None,
+    })
+}
+
+/// A string literal that means the same whatever `standard_conforming_strings` says.
+fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::literal;
+
+    #[test]
+    fn literals_cannot_be_left() {
+        assert_eq!(literal("a'b"), "'a''b'");
+        assert_eq!(literal("a\\'b"), "E'a\\\\''b'");
+    }
+}

@@ -1,0 +1,111 @@
+//! What outlives a session in its worker: settings, shared state, the pool, and what was learnt about statements.
+
+use super::plan::address_of;
+use crate::backend::{Key, Pool};
+use crate::catalog::Facts;
+use crate::config::Settings;
+use crate::net::{Address, Deadline};
+use crate::sql::FactsCache;
+use crate::state::{Cluster, Shared, WorkerSlot};
+use crate::sys::signal::{Signal, SignalSet, Signals};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Pool keys whose catalog facts are kept.
+const MAX_CATALOGS: usize = 16;
+/// How long a node that could not be reached is not tried again by this worker's sessions.
+const AVOIDANCE: Duration = Duration::from_secs(5);
+
+/// The worker's part in its sessions.
+pub struct Context {
+    /// The parameters in force.
+    pub settings: Arc<Settings>,
+    /// Shared memory.
+    pub shared: Shared,
+    /// This worker's slot in it.
+    pub slot: WorkerSlot,
+    /// Signals of this process.
+    pub signals: Signals,
+    /// Signals taken during a session that are the worker's business.
+    pub deferred: SignalSet,
+    /// Server connections between sessions.
+    pub pool: Pool,
+    /// Too many clients are connected: refuse the next session (reserved_connections).
+    pub refuse_sessions: bool,
+    pub(super) facts: FactsCache,
+    /// The nodes as this worker last looked.
+    pub(super) cluster: Cluster,
+    catalogs: HashMap<Key, Facts>,
+    avoided: HashMap<usize, Instant>,
+}
+
+impl Context {
+    /// For a worker process, after the fork.
+    pub fn new(settings: Arc<Settings>, shared: Shared, slot: WorkerSlot, signals: Signals) -> Self {
+        let pool = Pool::new(usize::try_from(settings.max_pool).unwrap_or(1), settings.connection_life_time);
+        Self {
+            settings,
+            shared,
+            slot,
+            signals,
+            deferred: SignalSet::default(),
+            pool,
+            refuse_sessions: false,
+            facts: FactsCache::new(FactsCache::DEFAULT_BYTES),
+            cluster: Cluster::default(),
+            catalogs: HashMap::new(),
+            avoided: HashMap::new(),
+        }
+    }
+
+    /// Looks at the node table again if it has changed.
+    pub(super) fn refresh_cluster(&mut self) {
+        if self.cluster.nodes.is_empty() || self.cluster.generation != self.shared.nodes().generation() {
+            self.cluster = self.shared.nodes().view();
+        }
+    }
+
+    /// Where `node` listens.
+    pub(super) fn address(&self, node: usize) -> Address {
+        self.cluster.nodes.get(node).map_or_else(|| address_of("", 0), |node| address_of(&node.hostname, node.port))
+    }
+
+    /// How long connecting to `node` may take (`connect_timeout`).
+    pub(super) fn connect_deadline(&self, node: usize) -> Deadline {
+        let limit = self.settings.nodes.get(node).map_or(self.settings.connect_timeout, |node| node.connect_timeout);
+        Deadline::after_milliseconds(limit)
+    }
+
+    /// `node` could not be reached: do not let every session wait for it.
+    pub(super) fn avoid(&mut self, node: usize) {
+        self.avoided.insert(node, Instant::now());
+    }
+
+    /// Whether `node` could not be reached a moment ago.
+    pub(super) fn is_avoided(&self, node: usize) -> bool {
+        self.avoided.get(&node).is_some_and(|since| since.elapsed() < AVOIDANCE)
+    }
+
+    /// Catalog facts of earlier sessions with the same key.
+    pub(super) fn take_catalog(&mut self, key: &Key) -> Facts {
+        let mut facts = self.catalogs.remove(key).unwrap_or_default();
+        facts.expire(self.settings.relcache_expire);
+        facts
+    }
+
+    /// Keeps catalog facts for later sessions.
+    pub(super) fn keep_catalog(&mut self, key: Key, facts: Facts) {
+        if self.catalogs.len() >= MAX_CATALOGS {
+            self.catalogs.clear();
+        }
+        self.catalogs.insert(key, facts);
+    }
+
+    /// Takes what signals have arrived. Whether pgpool stops now (fast or immediate); everything else waits for the end
+    /// of the session.
+    pub(super) fn must_stop(&mut self) -> bool {
+        self.deferred = self.deferred.with(self.signals.take());
+        self.deferred.has(Signal::SIGINT) || self.deferred.has(Signal::SIGQUIT)
+    }
+}

@@ -1,0 +1,85 @@
+//! The end of a session: what the client is told, and what becomes of its server connections (protocol 10).
+
+use super::client::Client;
+use super::end::End;
+use super::{Context, trace};
+use crate::backend::{Group, ServerConnection, cancel, control};
+use crate::net::Deadline;
+use crate::report::{Report, Result, Severity};
+use crate::wire::TransactionStatus;
+use std::time::Duration;
+
+/// How long one reset query may take.
+const RESET_LIMIT: Duration = Duration::from_secs(10);
+/// Databases whose connections are never pooled (protocol 10).
+const NEVER_POOLED: [&[u8]; 4] = [b"template0", b"template1", b"postgres", b"regression"];
+
+/// Tells the client, as far as there is something to tell and somebody to hear it, and lets it go.
+pub(super) fn dismiss(mut client: Client, end: &End) {
+    if let End::Failed(report) = end {
+        log_end(report);
+        report.encode(&mut client.output);
+        let _ = client.flush();
+    }
+    client.stream.shutdown_sending();
+}
+
+/// An ended session is an event for the log, whoever is to blame; pgpool itself goes on.
+pub(super) fn log_end(report: &Report) {
+    let severity = if report.severity >= Severity::Error { report.severity } else { Severity::Log };
+    Report { severity, ..report.clone() }.log();
+}
+
+/// Pools the connections of a session that ended in order; closes all others.
+pub(super) fn release(context: &mut Context, mut group: Group, end: &End) {
+    let keep = matches!(end, End::Terminated)
+        && context.settings.connection_cache
+        && !NEVER_POOLED.contains(&group.key.database.as_slice())
+        && match reset(context, &mut group) {
+            Ok(()) => true,
+            Err(report) => {
+                Report::log_line("unable to reset backend status").detail(report.to_string()).log();
+                false
+            }
+        };
+    if keep {
+        trace::pooled(context, &group);
+        context.pool.put(group);
+    } else {
+        cancel_running(context, &group);
+        trace::discarded(context, group.slot);
+        group.close();
+    }
+}
+
+/// Runs `reset_query_list` on every node the session has used.
+fn reset(context: &Context, group: &mut Group) -> Result<()> {
+    let slot = group.slot;
+    for server in group.connections.iter_mut().flatten() {
+        for query in context.settings.reset_query_list.iter() {
+            // As the original: nothing to abort, nothing to send.
+            if query == "ABORT" && server.status == TransactionStatus::Idle {
+                continue;
+            }
+            trace::reset_query(context, server, slot, query);
+            control::query(server, query, Deadline::after(RESET_LIMIT))?;
+        }
+        if !server.is_clean() {
+            return Err(Report::error(format!("DB node id: {} is not ready for a new session", server.node)));
+        }
+    }
+    Ok(())
+}
+
+/// A statement whose client is gone is cancelled: closing the connection alone would let it run to its end.
+fn cancel_running(context: &Context, group: &Group) {
+    let is_running = |server: &&ServerConnection| !server.replies.is_empty();
+    for server in group.connections.iter().flatten().filter(is_running) {
+        let address = context.address(server.node);
+        if let Err(error) = cancel::request(&address, server.pid, &server.cancel_key) {
+            Report::log_line(format!("could not cancel the statement of a vanished client on DB node {}", server.node))
+                .detail(error.to_string())
+                .log();
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! One client's life: startup, login, statements, end.
+//!
+//! The session reads what the client sends ([`requests`]), asks where it belongs ([`plan`]), forwards it unchanged, and
+//! passes the answers back ([`answers`]). It waits in one place ([`wait`]) and ends in one place ([`finish`]).
+//!
+//! Invariants:
+//! - Only the *active* node owes answers to the client; another one becomes active when the first owes nothing more.
+//! - Bytes travel as ranges of the receive buffers. What the other side does not take at once is copied aside, and until
+//!   it is gone nothing more is read: memory per session is bounded whatever anybody does.
+//! - What a client is told is what a server said. If that cannot be known any more, the session ends with an error.
+//!
+//! It must not open sockets itself (that is `backend`), nor parse SQL itself (that is `sql`).
+
+mod answers;
+mod client;
+mod context;
+mod effects;
+mod end;
+mod finish;
+mod local;
+mod open;
+mod plan;
+mod requests;
+mod startup;
+mod statements;
+mod trace;
+mod wait;
+
+pub use context::Context;
+pub use open::serve;
+
+use crate::backend::Group;
+use crate::catalog::Facts;
+use crate::sql::{Encoding, Lexing};
+use client::Client;
+use effects::Effects;
+use end::End;
+use requests::{Direct, RequestState, Sighted};
+use statements::Statements;
+use std::collections::VecDeque;
+
+/// A session in progress.
+struct Session<'c> {
+    context: &'c mut Context,
+    client: Client,
+    group: Group,
+    /// The node that writes: the primary, or the main node where there is none.
+    home: usize,
+    /// The node that reads may go to; the same as `home` when none can be used.
+    balance: usize,
+    /// The node that may owe answers.
+    active: usize,
+    /// The node of the extended batch in progress.
+    batch: Option<usize>,
+    catalog: Facts,
+    /// The catalog facts hold for every session with the same pool key.
+    keep_catalog: bool,
+    lexing: Lexing,
+    statements: Statements,
+    effects: Effects,
+    /// Names of the statements whose Parse is outstanding on the active node, oldest first; `None` for one that leaves
+    /// nothing to forget if it fails.
+    parsing: VecDeque<Option<Box<[u8]>>>,
+    /// Name of the statement bound last.
+    bound: Vec<u8>,
+    /// Memory for [`Session::batch_in_sight`].
+    sighted: Vec<Sighted>,
+    request_state: RequestState,
+    /// Beginning of the client's buffer that has a destination.
+    direct: Direct,
+    /// Beginning of the active server's buffer that is approved for the client.
+    answered: usize,
+    /// The client's next message must wait for answers.
+    blocked: bool,
+    /// Ask the active server for the answers it holds back.
+    flush_next: bool,
+    /// The client has said goodbye behind statements that are still running.
+    terminating: bool,
+    /// A server's FATAL has been passed on.
+    fatal: bool,
+}
+
+impl Session<'_> {
+    fn run(&mut self) -> Result<(), End> {
+        loop {
+            let mut moved = self.relay_requests()?;
+            moved |= self.relay_answers()?;
+            if !moved {
+                self.wait()?;
+            }
+        }
+    }
+
+    /// A parameter value was reported to the client.
+    fn note_parameter(&mut self, name: &[u8], value: &[u8]) {
+        match name {
+            b"client_encoding" => self.lexing.encoding = Encoding::from_name(&String::from_utf8_lossy(value)),
+            b"standard_conforming_strings" => self.lexing.standard_conforming_strings = value == b"on",
+            b"application_name" => crate::report::set_application_name(&String::from_utf8_lossy(value)),
+            _ => {}
+        }
+    }
+}

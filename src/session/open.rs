@@ -1,0 +1,210 @@
+//! The beginning of a session: from an accepted connection to the client's first ReadyForQuery (protocol 2, 6-8).
+
+use super::client::Client;
+use super::effects::Effects;
+use super::end::End;
+use super::requests::{Direct, RequestState};
+use super::startup::{self, Opening};
+use super::statements::Statements;
+use super::{Context, Session, finish, trace};
+use crate::backend::{Group, LoginError, ServerConnection, open};
+use crate::net::{Deadline, Peer, Stream};
+use crate::report::{self, Report, SqlState};
+use crate::route::{self, Candidate};
+use crate::sql::Lexing;
+use crate::sys::title;
+use crate::wire::{TransactionStatus, write};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How long a client's receive stays in the kernel before all sockets are watched.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// Serves one client to its end. Returns whether it was a session: cancel requests and probes are none.
+pub fn serve(stream: Stream, context: &mut Context) -> bool {
+    let began = Instant::now();
+    let deadline = Deadline::after_seconds(context.settings.authentication_timeout);
+    context.refresh_cluster();
+    let host = host_of(stream.peer());
+    let opening = match startup::read(&stream, &context.shared, deadline) {
+        Ok(Some(_)) if context.refuse_sessions => {
+            let report = Report::fatal("Sorry, too many clients already").code(SqlState::TOO_MANY_CONNECTIONS);
+            finish::dismiss(Client::new(stream), &report.into());
+            return false;
+        }
+        Ok(Some(opening)) => opening,
+        Ok(None) => return false,
+        Err(end) => {
+            finish::dismiss(Client::new(stream), &end);
+            return false;
+        }
+    };
+    let user = String::from_utf8_lossy(&opening.key.user).into_owned();
+    let database = String::from_utf8_lossy(&opening.key.database).into_owned();
+    report::set_session(&user, &database);
+    report::set_application_name(&String::from_utf8_lossy(&opening.application_name));
+    title::set_session(&format!("{user} {database} {host} "));
+    let mut client = Client::new(stream);
+    match begin(context, &mut client, opening, deadline) {
+        Ok(start) => run(context, client, start),
+        Err(end) => finish::dismiss(client, &end),
+    }
+    if context.settings.log_disconnections {
+        log_disconnection(began.elapsed(), &user, &database, &host);
+    }
+    report::clear_session();
+    true
+}
+
+/// What a session starts with.
+struct Start {
+    group: Group,
+    home: usize,
+    balance: usize,
+}
+
+fn run(context: &mut Context, client: Client, Start { group, home, balance }: Start) {
+    let mut session = Session {
+        catalog: context.take_catalog(&group.key),
+        keep_catalog: true,
+        context,
+        client,
+        group,
+        home,
+        balance,
+        active: home,
+        batch: None,
+        lexing: Lexing::default(),
+        statements: Statements::default(),
+        effects: Effects::default(),
+        parsing: VecDeque::new(),
+        bound: Vec::new(),
+        sighted: Vec::new(),
+        request_state: RequestState::Between,
+        direct: Direct { node: home, length: 0 },
+        answered: 0,
+        blocked: false,
+        flush_next: false,
+        terminating: false,
+        fatal: false,
+    };
+    let parameters = session.group.get(home).map(|server| server.parameters.clone()).unwrap_or_default();
+    for (name, value) in parameters {
+        session.note_parameter(&name, &value);
+    }
+    let end = session.run().err().unwrap_or(End::Terminated);
+    let Session { context, client, group, catalog, keep_catalog, .. } = session;
+    if keep_catalog {
+        context.keep_catalog(group.key.clone(), catalog);
+    }
+    // The client is let go first: what is left to do for its connections does not concern it.
+    finish::dismiss(client, &end);
+    finish::release(context, group, &end);
+}
+
+/// Finds the servers for the session and greets the client.
+fn begin(context: &mut Context, client: &mut Client, opening: Opening, deadline: Deadline) -> Result<Start, End> {
+    client.stream.set_patience(PATIENCE).map_err(End::client_lost)?;
+    let Some(home) = context.cluster.write_node() else { return Err(no_node()) };
+    let balance = balance_node(context, &opening, home);
+    let nodes = context.cluster.nodes.len();
+    let mut group = match context.pool.take(&opening.key) {
+        Some(group) => group,
+        None => context.pool.new_group(opening.key.clone(), nodes),
+    };
+    group.connections.resize_with(nodes.max(group.connections.len()), || None);
+    if group.get(home).is_none() {
+        match open(home, &context.address(home), &opening.key.startup, context.connect_deadline(home).min(deadline)) {
+            Ok(server) => group.connections[home] = Some(server),
+            Err(error) => {
+                trace::discarded(context, group.slot);
+                group.close();
+                return Err(refused(client, error));
+            }
+        }
+    }
+    trace::opened(context, &group, home, balance, opening.minor);
+    if let Some(server) = group.get(home) {
+        greet(&mut client.output, server, &opening.negotiation);
+    }
+    trace::idle(context, TransactionStatus::Idle);
+    client.input.take_over(opening.rest);
+    client.flush()?;
+    Ok(Start { group, home, balance })
+}
+
+/// AuthenticationOk to ReadyForQuery, with the values of the primary.
+fn greet(out: &mut Vec<u8>, server: &ServerConnection, negotiation: &[u8]) {
+    // The servers' own negotiation tells of an older protocol; ours of what we do not understand.
+    out.extend_from_slice(if server.negotiation.is_empty() { negotiation } else { &server.negotiation });
+    write::authentication_ok(out);
+    for (name, value) in &server.parameters {
+        write::parameter_status(out, name, value);
+    }
+    write::backend_key_data(out, server.pid, &server.cancel_key);
+    write::ready_for_query(out, TransactionStatus::Idle);
+}
+
+/// The node for this session's reads (routing 2.1).
+fn balance_node(context: &Context, opening: &Opening, home: usize) -> usize {
+    let settings = &context.settings;
+    if !settings.load_balance_mode {
+        return home;
+    }
+    let cluster = &context.cluster;
+    let candidates: Vec<_> = cluster
+        .attached()
+        .iter()
+        .filter(|id| !context.is_avoided(*id))
+        .map(|id| Candidate { id, weight: cluster.nodes[id].weight })
+        .collect();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let (user, database) = (text(&opening.key.user), text(&opening.key.database));
+    let application_name = text(&opening.application_name);
+    let client = route::Client { user: &user, database: &database, application_name: &application_name };
+    route::choose(settings, client, home, &candidates, [fastrand::f64(), fastrand::f64()])
+}
+
+fn no_node() -> End {
+    Report::error("pgpool is not accepting any new connections")
+        .detail("all backend nodes are down, pgpool requires at least one valid node")
+        .hint("repair the backend nodes and restart pgpool")
+        .code(SqlState::NO_NODE)
+        .into()
+}
+
+fn refused(client: &mut Client, error: LoginError) -> End {
+    match error {
+        LoginError::Refused(message) => {
+            client.output.extend_from_slice(&message);
+            let _ = client.flush();
+            End::Told
+        }
+        LoginError::Unreachable(mut report) | LoginError::Unsupported(mut report) => {
+            report.severity = report::Severity::Fatal;
+            report.into()
+        }
+    }
+}
+
+/// HOST(PORT) of the title; empty for a Unix socket (process-model 5).
+fn host_of(peer: &Peer) -> String {
+    match peer {
+        Peer::Tcp(address, port) => format!("{address}({port})"),
+        Peer::Local => String::new(),
+    }
+}
+
+fn log_disconnection(time: Duration, user: &str, database: &str, host: &str) {
+    let (seconds, milliseconds) = (time.as_secs(), time.subsec_millis());
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let from = match host.strip_suffix(')').and_then(|host| host.split_once('(')) {
+        Some((host, port)) => format!("host={host} port={port}"),
+        None => "host=[local]".to_owned(),
+    };
+    Report::log_line(format!(
+        "frontend disconnection: session time: {hours}:{minutes:02}:{seconds:02}.{milliseconds:03} \
+         user={user} database={database} {from}"
+    ))
+    .log();
+}

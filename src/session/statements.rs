@@ -1,0 +1,115 @@
+//! Prepared statements of the extended protocol: what was prepared, and on which nodes (routing 13.3, 13.5).
+//!
+//! The whole Parse message is kept, so that a statement prepared on one node can be prepared on another when a later
+//! Bind has to go there.
+
+use crate::sql::Statement;
+use crate::state::NodeSet;
+use crate::wire::{HEADER_LENGTH, frontend};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// One prepared statement.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// The Parse message, header included.
+    pub message: Vec<u8>,
+    /// What the text does.
+    pub facts: Rc<Statement>,
+    /// Where it is prepared.
+    pub nodes: NodeSet,
+}
+
+impl Prepared {
+    /// The SQL text.
+    pub fn text(&self) -> &[u8] {
+        frontend::parse(&self.message[HEADER_LENGTH..]).map_or(b"", |parse| parse.query)
+    }
+}
+
+/// The statements of a session by name; the unnamed one has the empty name.
+#[derive(Debug, Default)]
+pub(super) struct Statements {
+    named: HashMap<Box<[u8]>, Prepared>,
+    unnamed: Option<Prepared>,
+    /// Names closed by the client that still exist on these nodes.
+    stale: HashMap<Box<[u8]>, NodeSet>,
+}
+
+impl Statements {
+    pub fn get(&self, name: &[u8]) -> Option<&Prepared> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+    }
+
+    pub fn get_mut(&mut self, name: &[u8]) -> Option<&mut Prepared> {
+        if name.is_empty() { self.unnamed.as_mut() } else { self.named.get_mut(name) }
+    }
+
+    /// A Parse message for `name` goes to `node`. The unnamed statement is replaced; a named one stays what it is, since
+    /// the server will refuse the second.
+    pub fn prepare(&mut self, name: &[u8], message: &[u8], facts: Rc<Statement>, node: usize) {
+        let nodes = NodeSet::of(node);
+        if name.is_empty() {
+            // The memory of the previous one is used again: this happens for every query of many drivers.
+            let mut memory = self.unnamed.take().map(|previous| previous.message).unwrap_or_default();
+            memory.clear();
+            memory.extend_from_slice(message);
+            self.unnamed = Some(Prepared { message: memory, facts, nodes });
+        } else {
+            self.named.entry(name.into()).or_insert_with(|| Prepared { message: message.to_vec(), facts, nodes });
+        }
+    }
+
+    /// Preparing `name` on `node` failed, or the name was closed there.
+    pub fn forget_on(&mut self, name: &[u8], node: usize) {
+        if let Some(prepared) = self.get_mut(name) {
+            prepared.nodes.remove(node);
+            if prepared.nodes.is_empty() {
+                self.forget(name);
+            }
+        }
+    }
+
+    /// The client closes `name` and Close goes to `node`: elsewhere the statement stays behind.
+    pub fn close(&mut self, name: &[u8], node: usize) {
+        if let Some(mut prepared) = self.named.remove(name) {
+            prepared.nodes.remove(node);
+            if !prepared.nodes.is_empty() {
+                self.stale.insert(name.into(), prepared.nodes);
+            }
+        } else if name.is_empty() {
+            self.unnamed = None;
+        }
+    }
+
+    /// Whether any name may have to be closed before it can be prepared.
+    pub fn has_stale(&self) -> bool {
+        !self.stale.is_empty()
+    }
+
+    /// Whether `name` must be closed on `node` before it can be prepared there; asked once.
+    pub fn take_stale(&mut self, name: &[u8], node: usize) -> bool {
+        let Some(nodes) = self.stale.get_mut(name).filter(|nodes| nodes.contains(node)) else { return false };
+        nodes.remove(node);
+        if nodes.is_empty() {
+            self.stale.remove(name);
+        }
+        true
+    }
+
+    /// The name is free again.
+    pub fn forget(&mut self, name: &[u8]) {
+        if name.is_empty() {
+            self.unnamed = None;
+        } else {
+            self.named.remove(name);
+        }
+    }
+
+    /// All names are free again (DEALLOCATE ALL, DISCARD ALL).
+    pub fn clear(&mut self) {
+        self.named.clear();
+        self.stale.clear();
+        self.unnamed = None;
+    }
+}

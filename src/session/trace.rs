@@ -1,0 +1,138 @@
+//! What others can see of a session: shared memory, process title, counters, log lines (process-model 5, 11).
+//!
+//! Everything on the way of a statement is a few stores into memory; text is built only for a log that wants it.
+
+use super::Context;
+use crate::backend::{Group, ServerConnection};
+use crate::report::{Report, Severity, is_logged};
+use crate::sql::{Statement, StatementClass, command_word};
+use crate::state::{NodeCounters, NodeSet, ProcessStatus, ServerKey, SessionInfo, now};
+use crate::sys::title;
+use crate::wire::TransactionStatus;
+use crate::wire::backend::ErrorFields;
+
+/// `node` is at work for the client.
+pub(super) fn busy(context: &Context, node: usize) {
+    context.slot.set_busy(NodeSet::of(node));
+    context.slot.set_status(ProcessStatus::ExecuteCommand);
+}
+
+/// A statement is sent to `node`. `kind` is what the log puts in front: `Parse: `, `Execute: `, or nothing.
+pub(super) fn statement(context: &Context, group: &Group, node: usize, facts: &Statement, kind: &str, text: &[u8]) {
+    busy(context, node);
+    count(context, node, facts.class());
+    context.slot.pool(group.slot).set_statement(node, text);
+    title::set_activity(&command_word(text));
+    let settings = &context.settings;
+    if (settings.log_statement || settings.log_per_node_statement) && is_logged(Severity::Log) {
+        log_statement(context, group, node, kind, text);
+    }
+}
+
+fn log_statement(context: &Context, group: &Group, node: usize, kind: &str, text: &[u8]) {
+    let text = String::from_utf8_lossy(text);
+    if context.settings.log_statement {
+        Report::log_line(format!("statement: {text}")).log();
+    }
+    if context.settings.log_per_node_statement {
+        let pid = group.get(node).map_or(0, |server| server.pid);
+        Report::log_line(format!("DB node id: {node} backend pid: {pid} statement: {kind}{text}")).log();
+    }
+}
+
+fn count(context: &Context, node: usize, class: StatementClass) {
+    let counters = context.shared.counters(node);
+    NodeCounters::count(match class {
+        StatementClass::Select => &counters.select,
+        StatementClass::Insert => &counters.insert,
+        StatementClass::Update => &counters.update,
+        StatementClass::Delete => &counters.delete,
+        StatementClass::Ddl => &counters.ddl,
+        StatementClass::Other => &counters.other,
+    });
+}
+
+/// A server has answered with an error.
+pub(super) fn server_error(context: &Context, node: usize, fields: &ErrorFields<'_>) {
+    let counters = context.shared.counters(node);
+    NodeCounters::count(match fields.severity() {
+        b"PANIC" => &counters.panic,
+        b"FATAL" => &counters.fatal,
+        _ => &counters.error,
+    });
+    if is_logged(Severity::Log) {
+        Report::log_line(format!("Error message from backend: DB node id: {node} message: \"{}\"", fields.message()))
+            .log();
+    }
+}
+
+/// Nothing is at work for the client any more.
+pub(super) fn idle(context: &Context, status: TransactionStatus) {
+    context.slot.set_busy(NodeSet::EMPTY);
+    let (state, word) = match status {
+        TransactionStatus::Idle => (ProcessStatus::Idle, "idle"),
+        _ => (ProcessStatus::IdleInTransaction, "idle in transaction"),
+    };
+    context.slot.set_status(state);
+    title::set_activity(word);
+}
+
+/// The session has its group: publishes who is served and by whom, so that cancel requests find it.
+pub(super) fn opened(context: &Context, group: &Group, home: usize, balance: usize, minor: u16) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (user, database) = (text(&group.key.user), text(&group.key.database));
+    let created = group.created.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    context.slot.pool(group.slot).update(|entry| {
+        entry.database.clone_from(&database);
+        entry.user.clone_from(&user);
+        (entry.major, entry.minor) = (3, minor);
+        entry.created = created;
+        entry.client_connected = now();
+        entry.uses = group.uses;
+        entry.connected = true;
+        entry.load_balance_node = Some(balance);
+    });
+    context.slot.set_session(&SessionInfo { user, database, pool_slot: Some(group.slot) });
+    if let Some(server) = group.get(home) {
+        joined(context, group, server);
+        context.slot.set_cancel_key(server.pid, &server.cancel_key);
+    }
+}
+
+/// The session has a connection to one more node.
+pub(super) fn joined(context: &Context, group: &Group, server: &ServerConnection) {
+    let key = ServerKey { pid: server.pid, key: server.cancel_key.clone() };
+    context.slot.pool(group.slot).set_server(server.node, &key);
+}
+
+/// The session has lost its connection to a node.
+pub(super) fn left(context: &Context, group: &Group, node: usize) {
+    context.slot.pool(group.slot).clear_server(node);
+}
+
+/// The group goes back to the pool.
+pub(super) fn pooled(context: &Context, group: &Group) {
+    context.slot.pool(group.slot).update(|entry| {
+        entry.connected = false;
+        entry.client_disconnected = now();
+    });
+}
+
+/// The group is closed.
+pub(super) fn discarded(context: &Context, slot: usize) {
+    let pool = context.slot.pool(slot);
+    pool.update(|entry| entry.client_disconnected = now());
+    pool.clear();
+}
+
+/// A reset query is sent.
+pub(super) fn reset_query(context: &Context, server: &ServerConnection, slot: usize, query: &str) {
+    context.slot.pool(slot).set_statement(server.node, query.as_bytes());
+    if context.settings.log_statement {
+        Report::log_line(format!("statement: {query}")).log();
+    }
+    if context.settings.log_per_node_statement {
+        let line = format!("DB node id: {} backend pid: {} statement: {query}", server.node, server.pid);
+        Report::log_line(line).log();
+    }
+}

@@ -1,0 +1,143 @@
+//! Waiting: for the one who speaks next, and when that takes longer, for everybody.
+//!
+//! On the steady path the next one is known (the client between statements, the active server within one), and a receive
+//! with a short patience is the only call. Only when that patience ends are all sockets and the signals watched at once,
+//! without any limit but those the configuration sets: an idle session never wakes up.
+
+use super::Session;
+use super::end::End;
+use crate::net::{Deadline, Received};
+use crate::report::{Report, SqlState};
+use nix::poll::{PollFd, PollFlags, poll};
+use std::os::fd::AsFd;
+
+impl Session<'_> {
+    /// Waits until something can be done, and receives it.
+    pub(super) fn wait(&mut self) -> Result<(), End> {
+        if !self.context.signals.pending().is_empty() {
+            self.heed_signals()?;
+        }
+        let servers_took_all = self.flush_servers()?;
+        if servers_took_all && self.client.output.is_empty() && self.receive_from_next()? {
+            return Ok(());
+        }
+        self.wait_for_all()
+    }
+
+    /// Sends what waits for servers. `Ok(true)`: nothing waits any more.
+    fn flush_servers(&mut self) -> Result<bool, End> {
+        let mut all = true;
+        for server in self.group.connections.iter_mut().flatten() {
+            if !server.output.is_empty() {
+                all &= server.flush().map_err(|error| End::server_lost(server.node, &error.to_string()))?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Receives from the one who speaks next, within the patience of its socket.
+    #[inline]
+    fn receive_from_next(&mut self) -> Result<bool, End> {
+        match self.group.get(self.active) {
+            Some(server) if server.replies.will_answer() && !server.replies.is_copying_in() => {
+                self.receive_from_server(self.active, true)
+            }
+            _ if self.terminating => Ok(false),
+            _ => self.client.receive(true),
+        }
+    }
+
+    fn receive_from_server(&mut self, node: usize, wait: bool) -> Result<bool, End> {
+        let Some(server) = self.group.get_mut(node) else { return Ok(false) };
+        match server.input.receive(&server.stream, wait) {
+            Ok(Received::Bytes(_)) => Ok(true),
+            Ok(Received::Nothing | Received::Interrupted) => Ok(false),
+            Ok(Received::Closed) => self.server_gone(node, "EOF encountered with backend"),
+            Err(error) => self.server_gone(node, &format!("socket read failed with error \"{error}\"")),
+        }
+    }
+
+    /// A server has closed its connection. A session that does not need it goes on (protocol 14.2).
+    fn server_gone(&mut self, node: usize, cause: &str) -> Result<bool, End> {
+        let owes = self.group.get(node).is_some_and(|server| !server.replies.is_empty());
+        if node == self.home || owes {
+            return Err(End::server_lost(node, cause));
+        }
+        self.leave_node(node, cause);
+        Ok(true)
+    }
+
+    fn wait_for_all(&mut self) -> Result<(), End> {
+        let deadline = self.idle_deadline();
+        let client_full = !self.client.output.is_empty();
+        let mut wanted = PollFlags::empty();
+        if !self.terminating {
+            wanted |= hang_up();
+            wanted.set(PollFlags::POLLIN, !self.blocked);
+            wanted.set(PollFlags::POLLOUT, client_full);
+        }
+        let servers = self.group.connections.iter().flatten().map(|server| {
+            let mut wanted = PollFlags::empty();
+            // The active server is not read while the client does not take what it said before.
+            wanted.set(PollFlags::POLLIN, !(client_full && server.node == self.active));
+            wanted.set(PollFlags::POLLOUT, !server.output.is_empty());
+            (server.node, PollFd::new(server.stream.as_fd(), wanted))
+        });
+        let (nodes, mut fds): (Vec<_>, Vec<_>) = servers.unzip();
+        fds.push(PollFd::new(self.context.signals.fd(), PollFlags::POLLIN));
+        if !self.terminating {
+            fds.push(PollFd::new(self.client.stream.as_fd(), wanted));
+        }
+        match poll(&mut fds, deadline.poll_timeout()) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(Report::fatal(format!("poll failed: {errno}")).into()),
+        }
+        // `None` is the one event that the type has no name for: the client has hung up.
+        let ready: Vec<_> = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::POLLHUP)).collect();
+        if deadline.passed() {
+            return Err(self.idle_too_long());
+        }
+        self.heed_signals()?;
+        for (node, events) in nodes.iter().zip(&ready) {
+            if events.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR)
+                && !(client_full && *node == self.active)
+            {
+                self.receive_from_server(*node, false)?;
+                if *node != self.active {
+                    self.hear_bystander(*node)?;
+                }
+            }
+        }
+        let client = ready.get(nodes.len() + 1).copied().unwrap_or(PollFlags::empty());
+        let hung_up = client.intersects(PollFlags::POLLHUP | PollFlags::POLLERR);
+        if client.contains(PollFlags::POLLIN) || (hung_up && !self.blocked) {
+            self.client.receive(false)?;
+        } else if hung_up {
+            return Err(End::ClientGone);
+        }
+        Ok(())
+    }
+
+    /// `client_idle_limit` counts while the client has nothing outstanding.
+    fn idle_deadline(&self) -> Deadline {
+        if self.is_quiet() { Deadline::after_seconds(self.context.settings.client_idle_limit) } else { Deadline::NEVER }
+    }
+
+    fn idle_too_long(&self) -> End {
+        let limit = self.context.settings.client_idle_limit;
+        Report::fatal("unable to read data")
+            .detail(format!("child connection forced to terminate due to client_idle_limit:{limit} is reached"))
+            .code(SqlState::OPERATOR_INTERVENTION)
+            .into()
+    }
+
+    /// A stop ends the session; everything else can wait until it is over.
+    fn heed_signals(&mut self) -> Result<(), End> {
+        if self.context.must_stop() { Err(End::shutdown()) } else { Ok(()) }
+    }
+}
+
+/// The peer has closed its side. A client that does so in the middle of a statement will not read the answer.
+fn hang_up() -> PollFlags {
+    PollFlags::from_bits_retain(libc::POLLRDHUP)
+}

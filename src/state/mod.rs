@@ -1,0 +1,146 @@
+//! What the processes of pgpool know in common: a typed view of the shared segment (process-model 4).
+//!
+//! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, one slot per
+//! worker with its pooled connections, the keys for cancel requests, and counters.
+//!
+//! Invariants:
+//! - Readers never lock and never wait; what they read was whole at some moment, whoever was killed when.
+//! - A worker's slot and pool entries are written by that worker only, and by the parent once it is dead.
+//! - The node table is changed under its lock, by short changes in memory; the wait for that lock is bounded.
+//! - Memory is touched as it is used: pool entries nobody filled cost nothing, and asking for them costs nothing either.
+//!
+//! This room must not do I/O, must not decide anything about nodes or sessions, and must not log.
+
+mod cancel;
+mod counters;
+mod node_set;
+mod nodes;
+mod pools;
+mod workers;
+
+pub use cancel::{CancelTarget, ServerKey};
+pub use counters::{NodeCounters, NodeCounts};
+pub use node_set::NodeSet;
+pub use nodes::{Cluster, Delay, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
+pub use pools::{PoolEntry, PoolSlot, STATEMENT_LIMIT};
+pub use workers::{ClientInfo, ProcessStatus, SessionInfo, WorkerSlot, Workers};
+
+use pgpool_shm::{Layout, Region, Segment, SegmentError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Ids of nodes are 0 to 127 (config 2).
+pub const MAX_NODES: usize = 128;
+
+/// Bytes of a cancel key at most, protocol 3.2 (protocol 18).
+pub const MAX_CANCEL_KEY: usize = 256;
+
+/// How much of everything there is, fixed at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `num_init_children`.
+    pub workers: usize,
+    /// `max_pool`.
+    pub pool_slots: usize,
+}
+
+/// The shared state. Clones and forked processes see the same.
+#[derive(Clone, Debug)]
+pub struct Shared(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limits: Limits,
+    segment: Segment,
+    nodes: Region<nodes::Table>,
+    counters: Region<NodeCounters>,
+    connected: Region<AtomicU64>,
+    workers: Region<workers::WorkerRecord>,
+    pools: Region<pools::PoolRecord>,
+    servers: Region<pools::ServerRecord>,
+    statements: Region<pools::StatementText>,
+}
+
+impl Shared {
+    /// Makes the segment. Called by the parent, before it forks.
+    ///
+    /// # Errors
+    /// No memory for it, or sizes beyond any address space.
+    pub fn create(limits: Limits) -> Result<Self, SegmentError> {
+        let mut layout = Layout::new();
+        let pools = limits.workers.saturating_mul(limits.pool_slots);
+        let servers = pools.saturating_mul(MAX_NODES);
+        let nodes = layout.array(1);
+        let counters = layout.array(MAX_NODES);
+        let connected = layout.array(limits.workers.div_ceil(64));
+        let workers = layout.array(limits.workers);
+        layout.page_break();
+        let pools = layout.array(pools);
+        layout.page_break();
+        let servers_region = layout.array(servers);
+        layout.page_break();
+        let statements = layout.array(servers);
+        let segment = Segment::create(layout)?;
+        segment.slice::<nodes::Table>(nodes)[0].prepare();
+        let servers = servers_region;
+        Ok(Self(Arc::new(Inner { limits, segment, nodes, counters, connected, workers, pools, servers, statements })))
+    }
+
+    /// The sizes it was made with.
+    pub fn limits(&self) -> Limits {
+        self.0.limits
+    }
+
+    /// Bytes of the segment, most of them never touched.
+    pub fn size(&self) -> usize {
+        self.0.segment.size()
+    }
+
+    /// The nodes and their states.
+    pub fn nodes(&self) -> NodeTable<'_> {
+        NodeTable::new(&self.0.segment.slice(self.0.nodes)[0])
+    }
+
+    /// The statement counters of a node (show-commands 5.7b). An id out of range gets those of the last possible node.
+    pub fn counters(&self, node: usize) -> &NodeCounters {
+        &self.0.segment.slice(self.0.counters)[node.min(MAX_NODES - 1)]
+    }
+
+    /// All worker slots.
+    pub fn workers(&self) -> Workers<'_> {
+        Workers::new(self)
+    }
+
+    /// One worker's slot, for the worker itself to keep.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Limits::workers`].
+    pub fn worker(&self, index: usize) -> WorkerSlot {
+        assert!(index < self.0.limits.workers);
+        WorkerSlot::new(self.clone(), index)
+    }
+
+    fn record(&self, worker: usize) -> &workers::WorkerRecord {
+        &self.0.segment.slice(self.0.workers)[worker]
+    }
+
+    fn connected(&self) -> &[AtomicU64] {
+        self.0.segment.slice(self.0.connected)
+    }
+
+    fn pool_slot(&self, worker: usize, slot: usize) -> PoolSlot<'_> {
+        let index = worker * self.0.limits.pool_slots + slot;
+        let servers = index * MAX_NODES..(index + 1) * MAX_NODES;
+        PoolSlot::new(
+            &self.0.segment.slice(self.0.pools)[index],
+            &self.0.segment.slice(self.0.servers)[servers.clone()],
+            &self.0.segment.slice(self.0.statements)[servers],
+        )
+    }
+}
+
+/// Now, in seconds since 1970: the unit of all times in the shared state.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

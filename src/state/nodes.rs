@@ -1,0 +1,363 @@
+//! The node table: which servers there are and in which state (failover 1).
+//!
+//! The table is replaced as a whole. Its version is the generation: a process compares it between statements and reads the
+//! table again when it moved. Changes go through [`NodeTable::update`], under a lock that survives its holder.
+
+use super::{MAX_NODES, NodeSet, now};
+use pgpool_shm::{SharedMutex, Text, Versioned, plain, shareable};
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// How long a change waits for another process's change, which is a matter of microseconds unless that process is stopped.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// State of a node (failover 1.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum NodeStatus {
+    /// Not configured, or switched off by the status file.
+    #[default]
+    Unused = 0,
+    /// Attached, no session has connected to it yet.
+    Waiting = 1,
+    /// Attached.
+    Up = 2,
+    /// Detached.
+    Down = 3,
+}
+
+impl NodeStatus {
+    /// Whether sessions may use the node.
+    pub fn is_attached(self) -> bool {
+        matches!(self, Self::Waiting | Self::Up)
+    }
+}
+
+/// What a node said when it was last asked for `pg_is_in_recovery()`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Role {
+    /// Not asked yet, no answer, or a mode in which it does not matter.
+    #[default]
+    Unknown = 0,
+    /// Not in recovery.
+    Primary = 1,
+    /// In recovery.
+    Standby = 2,
+}
+
+/// How far a standby is behind (failover 14.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delay {
+    /// Bytes of WAL.
+    Bytes(u64),
+    /// Time by the server's replay_lag.
+    Time(Duration),
+}
+
+impl Default for Delay {
+    fn default() -> Self {
+        Self::Bytes(0)
+    }
+}
+
+/// One node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Node {
+    /// `backend_hostname`; a directory for Unix sockets.
+    pub hostname: String,
+    /// `backend_port`; 0 when not configured.
+    pub port: u16,
+    /// `backend_weight`, as configured.
+    pub weight: f64,
+    /// State.
+    pub status: NodeStatus,
+    /// Down only because the watchdog has no consensus about it.
+    pub quarantined: bool,
+    /// What it said about itself.
+    pub role: Role,
+    /// `DISALLOW_TO_FAILOVER`.
+    pub disallow_to_failover: bool,
+    /// `ALWAYS_PRIMARY`.
+    pub always_primary: bool,
+    /// `backend_application_name`.
+    pub application_name: String,
+    /// When status or role changed last, seconds since 1970.
+    pub last_status_change: u64,
+    /// Why it changed last, in words for a person.
+    pub reason: String,
+    /// How far it is behind the primary.
+    pub delay: Delay,
+    /// `pg_stat_replication.state`, empty if unknown.
+    pub replication_state: String,
+    /// `pg_stat_replication.sync_state`, empty if unknown.
+    pub sync_state: String,
+}
+
+/// All nodes at one moment, index = id.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cluster {
+    /// Moves with every change of anything here.
+    pub generation: u64,
+    /// The nodes up to the highest configured id.
+    pub nodes: Vec<Node>,
+    /// The primary (failover 1.2); none outside streaming and logical mode, or when it is not known.
+    pub primary: Option<usize>,
+    /// The attached node with the lowest id; keeps its value when no node is attached.
+    pub main: Option<usize>,
+}
+
+impl Cluster {
+    /// The nodes sessions may use.
+    pub fn attached(&self) -> NodeSet {
+        self.nodes.iter().enumerate().filter(|(_, node)| node.status.is_attached()).map(|(id, _)| id).collect()
+    }
+
+    /// Where writes go: the primary if there is one and it is attached, else the main node (failover 1.2).
+    pub fn write_node(&self) -> Option<usize> {
+        let attached = |id: &usize| self.nodes.get(*id).is_some_and(|node| node.status.is_attached());
+        self.primary.filter(attached).or(self.main.filter(attached))
+    }
+
+    /// Changes the status of a node, with the time, the reason and the main node that follow from it.
+    pub fn set_status(&mut self, id: usize, status: NodeStatus, reason: &str) {
+        let Some(node) = self.nodes.get_mut(id) else { return };
+        node.status = status;
+        node.last_status_change = now();
+        reason.clone_into(&mut node.reason);
+        self.main = self.attached().iter().next().or(self.main);
+    }
+
+    /// Makes a node the primary, or says that there is none; the times of the nodes concerned follow.
+    pub fn set_primary(&mut self, primary: Option<usize>) {
+        if self.primary == primary {
+            return;
+        }
+        for id in [self.primary, primary].into_iter().flatten() {
+            if let Some(node) = self.nodes.get_mut(id) {
+                node.last_status_change = now();
+            }
+        }
+        self.primary = primary;
+    }
+}
+
+/// Another process holds the node table's lock and does not let go of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("node table is locked by another process for more than {} seconds", PATIENCE.as_secs())]
+pub struct NodeTableBusy;
+
+/// The shared node table.
+#[derive(Clone, Copy)]
+pub struct NodeTable<'a>(&'a Table);
+
+shareable! {
+    pub(super) struct Table {
+        changing: SharedMutex<[AtomicU64; 0]>,
+        nodes: Versioned<NodeRecord, MAX_NODES>,
+    }
+}
+
+plain! {
+    pub(super) struct NodeRecord {
+        weight: f64,
+        last_status_change: u64,
+        delay: u64,
+        port: u16,
+        status: u8,
+        role: u8,
+        flags: u32,
+        hostname: Text<256>,
+        application_name: Text<64>,
+        reason: Text<256>,
+        replication_state: Text<32>,
+        sync_state: Text<32>,
+    }
+}
+
+const QUARANTINED: u32 = 1;
+const DISALLOW_TO_FAILOVER: u32 = 2;
+const ALWAYS_PRIMARY: u32 = 4;
+const DELAY_IS_TIME: u32 = 8;
+const IS_PRIMARY: u32 = 16;
+const IS_MAIN: u32 = 32;
+
+impl Table {
+    pub(super) fn prepare(&self) {
+        pgpool_shm::prepare(&self.changing);
+    }
+}
+
+impl<'a> NodeTable<'a> {
+    pub(super) fn new(table: &'a Table) -> Self {
+        Self(table)
+    }
+
+    /// Moves when anything in the table changed. One load.
+    #[inline]
+    pub fn generation(self) -> u64 {
+        self.0.nodes.version()
+    }
+
+    /// The table as it is now.
+    pub fn view(self) -> Cluster {
+        let mut records = Vec::new();
+        let generation = self.0.nodes.read_into(&mut records);
+        let find = |flag: u32| records.iter().position(|record| record.flags & flag != 0);
+        Cluster {
+            generation,
+            primary: find(IS_PRIMARY),
+            main: find(IS_MAIN),
+            nodes: records.iter().map(Node::from).collect(),
+        }
+    }
+
+    /// Changes the table: `change` gets the present state, and what it leaves is published in one step if it differs.
+    ///
+    /// # Errors
+    /// Another process holds the lock for too long. A dead one does not.
+    pub fn update<R>(self, change: impl FnOnce(&mut Cluster) -> R) -> Result<R, NodeTableBusy> {
+        // A holder that died inside left a whole table, the last one published: nothing to repair.
+        let _lock = self.0.changing.try_lock_for(PATIENCE).ok_or(NodeTableBusy)?;
+        let before = self.view();
+        let mut cluster = before.clone();
+        let result = change(&mut cluster);
+        if cluster != before {
+            let records: Vec<NodeRecord> = (0..cluster.nodes.len()).map(|id| NodeRecord::of(&cluster, id)).collect();
+            self.0.nodes.write(&records);
+        }
+        Ok(result)
+    }
+
+    /// A session has connected to the node: waiting becomes up (failover 1.4). Returns whether that was a change.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub fn mark_connected(self, id: usize) -> Result<bool, NodeTableBusy> {
+        self.update(|cluster| {
+            let waiting = cluster.nodes.get(id).is_some_and(|node| node.status == NodeStatus::Waiting);
+            if waiting {
+                cluster.set_status(id, NodeStatus::Up, "a session connected to it");
+            }
+            waiting
+        })
+    }
+}
+
+impl NodeRecord {
+    fn of(cluster: &Cluster, id: usize) -> Self {
+        let node = &cluster.nodes[id];
+        let (delay, delay_is_time) = match node.delay {
+            Delay::Bytes(bytes) => (bytes, false),
+            Delay::Time(time) => (u64::try_from(time.as_micros()).unwrap_or(u64::MAX), true),
+        };
+        let flags = [
+            (QUARANTINED, node.quarantined),
+            (DISALLOW_TO_FAILOVER, node.disallow_to_failover),
+            (ALWAYS_PRIMARY, node.always_primary),
+            (DELAY_IS_TIME, delay_is_time),
+            (IS_PRIMARY, cluster.primary == Some(id)),
+            (IS_MAIN, cluster.main == Some(id)),
+        ];
+        Self {
+            weight: node.weight,
+            last_status_change: node.last_status_change,
+            delay,
+            port: node.port,
+            status: node.status as u8,
+            role: node.role as u8,
+            flags: flags.iter().filter(|(_, set)| *set).map(|(flag, _)| flag).sum(),
+            hostname: Text::new(&node.hostname),
+            application_name: Text::new(&node.application_name),
+            reason: Text::new(&node.reason),
+            replication_state: Text::new(&node.replication_state),
+            sync_state: Text::new(&node.sync_state),
+        }
+    }
+}
+
+impl From<&NodeRecord> for Node {
+    fn from(record: &NodeRecord) -> Self {
+        let flag = |flag: u32| record.flags & flag != 0;
+        Self {
+            hostname: record.hostname.to_string(),
+            port: record.port,
+            weight: record.weight,
+            status: match record.status {
+                1 => NodeStatus::Waiting,
+                2 => NodeStatus::Up,
+                3 => NodeStatus::Down,
+                _ => NodeStatus::Unused,
+            },
+            quarantined: flag(QUARANTINED),
+            role: match record.role {
+                1 => Role::Primary,
+                2 => Role::Standby,
+                _ => Role::Unknown,
+            },
+            disallow_to_failover: flag(DISALLOW_TO_FAILOVER),
+            always_primary: flag(ALWAYS_PRIMARY),
+            application_name: record.application_name.to_string(),
+            last_status_change: record.last_status_change,
+            reason: record.reason.to_string(),
+            delay: if flag(DELAY_IS_TIME) {
+                Delay::Time(Duration::from_micros(record.delay))
+            } else {
+                Delay::Bytes(record.delay)
+            },
+            replication_state: record.replication_state.to_string(),
+            sync_state: record.sync_state.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{Limits, Shared};
+
+    #[test]
+    fn what_is_written_is_read() {
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1 }).expect("shared");
+        let nodes = shared.nodes();
+        let node = Node {
+            hostname: "db1.example".to_owned(),
+            port: 5432,
+            weight: 0.5,
+            role: Role::Standby,
+            always_primary: true,
+            delay: Delay::Time(Duration::from_micros(4512)),
+            sync_state: "async".to_owned(),
+            ..Node::default()
+        };
+        nodes
+            .update(|cluster| {
+                cluster.nodes = vec![Node::default(), node.clone()];
+                cluster.set_status(1, NodeStatus::Waiting, "started");
+                cluster.set_primary(Some(1));
+            })
+            .expect("update");
+        let view = nodes.view();
+        assert_eq!((view.primary, view.main, view.write_node()), (Some(1), Some(1), Some(1)));
+        let Node { last_status_change, .. } = view.nodes[1];
+        let expected = Node { status: NodeStatus::Waiting, reason: "started".to_owned(), last_status_change, ..node };
+        assert_eq!(view.nodes[1], expected);
+        assert_eq!(nodes.generation(), view.generation);
+    }
+
+    #[test]
+    fn the_generation_moves_with_changes_only() {
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1 }).expect("shared");
+        let nodes = shared.nodes();
+        nodes.update(|cluster| cluster.nodes = vec![Node::default(); 2]).expect("update");
+        let before = nodes.generation();
+        nodes.update(|cluster| cluster.primary = None).expect("update");
+        assert_eq!(nodes.generation(), before);
+        nodes.update(|cluster| cluster.set_status(0, NodeStatus::Waiting, "attached")).expect("update");
+        assert_ne!(nodes.generation(), before);
+        assert!(nodes.mark_connected(0).expect("update"));
+        assert!(!nodes.mark_connected(0).expect("update"));
+        nodes.update(|cluster| cluster.set_status(0, NodeStatus::Down, "gone")).expect("update");
+        assert_eq!((nodes.view().main, nodes.view().write_node()), (Some(0), None));
+    }
+}

@@ -1,0 +1,335 @@
+//! One slot per worker: who it is and what it does (show-commands 5.4, process-model 4).
+
+use super::{NodeSet, PoolSlot, Shared, now};
+use pgpool_shm::{Text, Versioned, plain, shareable};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// What a worker does at present (show-commands 4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ProcessStatus {
+    /// No client.
+    #[default]
+    WaitForConnection = 0,
+    /// A client that has not logged in yet.
+    Connecting = 1,
+    /// Logged in, nothing to do.
+    Idle = 2,
+    /// The same, inside a transaction.
+    IdleInTransaction = 3,
+    /// A statement runs.
+    ExecuteCommand = 4,
+}
+
+impl ProcessStatus {
+    /// The word SHOW POOL_PROCESSES shows.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::WaitForConnection => "Wait for connection",
+            Self::Connecting => "Connecting",
+            Self::Idle => "Idle",
+            Self::IdleInTransaction => "Idle in transaction",
+            Self::ExecuteCommand => "Execute command",
+        }
+    }
+
+    fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Connecting,
+            2 => Self::Idle,
+            3 => Self::IdleInTransaction,
+            4 => Self::ExecuteCommand,
+            _ => Self::WaitForConnection,
+        }
+    }
+}
+
+/// Where the present client comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientInfo {
+    /// Address or name, `[local]` for a Unix socket, empty without a client.
+    pub host: String,
+    /// Port, 0 for a Unix socket.
+    pub port: u16,
+}
+
+/// Who the present client is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// User, empty before the login and without a client.
+    pub user: String,
+    /// Database.
+    pub database: String,
+    /// The pool slot it uses.
+    pub pool_slot: Option<usize>,
+}
+
+plain! {
+    pub(super) struct ClientRecord {
+        host: Text<256>,
+        port: u16,
+    }
+}
+
+plain! {
+    pub(super) struct SessionRecord {
+        user: Text<64>,
+        database: Text<64>,
+        pool_slot: u32,
+    }
+}
+
+shareable! {
+    pub(super) struct WorkerRecord {
+        pid: AtomicU32,
+        status: AtomicU32,
+        started: AtomicU64,
+        finished_sessions: AtomicU64,
+        restart: AtomicU32,
+        served: AtomicU32,
+        busy: [AtomicU64; 2],
+        idle_since: AtomicU64,
+        client: Versioned<ClientRecord>,
+        session: Versioned<SessionRecord>,
+        pub(super) cancel_pid: AtomicU32,
+        pub(super) cancel_key: Versioned<u8, { super::MAX_CANCEL_KEY }>,
+    }
+}
+
+/// One worker's slot.
+#[derive(Clone, Debug)]
+pub struct WorkerSlot {
+    shared: Shared,
+    index: usize,
+}
+
+/// Reading.
+impl WorkerSlot {
+    pub(super) fn new(shared: Shared, index: usize) -> Self {
+        Self { shared, index }
+    }
+
+    /// The slot's number.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Process id, 0 while the slot is empty.
+    pub fn pid(&self) -> u32 {
+        self.record().pid.load(Ordering::Acquire)
+    }
+
+    /// When the process was forked, seconds since 1970; 0 if the slot never had one.
+    pub fn started(&self) -> u64 {
+        self.record().started.load(Ordering::Relaxed)
+    }
+
+    /// What the process does.
+    pub fn status(&self) -> ProcessStatus {
+        ProcessStatus::from_number(self.record().status.load(Ordering::Relaxed))
+    }
+
+    /// Sessions this process has finished.
+    pub fn finished_sessions(&self) -> u64 {
+        self.record().finished_sessions.load(Ordering::Relaxed)
+    }
+
+    /// Whether this process has ever had a client.
+    pub fn ever_served(&self) -> bool {
+        self.record().served.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether the process shall end when it is idle (process-model 7.2).
+    pub fn restart_wished(&self) -> bool {
+        self.record().restart.load(Ordering::Relaxed) != 0
+    }
+
+    /// The nodes a statement of the session runs on.
+    pub fn busy(&self) -> NodeSet {
+        NodeSet::from_halves([0, 1].map(|half: usize| self.record().busy[half].load(Ordering::Relaxed)))
+    }
+
+    /// Since when the client sends nothing, seconds since 1970; none while it is not idle or nobody counts.
+    pub fn idle_since(&self) -> Option<u64> {
+        Some(self.record().idle_since.load(Ordering::Relaxed)).filter(|since| *since != 0)
+    }
+
+    /// The client's origin.
+    pub fn client(&self) -> ClientInfo {
+        let record = self.record().client.get();
+        ClientInfo { host: record.host.to_string(), port: record.port }
+    }
+
+    /// The client's identity.
+    pub fn session(&self) -> SessionInfo {
+        let record = self.record().session.get();
+        SessionInfo {
+            user: record.user.to_string(),
+            database: record.database.to_string(),
+            pool_slot: (record.pool_slot as usize).checked_sub(1).filter(|slot| *slot < self.pool_slots()),
+        }
+    }
+
+    /// How many pool slots there are.
+    pub fn pool_slots(&self) -> usize {
+        self.shared.limits().pool_slots
+    }
+
+    /// One pool slot.
+    ///
+    /// # Panics
+    /// If `slot` is not below [`Self::pool_slots`].
+    pub fn pool(&self, slot: usize) -> PoolSlot<'_> {
+        assert!(slot < self.pool_slots());
+        self.shared.pool_slot(self.index, slot)
+    }
+
+    pub(super) fn record(&self) -> &WorkerRecord {
+        self.shared.record(self.index)
+    }
+}
+
+/// Writing, for the worker that owns the slot.
+impl WorkerSlot {
+    /// A client has connected. Returns how many workers have one now, this one included.
+    pub fn begin_client(&self, client: &ClientInfo) -> usize {
+        self.record().client.set(ClientRecord { host: Text::new(&client.host), port: client.port });
+        self.record().served.store(1, Ordering::Relaxed);
+        self.set_status(ProcessStatus::Connecting);
+        let (word, bit) = self.connected_bit();
+        word.fetch_or(bit, Ordering::AcqRel);
+        self.shared.workers().connected()
+    }
+
+    /// The client has logged in.
+    pub fn set_session(&self, session: &SessionInfo) {
+        self.record().session.set(SessionRecord {
+            user: Text::new(&session.user),
+            database: Text::new(&session.database),
+            pool_slot: session.pool_slot.map_or(0, |slot| slot as u32 + 1),
+        });
+    }
+
+    /// The client has left. `counts`: it was a session (not a cancel request) and is counted as finished.
+    pub fn end_client(&self, counts: bool) {
+        self.forget_client();
+        if counts {
+            self.record().finished_sessions.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What the process does now.
+    #[inline]
+    pub fn set_status(&self, status: ProcessStatus) {
+        self.record().status.store(status as u32, Ordering::Relaxed);
+    }
+
+    /// The nodes a statement runs on now.
+    #[inline]
+    pub fn set_busy(&self, nodes: NodeSet) {
+        let halves = nodes.halves();
+        self.record().busy[0].store(halves[0], Ordering::Relaxed);
+        self.record().busy[1].store(halves[1], Ordering::Relaxed);
+    }
+
+    /// The client is idle since now, or not idle. Needed only while a limit on it is in force.
+    pub fn set_idle(&self, idle: bool) {
+        self.record().idle_since.store(if idle { now() } else { 0 }, Ordering::Relaxed);
+    }
+
+    fn forget_client(&self) {
+        let record = self.record();
+        record.cancel_pid.store(0, Ordering::Release);
+        record.cancel_key.write(&[]);
+        self.set_busy(NodeSet::EMPTY);
+        self.set_idle(false);
+        record.session.set(SessionRecord::default());
+        record.client.set(ClientRecord::default());
+        self.set_status(ProcessStatus::WaitForConnection);
+        let (word, bit) = self.connected_bit();
+        word.fetch_and(!bit, Ordering::AcqRel);
+    }
+
+    fn connected_bit(&self) -> (&AtomicU64, u64) {
+        (&self.shared.connected()[self.index / 64], 1 << (self.index % 64))
+    }
+}
+
+/// Writing, for the parent.
+impl WorkerSlot {
+    /// A process has been forked for this slot.
+    pub fn occupy(&self, pid: u32) {
+        let record = self.record();
+        record.started.store(now(), Ordering::Relaxed);
+        record.finished_sessions.store(0, Ordering::Relaxed);
+        record.served.store(0, Ordering::Relaxed);
+        record.restart.store(0, Ordering::Relaxed);
+        record.pid.store(pid, Ordering::Release);
+    }
+
+    /// The slot's process is dead, in whatever it was doing: nothing of it stays behind.
+    pub fn reclaim(&self) {
+        self.record().pid.store(0, Ordering::Release);
+        self.forget_client();
+        for slot in 0..self.pool_slots() {
+            self.pool(slot).clear();
+        }
+    }
+
+    /// Wishes that the process ends when it is idle.
+    pub fn wish_restart(&self) {
+        self.record().restart.store(1, Ordering::Relaxed);
+    }
+}
+
+/// All worker slots.
+#[derive(Clone, Copy)]
+pub struct Workers<'a>(&'a Shared);
+
+impl<'a> Workers<'a> {
+    pub(super) fn new(shared: &'a Shared) -> Self {
+        Self(shared)
+    }
+
+    /// The slots in order.
+    pub fn iter(self) -> impl Iterator<Item = WorkerSlot> + 'a {
+        (0..self.0.limits().workers).map(|index| self.0.worker(index))
+    }
+
+    /// How many workers have a client, also one that has not logged in. Right also after a worker was killed, once the
+    /// parent has reclaimed its slot.
+    pub fn connected(self) -> usize {
+        self.0.connected().iter().map(|word| word.load(Ordering::Acquire).count_ones() as usize).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::state::{ClientInfo, Limits, PoolEntry, ProcessStatus, ServerKey, SessionInfo, Shared};
+
+    #[test]
+    fn a_dead_worker_leaves_nothing_behind() {
+        let shared = Shared::create(Limits { workers: 70, pool_slots: 2 }).expect("shared");
+        let (slot, other) = (shared.worker(69), shared.worker(3));
+        let client = ClientInfo { host: "10.0.0.1".to_owned(), port: 4711 };
+        slot.occupy(4242);
+        assert_eq!(slot.begin_client(&client), 1);
+        assert_eq!(other.begin_client(&client), 2);
+        let session = SessionInfo { user: "u".repeat(63), database: "shop".to_owned(), pool_slot: Some(1) };
+        slot.set_session(&session);
+        slot.set_status(ProcessStatus::ExecuteCommand);
+        slot.set_cancel_key(4242, b"key");
+        slot.pool(1).update(|entry| entry.user = "u".repeat(63));
+        slot.pool(1).set_server(127, &ServerKey { pid: 99, key: vec![7; 256] });
+        slot.pool(1).set_statement(127, b"SELECT 1");
+        assert_eq!((slot.client(), slot.session()), (client, session));
+        assert_eq!(slot.pool(1).statement(127), b"SELECT 1");
+
+        slot.reclaim();
+        assert_eq!((slot.pid(), slot.client(), slot.session()), (0, ClientInfo::default(), SessionInfo::default()));
+        assert_eq!(slot.pool(1).get(), PoolEntry::default());
+        assert_eq!((slot.pool(1).server(127), slot.pool(1).statement(127)), (None, vec![]));
+        assert_eq!(shared.find_cancel_target(4242, b"key"), None);
+        assert_eq!(shared.workers().connected(), 1);
+    }
+}

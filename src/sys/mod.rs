@@ -1,0 +1,15 @@
+//! What only the operating system can do: fork, signals, process titles, descriptors.
+//!
+//! The one room outside crate `shm` with unsafe code, each block with its reason; everything it offers is safe to call.
+//! Its statics are values that exist once per process by their nature: the pending signals and the title.
+//!
+//! This room must not log, must not know configuration, and must not decide anything.
+
+#![allow(unsafe_code)]
+
+pub mod descriptor;
+mod fork;
+pub mod signal;
+pub mod title;
+
+pub use fork::{Fork, die_with_parent, fork};

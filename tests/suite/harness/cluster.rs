@@ -1,0 +1,110 @@
+//! Several servers: a primary with streaming standbys, or servers that know nothing of each other.
+
+use std::sync::OnceLock;
+
+use super::wait_for;
+use super::{Node, Scratch};
+
+/// Servers that stop, and vanish from the disk, when dropped.
+pub struct Cluster {
+    // Nodes first: they stop before their directory goes.
+    nodes: Vec<Node>,
+    streaming: bool,
+    scratch: Scratch,
+}
+
+/// A cluster that will be.
+pub struct Plan {
+    count: usize,
+    streaming: bool,
+    settings: Vec<(String, String)>,
+}
+
+impl Plan {
+    /// A parameter of postgresql.conf, for every node.
+    pub fn set(mut self, name: &str, value: &str) -> Plan {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the nodes and waits until all answer.
+    pub fn start(self) -> Cluster {
+        let scratch = Scratch::new("cluster");
+        let nodes: Vec<Node> = (0..self.count).map(|id| Node::new(scratch.path(), id, &self.settings)).collect();
+        let cluster = Cluster { nodes, streaming: self.streaming, scratch };
+        if self.streaming {
+            cluster.nodes[1..].iter().for_each(|standby| standby.follow(&cluster.nodes[0]));
+        }
+        cluster.nodes.iter().for_each(Node::launch);
+        cluster.nodes.iter().for_each(Node::wait_ready);
+        if self.streaming {
+            cluster.wait_streaming();
+        }
+        cluster
+    }
+}
+
+impl Cluster {
+    /// Node 0 is the primary, the others its streaming standbys.
+    pub fn streaming(count: usize) -> Plan {
+        Plan { count, streaming: true, settings: Vec::new() }
+    }
+
+    /// Servers with the same content and no connection to each other.
+    pub fn independent(count: usize) -> Plan {
+        Plan { count, streaming: false, settings: Vec::new() }
+    }
+
+    pub fn node(&self, id: usize) -> &Node {
+        &self.nodes[id]
+    }
+
+    pub fn primary(&self) -> &Node {
+        &self.nodes[0]
+    }
+
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    pub fn is_streaming(&self) -> bool {
+        self.streaming
+    }
+
+    /// Where the nodes' data, sockets and logs are.
+    pub fn directory(&self) -> &std::path::Path {
+        self.scratch.path()
+    }
+
+    /// Waits until every running standby streams from node 0.
+    pub fn wait_streaming(&self) {
+        let standbys = self.nodes[1..].iter().filter(|node| node.is_running()).count();
+        wait_for("the standbys to stream", || {
+            let sql = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+            self.primary().sql(sql) == standbys.to_string()
+        });
+    }
+
+    /// Waits until every running standby has replayed all that node 0 has written.
+    pub fn wait_replayed(&self) {
+        let written = self.primary().sql("SELECT pg_current_wal_insert_lsn()");
+        for standby in self.nodes[1..].iter().filter(|node| node.is_running()) {
+            wait_for(&format!("node {} to replay {written}", standby.id), || {
+                standby.sql(&format!("SELECT pg_last_wal_replay_lsn() >= '{written}'")) == "t"
+            });
+        }
+    }
+}
+
+/// The cluster for tests that break nothing: a primary and two streaming standbys, started on first use and ended with
+/// the test program. Each test makes and drops its own tables in it.
+pub fn shared() -> &'static Cluster {
+    SHARED.get_or_init(|| Cluster::streaming(3).start())
+}
+
+/// The shared cluster, if a test has asked for it.
+pub fn shared_if_started() -> Option<&'static Cluster> {
+    SHARED.get()
+}
+
+static SHARED: OnceLock<Cluster> = OnceLock::new();

@@ -1,0 +1,24 @@
+//! The logs of a failed test stay in target/test-logs/NAME.
+
+use std::fs;
+use std::path::Path;
+
+use super::environment;
+
+/// Copies the log and configuration files of a scratch directory, if the test of this thread is failing.
+pub fn keep_if_failed(scratch: &Path) {
+    if !std::thread::panicking() {
+        return;
+    }
+    let name = std::thread::current().name().unwrap_or("unnamed").replace("::", "-");
+    let to = environment::target_dir().join("test-logs").join(name);
+    let Ok(entries) = fs::read_dir(scratch) else { return };
+    let from = scratch.file_name().and_then(|name| name.to_str()).unwrap_or("").to_owned();
+    for entry in entries.flatten() {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        if file.ends_with(".log") || file.ends_with(".conf") {
+            let _ = fs::create_dir_all(&to);
+            let _ = fs::copy(entry.path(), to.join(format!("{from}-{file}")));
+        }
+    }
+}

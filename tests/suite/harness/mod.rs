@@ -1,0 +1,55 @@
+//! Starts real servers and the pgpool under test, talks to them, and cleans up whatever happens.
+//!
+//! - `Cluster`: PostgreSQL servers, streaming or independent; `shared()` is the one for tests that break nothing.
+//! - `Pgpool`: the pgpool under test, ours or another installation.
+//! - `Wire`: a raw protocol client; `frontend` builds its messages.
+//! - `Program`: any client program, with a deadline.
+//!
+//! Nothing here waits for a fixed time: `wait_for` polls a condition until its deadline. Every process is registered
+//! with the reaper, which ends them all when the test program is gone, in whatever way.
+
+mod cluster;
+mod environment;
+pub mod frontend;
+mod logs;
+mod node;
+mod pgpool;
+mod ports;
+mod program;
+mod reply;
+mod scratch;
+mod template;
+mod wait;
+mod wire;
+
+pub use cluster::{Cluster, shared};
+pub use environment::{foreign, server_version};
+pub use node::{Node, Stop};
+pub use pgpool::Pgpool;
+pub use program::{Outcome, Program};
+pub use reply::{Message, Reply};
+pub use scratch::Scratch;
+pub use wait::{eventually, wait_for};
+pub use wire::Wire;
+
+/// Ends the test here, with a word, when the pgpool under test is not ours: the original behaves differently.
+#[macro_export]
+macro_rules! only_ours {
+    ($why:literal) => {
+        if $crate::harness::foreign() {
+            println!("skipped on another installation: {}", $why);
+            return;
+        }
+    };
+}
+
+/// Ends the test here, with a word, when the servers are older than this major version.
+#[macro_export]
+macro_rules! needs_server {
+    ($major:literal, $why:literal) => {
+        if $crate::harness::server_version() < $major {
+            println!("skipped before PostgreSQL {}: {}", $major, $why);
+            return;
+        }
+    };
+}

@@ -1,0 +1,209 @@
+//! One PostgreSQL server.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::Mutex;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::environment::server_program;
+use super::scratch::{forget_process, register_process};
+use super::template::{as_server_user, copy_to};
+use super::{Wire, ports, wait_for};
+
+/// PostgreSQL's ways to stop.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Stop {
+    /// Wait for the sessions to end.
+    Smart,
+    /// End the sessions with a message.
+    Fast,
+    /// End at once, without a message.
+    Immediate,
+}
+
+impl Stop {
+    pub fn signal(self) -> Signal {
+        match self {
+            Stop::Smart => Signal::SIGTERM,
+            Stop::Fast => Signal::SIGINT,
+            Stop::Immediate => Signal::SIGQUIT,
+        }
+    }
+}
+
+/// A server with its data directory; stopped when dropped.
+pub struct Node {
+    pub id: usize,
+    pub port: u16,
+    data: PathBuf,
+    log: PathBuf,
+    process: Mutex<Option<Child>>,
+}
+
+const SETTINGS: &str = "
+listen_addresses = '127.0.0.1'
+fsync = off
+full_page_writes = off
+shared_buffers = 32MB
+max_connections = 100
+max_prepared_transactions = 10
+wal_keep_size = 64MB
+wal_retrieve_retry_interval = 100ms
+wal_receiver_status_interval = 1s
+checkpoint_timeout = 1h
+max_wal_size = 1GB
+jit = off
+log_line_prefix = '%m [%p] %a '
+";
+
+impl Node {
+    /// Copies the template to `directory/node<id>`, configured but not started.
+    pub fn new(directory: &Path, id: usize, settings: &[(String, String)]) -> Node {
+        let data = directory.join(format!("node{id}"));
+        copy_to(&data);
+        let node = Node {
+            id,
+            port: ports::free_port(),
+            log: directory.join(format!("node{id}.log")),
+            data,
+            process: Mutex::new(None),
+        };
+        let mut text = SETTINGS.to_owned();
+        text += &format!("port = {}\ncluster_name = 'node{id}'\n", node.port);
+        text += &format!("unix_socket_directories = '{}'\n", directory.display());
+        for (name, value) in settings {
+            text += &format!("{name} = '{value}'\n");
+        }
+        node.append_settings(&text);
+        node
+    }
+
+    /// Makes this stopped server a streaming standby of another.
+    pub fn follow(&self, primary: &Node) {
+        let application = format!("application_name=node{}", self.id);
+        let source = format!("host=127.0.0.1 port={} user=postgres {application}", primary.port);
+        self.append_settings(&format!("primary_conninfo = '{source}'\n"));
+        let signal = self.data.join("standby.signal");
+        fs::write(&signal, "").expect("standby.signal");
+        super::scratch::give_to_server_user(&signal);
+    }
+
+    fn append_settings(&self, text: &str) {
+        let path = self.data.join("postgresql.conf");
+        let mut file = OpenOptions::new().append(true).open(path).expect("postgresql.conf");
+        file.write_all(text.as_bytes()).expect("postgresql.conf");
+    }
+
+    /// Starts the server without waiting for it.
+    pub fn launch(&self) {
+        let log = File::options().create(true).append(true).open(&self.log).expect("server log");
+        let child = as_server_user(&server_program("postgres"))
+            .arg("-D")
+            .arg(&self.data)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("server log"))
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .expect("postgres");
+        register_process(child.id());
+        *self.process.lock().expect("node") = Some(child);
+    }
+
+    /// Waits until the server answers queries.
+    pub fn wait_ready(&self) {
+        wait_for(&format!("node {} to accept connections", self.id), || {
+            assert!(self.is_running(), "node {} ended at start:\n{}", self.id, self.log_text());
+            Wire::login(self.port).is_ok()
+        });
+    }
+
+    /// Starts the server and waits until it answers.
+    pub fn start(&self) {
+        self.launch();
+        self.wait_ready();
+    }
+
+    /// Stops the server and waits for its end. Nothing happens when it is not running.
+    pub fn stop(&self, mode: Stop) {
+        self.end(mode.signal());
+    }
+
+    /// Kills the postmaster; its children follow by themselves.
+    pub fn kill(&self) {
+        self.end(Signal::SIGKILL);
+    }
+
+    fn end(&self, signal: Signal) {
+        if let Some(mut child) = self.process.lock().expect("node").take() {
+            let pid = Pid::from_raw(child.id() as i32);
+            let _ = kill(pid, signal);
+            let _ = kill(pid, Signal::SIGCONT);
+            child.wait().expect("postgres");
+            forget_process(child.id());
+        }
+    }
+
+    /// Stops (SIGSTOP) the postmaster and all its children, as a machine that hangs.
+    pub fn pause(&self) {
+        self.signal_all(Signal::SIGSTOP);
+    }
+
+    /// Lets a paused server go on.
+    pub fn resume(&self) {
+        self.signal_all(Signal::SIGCONT);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        let postmaster = self.process.lock().expect("node").as_ref().expect("a running node").id();
+        let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap_or_default();
+        let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        for pid in std::iter::once(postmaster as i32).chain(pids) {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+
+    /// Promotes a standby and waits until it takes writes.
+    pub fn promote(&self) {
+        self.sql("SELECT pg_promote(true, 30)");
+        wait_for(&format!("node {} to be promoted", self.id), || self.sql("SELECT pg_is_in_recovery()") == "f");
+    }
+
+    /// Runs one statement directly on the server; the first value of its result, or nothing.
+    #[track_caller]
+    pub fn sql(&self, sql: &str) -> String {
+        self.connect().query(sql).succeeded().first_value().unwrap_or_default()
+    }
+
+    /// A session directly on the server.
+    pub fn connect(&self) -> Wire {
+        Wire::login(self.port).unwrap_or_else(|e| panic!("node {}: {e}", self.id))
+    }
+
+    pub fn is_running(&self) -> bool {
+        match self.process.lock().expect("node").as_mut() {
+            Some(child) => matches!(child.try_wait(), Ok(None)),
+            None => false,
+        }
+    }
+
+    pub fn data_directory(&self) -> &Path {
+        &self.data
+    }
+
+    /// What the server has logged.
+    pub fn log_text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop(Stop::Immediate);
+    }
+}

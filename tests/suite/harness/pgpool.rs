@@ -1,0 +1,272 @@
+//! The pgpool under test.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+
+use super::cluster::shared_if_started;
+use super::environment::{foreign, pgpool_program};
+use super::logs::keep_if_failed;
+use super::scratch::{forget_process, register_process};
+use super::{Cluster, Outcome, Program, Scratch, Stop, Wire, eventually, ports, wait_for};
+
+/// A running pgpool in the foreground; ended, whatever state it is in, when dropped.
+pub struct Pgpool {
+    pub port: u16,
+    process: Option<Child>,
+    config: Config,
+    scratch: Scratch,
+}
+
+/// A pgpool that will be: pgpool.conf as names and values.
+pub struct Config {
+    settings: BTreeMap<String, String>,
+}
+
+/// What a pgpool says when it is ready (process-model 2).
+const READY: &str = "successfully started";
+
+impl Config {
+    /// Sets a parameter of pgpool.conf.
+    pub fn set(mut self, name: &str, value: impl ToString) -> Config {
+        self.settings.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// Sets the weight of every node.
+    pub fn weights(mut self, weights: &[f64]) -> Config {
+        for (id, weight) in weights.iter().enumerate() {
+            self = self.set(&format!("backend_weight{id}"), weight);
+        }
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    #[track_caller]
+    pub fn start(self) -> Pgpool {
+        let mut pool = self.prepare();
+        pool.launch(&[]);
+        pool.wait_ready();
+        pool
+    }
+
+    /// Writes the files without starting anything.
+    pub fn prepare(mut self) -> Pgpool {
+        let scratch = Scratch::new("pgpool");
+        let port = ports::free_port();
+        let here = scratch.path().display().to_string();
+        for (name, value) in [
+            ("listen_addresses", "127.0.0.1".to_owned()),
+            ("port", port.to_string()),
+            ("unix_socket_directories", here.clone()),
+            ("pcp_listen_addresses", "127.0.0.1".to_owned()),
+            ("pcp_port", ports::free_port().to_string()),
+            ("pcp_socket_dir", here.clone()),
+            ("work_dir", here.clone()),
+            ("pid_file_name", format!("{here}/pgpool.pid")),
+        ] {
+            self.settings.entry(name.to_owned()).or_insert(value);
+        }
+        for (name, content) in [("pcp.conf", ""), ("pool_hba.conf", "local all all trust\nhost all all all trust\n")] {
+            fs::write(scratch.path().join(name), content).expect("configuration file");
+        }
+        let pool = Pgpool { port, process: None, config: self, scratch };
+        pool.write_config();
+        pool
+    }
+}
+
+impl Pgpool {
+    /// A pgpool in front of this cluster, with the settings tests want: 4 workers, no periodic checks.
+    pub fn on(cluster: &Cluster) -> Config {
+        let mode = if cluster.is_streaming() { "streaming_replication" } else { "raw" };
+        let mut config = Config { settings: BTreeMap::new() }
+            .set("backend_clustering_mode", mode)
+            .set("num_init_children", 4)
+            .set("connect_timeout", 5000)
+            .set("sr_check_period", 0)
+            .set("sr_check_user", "postgres")
+            .set("sr_check_database", "postgres")
+            .set("health_check_period", 0)
+            .set("search_primary_node_timeout", 10)
+            .set("failover_on_backend_error", "off");
+        for node in cluster.nodes() {
+            config = config
+                .set(&format!("backend_hostname{}", node.id), "127.0.0.1")
+                .set(&format!("backend_port{}", node.id), node.port)
+                .set(&format!("backend_weight{}", node.id), 1)
+                .set(&format!("backend_data_directory{}", node.id), node.data_directory().display())
+                .set(&format!("backend_application_name{}", node.id), format!("node{}", node.id));
+        }
+        config
+    }
+
+    /// Changes a parameter in the file; `reload` makes it count.
+    pub fn set(&mut self, name: &str, value: impl ToString) {
+        self.config.settings.insert(name.to_owned(), value.to_string());
+        self.write_config();
+    }
+
+    fn write_config(&self) {
+        let text: String = self
+            .config
+            .settings
+            .iter()
+            .map(|(name, value)| format!("{} = '{}'\n", name_in_file(name), value.replace('\'', "''")))
+            .collect();
+        fs::write(self.path("pgpool.conf"), text).expect("pgpool.conf");
+    }
+
+    /// The command line that uses our files, without a verb.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(pgpool_program());
+        for (option, file) in [("-f", "pgpool.conf"), ("-F", "pcp.conf"), ("-a", "pool_hba.conf")] {
+            command.arg(option).arg(self.path(file));
+        }
+        command.current_dir("/");
+        command
+    }
+
+    /// Starts it in the foreground, in a process group of its own, without waiting.
+    pub fn launch(&mut self, options: &[&str]) {
+        let log = File::options().create(true).append(true).open(self.path("pgpool.log")).expect("log");
+        let child = self
+            .command()
+            .arg("-n")
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("log"))
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{}: {e}", pgpool_program().display()));
+        register_process(child.id());
+        self.process = Some(child);
+    }
+
+    /// Waits until it says that it has started.
+    #[track_caller]
+    pub fn wait_ready(&mut self) {
+        wait_for("pgpool to start", || {
+            assert!(self.is_running(), "pgpool ended at start:\n{}", self.log());
+            self.log().contains(READY)
+        });
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// The parent's process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.process.as_ref().expect("a started pgpool").id() as i32)
+    }
+
+    /// Signals the parent.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("kill");
+    }
+
+    /// Tells the parent to stop and waits for its end.
+    pub fn stop(&mut self, mode: Stop) -> ExitStatus {
+        self.signal(mode.signal());
+        self.wait_end(Duration::from_secs(30)).unwrap_or_else(|| panic!("pgpool did not stop:\n{}", self.log()))
+    }
+
+    /// Waits for the parent's end; None when it is still there after that time.
+    pub fn wait_end(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let child = self.process.as_mut().expect("a started pgpool");
+        let mut status = None;
+        eventually(patience, || {
+            status = child.try_wait().expect("wait");
+            status.is_some()
+        });
+        status
+    }
+
+    /// Logs in as postgres to the tests' database.
+    #[track_caller]
+    pub fn connect(&self) -> Wire {
+        Wire::login(self.port).unwrap_or_else(|e| panic!("login: {e}\n{}", self.log()))
+    }
+
+    /// Logs in with these startup parameters.
+    #[track_caller]
+    pub fn connect_with(&self, parameters: &[(&str, &str)]) -> Wire {
+        Wire::login_with(self.port, parameters).unwrap_or_else(|e| panic!("login: {e}\n{}", self.log()))
+    }
+
+    /// A connection on which nothing has been said.
+    pub fn open(&self) -> Wire {
+        Wire::open(self.port).expect("connect")
+    }
+
+    /// Runs psql with these commands.
+    #[track_caller]
+    pub fn psql(&self, sql: &str) -> Outcome {
+        let args = ["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"];
+        Program::client("psql").to_port(self.port).args(args).input(sql).run()
+    }
+
+    /// A file in the directory of this pgpool.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// The Unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.path(&format!(".s.PGSQL.{}", self.port))
+    }
+
+    /// All it has logged so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.path("pgpool.log")).unwrap_or_default()).into_owned()
+    }
+
+    /// Process ids of the parent's children whose title contains this text.
+    pub fn children(&self, title: &str) -> Vec<Pid> {
+        let parent = self.pid();
+        let pids = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+        let pids = pids.split_whitespace().filter_map(|pid| pid.parse().ok());
+        pids.filter(|pid| process_title(*pid).contains(title)).map(Pid::from_raw).collect()
+    }
+}
+
+/// What ps shows of a process.
+pub fn process_title(pid: i32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ").trim_end().to_owned()
+}
+
+/// Debian's pgpool2 is release 4.3, which has older names for two parameters.
+fn name_in_file(name: &str) -> &str {
+    match name {
+        "unix_socket_directories" if foreign() => "socket_dir",
+        "work_dir" if foreign() => "logdir",
+        _ => name,
+    }
+}
+
+impl Drop for Pgpool {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.process.take() {
+            let pid = Pid::from_raw(child.id() as i32);
+            // Politely first, so that the original removes its shared memory.
+            let _ = kill(pid, Signal::SIGQUIT);
+            eventually(Duration::from_secs(5), || matches!(child.try_wait(), Ok(Some(_))));
+            let _ = killpg(pid, Signal::SIGKILL);
+            let _ = child.wait();
+            forget_process(child.id());
+        }
+        // The shared cluster outlives a failed test: its logs are kept here.
+        if let Some(shared) = shared_if_started() {
+            keep_if_failed(shared.directory());
+        }
+    }
+}

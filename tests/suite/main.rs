@@ -1,0 +1,9 @@
+//! The suite: real clients in front of the pgpool under test in front of real PostgreSQL servers.
+//!
+//! One test program, so that it is linked once. `harness` starts and ends everything; each other module tests one
+//! subject. How to run it, and against what, is told in docs/testing.md.
+
+mod balance;
+mod cancel;
+mod harness;
+mod pool;
