@@ -43,3 +43,26 @@ free_port() {
     done
     printf '%s\n' "$port"
 }
+
+# client_bin: the directory with psql and pgbench.
+client_bin() {
+    local newest
+    newest=$(printf '%s\n' /usr/lib/postgresql/*/bin/psql | sort -V | tail -n 1)
+    if [ -x "$newest" ]; then dirname "$newest"; else dirname "$(command -v psql)"; fi
+}
+
+# demo_place: sets DEMO, where the demo lives. That is target/demo, unless root's user postgres cannot get there (a
+# clone in /root) or the path is too long for a socket.
+demo_place() {
+    DEMO=$TARGET/demo
+    if [ ${#DEMO} -gt 80 ] || ! as_postgres test -x "$ROOT"; then
+        DEMO=/tmp/pgpool-demo
+    fi
+}
+
+# demo_directory: makes it, for the user postgres when we are root.
+demo_directory() {
+    demo_place
+    mkdir -p "$DEMO"
+    if [ "$(id -u)" = 0 ]; then chown postgres: "$DEMO"; fi
+}

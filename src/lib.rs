@@ -3,6 +3,8 @@
 pub mod admin;
 pub mod backend;
 pub mod catalog;
+pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod net;
 pub mod report;
@@ -10,5 +12,7 @@ pub mod route;
 pub mod session;
 pub mod sql;
 pub mod state;
+pub mod supervisor;
 pub mod sys;
 pub mod wire;
+pub mod worker;

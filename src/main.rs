@@ -1,2 +1,5 @@
-//! pgpool.
-fn main() {}
+//! The program `pgpool`.
+
+fn main() {
+    std::process::exit(pgpool::cli::run(std::env::args_os().skip(1)));
+}

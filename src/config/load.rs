@@ -44,6 +44,7 @@ pub fn load_text(path: &Path, text: &[u8]) -> LoadResult {
 }
 
 fn finish(path: &Path, statements: &Statements, mut problems: Problems) -> LoadResult {
+    problems.set_files(&statements.files);
     let directory = path.parent().unwrap_or(Path::new("/"));
     if statements.settings.is_empty() && !problems.has_errors() {
         let report = Report::error(format!("configuration file \"{}\" contains no settings", path.display()));

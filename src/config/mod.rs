@@ -14,10 +14,13 @@
 mod apply;
 mod by_name;
 pub mod catalogue;
+pub mod check;
 pub mod choices;
 mod cross_check;
+pub mod document;
 mod file;
 mod load;
+mod log;
 mod node_id;
 mod paths;
 mod problem;

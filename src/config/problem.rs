@@ -2,7 +2,7 @@
 
 use crate::report::{Report, Severity};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A place in a configuration file.
@@ -109,6 +109,7 @@ pub struct Problems {
     list: Vec<Problem>,
     left_out: usize,
     has_errors: bool,
+    files: Vec<PathBuf>,
 }
 
 impl Problems {
@@ -136,6 +137,15 @@ impl Problems {
     /// How many more there were than are kept.
     pub fn left_out(&self) -> usize {
         self.left_out
+    }
+
+    /// The files that were read, the main one first.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    pub(super) fn set_files(&mut self, files: &[PathBuf]) {
+        self.files = files.to_vec();
     }
 
     /// Puts the problems in the order of the files; those without a place come last.

@@ -101,8 +101,9 @@ impl Run<'_> {
 
     fn other_rows(&mut self, parameter: &'static Parameter) {
         let Access::Numbered(numbered) = &parameter.access else { return };
-        let exists = |index| [self.old, self.new].iter().any(|settings| (numbered.get)(settings, index).is_some());
-        for index in (0..numbered.table.slots()).take_while(|index| exists(*index)).collect::<Vec<_>>() {
+        let (old, new) = (self.old, self.new);
+        let exists = |index: &usize| [old, new].iter().any(|settings| (numbered.get)(settings, *index).is_some());
+        for index in (0..numbered.table.slots()).take_while(exists) {
             let target = Target { parameter, index: Some(index) };
             if self.differs(target) {
                 self.decide(target, true);

@@ -13,6 +13,7 @@ mod logger;
 mod prefix;
 mod severity;
 mod sqlstate;
+pub mod version;
 
 pub use identity::{clear_session, set_application_name, set_process, set_session};
 pub use logger::{LogSettings, Verbosity, configure, init, is_logged};

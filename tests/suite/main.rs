@@ -5,5 +5,7 @@
 
 mod balance;
 mod cancel;
+mod clients;
 mod harness;
 mod pool;
+mod session;

@@ -12,4 +12,4 @@ mod slip;
 mod statement;
 mod token;
 
-pub use reader::{Setting, Statements, read, read_text};
+pub use reader::{Setting, Statements, commented_out, read, read_text};

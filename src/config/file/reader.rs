@@ -57,6 +57,20 @@ pub fn read_text(path: &Path, text: &[u8], problems: &mut Problems) -> Statement
     reader.statements
 }
 
+/// What looks like one setting behind a comment mark, in the file at `path`. An unreadable file has none.
+pub fn commented_out(path: &Path, file_number: usize) -> Vec<Setting> {
+    let file = File { path: path.into(), number: file_number };
+    let text = read_bounded(path).unwrap_or_default();
+    let mut offset = 0;
+    let mut found = Vec::new();
+    for (number, bytes) in text.split(|byte| *byte == b'\n').enumerate() {
+        let line = SourceLine { file: &file, bytes, text: lossy(bytes), number: number + 1, offset };
+        found.extend(line.commented_setting());
+        offset += bytes.len() + 1;
+    }
+    found
+}
+
 struct Reader<'a> {
     statements: Statements,
     problems: &'a mut Problems,
@@ -150,6 +164,16 @@ struct SourceLine<'a> {
 }
 
 impl SourceLine<'_> {
+    fn commented_setting(&self) -> Option<Setting> {
+        let start = self.bytes.iter().position(|byte| !b"# \t".contains(byte))?;
+        let is_comment = self.bytes[..start].contains(&b'#');
+        let parsed = statement::parse(&self.bytes[start..], is_known);
+        let [Statement { name, value: Some(_), equals: true }] = parsed.statements[..] else { return None };
+        let place = self.place(start + name.start);
+        let name = lossy(name.bytes).to_string();
+        is_comment.then(|| Setting { name, value: None, value_place: place.clone(), name_place: place })
+    }
+
     /// The place of the byte at `start` of the line.
     fn place(&self, start: usize) -> Place {
         Place {

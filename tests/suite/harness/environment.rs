@@ -6,17 +6,36 @@ use std::sync::OnceLock;
 
 use nix::unistd::{Uid, User};
 
-/// Where the pgpool under test is: the prefix of an installation in PGPOOL_UNDER_TEST, else our own build.
-pub fn pgpool_program() -> PathBuf {
+/// What the tests talk to.
+pub enum UnderTest {
+    /// Our own build.
+    Ours,
+    /// Another installation, PGPOOL_UNDER_TEST=<prefix>.
+    Other(PathBuf),
+    /// No pgpool at all but node 0 itself, PGPOOL_UNDER_TEST=server: the oracle for tests of the protocol.
+    Server,
+}
+
+/// What PGPOOL_UNDER_TEST says.
+pub fn under_test() -> UnderTest {
     match std::env::var_os("PGPOOL_UNDER_TEST") {
-        Some(prefix) => Path::new(&prefix).join("bin/pgpool"),
-        None => PathBuf::from(env!("CARGO_BIN_EXE_pgpool")),
+        None => UnderTest::Ours,
+        Some(word) if word == "server" => UnderTest::Server,
+        Some(prefix) => UnderTest::Other(prefix.into()),
     }
 }
 
-/// Is the pgpool under test another installation than ours?
+/// The program `pgpool` under test.
+pub fn pgpool_program() -> PathBuf {
+    match under_test() {
+        UnderTest::Other(prefix) => prefix.join("bin/pgpool"),
+        UnderTest::Ours | UnderTest::Server => PathBuf::from(env!("CARGO_BIN_EXE_pgpool")),
+    }
+}
+
+/// Is it another pgpool than ours?
 pub fn foreign() -> bool {
-    std::env::var_os("PGPOOL_UNDER_TEST").is_some()
+    matches!(under_test(), UnderTest::Other(_))
 }
 
 /// Cargo's target directory, which holds our caches and the logs of failed tests.

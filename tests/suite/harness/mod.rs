@@ -23,14 +23,14 @@ mod wait;
 mod wire;
 
 pub use cluster::{Cluster, shared};
-pub use environment::{foreign, server_version};
+pub use environment::{client_version, foreign, server_version, target_dir};
 pub use node::{Node, Stop};
 pub use pgpool::Pgpool;
 pub use program::{Outcome, Program};
 pub use reply::{Message, Reply};
 pub use scratch::Scratch;
 pub use wait::{eventually, wait_for};
-pub use wire::Wire;
+pub use wire::{LOGIN, Wire};
 
 /// Ends the test here, with a word, when the pgpool under test is not ours: the original behaves differently.
 #[macro_export]

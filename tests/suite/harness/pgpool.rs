@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::cluster::shared_if_started;
-use super::environment::{foreign, pgpool_program};
+use super::environment::{UnderTest, foreign, pgpool_program, under_test};
 use super::logs::keep_if_failed;
 use super::scratch::{forget_process, register_process};
 use super::{Cluster, Outcome, Program, Scratch, Stop, Wire, eventually, ports, wait_for};
@@ -27,6 +27,7 @@ pub struct Pgpool {
 /// A pgpool that will be: pgpool.conf as names and values.
 pub struct Config {
     settings: BTreeMap<String, String>,
+    primary_port: u16,
 }
 
 /// What a pgpool says when it is ready (process-model 2).
@@ -50,7 +51,12 @@ impl Config {
     /// Starts it and waits until it is ready.
     #[track_caller]
     pub fn start(self) -> Pgpool {
+        let oracle = self.primary_port;
         let mut pool = self.prepare();
+        if matches!(under_test(), UnderTest::Server) {
+            pool.port = oracle;
+            return pool;
+        }
         pool.launch(&[]);
         pool.wait_ready();
         pool
@@ -86,7 +92,7 @@ impl Pgpool {
     /// A pgpool in front of this cluster, with the settings tests want: 4 workers, no periodic checks.
     pub fn on(cluster: &Cluster) -> Config {
         let mode = if cluster.is_streaming() { "streaming_replication" } else { "raw" };
-        let mut config = Config { settings: BTreeMap::new() }
+        let mut config = Config { settings: BTreeMap::new(), primary_port: cluster.primary().port }
             .set("backend_clustering_mode", mode)
             .set("num_init_children", 4)
             .set("connect_timeout", 5000)

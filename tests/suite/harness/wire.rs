@@ -223,6 +223,15 @@ impl Wire {
         self.query(sql).succeeded().first_value().unwrap_or_else(|| panic!("no row: {sql}"))
     }
 
+    /// A second handle on the connection, to send and read at the same time.
+    pub fn split(&mut self) -> (&mut Wire, Wire) {
+        let socket = match &self.socket {
+            Socket::Tcp(stream) => Socket::Tcp(stream.try_clone().expect("a second handle")),
+            Socket::Unix(stream) => Socket::Unix(stream.try_clone().expect("a second handle")),
+        };
+        (self, Wire::on(socket))
+    }
+
     /// Says Terminate and waits for the other side to close.
     pub fn close(mut self) {
         let _ = self.try_send(&frontend::terminate());

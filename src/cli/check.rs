@@ -1,0 +1,40 @@
+//! `pgpool check`: what a start would say about the configuration, without starting.
+
+use crate::backend::control::Connection;
+use crate::config::check::{ServerLimits, report};
+use crate::config::{LoadResult, NodeSettings, Settings};
+use crate::net::{Address, Deadline};
+use std::time::Duration;
+
+/// How long a server may take to tell its limits.
+const SERVER_LIMIT: Duration = Duration::from_secs(2);
+
+/// Prints the report on stdout. Returns 0 for a configuration that can be used, else 1.
+pub(super) fn run(outcome: &LoadResult) -> i32 {
+    let limits = match outcome {
+        Ok(loaded) => ask_servers(&loaded.settings),
+        Err(_) => Vec::new(),
+    };
+    let report = report(outcome, &limits);
+    print!("{}", report.text);
+    i32::from(report.exit_code)
+}
+
+fn ask_servers(settings: &Settings) -> Vec<ServerLimits> {
+    settings.used_nodes().filter_map(|(id, node)| ask(settings, id, node)).collect()
+}
+
+/// What a server allows, if it tells.
+fn ask(settings: &Settings, id: usize, node: &NodeSettings) -> Option<ServerLimits> {
+    let or_postgres = |name: &str| if name.is_empty() { "postgres".to_owned() } else { name.to_owned() };
+    let (user, database) = (or_postgres(&settings.sr_check_user), or_postgres(&settings.sr_check_database));
+    let address = Address { host: node.hostname.clone(), port: node.port };
+    let deadline = Deadline::after(SERVER_LIMIT);
+    let mut connection = Connection::open(id, &address, &user, &database, deadline).ok()?;
+    let sql = "SELECT pg_catalog.current_setting('max_connections'), \
+               pg_catalog.current_setting('superuser_reserved_connections')";
+    let rows = connection.query(sql, deadline).ok()?;
+    connection.close();
+    let number = |column: usize| rows.first()?.get(column)?.as_deref()?.parse().ok();
+    Some(ServerLimits { node: id, max_connections: number(0), superuser_reserved_connections: number(1) })
+}
