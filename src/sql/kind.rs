@@ -158,6 +158,8 @@ pub enum Unparsable {
     Syntax(Box<str>),
     /// Longer than [`MAX_ANALYSED`](super::parse::MAX_ANALYSED) bytes.
     TooLong,
+    /// More than [`MAX_COMMENTS`](super::parse::MAX_COMMENTS) beginnings of comments.
+    Comments,
     /// Bytes that the client encoding makes ambiguous, or that are no valid UTF-8.
     Encoding,
     /// A backslash while `standard_conforming_strings` is off.
@@ -173,6 +175,7 @@ impl fmt::Display for Unparsable {
         match self {
             Self::Syntax(message) => f.write_str(message),
             Self::TooLong => write!(f, "longer than {} bytes", super::parse::MAX_ANALYSED),
+            Self::Comments => write!(f, "more than {} comments", super::parse::MAX_COMMENTS),
             Self::Encoding => f.write_str("non-ASCII text that is ambiguous or invalid in the client encoding"),
             Self::Backslash => f.write_str("a backslash while standard_conforming_strings is off"),
             Self::UnknownNode => f.write_str("an unknown construct"),
