@@ -1,6 +1,6 @@
 //! Where a statement goes, and why: a pure function of its facts, the session's state and the catalog (routing 2, 4-7).
 //!
-//! [`decide`] asks for the statement's class first ([`class`](self), by its kind alone), and then puts it through the
+//! [`decide`] asks for the statement's class first (by its kind alone, `class.rs`), and then puts it through the
 //! load balance test, one question after the other. [`choose`] draws the load balance node of a session.
 //! [`sets_writing_flag`] tells which statements send later reads to the primary.
 //!
