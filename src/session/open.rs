@@ -157,7 +157,7 @@ fn balance_node(context: &Context, opening: &Opening, home: usize) -> usize {
         .attached()
         .iter()
         .filter(|id| !context.is_avoided(*id))
-        .map(|id| Candidate { id, weight: cluster.nodes[id].weight })
+        .map(|id| Candidate { id, weight: cluster.nodes[id].weight, delay: cluster.nodes[id].delay })
         .collect();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     let (user, database) = (text(&opening.key.user), text(&opening.key.database));
