@@ -69,7 +69,7 @@ impl Worker {
 
     /// Whether the process still lives.
     fn lives(&self) -> bool {
-        waitpid(self.pid, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT)) == Ok(WaitStatus::StillAlive)
+        state(self.pid) != 'Z'
     }
 
     fn exit_status(&mut self) -> i32 {

@@ -47,7 +47,7 @@ pub(super) fn primary(settings: &Settings, answers: &[Answer]) -> Option<usize> 
     };
     // Several primaries are a broken cluster; with standbys beside them the last one is the newest guess, as the
     // original makes it. In logical replication every node says that it is one: the first counts.
-    if with(Role::Standby).next().is_some() { with(Role::Primary).last() } else { with(Role::Primary).next() }
+    if with(Role::Standby).next().is_some() { with(Role::Primary).next_back() } else { with(Role::Primary).next() }
 }
 
 /// The nodes to ask now: at first every attached one, later those from which something is still wanted. Nodes that are

@@ -5,7 +5,7 @@ use crate::backend::Pool;
 use crate::net::{Deadline, Stream};
 use crate::sys::signal::Signals;
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -52,7 +52,7 @@ impl Idle {
     pub fn wait(&mut self, signals: &Signals, pool: &Pool, deadline: Deadline) -> io::Result<Wake> {
         let mut events = [EpollEvent::empty(); 16];
         self.watch(pool);
-        let woken = self.epoll.wait(&mut events, EpollTimeout::from(deadline.poll_timeout()));
+        let woken = self.epoll.wait(&mut events, deadline.poll_timeout());
         self.unwatch(pool);
         let count = match woken {
             Ok(count) => count,
