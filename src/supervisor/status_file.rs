@@ -1,10 +1,10 @@
 //! `pgpool_status`: which nodes were attached when pgpool ended (process-model 12.1).
 //!
 //! One line per node: `up`, `down` or `unused`. Unlike the original, a node without a line starts as waiting: it was
-//! added since.
+//! added since. A node that is only missing was not detached by anybody: it counts as up.
 
 use crate::report::{Report, Result};
-use crate::state::{Cluster, NodeStatus};
+use crate::state::{Cluster, Node, NodeStatus};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -57,12 +57,12 @@ pub fn write(path: &Path, cluster: &Cluster) -> Result<()> {
         Report::warning("All the DB nodes are in down status and skip writing status file.").log();
         return Ok(());
     }
-    let word = |status: NodeStatus| match status {
+    let word = |node: &Node| match node.status {
         NodeStatus::Unused => "unused\n",
-        NodeStatus::Down => "down\n",
+        NodeStatus::Down if !node.missing => "down\n",
         _ => "up\n",
     };
-    let text: String = cluster.nodes.iter().map(|node| word(node.status)).collect();
+    let text: String = cluster.nodes.iter().map(word).collect();
     let written = fs::File::create(path).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.sync_all()
@@ -77,7 +77,6 @@ pub fn write(path: &Path, cluster: &Cluster) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::Node;
 
     #[test]
     fn states_survive() {
@@ -85,8 +84,10 @@ mod tests {
         let node = |status| Node { status, ..Node::default() };
         let nodes =
             vec![node(NodeStatus::Up), node(NodeStatus::Down), node(NodeStatus::Unused), node(NodeStatus::Waiting)];
+        let missing = Node { missing: true, ..node(NodeStatus::Down) };
+        let nodes = [nodes, vec![missing]].concat();
         write(&path, &Cluster { nodes, ..Cluster::default() }).expect("write");
-        assert_eq!(fs::read_to_string(&path).expect("read"), "up\ndown\nunused\nup\n");
+        assert_eq!(fs::read_to_string(&path).expect("read"), "up\ndown\nunused\nup\nup\n");
         assert_eq!(read(&path)[..2], [Some(NodeStatus::Up), Some(NodeStatus::Down)]);
         fs::write(&path, "UP\nwhat\n").expect("write");
         assert_eq!(read(&path), [Some(NodeStatus::Up), None]);
