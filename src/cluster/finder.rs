@@ -29,7 +29,7 @@ pub fn run(settings: Arc<Settings>, files: FileLocations, shared: Shared, ready:
     let Ok(signals) = Signals::install(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP]) else {
         return 1;
     };
-    let mut finder = Finder { settings, shared, missing: Vec::new() };
+    let mut finder = Finder { settings, shared };
     let mut complete = finder.search();
     let _ = nix::unistd::write(&ready, b"1");
     drop(ready);
@@ -56,8 +56,6 @@ pub fn run(settings: Arc<Settings>, files: FileLocations, shared: Shared, ready:
 struct Finder {
     settings: Arc<Settings>,
     shared: Shared,
-    /// Nodes that could not be reached: ours to bring back.
-    missing: Vec<usize>,
 }
 
 impl Finder {
@@ -79,13 +77,13 @@ impl Finder {
             Report::warning("the node table could not be updated").detail(error.to_string()).log();
             return false;
         }
-        self.missing = (0..answers.len()).filter(|id| matches!(answers[*id], Answer::Unreachable(_))).collect();
-        let needs_primary = answers.iter().any(|answer| *answer == Answer::Role(Role::Standby));
-        self.missing.is_empty() && (found.is_some() || !needs_primary)
+        let missing = answers.iter().any(|answer| matches!(answer, Answer::Unreachable(_)));
+        let needs_primary = answers.contains(&Answer::Role(Role::Standby));
+        !missing && (found.is_some() || !needs_primary)
     }
 
     fn ask(&self, id: usize, node: &Node) -> Answer {
-        if node.port == 0 || !(node.status.is_attached() || self.missing.contains(&id)) {
+        if node.port == 0 || !(node.status.is_attached() || node.missing) {
             return Answer::NotAsked;
         }
         let user = if self.settings.sr_check_user.is_empty() { "postgres" } else { &self.settings.sr_check_user };
@@ -132,7 +130,7 @@ impl Finder {
                         .hint("Check sr_check_user, sr_check_password, sr_check_database and the server's pg_hba.conf.")
                         .log()
                 }
-                Answer::Unreachable(cause) if !self.missing.contains(&id) => {
+                Answer::Unreachable(cause) if !cluster.nodes[id].missing => {
                     let node = &cluster.nodes[id];
                     Report::log_line(format!(
                         "find_primary_node: make_persistent_db_connection_noerror failed on node {id}"
@@ -153,6 +151,10 @@ impl Finder {
     fn apply(&self, cluster: &mut Cluster, answers: &[Answer], found: Option<usize>) {
         for (id, answer) in answers.iter().enumerate() {
             let Some(node) = cluster.nodes.get_mut(id) else { continue };
+            // Detached by somebody since it was asked.
+            if node.status == NodeStatus::Down && !node.missing {
+                continue;
+            }
             match answer {
                 Answer::Role(role) => {
                     node.role = *role;
@@ -163,9 +165,7 @@ impl Finder {
                 Answer::Closed(_) if node.status != NodeStatus::Up => {
                     cluster.set_status(id, NodeStatus::Up, "found up, its role is not known");
                 }
-                Answer::Unreachable(cause) if node.status != NodeStatus::Down => {
-                    cluster.set_status(id, NodeStatus::Down, cause);
-                }
+                Answer::Unreachable(cause) if node.status != NodeStatus::Down => cluster.set_missing(id, cause),
                 _ => {}
             }
         }

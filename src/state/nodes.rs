@@ -74,6 +74,9 @@ pub struct Node {
     pub status: NodeStatus,
     /// Down only because the watchdog has no consensus about it.
     pub quarantined: bool,
+    /// Down only because it was not reached when nodes were searched: used again as soon as it is found up. Changing the
+    /// status ends it.
+    pub missing: bool,
     /// What it said about itself.
     pub role: Role,
     /// `DISALLOW_TO_FAILOVER`.
@@ -123,9 +126,18 @@ impl Cluster {
     pub fn set_status(&mut self, id: usize, status: NodeStatus, reason: &str) {
         let Some(node) = self.nodes.get_mut(id) else { return };
         node.status = status;
+        node.missing = false;
         node.last_status_change = now();
         reason.clone_into(&mut node.reason);
         self.main = self.attached().iter().next().or(self.main);
+    }
+
+    /// The node cannot be reached now, but nobody has detached it.
+    pub fn set_missing(&mut self, id: usize, reason: &str) {
+        self.set_status(id, NodeStatus::Down, reason);
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.missing = true;
+        }
     }
 
     /// Makes a node the primary, or says that there is none; the times of the nodes concerned follow.
@@ -181,6 +193,7 @@ const ALWAYS_PRIMARY: u32 = 4;
 const DELAY_IS_TIME: u32 = 8;
 const IS_PRIMARY: u32 = 16;
 const IS_MAIN: u32 = 32;
+const MISSING: u32 = 64;
 
 impl Table {
     pub(super) fn prepare(&self) {
@@ -253,6 +266,7 @@ impl NodeRecord {
         };
         let flags = [
             (QUARANTINED, node.quarantined),
+            (MISSING, node.missing),
             (DISALLOW_TO_FAILOVER, node.disallow_to_failover),
             (ALWAYS_PRIMARY, node.always_primary),
             (DELAY_IS_TIME, delay_is_time),
@@ -290,6 +304,7 @@ impl From<&NodeRecord> for Node {
                 _ => NodeStatus::Unused,
             },
             quarantined: flag(QUARANTINED),
+            missing: flag(MISSING),
             role: match record.role {
                 1 => Role::Primary,
                 2 => Role::Standby,
@@ -357,7 +372,10 @@ mod tests {
         assert_ne!(nodes.generation(), before);
         assert!(nodes.mark_connected(0).expect("update"));
         assert!(!nodes.mark_connected(0).expect("update"));
+        nodes.update(|cluster| cluster.set_missing(0, "not reached")).expect("update");
+        assert!(nodes.view().nodes[0].missing && nodes.view().nodes[0].status == NodeStatus::Down);
         nodes.update(|cluster| cluster.set_status(0, NodeStatus::Down, "gone")).expect("update");
+        assert!(!nodes.view().nodes[0].missing);
         assert_eq!((nodes.view().main, nodes.view().write_node()), (Some(0), None));
     }
 }
