@@ -1,23 +1,32 @@
 //! `stop` and `reload`: signals to the pgpool that the pid file names (process-model 1.5, 1.6).
+//!
+//! Unlike in the original, a pgpool.conf with errors does not keep a running pgpool from being stopped.
 
 use super::options::StopMode;
-use crate::config::{FileLocations, Loaded, Settings};
-use crate::report::Report;
+use crate::config::{self, FileLocations, LoadResult, Settings};
+use crate::report::{Report, Severity};
 use crate::supervisor::pid_file;
-use nix::sys::signal::{Signal, kill};
+use crate::sys::signal::Signal;
+use nix::sys::signal::kill;
 use nix::unistd::Pid;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A dot is printed so often; after five the signal is sent again.
 const DOT: Duration = Duration::from_secs(1);
 /// How often the end of the process is looked for.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Exit status of a stop that was not possible.
+const EXIT_NOT_STOPPED: i32 = 3;
+/// Exit status of a reload that was not possible.
+const EXIT_NOT_RELOADED: i32 = 1;
 
 /// Stops pgpool and waits for its end. Returns the exit status.
-pub(super) fn stop(files: &FileLocations, loaded: Option<&Loaded>, mode: StopMode) -> i32 {
-    let path = pid_path(files, loaded);
-    let Some(pid) = running(&path) else { return 3 };
+pub(super) fn stop(files: &FileLocations, loaded: LoadResult, mode: StopMode) -> i32 {
+    let path = pid_path(files, &loaded);
+    let Some(pid) = running(&path) else { return EXIT_NOT_STOPPED };
     let signal = match mode {
         StopMode::Smart => Signal::SIGTERM,
         StopMode::Fast => Signal::SIGINT,
@@ -25,35 +34,42 @@ pub(super) fn stop(files: &FileLocations, loaded: Option<&Loaded>, mode: StopMod
     };
     if let Err(errno) = kill(pid, signal) {
         Report::fatal(format!("could not stop process with pid: {pid}")).detail(errno.desc()).log();
-        return 3;
+        return EXIT_NOT_STOPPED;
     }
-    eprintln!("LOG:  stop request sent to pgpool (pid: {pid}). waiting for termination...");
+    Report::log_line(format!("stop request sent to pgpool (pid: {pid}). waiting for termination...")).log();
+    wait_for_end(pid, signal);
+    eprintln!("done.");
+    pid_file::delete(&path, pid);
+    0
+}
+
+fn wait_for_end(pid: Pid, signal: Signal) {
+    let started = Instant::now();
     let mut dots = 0;
-    let mut last_dot = Instant::now();
     while pid_file::is_alive(pid) {
         std::thread::sleep(LOOK);
-        if last_dot.elapsed() >= DOT {
+        if started.elapsed() >= DOT * (dots + 1) {
             eprint!(".");
-            last_dot = Instant::now();
             dots += 1;
             if dots % 5 == 0 {
                 let _ = kill(pid, signal);
             }
         }
     }
-    eprintln!("done.");
-    let _ = std::fs::remove_file(path);
-    0
 }
 
-/// Lets pgpool read its files again. Returns the exit status.
-pub(super) fn reload(files: &FileLocations, loaded: Option<&Loaded>) -> i32 {
-    let Some(pid) = running(&pid_path(files, loaded)) else { return 1 };
+/// Lets pgpool read its files again. Returns the exit status. What is wrong with them is shown here as well.
+pub(super) fn reload(files: &FileLocations, loaded: LoadResult) -> i32 {
+    let Some(pid) = running(&pid_path(files, &loaded)) else { return EXIT_NOT_RELOADED };
+    if let Err(problems) = loaded {
+        problems.log(Severity::Error);
+        Report::warning("the configuration has errors: pgpool will go on with the old one").log();
+    }
     match kill(pid, Signal::SIGHUP) {
         Ok(()) => 0,
         Err(errno) => {
             Report::fatal(format!("could not reload configuration file pid: {pid}")).detail(errno.desc()).log();
-            1
+            EXIT_NOT_RELOADED
         }
     }
 }
@@ -65,25 +81,47 @@ fn running(path: &Path) -> Option<Pid> {
     });
     if found.is_none() {
         Report::fatal("could not read pid file")
-            .detail(format!("No pid is in \"{}\".", path.display()))
+            .detail(format!("There is no pid in \"{}\".", path.display()))
             .hint("Is pgpool running, and was it started with this pgpool.conf?")
             .log();
     }
     found
 }
 
-/// Where the pid file is. A pgpool.conf with errors must not keep a running pgpool from being stopped: then the line is
-/// looked for in its text.
-fn pid_path(files: &FileLocations, loaded: Option<&Loaded>) -> PathBuf {
-    if let Some(loaded) = loaded {
+/// Where the pid file is. From a pgpool.conf with errors only the line that tells it is taken.
+fn pid_path(files: &FileLocations, loaded: &LoadResult) -> PathBuf {
+    if let Ok(loaded) = loaded {
         return PathBuf::from(&loaded.settings.pid_file_name);
     }
-    let text = std::fs::read_to_string(&files.config).unwrap_or_default();
-    let written = text.lines().rev().find_map(|line| {
-        let value = line.trim_start().strip_prefix("pid_file_name")?.trim_start();
-        let value = value.strip_prefix('=').unwrap_or(value).trim_start().strip_prefix('\'')?;
-        value.split_once('\'').map(|(path, _)| path.to_owned())
-    });
-    let path = written.unwrap_or_else(|| Settings::default().pid_file_name);
-    files.config.parent().unwrap_or(Path::new("/")).join(path)
+    let text = fs::read_to_string(&files.config).unwrap_or_default();
+    let line = text.lines().rev().find(|line| line.trim_start().starts_with("pid_file_name")).unwrap_or_default();
+    let directory = files.config.parent().unwrap_or(Path::new("/"));
+    match config::load_text(&files.config, line.as_bytes()) {
+        Ok(loaded) => PathBuf::from(loaded.settings.pid_file_name),
+        Err(_) => directory.join(Settings::default().pid_file_name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_file_still_tells_where_the_pid_file_is() {
+        let directory = std::env::temp_dir().join(format!("pgpool-control-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("directory");
+        let config = directory.join("pgpool.conf");
+        let files = FileLocations::find(Some(&config), None, None, &directory);
+        let default = PathBuf::from(Settings::default().pid_file_name);
+        for (text, expected) in [
+            ("port = nonsense\n pid_file_name='run/x.pid' # here", directory.join("run/x.pid")),
+            ("pid_file_name = '/run/old'\npid_file_name = '/run/it''s'\n = 'x'", PathBuf::from("/run/it's")),
+            ("port = 'nonsense'\n", default.clone()),
+        ] {
+            fs::write(&config, text).expect("write");
+            assert_eq!(pid_path(&files, &config::load(&config)), expected, "{text}");
+        }
+        fs::remove_dir_all(&directory).expect("remove");
+        assert_eq!(pid_path(&files, &config::load(&config)), default);
+    }
 }

@@ -74,7 +74,8 @@ pub struct Node {
     pub status: NodeStatus,
     /// Down only because the watchdog has no consensus about it.
     pub quarantined: bool,
-    /// Down only because it could not be reached when pgpool started: used as soon as it answers.
+    /// Down only because it was not reached when nodes were searched: used again as soon as it is found up. Changing the
+    /// status ends it.
     pub missing: bool,
     /// What it said about itself.
     pub role: Role,
@@ -131,7 +132,7 @@ impl Cluster {
         self.main = self.attached().iter().next().or(self.main);
     }
 
-    /// A node could not be reached when pgpool started: down until it answers.
+    /// The node cannot be reached now, but nobody has detached it.
     pub fn set_missing(&mut self, id: usize, reason: &str) {
         self.set_status(id, NodeStatus::Down, reason);
         if let Some(node) = self.nodes.get_mut(id) {
@@ -371,8 +372,10 @@ mod tests {
         assert_ne!(nodes.generation(), before);
         assert!(nodes.mark_connected(0).expect("update"));
         assert!(!nodes.mark_connected(0).expect("update"));
-        nodes.update(|cluster| cluster.set_missing(0, "gone")).expect("update");
-        assert!(nodes.view().nodes[0].missing);
+        nodes.update(|cluster| cluster.set_missing(0, "not reached")).expect("update");
+        assert!(nodes.view().nodes[0].missing && nodes.view().nodes[0].status == NodeStatus::Down);
+        nodes.update(|cluster| cluster.set_status(0, NodeStatus::Down, "gone")).expect("update");
+        assert!(!nodes.view().nodes[0].missing);
         assert_eq!((nodes.view().main, nodes.view().write_node()), (Some(0), None));
     }
 }

@@ -1,10 +1,10 @@
 //! The table of children: who they are, how they ended, when they are started again (process-model 9).
 //!
-//! Every child is replaced, however it ended; unlike the original, that includes one that was told to leave. A worker that
-//! dies at once is replaced after a pause that doubles, so that a fault in every worker cannot keep the machine busy.
+//! Every child is replaced, however it ended; unlike the original, that includes one that was told to leave. One that
+//! dies at once without having served anybody is replaced after a pause that doubles, so that a fault in every worker
+//! cannot keep the machine busy.
 
 use crate::net::Deadline;
-use crate::report::Report;
 use crate::sys::signal::Signal;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// A child that lived longer than this has not died at once.
+/// A child that lived at least this long has not died at once.
 const AT_ONCE: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -28,12 +28,31 @@ pub(super) enum Role {
 }
 
 impl Role {
-    fn name(self) -> &'static str {
+    /// Its name in log lines.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Worker(_) => "child",
             Self::Finder => "worker child",
         }
     }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// By itself, with this status.
+    Exit(i32),
+    /// Killed or crashed; whether a core file was written.
+    Signal(Signal, bool),
+}
+
+/// A child that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dead {
+    pub role: Role,
+    pub pid: Pid,
+    pub end: End,
+    pub lived: Duration,
 }
 
 #[derive(Debug)]
@@ -58,46 +77,46 @@ impl Children {
         self.living.insert(pid, Child { role, started: Instant::now() });
     }
 
-    /// A child could not be forked: try again later.
-    pub fn postpone(&mut self, role: Role) {
-        self.due.push((Instant::now() + LONGEST_PAUSE, role));
-    }
-
     /// Whether no child is left.
     pub fn is_empty(&self) -> bool {
         self.living.is_empty()
     }
 
-    /// Collects the dead. Returns the slots of dead workers, whose shared state is to be reclaimed.
-    pub fn reap(&mut self, stopping: bool) -> Vec<usize> {
-        let mut slots = Vec::new();
+    /// Collects the dead.
+    pub fn reap(&mut self) -> Vec<Dead> {
+        let mut dead = Vec::new();
         loop {
-            let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(status @ WaitStatus::Exited(pid, _)) => (pid, status),
-                Ok(status @ WaitStatus::Signaled(pid, ..)) => (pid, status),
-                Err(Errno::EINTR) => continue,
-                _ => return slots,
+            let (pid, end) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, status)) => (pid, End::Exit(status)),
+                Ok(WaitStatus::Signaled(pid, signal, core)) => (pid, End::Signal(signal, core)),
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return dead,
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(_) => return dead,
             };
-            let Some(child) = self.living.remove(&pid) else { continue };
-            if let Role::Worker(slot) = child.role {
-                slots.push(slot);
-            }
-            tell(child.role, pid, status, stopping);
-            if !stopping {
-                self.schedule(&child);
+            if let Some(Child { role, started }) = self.living.remove(&pid) {
+                dead.push(Dead { role, pid, end, lived: started.elapsed() });
             }
         }
     }
 
-    fn schedule(&mut self, child: &Child) {
-        let now = Instant::now();
-        if child.started.elapsed() >= AT_ONCE {
-            self.pauses.remove(&child.role);
-            self.due.push((now, child.role));
-            return;
+    /// A child of this role is to be started, at once.
+    pub fn start(&mut self, role: Role) {
+        self.due.push((Instant::now(), role));
+    }
+
+    /// There were no resources to start it: in a while again.
+    pub fn postpone(&mut self, role: Role) {
+        self.due.push((Instant::now() + LONGEST_PAUSE, role));
+    }
+
+    /// The dead one is to be replaced. `was_useful`: it has served somebody.
+    pub fn replace(&mut self, dead: &Dead, was_useful: bool) {
+        if dead.lived >= AT_ONCE || was_useful {
+            self.pauses.remove(&dead.role);
+            return self.start(dead.role);
         }
-        let pause = self.pauses.entry(child.role).or_insert(FIRST_PAUSE);
-        self.due.push((now + *pause, child.role));
+        let pause = self.pauses.entry(dead.role).or_insert(FIRST_PAUSE);
+        self.due.push((Instant::now() + *pause, dead.role));
         *pause = (*pause * 2).min(LONGEST_PAUSE);
     }
 
@@ -107,18 +126,15 @@ impl Children {
         first.map_or(Deadline::NEVER, Deadline::after)
     }
 
-    /// The children whose time to be started has come.
+    /// The children whose time to be started has come, in order.
     pub fn take_due(&mut self) -> Vec<Role> {
         let now = Instant::now();
-        let mut taken = Vec::new();
-        self.due.retain(|(at, role)| {
-            let is_due = *at <= now;
-            if is_due {
-                taken.push(*role);
-            }
-            !is_due
-        });
-        taken
+        self.due.extract_if(.., |(at, _)| *at <= now).map(|(_, role)| role).collect()
+    }
+
+    /// No child is started any more.
+    pub fn start_none(&mut self) {
+        self.due.clear();
     }
 
     /// Sends `signal` to all.
@@ -129,25 +145,31 @@ impl Children {
     }
 }
 
-fn tell(role: Role, pid: Pid, status: WaitStatus, stopping: bool) {
-    let name = role.name();
-    match status {
-        WaitStatus::Signaled(_, signal, core) if !stopping => {
-            let how = match signal {
-                Signal::SIGKILL => "sigkill".to_owned(),
-                Signal::SIGSEGV => "segmentation fault".to_owned(),
-                other => format!("signal {} ({})", other as i32, other.as_str()),
-            };
-            let detail = if core { "A core file was written. " } else { "" };
-            Report::warning(format!("{name} process with pid: {pid} was terminated by {how}"))
-                .detail(format!(
-                    "{detail}Its client, if it had one, has lost its session; a new process takes its place."
-                ))
-                .log();
-        }
-        WaitStatus::Exited(_, code) => {
-            Report::debug(format!("{name} process with pid: {pid} exits with status {code}")).log();
-        }
-        _ => {}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dead(lived: Duration) -> Dead {
+        Dead { role: Role::Worker(3), pid: Pid::this(), end: End::Exit(1), lived }
+    }
+
+    fn pause(children: &mut Children, lived: Duration, was_useful: bool) -> Duration {
+        children.due.clear();
+        children.replace(&dead(lived), was_useful);
+        children.next_start().remaining().expect("a replacement is due")
+    }
+
+    #[test]
+    fn who_dies_at_once_is_replaced_after_a_pause_that_doubles() {
+        let mut children = Children::default();
+        let zero = Duration::ZERO;
+        let pauses: Vec<_> = (0..12).map(|_| pause(&mut children, zero, false)).collect();
+        assert!(pauses[0] <= FIRST_PAUSE && pauses[4] > FIRST_PAUSE * 12 && pauses[11] <= LONGEST_PAUSE);
+        assert!(pauses.is_sorted_by(|a, b| a <= b || *b > LONGEST_PAUSE - FIRST_PAUSE));
+        assert!(children.take_due().is_empty());
+        assert!(pause(&mut children, zero, true).is_zero());
+        assert_eq!(children.take_due(), [Role::Worker(3)]);
+        assert!(pause(&mut children, zero, false) <= FIRST_PAUSE);
+        assert!(pause(&mut children, AT_ONCE, false).is_zero());
     }
 }

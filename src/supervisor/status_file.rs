@@ -1,98 +1,168 @@
-//! `pgpool_status`: which nodes were attached when pgpool ended (process-model 12.1).
+//! `pgpool_status`: which nodes were detached when pgpool ended (process-model 12.1).
 //!
-//! One line per node: `up`, `down` or `unused`. Unlike the original, a node without a line starts as waiting: it was
-//! added since. A node that is only missing was not detached by anybody: it counts as up.
+//! One line per node: `up`, `down` or `unused`. A node stays down across restarts until an administrator attaches it: it
+//! may have missed writes. Unlike the original, a node that nobody has used yet starts as waiting, as it was added since;
+//! and a node that was merely not reached is not written as down.
 
 use crate::report::{Report, Result};
-use crate::state::{Cluster, Node, NodeStatus};
-use std::fs;
-use std::io::Write;
+use crate::state::{Cluster, MAX_NODES, Node, NodeStatus};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The longest file that is read, in bytes.
-const MAX_LENGTH: usize = 64 * 1024;
+const MAX_LENGTH: u64 = 64 * 1024;
+/// Bytes of the form of earlier releases: 128 native 32-bit integers.
+const BINARY_LENGTH: usize = MAX_NODES * 4;
 
 /// Where the file is.
 pub fn path(work_dir: &str) -> PathBuf {
     Path::new(work_dir).join("pgpool_status")
 }
 
-/// The states a file tells, index = node id; `None` where it does not tell any.
+/// The states a file tells, index = node id; `None` where it does not tell any. Empty if every node starts as waiting:
+/// there is no file, or no node is up in it.
 pub fn read(path: &Path) -> Vec<Option<NodeStatus>> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(_) => {
+    let mut content = Vec::new();
+    match File::open(path).and_then(|file| file.take(MAX_LENGTH).read_to_end(&mut content)) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Report::log_line(format!("Backend status file {} does not exist", path.display())).log();
             return Vec::new();
         }
-    };
-    let text = String::from_utf8_lossy(&text[..text.len().min(MAX_LENGTH)]).to_ascii_lowercase();
-    let states: Vec<_> = text.lines().enumerate().map(|(id, line)| parse(id, line)).collect();
+        Err(error) => {
+            Report::warning(format!("could not read status file \"{}\"", path.display()))
+                .detail(error.to_string())
+                .hint("Every node is used, also those that were detached.")
+                .log();
+            return Vec::new();
+        }
+    }
+    let states = parse_binary(&content).unwrap_or_else(|| parse_text(&String::from_utf8_lossy(&content)));
     // With no node up the file would only keep pgpool from ever serving again.
     if states.contains(&Some(NodeStatus::Up)) { states } else { Vec::new() }
 }
 
-fn parse(id: usize, line: &str) -> Option<NodeStatus> {
-    let (status, word) = match line {
-        line if line.starts_with("up") => (NodeStatus::Up, "up"),
-        line if line.starts_with("down") => (NodeStatus::Down, "down"),
-        line if line.starts_with("unused") => (NodeStatus::Unused, "unused"),
-        line => {
-            Report::warning("invalid data in status file, ignoring...")
-                .detail(format!("backend:{id} status is invalid: \"{}\"", line.escape_default()))
-                .log();
-            return None;
-        }
+fn parse_binary(content: &[u8]) -> Option<Vec<Option<NodeStatus>>> {
+    let numbers = content.get(..BINARY_LENGTH)?.chunks_exact(4);
+    let status = |number: &[u8]| match i32::from_ne_bytes(number.try_into().ok()?) {
+        0 => Some(NodeStatus::Unused),
+        1 | 2 => Some(NodeStatus::Up),
+        3 => Some(NodeStatus::Down),
+        _ => None,
+    };
+    numbers.map(|number| status(number).map(Some)).collect()
+}
+
+fn parse_text(text: &str) -> Vec<Option<NodeStatus>> {
+    text.lines().take(MAX_NODES).enumerate().map(|(id, line)| parse_line(id, line)).collect()
+}
+
+fn parse_line(id: usize, line: &str) -> Option<NodeStatus> {
+    let words = [("up", NodeStatus::Up), ("down", NodeStatus::Down), ("unused", NodeStatus::Unused)];
+    let lower = line.to_ascii_lowercase();
+    let Some((word, status)) = words.into_iter().find(|(word, _)| lower.starts_with(word)) else {
+        let shown: String = line.chars().take(40).collect();
+        Report::warning("invalid data in status file, ignoring...")
+            .detail(format!("backend:{id} status is invalid: \"{}\"", shown.escape_default()))
+            .log();
+        return None;
     };
     Report::log_line(format!("reading status file: {id} th backend is set to {word} status")).log();
     Some(status)
 }
 
-/// Writes the states of `cluster`.
+/// Writes the states of `cluster`; never while all nodes are down.
 ///
 /// # Errors
-/// The file cannot be written.
+/// The file cannot be written; then it is as before.
 pub fn write(path: &Path, cluster: &Cluster) -> Result<()> {
-    if !cluster.nodes.iter().any(|node| node.status.is_attached()) {
+    if !cluster.nodes.iter().any(counts_as_up) {
         Report::warning("All the DB nodes are in down status and skip writing status file.").log();
         return Ok(());
     }
-    let word = |node: &Node| match node.status {
-        NodeStatus::Unused => "unused\n",
-        NodeStatus::Down if !node.missing => "down\n",
-        _ => "up\n",
-    };
-    let text: String = cluster.nodes.iter().map(word).collect();
-    let written = fs::File::create(path).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    written.map_err(|error| {
-        Report::warning(format!("could not write status file \"{}\"", path.display()))
-            .detail(error.to_string())
-            .hint("Check work_dir. Without the file a detached node is used again after a restart.")
+    let text: String = cluster.nodes.iter().map(line).collect();
+    replace(path, &text).map_err(|error| {
+        Report::warning(format!("could not write status file \"{}\"", path.display())).detail(error.to_string()).hint(
+            "work_dir must exist and be writable. Without the file a detached node is used again after a restart.",
+        )
     })
+}
+
+fn counts_as_up(node: &Node) -> bool {
+    node.status.is_attached() || node.missing
+}
+
+fn line(node: &Node) -> &'static str {
+    match node.status {
+        _ if counts_as_up(node) => "up\n",
+        NodeStatus::Down => "down\n",
+        _ => "unused\n",
+    }
+}
+
+/// A crash at any moment leaves the old or the new file, never half of one.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = File::create(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(temporary, path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use NodeStatus::{Down, Unused, Up, Waiting};
+
+    fn file(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("pgpool-status-{name}-{}", std::process::id()))
+    }
+
+    fn cluster(states: &[NodeStatus]) -> Cluster {
+        let nodes = states.iter().map(|status| Node { status: *status, ..Node::default() }).collect();
+        Cluster { nodes, ..Cluster::default() }
+    }
 
     #[test]
     fn states_survive() {
-        let path = std::env::temp_dir().join(format!("pgpool-status-{}", std::process::id()));
-        let node = |status| Node { status, ..Node::default() };
-        let nodes =
-            vec![node(NodeStatus::Up), node(NodeStatus::Down), node(NodeStatus::Unused), node(NodeStatus::Waiting)];
-        let missing = Node { missing: true, ..node(NodeStatus::Down) };
-        let nodes = [nodes, vec![missing]].concat();
-        write(&path, &Cluster { nodes, ..Cluster::default() }).expect("write");
+        let path = file("survive");
+        let mut five = cluster(&[Up, Down, Unused, Waiting, Waiting]);
+        five.set_missing(4, "not reached");
+        write(&path, &five).expect("write");
         assert_eq!(fs::read_to_string(&path).expect("read"), "up\ndown\nunused\nup\nup\n");
-        assert_eq!(read(&path)[..2], [Some(NodeStatus::Up), Some(NodeStatus::Down)]);
-        fs::write(&path, "UP\nwhat\n").expect("write");
-        assert_eq!(read(&path), [Some(NodeStatus::Up), None]);
-        fs::write(&path, "down\ndown\n").expect("write");
+        assert_eq!(read(&path), [Up, Down, Unused, Up, Up].map(Some));
+        write(&path, &cluster(&[Down, Down])).expect("skipped");
+        assert_eq!(read(&path).len(), 5);
+        fs::remove_file(&path).expect("remove");
         assert!(read(&path).is_empty());
+    }
+
+    #[test]
+    fn odd_files_are_understood_or_ignored() {
+        let path = file("odd");
+        let cases: [(&[u8], &[Option<NodeStatus>]); 5] = [
+            (b"UP\nwhat\nDownhill", &[Some(Up), None, Some(Down)]),
+            (b"down\ndown\n", &[]),
+            (b"", &[]),
+            (b"\xff\xfe\nup", &[None, Some(Up)]),
+            (b"up\r\ndown\r\n", &[Some(Up), Some(Down)]),
+        ];
+        for (content, expected) in cases {
+            fs::write(&path, content).expect("write");
+            assert_eq!(read(&path), expected, "{content:?}");
+        }
+        fs::remove_file(&path).expect("remove");
+    }
+
+    #[test]
+    fn the_form_of_earlier_releases_is_read() {
+        let path = file("binary");
+        let mut numbers = [0_i32; MAX_NODES];
+        numbers[..3].copy_from_slice(&[2, 3, 1]);
+        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_ne_bytes()).collect();
+        fs::write(&path, bytes).expect("write");
+        assert_eq!(read(&path)[..4], [Up, Down, Up, Unused].map(Some));
         fs::remove_file(&path).expect("remove");
     }
 }

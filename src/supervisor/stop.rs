@@ -8,7 +8,7 @@ use crate::sys::signal::Signal;
 use std::time::Duration;
 
 /// How long children may take to leave after a fast stop before they are killed.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A stop in progress.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(super) struct Stopping {
     kill_at: Deadline,
 }
 
+/// The order of the modes.
 fn strength(signal: Signal) -> u8 {
     match signal {
         Signal::SIGTERM => 1,
@@ -29,17 +30,21 @@ fn strength(signal: Signal) -> u8 {
 impl Supervisor {
     /// SIGTERM, SIGINT or SIGQUIT has arrived.
     pub(super) fn stop(&mut self, signal: Signal) {
-        Report::log_line(format!("exit handler called (signal: {})", signal as i32)).log();
-        if self.stopping.as_ref().is_some_and(|stopping| strength(stopping.signal) >= strength(signal)) {
+        let number = signal as i32;
+        Report::log_line(format!("exit handler called (signal: {number})")).log();
+        let before = self.stopping.as_ref();
+        if before.is_some_and(|stopping| strength(stopping.signal) >= strength(signal)) {
             return;
         }
-        Report::log_line(format!("shutting down by signal {}", signal as i32)).log();
-        Report::log_line("terminating all child processes").log();
+        let killed_before = before.map_or(Deadline::NEVER, |stopping| stopping.kill_at);
+        let kill_at = if signal == Signal::SIGTERM { Deadline::NEVER } else { Deadline::after(PATIENCE) };
+        self.stopping = Some(Stopping { signal, kill_at: kill_at.min(killed_before) });
+        Report::log_line(format!("shutting down by signal {number}")).log();
+        self.children.start_none();
         // New clients are refused from now on, also by workers that still have a session.
         self.listeners.refuse();
+        Report::log_line("terminating all child processes").log();
         self.children.signal_all(signal);
-        let kill_at = if signal == Signal::SIGTERM { Deadline::NEVER } else { Deadline::after(PATIENCE) };
-        self.stopping = Some(Stopping { signal, kill_at });
     }
 
     pub(super) fn stop_deadline(&self) -> Deadline {
@@ -57,12 +62,24 @@ impl Supervisor {
         if !self.children.is_empty() {
             return None;
         }
+        self.leave_nothing_behind();
+        Report::log_line("Pgpool-II system is shutdown").log();
+        Some(0)
+    }
+
+    /// The parent cannot go on: children end as in a fast stop, by this signal and by the death of their parent.
+    pub(super) fn give_up(&mut self) {
+        Report::log_line("shutting down").log();
+        self.listeners.refuse();
+        self.children.signal_all(Signal::SIGINT);
+        self.leave_nothing_behind();
+    }
+
+    fn leave_nothing_behind(&mut self) {
         self.write_status();
         self.listeners.remove();
         if let Some(pid_file) = self.pid_file.take() {
             pid_file.remove();
         }
-        Report::log_line("Pgpool-II system is shutdown").log();
-        Some(0)
     }
 }

@@ -1,0 +1,103 @@
+//! Forking the children.
+//!
+//! A fork takes well under a millisecond: nothing is read, parsed or allocated in size before the child runs. Children end
+//! when their parent does, however that ends.
+
+use super::Supervisor;
+use super::children::Role;
+use crate::cluster::finder;
+use crate::report::Report;
+use crate::sys::signal::Signal;
+use crate::sys::{Fork, descriptor, die_with_parent, fork};
+use crate::worker;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::{Pid, pipe2};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// A pipe on which the finder tells that its first search is finished. A finder that takes another's place uses it again.
+#[derive(Debug)]
+pub(super) struct ReadyPipe {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+impl ReadyPipe {
+    pub fn new() -> nix::Result<Self> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        Ok(Self { reader, writer })
+    }
+
+    /// Readable once a finder has told.
+    pub fn reader(&self) -> &OwnedFd {
+        &self.reader
+    }
+
+    fn writer(&self) -> io::Result<OwnedFd> {
+        self.writer.try_clone()
+    }
+}
+
+impl Supervisor {
+    /// Starts the children that are due. Without resources for one the rest has to wait as well.
+    pub(super) fn start_due(&mut self) {
+        let mut due = self.children.take_due().into_iter();
+        while let Some(role) = due.next() {
+            let Err(errno) = self.start_child(role) else { continue };
+            let late: Vec<Role> = std::iter::once(role).chain(due).collect();
+            Report::warning(format!("could not fork: {} child processes have to wait", late.len()))
+                .detail(errno.desc())
+                .hint("Raise the limit of processes of this user, add memory, or reduce num_init_children.")
+                .log();
+            late.into_iter().for_each(|role| self.children.postpone(role));
+            return;
+        }
+    }
+
+    fn start_child(&mut self, role: Role) -> nix::Result<()> {
+        let parent = Pid::this();
+        match fork()? {
+            Fork::Child => {
+                // To its children the death of the parent means a fast stop.
+                let status = if die_with_parent(parent, Signal::SIGINT) { self.be(role) } else { 0 };
+                std::process::exit(status);
+            }
+            Fork::Parent(pid) => {
+                Report::debug(format!("fork a new {} process with pid: {pid}", role.name())).log();
+                self.children.add(pid, role);
+                if let Role::Worker(index) = role {
+                    self.shared.worker(index).occupy(pid.as_raw().unsigned_abs());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The life of a child. Returns its exit status.
+    fn be(&mut self, role: Role) -> i32 {
+        if self.starter.take().is_some() {
+            // Whoever starts a daemon sees what its parent has to say, and no descriptor of his stays open.
+            let _ = descriptor::stdio_to_null();
+        }
+        let (settings, files, shared) = (Arc::clone(&self.settings), self.files.clone(), self.shared.clone());
+        let listeners = self.listeners.take();
+        match role {
+            Role::Worker(index) => worker::run(worker::Start { index, listeners, settings, files, shared }),
+            Role::Finder => {
+                drop(listeners);
+                match self.ready.writer() {
+                    Ok(ready) => finder::run(settings, files, shared, ready),
+                    Err(error) => {
+                        Report::fatal("no descriptor is left")
+                            .detail(Errno::EMFILE.desc())
+                            .context(error.to_string())
+                            .log();
+                        1
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The listening sockets of the clients (process-model 3).
+//!
+//! Every socket is non-blocking and closed on exec. Unlike the original, a TCP address that cannot be bound is an error,
+//! and a Unix socket somebody listens on is never taken away.
+
+mod holder;
+mod tcp;
+mod unix;
+
+use crate::config::Settings;
+use crate::report::{Report, Result};
+use socket2::{SockRef, Socket};
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use unix::SocketFile;
+
+/// The longest backlog asked for.
+const MAX_BACKLOG: i32 = 10_000;
+
+/// The sockets clients connect to.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    sockets: Vec<OwnedFd>,
+    files: Vec<SocketFile>,
+}
+
+impl Listeners {
+    /// Opens all sockets of the configuration, Unix ones first: workers take clients in that order.
+    ///
+    /// # Errors
+    /// One of them cannot be had: which, and why. None is left open then.
+    pub fn open(settings: &Settings) -> Result<Self> {
+        let mut listeners = Self::default();
+        let opened = listeners.open_unix(settings).and_then(|()| listeners.open_tcp(settings));
+        match opened {
+            Ok(()) if listeners.sockets.is_empty() => Err(Report::fatal("there is no socket to listen on")
+                .hint("Set unix_socket_directories or listen_addresses.")),
+            Ok(()) => Ok(listeners),
+            Err(report) => {
+                listeners.remove();
+                Err(report)
+            }
+        }
+    }
+
+    fn open_unix(&mut self, settings: &Settings) -> Result<()> {
+        let paths = unix::paths(&settings.unix_socket_directories, settings.port)?;
+        for path in paths {
+            let (socket, file) = unix::open(path, &settings.unix_socket_group, settings.unix_socket_permissions)?;
+            self.sockets.push(socket);
+            self.files.push(file);
+        }
+        Ok(())
+    }
+
+    fn open_tcp(&mut self, settings: &Settings) -> Result<()> {
+        let backlog =
+            settings.num_init_children.saturating_mul(settings.listen_backlog_multiplier).clamp(1, MAX_BACKLOG);
+        self.sockets.extend(tcp::open(&settings.listen_addresses, settings.port, backlog)?);
+        Ok(())
+    }
+
+    /// The sockets, for a child that inherits them.
+    pub fn take(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.sockets)
+    }
+
+    /// No connection is accepted from now on, whatever process still holds a copy of a socket; clients that were waiting
+    /// for a worker are sent away. The socket files are deleted.
+    pub fn refuse(&mut self) {
+        for socket in &self.sockets {
+            let _ = SockRef::from(socket).shutdown(Shutdown::Both);
+            while SockRef::from(socket).accept().is_ok() {}
+        }
+        self.remove();
+    }
+
+    /// Closes this process's copies.
+    pub fn close(&mut self) {
+        self.sockets.clear();
+    }
+
+    /// Closes this process's copies and deletes the socket files.
+    pub fn remove(&mut self) {
+        self.close();
+        self.files.drain(..).for_each(SocketFile::remove);
+    }
+}
+
+fn listen(socket: Socket, backlog: i32) -> io::Result<OwnedFd> {
+    socket.set_nonblocking(true)?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::net::TcpStream;
+    use std::os::unix::net::UnixStream;
+    use std::path::PathBuf;
+
+    /// Sockets in a directory of their own, on a port that was free a moment ago.
+    fn listeners(name: &str) -> (Listeners, PathBuf, u16) {
+        let directory = std::env::temp_dir().join(format!("pgpool-{name}-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("directory");
+        let port = std::net::TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port();
+        let mut settings = Settings::default();
+        let texts = [
+            ("port", port.to_string()),
+            ("listen_addresses", "127.0.0.1".to_owned()),
+            ("unix_socket_directories", directory.display().to_string()),
+        ];
+        for (name, text) in &texts {
+            settings.assign(name, text).expect("setting");
+        }
+        (Listeners::open(&settings).expect("open"), directory, port)
+    }
+
+    #[test]
+    fn who_waits_or_comes_after_refusal_is_sent_away() {
+        let (mut listeners, directory, port) = listeners("refuse");
+        let path = directory.join(format!(".s.PGSQL.{port}"));
+        let mut local = UnixStream::connect(&path).expect("connect");
+        let mut remote = TcpStream::connect(("127.0.0.1", port)).expect("connect");
+        // A worker that has a session keeps its copies of the sockets open.
+        let _worker: Vec<_> = listeners.sockets.iter().map(|socket| socket.try_clone().expect("clone")).collect();
+        listeners.refuse();
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err() && !path.exists());
+        for stream in [&mut local as &mut dyn io::Read, &mut remote] {
+            assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
+        }
+        fs::remove_dir(directory).expect("the directory is empty");
+    }
+
+    #[test]
+    fn a_failure_leaves_nothing_behind() {
+        let (listeners, directory, port) = listeners("failure");
+        let other = directory.join("other");
+        fs::create_dir_all(&other).expect("directory");
+        let mut settings = Settings::default();
+        settings.assign("port", &port.to_string()).expect("setting");
+        settings.assign("listen_addresses", "127.0.0.1").expect("setting");
+        settings.assign("unix_socket_directories", &other.display().to_string()).expect("setting");
+        let report = Listeners::open(&settings).expect_err("the port is in use");
+        assert!(report.detail.is_some_and(|detail| detail.contains(&format!("127.0.0.1:{port}"))));
+        fs::remove_dir(other).expect("the directory is empty");
+        drop(listeners);
+        fs::remove_dir_all(directory).expect("remove");
+    }
+}

@@ -1,0 +1,125 @@
+//! TCP sockets (process-model 3.2).
+
+use super::{holder, listen};
+use crate::report::{Report, Result};
+use socket2::{Domain, Socket, Type};
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+
+/// Listens on every address that `hosts` stand for.
+///
+/// # Errors
+/// A name without address; an address that cannot be bound.
+pub(super) fn open(hosts: &[impl AsRef<str>], port: i32, backlog: i32) -> Result<Vec<OwnedFd>> {
+    let port = u16::try_from(port).unwrap_or(0);
+    let mut resolved = Vec::new();
+    for (index, host) in hosts.iter().map(AsRef::as_ref).enumerate() {
+        Report::log_line(format!("listen address[{index}]: {host}")).log();
+        resolved.push(resolve(host, port)?);
+    }
+    let all = resolved.concat();
+    let mut bound = Vec::new();
+    let mut sockets = Vec::new();
+    for addresses in &resolved {
+        let mut serves = false;
+        let mut missing = None;
+        for address in addresses {
+            if bound.contains(address) || is_covered(*address, &all) {
+                serves = true;
+                continue;
+            }
+            Report::log_line(format!("Setting up socket for {}:{}", address.ip(), address.port())).log();
+            match bind(*address, backlog) {
+                Ok(socket) => {
+                    sockets.push(socket);
+                    bound.push(*address);
+                    serves = true;
+                }
+                Err(error) if is_missing_family(&error) => missing = Some(cannot_bind(*address, &error)),
+                Err(error) => return Err(cannot_bind(*address, &error)),
+            }
+        }
+        // A machine without IPv6 is no reason to refuse `*` or `localhost`, as long as something is left of the name.
+        if let Some(report) = missing.filter(|_| !serves) {
+            return Err(report);
+        }
+    }
+    Ok(sockets)
+}
+
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
+    if host == "*" {
+        return Ok(vec![SocketAddr::from(([0; 4], port)), SocketAddr::from(([0; 16], port))]);
+    }
+    let found = (host, port).to_socket_addrs().map_err(|error| {
+        Report::fatal("failed to create INET domain socket")
+            .detail(format!("getaddrinfo() failed for \"{host}\": {error}"))
+            .hint("Check listen_addresses.")
+    })?;
+    Ok(found.collect())
+}
+
+/// Whether the wildcard address of its family is listened on as well.
+fn is_covered(address: SocketAddr, all: &[SocketAddr]) -> bool {
+    let covers = |other: &SocketAddr| other.ip().is_unspecified() && other.is_ipv4() == address.is_ipv4();
+    !address.ip().is_unspecified() && all.iter().any(covers)
+}
+
+fn bind(address: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    listen(socket, backlog)
+}
+
+fn is_missing_family(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+fn cannot_bind(address: SocketAddr, error: &io::Error) -> Report {
+    let in_use = error.kind() == io::ErrorKind::AddrInUse;
+    let holder = in_use.then(|| holder::find(address.port())).flatten();
+    let holder = holder.map_or(String::new(), |holder| format!("; {holder} has it"));
+    let hint = if in_use {
+        "Stop the other program, or change port or listen_addresses."
+    } else {
+        "Check port and listen_addresses."
+    };
+    Report::fatal("failed to create INET domain socket")
+        .detail(format!("bind on socket {address} failed with error \"{error}\"{holder}"))
+        .hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_port_in_use_names_its_holder() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = taken.local_addr().expect("address").port();
+        let detail = open(&["127.0.0.1"], port.into(), 1).expect_err("in use").detail.unwrap_or_default();
+        assert!(detail.contains(&format!("127.0.0.1:{port}")), "{detail}");
+        assert!(detail.contains(&format!("process {}", std::process::id())), "{detail}");
+    }
+
+    #[test]
+    fn an_address_that_is_there_twice_is_bound_once() {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("address").port();
+        assert_eq!(open(&["127.0.0.1", "127.0.0.1"], port.into(), 1).expect("open").len(), 1);
+        assert_eq!(open(&["127.0.0.1", "0.0.0.0"], port.into(), 1).expect("open").len(), 1);
+    }
+
+    #[test]
+    fn addresses_of_other_machines_and_unknown_names_are_errors() {
+        // 192.0.2.0/24 is for documentation: nobody has it.
+        assert!(open(&["192.0.2.1"], 9999, 1).is_err());
+        assert!(open(&["no such host.invalid"], 9999, 1).is_err());
+        assert!(open(&[] as &[&str], 9999, 1).expect("open").is_empty());
+    }
+}

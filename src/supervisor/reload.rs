@@ -1,0 +1,36 @@
+//! SIGHUP: the files are read once and checked here, with all their problems in the log; then every child takes them over
+//! (config 6). A file with errors changes nothing.
+
+use super::{Supervisor, nodes};
+use crate::config::{self, Problems};
+use crate::report::{self, Report, Severity};
+use crate::sys::signal::Signal;
+use std::sync::Arc;
+
+impl Supervisor {
+    pub(super) fn reload(&mut self) {
+        Report::log_line("reload config files.").log();
+        if let Err(problems) = self.take_over_files() {
+            problems.log(Severity::Warning);
+            Report::warning("the configuration was not reloaded; the old one stays in force")
+                .hint("Correct the file, see what \"pgpool check\" says about it, and reload again.")
+                .log();
+        }
+    }
+
+    fn take_over_files(&mut self) -> Result<(), Problems> {
+        let loaded = config::load(&self.files.config)?;
+        let cluster = self.shared.nodes().view();
+        let is_down = |id: usize| cluster.nodes.get(id).is_none_or(|node| !node.status.is_attached());
+        let reloaded = config::reload::reload(&self.settings, &loaded, is_down)?;
+        reloaded.log.iter().for_each(Report::log);
+        self.settings = Arc::new(reloaded.settings);
+        report::configure(self.settings.log_settings());
+        if let Err(error) = nodes::refresh(&self.shared, &self.settings) {
+            Report::warning("the nodes were not reloaded").detail(error.to_string()).hint("Reload again.").log();
+        }
+        self.write_status();
+        self.children.signal_all(Signal::SIGHUP);
+        Ok(())
+    }
+}
