@@ -324,12 +324,11 @@ impl Session<'_> {
         self.send_direct()?;
         if let Some(prepared) = self.statements.get_mut(name)
             && let Some(server) = self.group.get_mut(node)
+            && server.replies.sent(Awaited::Parse, Deliver::Nobody)
         {
-            if server.replies.sent(Awaited::Parse, Deliver::Nobody) {
-                server.output.extend_from_slice(&prepared.message);
-                prepared.nodes.insert(node);
-                self.parsing.push_back(Some(name.into()));
-            }
+            server.output.extend_from_slice(&prepared.message);
+            prepared.nodes.insert(node);
+            self.parsing.push_back(Some(name.into()));
         }
         Ok(())
     }
