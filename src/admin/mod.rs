@@ -1,30 +1,114 @@
-//! Row sets of SHOW POOL_....
-/// A command.
-#[derive(Clone, Copy, Debug)]
-pub enum Command {}
-/// A table.
-pub struct Table {
-    /// Names.
-    pub columns: &'static [&'static str],
-    /// Values.
-    pub rows: Vec<Vec<String>>,
+//! What pgpool tells about itself: the row sets of SHOW POOL_... (show-commands 5).
+//!
+//! A command is one line in [`COMMANDS`]; a column is one line in its file, its name beside what it shows (`columns!`). A
+//! row set is made from the parameters, the shared state and the asking session, at one moment.
+//!
+//! Invariants: no value is ever missing, "no value" is an empty string or a word (show-commands 6); nothing is changed;
+//! no lock is taken; a table takes at most [`probe::LIMIT`] to make, however many servers do not answer.
+//!
+//! This room must not know a wire format, nor who asks. Words and formats that several tables share are in `format` and
+//! `words`.
+
+/// The columns of a table: `name => value` for each, with `row` of the given type at hand. Makes `COLUMNS`, their names,
+/// and `values`, which turns one row into text.
+macro_rules! columns {
+    ($row:ident: $type:ty; $($name:ident => $value:expr,)*) => {
+        pub(super) const COLUMNS: &[&str] = &[$(stringify!($name)),*];
+
+        fn values($row: &$type) -> Vec<String> {
+            vec![$($value.to_string()),*]
+        }
+    };
 }
-/// What it is made from.
+
+mod format;
+mod nodes;
+mod pools;
+mod probe;
+mod processes;
+mod version;
+mod words;
+
+use crate::config::Settings;
+use crate::state::Shared;
+
+/// A command that pgpool answers itself.
+#[derive(Clone, Copy)]
+pub struct Command(&'static Definition);
+
+struct Definition {
+    name: &'static str,
+    columns: &'static [&'static str],
+    rows: fn(&View<'_>) -> Vec<Vec<String>>,
+}
+
+const COMMANDS: &[Definition] = &[
+    Definition { name: "pool_nodes", columns: nodes::COLUMNS, rows: nodes::rows },
+    Definition { name: "pool_pools", columns: pools::COLUMNS, rows: pools::rows },
+    Definition { name: "pool_processes", columns: processes::COLUMNS, rows: processes::rows },
+    Definition { name: "pool_version", columns: version::COLUMNS, rows: version::rows },
+];
+
+/// What a table is made from.
 pub struct View<'a> {
-    /// Parameters.
-    pub settings: &'a crate::config::Settings,
+    /// The parameters in force.
+    pub settings: &'a Settings,
     /// Shared memory.
-    pub shared: &'a crate::state::Shared,
-    /// Of the session.
+    pub shared: &'a Shared,
+    /// Load balance node of the asking session.
     pub load_balance_node: usize,
 }
+
+/// A row set; every row has a value for every column.
+#[derive(Debug)]
+pub struct Table {
+    /// Names of the columns.
+    pub columns: &'static [&'static str],
+    /// The rows, all text.
+    pub rows: Vec<Vec<String>>,
+}
+
 impl Command {
-    /// By name.
-    pub fn from_name(_: &str) -> Option<Self> {
-        None
+    /// The command of that name, which must be in lower case as the SQL grammar leaves it (show-commands 2.1).
+    pub fn from_name(name: &str) -> Option<Self> {
+        COMMANDS.iter().find(|command| command.name == name).map(Self)
     }
 }
-/// Makes it.
-pub fn table(command: Command, _: &View<'_>) -> Table {
-    match command {}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.name)
+    }
+}
+
+/// Makes the table. Asks servers only for `pool_nodes`.
+pub fn table(command: Command, view: &View<'_>) -> Table {
+    Table { columns: command.0.columns, rows: (command.0.rows)(view) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Limits;
+
+    #[test]
+    fn commands_have_exact_names() {
+        for command in COMMANDS {
+            assert_eq!(format!("{:?}", Command::from_name(command.name).expect("command")), command.name);
+        }
+        assert!(Command::from_name("POOL_NODES").is_none());
+        assert!(Command::from_name("pool").is_none());
+    }
+
+    #[test]
+    fn every_row_fits_its_columns() {
+        let shared = Shared::create(Limits { workers: 2, pool_slots: 2 }).expect("shared");
+        shared.nodes().update(|cluster| cluster.nodes.resize_with(2, Default::default)).expect("update");
+        let view = View { settings: &Settings::default(), shared: &shared, load_balance_node: 0 };
+        for (name, rows) in [("pool_nodes", 2), ("pool_pools", 8), ("pool_processes", 2), ("pool_version", 1)] {
+            let table = table(Command::from_name(name).expect(name), &view);
+            assert_eq!(table.rows.len(), rows, "{name}");
+            assert!(table.rows.iter().all(|row| row.len() == table.columns.len()), "{name}");
+        }
+    }
 }

@@ -1,174 +1,233 @@
 //! The finder: asks every node at start what it is, and goes on asking while something is missing (failover 7).
 //!
-//! It writes what it learns to the node table. Nodes that the status file says are down are left alone: an administrator
-//! attaches them. While nothing is missing it sleeps until a signal comes.
+//! It writes what it learns to the node table. While nothing is missing it sleeps until a signal comes. It has threads
+//! while it asks, so it must never fork.
 
-use super::search::{Answer, primary};
-use crate::backend::{LoginError, control};
+use super::ask::{Question, ask_all};
+use super::search::{self, Answer};
 use crate::config::{self, FileLocations, Settings};
-use crate::net::{Address, Deadline};
-use crate::report::{self, Report};
-use crate::state::{Cluster, Node, NodeStatus, Role, Shared};
-use crate::sys::signal::{Signal, Signals};
+use crate::net::Deadline;
+use crate::report::{self, Report, Severity};
+use crate::state::{Cluster, Role, Shared};
+use crate::sys::signal::{Signal, SignalSet, Signals};
 use crate::sys::title;
 use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+/// The signals it takes note of. Those of a worker only wake it.
+const SIGNALS: [Signal; 6] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 /// How often a missing node is looked for when `sr_check_period` does not say.
 const DEFAULT_PERIOD: Duration = Duration::from_secs(10);
-/// The longest that one node may keep the others waiting.
-const NODE_LIMIT: Duration = Duration::from_secs(10);
+/// How often a missing primary is looked for within `search_primary_node_timeout` (failover 7.3).
+const SEARCH_PERIOD: Duration = Duration::from_secs(1);
 
 /// The life of the forked helper. A byte is written to `ready` when every node has been asked once. Returns the exit
-/// status.
+/// status (process-model 9).
 pub fn run(settings: Arc<Settings>, files: FileLocations, shared: Shared, ready: OwnedFd) -> i32 {
     report::set_process("sr_check_worker", "WORKER");
     title::set("worker process");
-    let Ok(signals) = Signals::install(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP]) else {
-        return 1;
-    };
-    let mut finder = Finder { settings, shared };
-    let mut complete = finder.search();
-    let _ = nix::unistd::write(&ready, b"1");
-    drop(ready);
-    loop {
-        let deadline = if complete { Deadline::NEVER } else { Deadline::after(finder.period()) };
-        let _ = poll(&mut [PollFd::new(signals.fd(), PollFlags::POLLIN)], deadline.poll_timeout());
-        let taken = signals.take();
-        if [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].into_iter().any(|signal| taken.has(signal)) {
-            return 0;
-        }
-        if taken.has(Signal::SIGHUP)
-            && let Ok(loaded) = config::load(&files.config)
-            && let Ok(reloaded) = config::reload::reload(&finder.settings, &loaded, |_| false)
-        {
-            finder.settings = Arc::new(reloaded.settings);
-            report::configure(finder.settings.log_settings());
-        }
-        if deadline.passed() {
-            complete = finder.search();
+    let outcome = Signals::install(&SIGNALS)
+        .map_err(|errno| Report::fatal("the finder cannot handle signals").detail(errno.desc()))
+        .and_then(|signals| {
+            let finder = Finder {
+                settings,
+                files,
+                shared,
+                signals,
+                noted: SignalSet::default(),
+                answers: Vec::new(),
+                search: Some(Instant::now()),
+            };
+            report::guarded(|| finder.live(ready))
+        });
+    match outcome {
+        Ok(Leave) => 0,
+        Err(report) => {
+            report.log();
+            2
         }
     }
 }
+
+/// The finder was told to leave.
+struct Leave;
 
 struct Finder {
     settings: Arc<Settings>,
+    files: FileLocations,
     shared: Shared,
+    signals: Signals,
+    /// Signals that arrived while nodes were asked.
+    noted: SignalSet,
+    /// What is known of each node; empty before the first round.
+    answers: Vec<Answer>,
+    /// Since when a primary is looked for; `None` when that was given up or is done.
+    search: Option<Instant>,
 }
 
 impl Finder {
-    fn period(&self) -> Duration {
-        match u64::try_from(self.settings.sr_check_period) {
+    fn live(mut self, ready: OwnedFd) -> Leave {
+        let mut ready = Some(ready);
+        if search::has_primary(&self.settings) {
+            Report::log_line("find_primary_node_repeatedly: waiting for finding a primary node").log();
+        }
+        loop {
+            let Ok(complete) = self.round() else { return Leave };
+            if let Some(ready) = ready.take() {
+                let _ = nix::unistd::write(&ready, b"1");
+            }
+            let next = if complete { Deadline::NEVER } else { Deadline::after(self.pause()) };
+            if let Err(leave) = self.sleep(next) {
+                return leave;
+            }
+        }
+    }
+
+    /// Asks whoever has something to tell. Returns whether nothing is missing now.
+    fn round(&mut self) -> Result<bool, Leave> {
+        let at_start = self.answers.is_empty();
+        let cluster = self.shared.nodes().view();
+        let asked = search::to_ask(&self.settings, &cluster, &self.answers);
+        let questions: Vec<_> =
+            asked.into_iter().map(|id| Question::new(&self.settings, id, &cluster.nodes[id])).collect();
+        let told = if questions.is_empty() { Vec::new() } else { self.ask(questions)? };
+        search::forget_detached(&cluster, &mut self.answers);
+        for (id, answer) in told {
+            if !answer.is_like(&self.answers[id]) {
+                self.tell(&cluster, id, &answer, at_start);
+            }
+            let known = std::mem::take(&mut self.answers[id]);
+            self.answers[id] = search::merge(&cluster.nodes[id], known, answer);
+        }
+        let (settings, answers) = (&self.settings, &self.answers);
+        let outcome = self.shared.nodes().update(|cluster| {
+            search::apply(settings, cluster, answers, at_start);
+            (cluster.nodes.iter().any(|node| node.missing), cluster.attached().is_empty())
+        });
+        match outcome {
+            Ok((missing, all_down)) => {
+                let found = search::primary(settings, answers).is_some() || !search::has_primary(settings);
+                self.conclude(found, all_down);
+                Ok(found && !missing)
+            }
+            Err(error) => {
+                Report::warning("the node table could not be updated").detail(error.to_string()).log();
+                Ok(false)
+            }
+        }
+    }
+
+    fn ask(&mut self, questions: Vec<Question>) -> Result<Vec<(usize, Answer)>, Leave> {
+        let (signals, noted) = (&self.signals, &mut self.noted);
+        ask_all(questions, signals.fd(), || {
+            *noted = noted.with(signals.take());
+            means_leave(*noted)
+        })
+        .ok_or(Leave)
+    }
+
+    /// The log lines of one node (failover 7.4), when what it says is new.
+    fn tell(&self, cluster: &Cluster, id: usize, answer: &Answer, at_start: bool) {
+        match answer {
+            Answer::Role(role) if search::has_primary(&self.settings) => {
+                let role = if *role == Role::Primary { "primary" } else { "standby" };
+                Report::log_line(format!("find_primary_node: {role} node is {id}")).log();
+            }
+            Answer::Role(_) | Answer::NotAsked => {}
+            Answer::Closed(cause) => {
+                Report::warning(format!("DB node {id} does not tell whether it is the primary"))
+                    .detail(cause)
+                    .hint("Check sr_check_user, sr_check_password, sr_check_database and the server's pg_hba.conf.")
+                    .log();
+            }
+            Answer::Unreachable(cause) => {
+                Report::log_line(format!(
+                    "find_primary_node: make_persistent_db_connection_noerror failed on node {id}"
+                ))
+                .detail(cause)
+                .log();
+                if at_start {
+                    let node = &cluster.nodes[id];
+                    Report::warning(format!("DB node {id} ({}:{}) is not used", node.hostname, node.port))
+                        .hint("It will be used as soon as it answers.")
+                        .log();
+                }
+            }
+        }
+    }
+
+    /// Says once how the search for the primary went (failover 7.3); missing nodes are looked for in any case.
+    fn conclude(&mut self, found: bool, all_down: bool) {
+        let Some(since) = self.search else { return };
+        let limit = u64::try_from(self.settings.search_primary_node_timeout).unwrap_or(0);
+        if found {
+            self.search = None;
+        } else if all_down {
+            let text = "all of the backends are down. Giving up finding primary node";
+            Report::log_line(format!("find_primary_node_repeatedly: {text}"))
+                .detail("Those that could not be reached are looked for all the same.")
+                .log();
+            self.search = None;
+        } else if limit > 0 && since.elapsed().as_secs() >= limit {
+            Report::log_line("failed to find primary node")
+                .detail(format!("find_primary_node_repeatedly: expired after {limit} seconds"))
+                .log();
+            self.search = None;
+        }
+    }
+
+    /// Time until the next round. A node that is up but keeps silent about its role will not change its mind by itself.
+    fn pause(&self) -> Duration {
+        let period = match u64::try_from(self.settings.sr_check_period) {
             Ok(seconds) if seconds > 0 => Duration::from_secs(seconds),
             _ => DEFAULT_PERIOD,
-        }
-    }
-
-    /// Asks the nodes. Returns whether nothing is missing.
-    fn search(&mut self) -> bool {
-        let cluster = self.shared.nodes().view();
-        let answers: Vec<_> = cluster.nodes.iter().enumerate().map(|(id, node)| self.ask(id, node)).collect();
-        let found = primary(&self.settings, &answers);
-        self.tell(&cluster, &answers);
-        let outcome = self.shared.nodes().update(|cluster| self.apply(cluster, &answers, found));
-        if let Err(error) = outcome {
-            Report::warning("the node table could not be updated").detail(error.to_string()).log();
-            return false;
-        }
-        let missing = answers.iter().any(|answer| matches!(answer, Answer::Unreachable(_)));
-        let needs_primary = answers.contains(&Answer::Role(Role::Standby));
-        !missing && (found.is_some() || !needs_primary)
-    }
-
-    fn ask(&self, id: usize, node: &Node) -> Answer {
-        if node.port == 0 || !(node.status.is_attached() || node.missing) {
-            return Answer::NotAsked;
-        }
-        let user = if self.settings.sr_check_user.is_empty() { "postgres" } else { &self.settings.sr_check_user };
-        let database =
-            if self.settings.sr_check_database.is_empty() { "postgres" } else { &self.settings.sr_check_database };
-        let host = if node.hostname.is_empty() { "/tmp" } else { &node.hostname };
-        let address = Address { host: host.to_owned(), port: node.port };
-        let limit = self.settings.nodes.get(id).map_or(0, |node| node.connect_timeout);
-        let deadline = Deadline::after_milliseconds(limit).min(Deadline::after(NODE_LIMIT));
-        let mut connection = match control::Connection::login(id, &address, user, database, deadline) {
-            Ok(connection) => connection,
-            Err(LoginError::Unreachable(report)) => return Answer::Unreachable(report.to_string()),
-            // A server that starts up or is full answers too, but cannot serve anybody now.
-            Err(error @ LoginError::Refused(_)) => {
-                let report = error.into_report(id);
-                return match report.code.as_str() {
-                    "57P03" | "53300" => Answer::Unreachable(report.message),
-                    _ => Answer::Closed(report.message),
-                };
-            }
-            Err(error) => return Answer::Closed(error.into_report(id).message),
         };
-        let answer = connection.query("SELECT pg_catalog.pg_is_in_recovery()", deadline);
-        connection.close();
-        match answer.as_ref().map(|rows| rows.first().and_then(|row| row.first()?.as_deref())) {
-            Ok(Some("t")) => Answer::Role(Role::Standby),
-            Ok(Some(_)) => Answer::Role(Role::Primary),
-            Ok(None) => Answer::Closed("pg_is_in_recovery() returned nothing".to_owned()),
-            Err(report) => Answer::Unreachable(report.to_string()),
+        let is_hopeful =
+            self.search.is_some() && !self.answers.iter().any(|answer| matches!(answer, Answer::Closed(_)));
+        if is_hopeful { period.min(SEARCH_PERIOD) } else { period }
+    }
+
+    /// Sleeps until `next`, or until the configuration has changed.
+    fn sleep(&mut self, next: Deadline) -> Result<(), Leave> {
+        loop {
+            let taken = std::mem::take(&mut self.noted).with(self.signals.take());
+            if means_leave(taken) {
+                return Err(Leave);
+            }
+            if taken.has(Signal::SIGHUP) {
+                self.reload();
+                return Ok(());
+            }
+            if next.passed() {
+                return Ok(());
+            }
+            let _ = poll(&mut [PollFd::new(self.signals.fd(), PollFlags::POLLIN)], next.poll_timeout());
         }
     }
 
-    /// The log lines of a search (failover 7.4); a node still missing is not told again.
-    fn tell(&self, cluster: &Cluster, answers: &[Answer]) {
-        for (id, answer) in answers.iter().enumerate() {
-            match answer {
-                Answer::Role(Role::Primary) => {
-                    Report::log_line(format!("find_primary_node: primary node is {id}")).log()
-                }
-                Answer::Role(_) => Report::log_line(format!("find_primary_node: standby node is {id}")).log(),
-                Answer::Closed(cause) => {
-                    Report::warning(format!("DB node {id} does not tell whether it is the primary"))
-                        .detail(cause)
-                        .hint("Check sr_check_user, sr_check_password, sr_check_database and the server's pg_hba.conf.")
-                        .log()
-                }
-                Answer::Unreachable(cause) if !cluster.nodes[id].missing => {
-                    let node = &cluster.nodes[id];
-                    Report::log_line(format!(
-                        "find_primary_node: make_persistent_db_connection_noerror failed on node {id}"
-                    ))
-                    .detail(cause)
-                    .log();
-                    Report::warning(format!(
-                        "DB node {id} ({}:{}) is not used until it is found up",
-                        node.hostname, node.port
-                    ))
-                    .log();
-                }
-                Answer::Unreachable(_) | Answer::NotAsked => {}
+    /// Reads the configuration again (config 6). Whoever kept silent is asked once more: that may be what has changed.
+    fn reload(&mut self) {
+        Report::log_line("reloading config file").log();
+        let nodes = self.shared.nodes().view().nodes;
+        let is_down = |id: usize| nodes.get(id).is_none_or(|node| !node.status.is_attached());
+        let outcome = config::load(&self.files.config)
+            .and_then(|loaded| config::reload::reload(&self.settings, &loaded, is_down));
+        match outcome {
+            Ok(reloaded) => {
+                self.settings = Arc::new(reloaded.settings);
+                report::configure(self.settings.log_settings());
+                self.answers.iter_mut().filter(|answer| matches!(answer, Answer::Closed(_))).for_each(|answer| {
+                    *answer = Answer::NotAsked;
+                });
             }
+            Err(problems) => problems.log(Severity::Warning),
         }
     }
+}
 
-    fn apply(&self, cluster: &mut Cluster, answers: &[Answer], found: Option<usize>) {
-        for (id, answer) in answers.iter().enumerate() {
-            let Some(node) = cluster.nodes.get_mut(id) else { continue };
-            // Detached by somebody since it was asked.
-            if node.status == NodeStatus::Down && !node.missing {
-                continue;
-            }
-            match answer {
-                Answer::Role(role) => {
-                    node.role = *role;
-                    if node.status != NodeStatus::Up {
-                        cluster.set_status(id, NodeStatus::Up, "found up");
-                    }
-                }
-                Answer::Closed(_) if node.status != NodeStatus::Up => {
-                    cluster.set_status(id, NodeStatus::Up, "found up, its role is not known");
-                }
-                Answer::Unreachable(cause) if node.status != NodeStatus::Down => cluster.set_missing(id, cause),
-                _ => {}
-            }
-        }
-        cluster.set_primary(found);
-    }
+fn means_leave(signals: SignalSet) -> bool {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].into_iter().any(|signal| signals.has(signal))
 }

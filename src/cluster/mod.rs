@@ -1,6 +1,9 @@
 //! Helper processes that watch the servers.
 //!
+//! A helper asks (`ask`), decides without I/O (`search`) and writes what it found to the node table (`finder`).
+//!
 //! They must never touch sessions, and never wait for a server without a deadline.
 
+mod ask;
 pub mod finder;
 mod search;

@@ -103,26 +103,21 @@ impl Run<'_> {
 
     /// Two lines for the same parameter: the later one counts, and somebody should know.
     fn report_duplicates(&mut self) {
-        for ((name, index), written) in &self.positions.0 {
+        for ((name, index), written) in self.positions.0.iter().filter(|(_, written)| written.len() > 1) {
+            let full_name = full_name(name, *index);
+            let slip = self.index_slip(name, *index).map(|(written, meant)| {
+                format!(
+                    "Line {} stands among the settings of node {meant}, which has no {name}{meant}: \
+                     did you mean \"{name}{meant}\"?",
+                    written.place.line
+                )
+            });
             for pair in written.windows(2) {
                 let [earlier, later] = pair else { continue };
-                let full_name = full_name(name, *index);
+                let was = seen_from(&later.place, &earlier.place);
                 let report = Report::warning(format!("\"{full_name}\" is set more than once, the last value counts"))
-                    .detail(format!(
-                        "It was set to \"{}\" {} already.",
-                        earlier.value,
-                        seen_from(&later.place, &earlier.place)
-                    ));
-                let slip = self.index_slip(name, *index);
-                let report = match slip {
-                    Some((written, meant)) => report.hint(format!(
-                        "Line {} stands among the settings of node {meant}, which has no {name}{meant}: \
-                         did you mean \"{name}{meant}\"?",
-                        written.place.line
-                    )),
-                    None => report,
-                };
-                self.problems.add(report, Some(&later.place));
+                    .detail(format!("It was set to \"{}\" {was} already.", earlier.value));
+                self.problems.add(Report { hint: slip.clone(), ..report }, Some(&later.place));
             }
         }
     }
@@ -233,13 +228,10 @@ fn unknown(name: &str) -> Report {
     let report = Report::warning(format!("unrecognized configuration parameter \"{name}\""));
     let lower = name.to_ascii_lowercase();
     let base = lower.trim_end_matches(|c: char| c.is_ascii_digit());
-    match suggest::closest(&lower, catalogue::known_names()) {
-        Some(guess) => report.hint(format!("Did you mean \"{guess}\"?")),
-        None => match suggest::closest(base, catalogue::known_names()) {
-            Some(guess) => report.hint(format!("Did you mean \"{guess}{}\"?", &lower[base.len()..])),
-            None => report.hint("The line has no effect."),
-        },
-    }
+    let numbered = PARAMETERS.iter().filter(|p| p.is_numbered() && base != lower).map(|p| p.name);
+    let guess = suggest::closest(base, numbered).map(|guess| format!("{guess}{}", &lower[base.len()..]));
+    let guess = guess.or_else(|| suggest::closest(&lower, catalogue::known_names()).map(str::to_owned));
+    report.hint(guess.map_or("The line has no effect.".to_owned(), |guess| format!("Did you mean \"{guess}\"?")))
 }
 
 /// `other` for a reader who looks at `place`.

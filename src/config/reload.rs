@@ -11,7 +11,7 @@ use super::load::Loaded;
 use super::problem::Problems;
 use super::settings::Settings;
 use super::value::Value;
-use crate::report::Report;
+use crate::report::{Report, Severity};
 
 /// The outcome of a reload.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct Reloaded {
     pub changes: Vec<Change>,
     /// What the file says differently but cannot change while pgpool runs.
     pub ignored: Vec<Change>,
-    /// Both, and remarks on the file, for the log.
+    /// Remarks on the file and both kinds of differences, for the log.
     pub log: Vec<Report>,
 }
 
@@ -205,7 +205,9 @@ impl Run<'_> {
         if problems.has_errors() {
             return Err(problems);
         }
-        let Self { merged: settings, changes, ignored, log, .. } = self;
+        let Self { merged: settings, changes, ignored, log: differences, .. } = self;
+        let remarks = new.warnings.iter().map(|problem| problem.to_report(Severity::Warning));
+        let log = remarks.chain(differences).collect();
         Ok(Reloaded { settings, changes, ignored, log })
     }
 }

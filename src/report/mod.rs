@@ -8,6 +8,7 @@
 //! This room must not know any other room: it is the lowest floor.
 
 mod client;
+mod guard;
 mod identity;
 mod logger;
 mod prefix;
@@ -15,6 +16,7 @@ mod severity;
 mod sqlstate;
 pub mod version;
 
+pub use guard::guarded;
 pub use identity::{clear_session, set_application_name, set_process, set_session};
 pub use logger::{LogSettings, Verbosity, configure, init, is_logged};
 pub use prefix::LinePrefix;

@@ -1,177 +1,147 @@
-//! The tests a statement passes, in order (routing 4, 5, 6).
+//! The tests a statement passes on its way to the load balance node, in order (routing 4.2, 5).
 
-use super::{Reason, Route, Target};
-use crate::config::{BackendClusteringMode, Settings};
-use crate::sql::{CopyPeer, Kind, Name, Statement};
+use super::catalog::{Catalog, Known, RelationKind, Volatility};
+use super::class::{Class, begins_like_a_read, classify};
+use super::delay::exceeds_limit;
+use super::{Reason, Route, SessionView, Target, Transaction};
+use crate::config::{BackendClusteringMode, DisableLoadBalanceOnWrite as OnWrite, Settings};
+use crate::sql::{Isolation, Name, Statement};
 
-/// What the catalog says of a function name: the worst of all functions with that name (routing 5.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Volatility {
-    /// IMMUTABLE or STABLE: it does not write.
-    Reads,
-    /// VOLATILE: it may write.
-    Volatile,
-    /// There is no such function.
-    None,
-}
-
-/// What the catalog says of a relation name (routing 5.2-5.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RelationKind {
-    /// An ordinary table, view, sequence, ...
-    Ordinary,
-    /// In `pg_catalog`.
-    System,
-    /// Temporary.
-    Temporary,
-    /// Unlogged: a standby cannot read it.
-    Unlogged,
-    /// There is no such relation.
-    None,
-}
-
-/// A fact that may not have been asked for yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known<T> {
-    /// Known.
-    Yes(T),
-    /// Not asked yet.
-    NotYet,
-}
-
-/// Facts from the server's catalog.
-pub trait Catalog {
-    /// A function name as the statement writes it.
-    fn function(&self, name: &Name) -> Known<Volatility>;
-    /// A relation name as the statement writes it.
-    fn relation(&self, name: &Name) -> Known<RelationKind>;
-}
-
-/// The session's part in the decision.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionView<'a> {
-    /// The parameters in force.
-    pub settings: &'a Settings,
-    /// A node other than the primary is there to read from, and can be brought to the session's state.
-    pub has_balance_node: bool,
-    /// The session is inside a transaction block.
-    pub in_transaction: bool,
-}
-
-/// Decides. `text` is the statement as sent.
+/// Decides. `text` is the statement as sent; it is looked at only if `primary_routing_query_pattern_list` is set.
+///
+/// With [`Reason::FactsMissing`] the answer is safe but may be better once the names in [`missing`] are known; with
+/// [`Reason::IsolationUnknown`], once the transaction's isolation level is.
 pub fn decide(statement: &Statement, text: &[u8], session: SessionView<'_>, catalog: &impl Catalog) -> Route {
-    let settings = session.settings;
-    if let Err(route) = class(statement, settings) {
+    match session.settings.backend_clustering_mode {
+        BackendClusteringMode::StreamingReplication | BackendClusteringMode::LogicalReplication => {}
+        BackendClusteringMode::Raw => return Route::new(Target::Main, Reason::Raw),
+        BackendClusteringMode::NativeReplication | BackendClusteringMode::SnapshotIsolation => {
+            return Route::new(Target::Main, Reason::ModeWithoutBalance);
+        }
+    }
+    let obstacle = match classify(statement, &session) {
+        Class::Fixed(route) if route.reason == Reason::WherePrepared => return follow_prepared(route, &session),
+        Class::Fixed(Route { target: Target::Both, .. }) if on_primary_only(&session) => {
+            Some(Reason::TransactionOnPrimary)
+        }
+        Class::Fixed(route) => return route,
+        Class::Either => session_obstacle(statement, &session)
+            .or_else(|| text_obstacle(text, session.settings))
+            .or_else(|| relation_obstacle(statement, catalog))
+            .or_else(|| function_obstacle(statement, session.settings, catalog))
+            .or_else(|| written_obstacle(statement, &session))
+            .or_else(|| delay_obstacle(&session)),
+    };
+    match obstacle {
+        Some(reason) => Route::primary(reason),
+        None => Route::new(Target::Balance, Reason::Read),
+    }
+}
+
+/// EXECUTE goes where the statement was prepared, unless the transaction has turned to the primary since. The session
+/// then prepares it there first (routing 10).
+fn follow_prepared(route: Route, session: &SessionView<'_>) -> Route {
+    if route.target != Target::Balance {
         return route;
     }
-    let primary = |reason| Route { target: Target::Primary, reason };
+    match transaction_obstacle(session).or_else(|| delay_obstacle(session)) {
+        Some(reason) => Route::primary(reason),
+        None => route,
+    }
+}
+
+/// Tests that the session's state decides (routing 5, 1 and 2).
+fn session_obstacle(statement: &Statement, session: &SessionView<'_>) -> Option<Reason> {
+    let settings = session.settings;
     if !settings.load_balance_mode {
-        return primary(Reason::BalanceOff);
+        return Some(Reason::BalanceOff);
     }
-    if leads_with_comment(statement, settings) {
-        return primary(Reason::LeadingComment);
-    }
-    if session.in_transaction {
-        return primary(Reason::InTransaction);
+    if !begins_like_a_read(statement, settings) {
+        return Some(Reason::LeadingComment);
     }
     if !session.has_balance_node {
-        return primary(Reason::OnlyHome);
+        return Some(Reason::OnlyHome);
     }
+    if session.writing && settings.disable_load_balance_on_write == OnWrite::Always {
+        return Some(Reason::WroteBefore);
+    }
+    transaction_obstacle(session)
+}
+
+fn transaction_obstacle(session: &SessionView<'_>) -> Option<Reason> {
+    match session.transaction {
+        Transaction::Idle => None,
+        Transaction::Failed => Some(Reason::FailedTransaction),
+        Transaction::Open { .. } if session.writing => Some(Reason::WritingTransaction),
+        Transaction::Open { isolation: Some(Isolation::Serializable), .. } => Some(Reason::SerializableTransaction),
+        // A read beside the transaction would see another state than a read inside it.
+        Transaction::Open { on_primary_only: true, .. } => Some(Reason::TransactionOnPrimary),
+        Transaction::Open { .. } if !session.balance_in_transaction => Some(Reason::InTransaction),
+        Transaction::Open { isolation: None, .. } => Some(Reason::IsolationUnknown),
+        Transaction::Open { .. } => None,
+    }
+}
+
+fn on_primary_only(session: &SessionView<'_>) -> bool {
+    matches!(session.transaction, Transaction::Open { on_primary_only: true, .. })
+}
+
+/// `primary_routing_query_pattern_list` (routing 5.5).
+fn text_obstacle(text: &[u8], settings: &Settings) -> Option<Reason> {
     let patterns = &settings.primary_routing_query_pattern_list;
-    if !patterns.is_empty() && patterns.is_match(&String::from_utf8_lossy(text).replace('"', "")) {
-        return primary(Reason::QueryPattern);
+    if patterns.is_empty() {
+        return None;
     }
-    match obstacle(statement, settings, catalog) {
-        Some(reason) => primary(reason),
-        None => Route { target: Target::Balance, reason: Reason::Read },
-    }
+    let text = String::from_utf8_lossy(text).replace('"', "");
+    patterns.is_match(&text).then_some(Reason::QueryPattern)
 }
 
-/// The class of the statement by its kind alone; `Ok`: it may be balanced (class EITHER of routing 4.1).
-fn class(statement: &Statement, settings: &Settings) -> Result<(), Route> {
-    let primary = |reason| Err(Route { target: Target::Primary, reason });
-    match settings.backend_clustering_mode {
-        BackendClusteringMode::StreamingReplication | BackendClusteringMode::LogicalReplication => {}
-        BackendClusteringMode::Raw => return primary(Reason::Raw),
-        _ => return primary(Reason::ModeWithoutBalance),
-    }
-    if statement.is_multi() {
-        return primary(Reason::SeveralStatements);
-    }
-    match &statement.kind {
-        Kind::Unparsable(_) => primary(Reason::NotUnderstood),
-        Kind::Begin(_)
-        | Kind::Commit { .. }
-        | Kind::Rollback { .. }
-        | Kind::Savepoint(_)
-        | Kind::Release(_)
-        | Kind::RollbackTo(_)
-        | Kind::Set { .. }
-        | Kind::SetTransaction { .. }
-        | Kind::Reset(_)
-        | Kind::Discard(_) => Err(Route { target: Target::Both, reason: Reason::SessionState }),
-        Kind::Select | Kind::Empty | Kind::Show(_) => contents(statement),
-        Kind::CopyTo { peer: CopyPeer::Client, query } => match query.as_deref() {
-            None | Some(Kind::Select) => contents(statement),
-            Some(_) => primary(Reason::Writes),
-        },
-        _ => primary(Reason::NotARead),
-    }
-}
-
-fn contents(statement: &Statement) -> Result<(), Route> {
-    let primary = |reason| Err(Route { target: Target::Primary, reason });
-    if statement.has.modification || statement.has.select_into {
-        return primary(Reason::Writes);
-    }
-    if statement.has.locking {
-        return primary(Reason::Locks);
-    }
-    if statement.has.session_state {
-        return primary(Reason::SessionState);
-    }
-    Ok(())
-}
-
-/// With `allow_sql_comments` off a SELECT counts as a read only by its first character (routing 3.3).
-fn leads_with_comment(statement: &Statement, settings: &Settings) -> bool {
-    if settings.allow_sql_comments || statement.kind != Kind::Select {
-        return false;
-    }
-    let first = if settings.ignore_leading_white_space { statement.lead.first_visible } else { statement.lead.first };
-    !first.is_none_or(|first| matches!(first.to_ascii_lowercase(), b's' | b'(' | b'w' | b't' | b';'))
-}
-
-/// What the catalog says against reading this on a standby.
-fn obstacle(statement: &Statement, settings: &Settings, catalog: &impl Catalog) -> Option<Reason> {
-    let relation = |name: &Name| match catalog.relation(name) {
+/// What kind of relations it reads (routing 5.2-5.4). One look-up answers for all kinds, so what the catalog knows counts
+/// even if `check_temp_table` or `check_unlogged_table` is off: a standby would only report an error.
+fn relation_obstacle(statement: &Statement, catalog: &impl Catalog) -> Option<Reason> {
+    statement.reads().find_map(|name| match catalog.relation(name) {
         Known::NotYet => Some(Reason::FactsMissing),
         Known::Yes(RelationKind::Ordinary) => None,
-        Known::Yes(RelationKind::System) => Some(Reason::SystemCatalog),
-        Known::Yes(RelationKind::Temporary) => Some(Reason::TemporaryTable),
-        Known::Yes(RelationKind::Unlogged) => Some(Reason::UnloggedTable),
-        Known::Yes(RelationKind::None) => Some(Reason::UnknownRelation),
-    };
-    statement
-        .reads()
-        .find_map(relation)
-        .or_else(|| statement.functions.iter().find_map(|name| function_obstacle(name, settings, catalog)))
+        Known::Yes(RelationKind::System) => Some(Reason::SystemCatalog(name.clone())),
+        Known::Yes(RelationKind::Temporary) => Some(Reason::TemporaryTable(name.clone())),
+        Known::Yes(RelationKind::Unlogged) => Some(Reason::UnloggedTable(name.clone())),
+        Known::Yes(RelationKind::None) => Some(Reason::UnknownRelation(name.clone())),
+    })
 }
 
-fn function_obstacle(name: &Name, settings: &Settings, catalog: &impl Catalog) -> Option<Reason> {
+/// What the functions may do (routing 5.6).
+fn function_obstacle(statement: &Statement, settings: &Settings, catalog: &impl Catalog) -> Option<Reason> {
     let (reading, writing) = (&settings.read_only_function_list, &settings.write_function_list);
-    if !reading.is_empty() {
-        return (!reading.is_match(&name.to_string())).then_some(Reason::WritingFunction);
+    let writes = |name: &Name| Some(Reason::WritingFunction(name.clone()));
+    statement.functions.iter().find_map(|name| {
+        if !reading.is_empty() {
+            return if reading.is_match(&name.to_string()) { None } else { writes(name) };
+        }
+        if !writing.is_empty() {
+            return if writing.is_match(&name.to_string()) { writes(name) } else { None };
+        }
+        match catalog.function(name) {
+            Known::NotYet => Some(Reason::FactsMissing),
+            Known::Yes(Volatility::Reads) => None,
+            Known::Yes(Volatility::Volatile) => writes(name),
+            Known::Yes(Volatility::None) => Some(Reason::UnknownFunction(name.clone())),
+        }
+    })
+}
+
+/// `dml_adaptive`: tables written in this transaction (routing 7.4).
+fn written_obstacle(statement: &Statement, session: &SessionView<'_>) -> Option<Reason> {
+    if session.written.is_empty() {
+        return None;
     }
-    if !writing.is_empty() {
-        return writing.is_match(&name.to_string()).then_some(Reason::WritingFunction);
-    }
-    match catalog.function(name) {
-        Known::NotYet => Some(Reason::FactsMissing),
-        Known::Yes(Volatility::Reads) => None,
-        Known::Yes(Volatility::Volatile) => Some(Reason::WritingFunction),
-        Known::Yes(Volatility::None) => Some(Reason::UnknownFunction),
-    }
+    let is_written = |name: &&Name| session.written.binary_search(&name.name).is_ok();
+    statement.reads().find(is_written).map(|name| Reason::WrittenTable(name.clone()))
+}
+
+/// A load balance node too far behind (routing 2.4). A better one, if `prefer_lower_delay_standby` is on, must have been
+/// chosen before (routing 2.5).
+fn delay_obstacle(session: &SessionView<'_>) -> Option<Reason> {
+    exceeds_limit(session.delay, session.settings).then_some(Reason::Delayed)
 }
 
 /// The names whose facts are missing: relations, then functions.
@@ -184,127 +154,4 @@ pub fn missing<'s>(
     let by_list = !settings.read_only_function_list.is_empty() || !settings.write_function_list.is_empty();
     let functions = statement.functions.iter().filter(|name| !by_list && catalog.function(name) == Known::NotYet);
     (relations, functions.collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sql::{Lexing, analyse};
-
-    struct Facts;
-
-    impl Catalog for Facts {
-        fn function(&self, name: &Name) -> Known<Volatility> {
-            Known::Yes(match &*name.name {
-                "now" | "count" | "current_setting" => Volatility::Reads,
-                "nosuch" => Volatility::None,
-                "later" => return Known::NotYet,
-                _ => Volatility::Volatile,
-            })
-        }
-
-        fn relation(&self, name: &Name) -> Known<RelationKind> {
-            Known::Yes(match &*name.name {
-                "pg_class" => RelationKind::System,
-                "temp1" => RelationKind::Temporary,
-                "unlogged1" => RelationKind::Unlogged,
-                "nosuch" => RelationKind::None,
-                "later" => return Known::NotYet,
-                _ => RelationKind::Ordinary,
-            })
-        }
-    }
-
-    fn route(text: &str, change: impl FnOnce(&mut Settings, &mut bool)) -> Route {
-        let mut settings = Settings::default();
-        let mut in_transaction = false;
-        change(&mut settings, &mut in_transaction);
-        let session = SessionView { settings: &settings, has_balance_node: true, in_transaction };
-        decide(&analyse(text.as_bytes(), Lexing::default()), text.as_bytes(), session, &Facts)
-    }
-
-    /// The catalogue of observed destinations (routing 17.1) as far as single statements go.
-    #[test]
-    fn observed_destinations() {
-        use Target::{Balance, Both, Primary};
-        let table: &[(Target, &[&str])] = &[
-            (
-                Balance,
-                &[
-                    "select 1",
-                    "select * from t1",
-                    "table t1",
-                    "(select 1)",
-                    " select 1",
-                    "select now()",
-                    "select current_setting('port')",
-                    "with x as (select 1) select * from x",
-                    "show port",
-                    "show all",
-                    "copy t1 to stdout",
-                    "copy (select 1) to stdout",
-                    "",
-                    "select",
-                    "select 't1'::regclass::oid",
-                ],
-            ),
-            (
-                Primary,
-                &[
-                    "values (1)",
-                    "/*x*/select 1",
-                    "-- c\nselect 1",
-                    "select * from temp1",
-                    "select * from unlogged1",
-                    "select 1 from pg_class",
-                    "select (select 1 from pg_class)",
-                    "with x as (insert into t1 values (1) returning 1) select * from x",
-                    "select 1 into temp zz",
-                    "select * from t1 for update",
-                    "select * from (select * from t1 for share) x",
-                    "explain select 1",
-                    "explain analyze select 1",
-                    "select nextval('s')",
-                    "select random()",
-                    "select pg_sleep(1)",
-                    "select set_config('a.b', 'c', false)",
-                    "execute unknown",
-                    "insert into t1 values (1)",
-                    "declare c cursor for select 1",
-                    "listen x",
-                    "vacuum",
-                    "do $$ begin end $$",
-                    "select 1; select 2",
-                    "selct 1",
-                    "lock table t1",
-                    "prepare transaction 'x'",
-                    "copy (select nextval('s')) to stdout",
-                    "copy temp1 to stdout",
-                    "copy t1 from stdin",
-                    "copy t1 to '/tmp/x'",
-                    "select nosuch()",
-                    "select * from nosuch",
-                    "select * from later",
-                    "select later()",
-                ],
-            ),
-            (Both, &["begin", "commit", "rollback", "savepoint a", "set x.y = 1", "reset all", "discard plans"]),
-        ];
-        for (target, texts) in table {
-            for text in *texts {
-                let route = route(text, |_, _| {});
-                assert_eq!(route.target, *target, "{text}: {}", route.reason);
-            }
-        }
-    }
-
-    #[test]
-    fn circumstances() {
-        assert_eq!(route("select 1", |_, transaction| *transaction = true).reason, Reason::InTransaction);
-        assert_eq!(route("select 1", |settings, _| settings.load_balance_mode = false).reason, Reason::BalanceOff);
-        let comments = |settings: &mut Settings, _: &mut bool| settings.allow_sql_comments = true;
-        assert_eq!(route("/*x*/select 1", comments).target, Target::Balance);
-        let raw = |settings: &mut Settings, _: &mut bool| settings.backend_clustering_mode = BackendClusteringMode::Raw;
-        assert_eq!(route("select 1", raw).reason, Reason::Raw);
-    }
 }

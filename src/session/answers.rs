@@ -30,11 +30,14 @@ impl Session<'_> {
             return Ok(false);
         }
         if node != self.home && server.replies.is_empty() && server.state == ReplyState::Between {
+            let before = server.input.len();
             self.hear_bystander(node)?;
-            return Ok(true);
+            return Ok(self.group.get(node).is_none_or(|server| server.input.len() < before));
         }
+        let mut moved = false;
         loop {
             self.pass_rows(node);
+            moved |= self.answered > 0;
             let Some(server) = self.group.get_mut(node) else { break };
             let available = server.input.len() - self.answered;
             if available == 0 {
@@ -47,13 +50,14 @@ impl Session<'_> {
                     remaining => ReplyState::Inside { remaining, deliver },
                 };
                 self.pass(node, now, deliver)?;
+                moved = true;
                 continue;
             }
             let header = Header::read(&server.input.bytes()[self.answered..], backend::name)
                 .map_err(|error| End::server_lost(node, &error.to_string()))?;
             let Some(header) = header else { break };
             match self.answer(node, header, available)? {
-                Next::Continue => {}
+                Next::Continue => moved = true,
                 Next::Incomplete => {
                     self.send_answers(node)?;
                     if let Some(server) = self.group.get_mut(node) {
@@ -64,7 +68,7 @@ impl Session<'_> {
             }
         }
         self.send_answers(node)?;
-        Ok(true)
+        Ok(moved)
     }
 
     /// The fast way for rows: complete DataRow messages for the client need nothing but their length.

@@ -34,6 +34,8 @@ impl Effects {
         }
         let alone = status == TransactionStatus::Idle && !facts.is_multi();
         match &facts.kind {
+            // A standby would accept the setting and then refuse every read.
+            kind if kind.asks_serializable() => self.tied = true,
             Kind::Set { scope: VariableScope::Session, .. } | Kind::Reset(_) if alone => {
                 self.pending.push(text.to_vec())
             }
@@ -140,7 +142,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_replayed_ties() {
-        for text in ["PREPARE p AS SELECT 1", "LISTEN x", "CREATE TEMP TABLE t (a int)", "SET a.b = 1; SET a.c = 2"] {
+        for text in [
+            "PREPARE p AS SELECT 1",
+            "SET default_transaction_isolation = 'serializable'",
+            "LISTEN x",
+            "CREATE TEMP TABLE t (a int)",
+            "SET a.b = 1; SET a.c = 2",
+        ] {
             let mut effects = Effects::default();
             note(&mut effects, text, Idle);
             effects.settle(Idle);

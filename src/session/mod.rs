@@ -72,6 +72,8 @@ struct Session<'c> {
     answered: usize,
     /// The client's next message must wait for answers.
     blocked: bool,
+    /// The active server does not take what the client sends.
+    congested: bool,
     /// Ask the active server for the answers it holds back.
     flush_next: bool,
     /// The client has said goodbye behind statements that are still running.

@@ -84,6 +84,7 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance }: St
         direct: Direct { node: home, length: 0 },
         answered: 0,
         blocked: false,
+        congested: false,
         flush_next: false,
         terminating: false,
         fatal: false,
@@ -156,7 +157,7 @@ fn balance_node(context: &Context, opening: &Opening, home: usize) -> usize {
         .attached()
         .iter()
         .filter(|id| !context.is_avoided(*id))
-        .map(|id| Candidate { id, weight: cluster.nodes[id].weight })
+        .map(|id| Candidate { id, weight: cluster.nodes[id].weight, delay: cluster.nodes[id].delay })
         .collect();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     let (user, database) = (text(&opening.key.user), text(&opening.key.database));

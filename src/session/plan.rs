@@ -7,7 +7,7 @@ use crate::backend::{Awaited, Deliver, LoginError, open};
 use crate::catalog;
 use crate::net::Address;
 use crate::report::{Report, SqlState};
-use crate::route::{self, Reason, SessionView, Target};
+use crate::route::{self, Reason, SessionView, Target, Transaction};
 use crate::sql::Statement;
 use crate::wire::{HEADER_LENGTH, Header, TransactionStatus, write};
 
@@ -74,10 +74,16 @@ impl Session<'_> {
     }
 
     fn decide(&self, facts: &Statement, text: &[u8]) -> route::Route {
+        let transaction = match self.group.status(self.home) {
+            TransactionStatus::Idle => Transaction::Idle,
+            TransactionStatus::Open => Transaction::Open { isolation: None, on_primary_only: false },
+            TransactionStatus::Failed => Transaction::Failed,
+        };
         let view = SessionView {
-            settings: &self.context.settings,
             has_balance_node: self.balance != self.home && !self.effects.tied(),
-            in_transaction: self.group.status(self.home) != TransactionStatus::Idle,
+            transaction,
+            delay: self.context.cluster.nodes.get(self.balance).map(|node| node.delay).unwrap_or_default(),
+            ..SessionView::new(&self.context.settings)
         };
         route::decide(facts, text, view, &self.catalog)
     }

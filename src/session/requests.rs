@@ -52,9 +52,14 @@ impl Session<'_> {
     pub(super) fn relay_requests(&mut self) -> Result<bool, End> {
         let mut moved = false;
         self.blocked = false;
+        self.congested = false;
         loop {
             let available = self.client.input.len() - self.direct.length;
-            if available == 0 || self.backlog() > MAX_BACKLOG {
+            if available == 0 {
+                break;
+            }
+            if self.backlog() > MAX_BACKLOG {
+                self.congested = true;
                 break;
             }
             if let RequestState::Inside { remaining, node } = self.request_state {
@@ -189,6 +194,9 @@ impl Session<'_> {
         let content = front(&self.client, self.direct, header);
         let text = content.strip_suffix(b"\0").unwrap_or(content);
         self.effects.note(&facts, text, self.group.status(self.home));
+        if facts.changes_catalog() {
+            self.catalog.forget();
+        }
         trace::statement(self.context, &self.group, node, &facts, "", text);
         self.expect(node, Awaited::Query, Deliver::Client);
         Ok(Taken::Forward { node, now: header.total })
@@ -300,6 +308,9 @@ impl Session<'_> {
             && let Some(prepared) = self.statements.get(&self.bound)
         {
             self.effects.note(&prepared.facts, prepared.text(), self.group.status(self.home));
+            if prepared.facts.changes_catalog() {
+                self.catalog.forget();
+            }
             trace::statement(self.context, &self.group, node, &prepared.facts, "Execute: ", prepared.text());
         }
     }
@@ -313,12 +324,11 @@ impl Session<'_> {
         self.send_direct()?;
         if let Some(prepared) = self.statements.get_mut(name)
             && let Some(server) = self.group.get_mut(node)
+            && server.replies.sent(Awaited::Parse, Deliver::Nobody)
         {
-            if server.replies.sent(Awaited::Parse, Deliver::Nobody) {
-                server.output.extend_from_slice(&prepared.message);
-                prepared.nodes.insert(node);
-                self.parsing.push_back(Some(name.into()));
-            }
+            server.output.extend_from_slice(&prepared.message);
+            prepared.nodes.insert(node);
+            self.parsing.push_back(Some(name.into()));
         }
         Ok(())
     }

@@ -72,8 +72,9 @@ impl Session<'_> {
         let client_full = !self.client.output.is_empty();
         let mut wanted = PollFlags::empty();
         if !self.terminating {
-            wanted |= hang_up();
-            wanted.set(PollFlags::POLLIN, !self.blocked);
+            // Behind a congestion there may be more of a client that has said all it wanted to.
+            wanted.set(hang_up(), !self.congested);
+            wanted.set(PollFlags::POLLIN, !self.blocked && !self.congested);
             wanted.set(PollFlags::POLLOUT, client_full);
         }
         let servers = self.group.connections.iter().flatten().map(|server| {

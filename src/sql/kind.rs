@@ -158,6 +158,8 @@ pub enum Unparsable {
     Syntax(Box<str>),
     /// Longer than [`MAX_ANALYSED`](super::parse::MAX_ANALYSED) bytes.
     TooLong,
+    /// More than [`MAX_COMMENTS`](super::parse::MAX_COMMENTS) beginnings of comments.
+    Comments,
     /// Bytes that the client encoding makes ambiguous, or that are no valid UTF-8.
     Encoding,
     /// A backslash while `standard_conforming_strings` is off.
@@ -173,6 +175,7 @@ impl fmt::Display for Unparsable {
         match self {
             Self::Syntax(message) => f.write_str(message),
             Self::TooLong => write!(f, "longer than {} bytes", super::parse::MAX_ANALYSED),
+            Self::Comments => write!(f, "more than {} comments", super::parse::MAX_COMMENTS),
             Self::Encoding => f.write_str("non-ASCII text that is ambiguous or invalid in the client encoding"),
             Self::Backslash => f.write_str("a backslash while standard_conforming_strings is off"),
             Self::UnknownNode => f.write_str("an unknown construct"),
@@ -276,6 +279,46 @@ pub enum StatementClass {
 }
 
 impl Kind {
+    /// Whether it asks for SERIALIZABLE transactions, which a hot standby refuses (routing 4.1).
+    pub fn asks_serializable(&self) -> bool {
+        match self {
+            Self::Begin(modes) | Self::SetTransaction { modes, .. } => modes.isolation == Some(Isolation::Serializable),
+            Self::Set { name, value: Some(value), .. } => {
+                let isolation = ["transaction_isolation", "default_transaction_isolation"];
+                isolation.iter().any(|known| known.eq_ignore_ascii_case(name))
+                    && Isolation::from_name(value) == Some(Isolation::Serializable)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it asks for transactions that may write, which a hot standby refuses (routing 4.1).
+    pub fn asks_read_write(&self) -> bool {
+        match self {
+            Self::Begin(modes) | Self::SetTransaction { modes, .. } => modes.access == Some(AccessMode::ReadWrite),
+            Self::Set { name, value: Some(value), .. } => {
+                name.eq_ignore_ascii_case("transaction_read_only") && is_false(value)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether what a name means, or what a function may do, can be different afterwards: facts of the catalog that were
+    /// learnt before are out of date.
+    pub fn changes_catalog(&self) -> bool {
+        match self {
+            Self::Explain { inner, .. } | Self::Prepare { inner, .. } => inner.changes_catalog(),
+            Self::Ddl
+            | Self::CreateTable { .. }
+            | Self::CreateTableAs { .. }
+            | Self::Drop
+            | Self::Call
+            | Self::Do
+            | Self::Unparsable(_) => true,
+            _ => false,
+        }
+    }
+
     /// The class that statistics count the statement in (show-commands 5.7b).
     pub fn class(&self) -> StatementClass {
         match self {
@@ -301,4 +344,11 @@ impl Kind {
             _ => StatementClass::Other,
         }
     }
+}
+
+/// PostgreSQL's spellings of false: any unambiguous beginning, in any case.
+fn is_false(value: &str) -> bool {
+    let value = value.to_ascii_lowercase();
+    let begins = |word: &str, shortest: usize| value.len() >= shortest && word.starts_with(&value);
+    value == "0" || begins("false", 1) || begins("no", 1) || begins("off", 2)
 }

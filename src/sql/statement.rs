@@ -126,6 +126,11 @@ impl Statement {
         std::iter::once(&self.kind).chain(&self.further)
     }
 
+    /// Whether facts of the catalog learnt before are out of date afterwards; see [`Kind::changes_catalog`].
+    pub fn changes_catalog(&self) -> bool {
+        self.has.select_into || self.kinds().any(Kind::changes_catalog)
+    }
+
     /// The class that statistics count it in (show-commands 5.7b).
     pub fn class(&self) -> StatementClass {
         self.kind.class()

@@ -86,7 +86,7 @@ shareable! {
         started: AtomicU64,
         finished_sessions: AtomicU64,
         restart: AtomicU32,
-        served: AtomicU32,
+        waiting_since: AtomicU64,
         busy: [AtomicU64; 2],
         idle_since: AtomicU64,
         client: Versioned<ClientRecord>,
@@ -134,9 +134,10 @@ impl WorkerSlot {
         self.record().finished_sessions.load(Ordering::Relaxed)
     }
 
-    /// Whether this process has ever had a client.
-    pub fn ever_served(&self) -> bool {
-        self.record().served.load(Ordering::Relaxed) != 0
+    /// Since when this process waits for its next client, seconds since 1970; none before its first one and while it has
+    /// one.
+    pub fn waiting_since(&self) -> Option<u64> {
+        Some(self.record().waiting_since.load(Ordering::Relaxed)).filter(|since| *since != 0)
     }
 
     /// Whether the process shall end when it is idle (process-model 7.2).
@@ -194,7 +195,7 @@ impl WorkerSlot {
     /// A client has connected. Returns how many workers have one now, this one included.
     pub fn begin_client(&self, client: &ClientInfo) -> usize {
         self.record().client.set(ClientRecord { host: Text::new(&client.host), port: client.port });
-        self.record().served.store(1, Ordering::Relaxed);
+        self.record().waiting_since.store(0, Ordering::Relaxed);
         self.set_status(ProcessStatus::Connecting);
         let (word, bit) = self.connected_bit();
         word.fetch_or(bit, Ordering::AcqRel);
@@ -213,6 +214,7 @@ impl WorkerSlot {
     /// The client has left. `counts`: it was a session (not a cancel request) and is counted as finished.
     pub fn end_client(&self, counts: bool) {
         self.forget_client();
+        self.record().waiting_since.store(now(), Ordering::Relaxed);
         if counts {
             self.record().finished_sessions.fetch_add(1, Ordering::Relaxed);
         }
@@ -262,7 +264,7 @@ impl WorkerSlot {
         let record = self.record();
         record.started.store(now(), Ordering::Relaxed);
         record.finished_sessions.store(0, Ordering::Relaxed);
-        record.served.store(0, Ordering::Relaxed);
+        record.waiting_since.store(0, Ordering::Relaxed);
         record.restart.store(0, Ordering::Relaxed);
         record.pid.store(pid, Ordering::Release);
     }

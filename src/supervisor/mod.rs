@@ -129,7 +129,7 @@ impl Supervisor {
         let (mut client, mut was_useful) = (String::new(), false);
         if let Role::Worker(index) = dead.role {
             let slot = self.shared.worker(index);
-            (client, was_useful) = (slot.client().host, slot.ever_served());
+            (client, was_useful) = (slot.client().host, slot.finished_sessions() > 0);
             slot.reclaim();
         }
         tell_of(dead, &client);

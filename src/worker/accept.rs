@@ -2,28 +2,73 @@
 
 use crate::net::{Peer, Stream};
 use crate::state::ClientInfo;
-use socket2::Socket;
+use socket2::SockRef;
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// Sets the options of a client's socket and finds out who is at the other end.
-pub(super) fn prepare(client: OwnedFd) -> io::Result<Stream> {
-    let socket = Socket::from(client);
-    let peer = match socket.peer_addr()?.as_socket() {
+/// Accepts a client from the non-blocking `listener`. `None`: there is none any more, because another worker was faster
+/// or the client has left already.
+///
+/// # Errors
+/// This process has run out of something, or the listening socket is of no further use.
+pub(super) fn accept(listener: &OwnedFd) -> io::Result<Option<Stream>> {
+    let (socket, address) = match SockRef::from(listener).accept() {
+        Ok(accepted) => accepted,
+        Err(error) if is_ours(&error) => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    let peer = match address.as_socket() {
         Some(address) => {
-            socket.set_tcp_nodelay(true)?;
-            socket.set_keepalive(true)?;
+            // They only fail when the client is gone already, which the session will find out.
+            let _ = socket.set_tcp_nodelay(true);
+            let _ = socket.set_keepalive(true);
             Peer::Tcp(address.ip(), address.port())
         }
         None => Peer::Local,
     };
-    Ok(Stream::new(socket.into(), peer))
+    Ok(Some(Stream::new(socket.into(), peer)))
+}
+
+/// Whether a failed accept tells about us. All other errors are the fate of one client (accept(2)).
+fn is_ours(error: &io::Error) -> bool {
+    let ours = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EINVAL, libc::EBADF, libc::ENOTSOCK];
+    error.raw_os_error().is_some_and(|code| ours.contains(&code))
+}
+
+/// Whether the listening socket was shut down: pgpool is being stopped.
+pub(super) fn is_shut_down(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINVAL)
 }
 
 /// The client as monitoring shows it.
-pub(super) fn describe(stream: &Stream) -> ClientInfo {
-    match stream.peer() {
+pub(super) fn describe(peer: &Peer) -> ClientInfo {
+    match peer {
         Peer::Tcp(address, port) => ClientInfo { host: address.to_string(), port: *port },
         Peer::Local => ClientInfo { host: "[local]".to_owned(), port: 0 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::{Domain, SockAddr, Socket, Type};
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    #[test]
+    fn a_client_or_none_or_the_end() {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).unwrap();
+        listener.listen(4).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let listener = OwnedFd::from(listener);
+        assert!(accept(&listener).unwrap().is_none());
+        let client = std::net::TcpStream::connect(address).unwrap();
+        let stream = accept(&listener).unwrap().expect("a client");
+        let port = client.local_addr().unwrap().port();
+        assert_eq!(describe(stream.peer()), ClientInfo { host: "127.0.0.1".to_owned(), port });
+        assert!(!SockRef::from(&stream).nonblocking().unwrap() && SockRef::from(&stream).tcp_nodelay().unwrap());
+        SockRef::from(&listener).shutdown(std::net::Shutdown::Both).unwrap();
+        assert!(is_shut_down(&accept(&listener).unwrap_err()));
     }
 }

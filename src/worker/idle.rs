@@ -1,17 +1,20 @@
 //! Waiting for a client without waking up for anything else than what must be done.
 
-use crate::net::Deadline;
-use crate::session::Context;
+use super::accept::{accept, is_shut_down};
+use crate::backend::Pool;
+use crate::net::{Deadline, Stream};
+use crate::sys::signal::Signals;
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use socket2::SockRef;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
-/// Marks events that are not a listening socket's.
-const OTHER: u64 = u64::MAX;
+/// Marks the event of the signals; listening sockets are marked by their number.
+const SIGNALS: u64 = u64::MAX;
+/// Marks the events of pooled server connections.
+const POOLED: u64 = u64::MAX - 1;
 
-/// The listening sockets under watch.
+/// The listening sockets and the signals under watch.
 pub(super) struct Idle {
     listeners: Vec<OwnedFd>,
     epoll: Epoll,
@@ -20,62 +23,79 @@ pub(super) struct Idle {
 /// What ended the wait.
 pub(super) enum Wake {
     /// A client was accepted.
-    Client(OwnedFd),
-    /// A signal, a pooled connection, or a time limit.
+    Client(Stream),
+    /// A server has closed a pooled connection or said something on it.
+    Server,
+    /// A signal, a time limit, or a client that another worker got.
     Other,
 }
 
 impl Idle {
-    /// Watches `listeners`; a new connection wakes one worker only.
-    pub fn new(listeners: Vec<OwnedFd>) -> nix::Result<Self> {
+    /// Watches `listeners`, in the order in which they are served; a new connection wakes one worker only.
+    ///
+    /// # Errors
+    /// Out of descriptors or memory.
+    pub fn new(listeners: Vec<OwnedFd>, signals: &Signals) -> nix::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        for (index, listener) in listeners.iter().enumerate() {
+        epoll.add(signals.fd(), EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
+        for (number, listener) in listeners.iter().enumerate() {
             let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
-            epoll.add(listener, EpollEvent::new(flags, index as u64))?;
+            epoll.add(listener, EpollEvent::new(flags, number as u64))?;
         }
         Ok(Self { listeners, epoll })
     }
 
-    /// Waits for a client, a signal, a pooled connection that says something, or the first of the limits.
-    pub fn wait(&self, context: &Context, life_left: Option<Duration>) -> nix::Result<Wake> {
-        let watched = self.watch(context)?;
-        let limit = life_left.into_iter().chain(context.pool.next_expiry()).min();
-        let deadline = limit.map_or(Deadline::NEVER, Deadline::after);
-        let mut events = [EpollEvent::empty(); 8];
-        let timeout = EpollTimeout::from(deadline.poll_timeout());
-        let count = match self.epoll.wait(&mut events, timeout) {
+    /// Waits for a client, a signal, a word from a server of `pool`, or `deadline`.
+    ///
+    /// # Errors
+    /// Nothing can be accepted any more by this process.
+    pub fn wait(&mut self, signals: &Signals, pool: &Pool, deadline: Deadline) -> io::Result<Wake> {
+        let mut events = [EpollEvent::empty(); 16];
+        self.watch(pool);
+        let woken = self.epoll.wait(&mut events, deadline.poll_timeout());
+        self.unwatch(pool);
+        let count = match woken {
             Ok(count) => count,
             Err(Errno::EINTR) => 0,
-            Err(errno) => return Err(errno),
+            Err(errno) => return Err(errno.into()),
         };
-        self.unwatch(context, watched);
-        let mut ready: Vec<_> = events[..count].iter().map(EpollEvent::data).filter(|data| *data != OTHER).collect();
-        ready.sort_unstable();
         // A signal comes first: a worker that is to leave takes no more clients.
-        if !context.signals.pending().is_empty() {
+        if !signals.pending().is_empty() {
             return Ok(Wake::Other);
         }
-        Ok(ready.into_iter().find_map(|index| self.accept(index as usize)).map_or(Wake::Other, Wake::Client))
+        let mut ready: Vec<u64> = events[..count].iter().map(EpollEvent::data).collect();
+        ready.sort_unstable();
+        for number in ready.iter().filter(|number| **number < POOLED) {
+            if let Some(client) = self.accept(*number as usize)? {
+                return Ok(Wake::Client(client));
+            }
+        }
+        Ok(if ready.contains(&POOLED) { Wake::Server } else { Wake::Other })
     }
 
-    /// Pooled connections come and go with the sessions, so they are watched for one wait. Failing is harmless: a broken
-    /// connection is noticed when it is taken out of the pool.
-    fn watch(&self, context: &Context) -> nix::Result<usize> {
-        self.epoll.add(context.signals.fd(), EpollEvent::new(EpollFlags::EPOLLIN, OTHER))?;
-        let other = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, OTHER);
-        Ok(context.pool.descriptors().filter(|descriptor| self.epoll.add(descriptor, other).is_ok()).count())
+    /// Pooled connections are watched for one wait only: on the way of a session's data that would cost something. Failing
+    /// is harmless, since a broken connection is also noticed when it is taken out of the pool.
+    fn watch(&self, pool: &Pool) {
+        for descriptor in pool.descriptors() {
+            let _ = self.epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, POOLED));
+        }
     }
 
-    fn unwatch(&self, context: &Context, watched: usize) {
-        let _ = self.epoll.delete(context.signals.fd());
-        for descriptor in context.pool.descriptors().take(watched) {
+    fn unwatch(&self, pool: &Pool) {
+        for descriptor in pool.descriptors() {
             let _ = self.epoll.delete(descriptor);
         }
     }
 
-    fn accept(&self, index: usize) -> Option<OwnedFd> {
-        let listener = self.listeners.get(index)?;
-        // Failure: another worker was faster, or the client has left already.
-        SockRef::from(listener).accept().ok().map(|(client, _)| client.into())
+    fn accept(&mut self, number: usize) -> io::Result<Option<Stream>> {
+        match self.listeners.get(number).map(accept) {
+            Some(Err(error)) if is_shut_down(&error) => {
+                // The parent stops pgpool and its signal is on the way: nothing to wait for but that.
+                self.listeners.drain(..).for_each(|listener| _ = self.epoll.delete(listener));
+                Ok(None)
+            }
+            Some(accepted) => accepted,
+            None => Ok(None),
+        }
     }
 }

@@ -1,35 +1,37 @@
 //! One worker process: accepts a client, serves it to its end, accepts the next (process-model 7).
 //!
-//! It must never decide about the cluster, wait without a reason that can wake it, or take the parent with it. While no
-//! client is there it sleeps in one epoll on the listening sockets, its signals and its pooled server connections, with a
-//! timeout only when something is due.
+//! While no client is there it sleeps in one epoll on the listening sockets, its signals and its pooled server connections,
+//! with a timeout only when something is due. Everything a client needs is made when the first one comes.
+//!
+//! It must never decide about the cluster, wait without a reason that can wake it, or take other processes with it: a
+//! fault ends this process, with a report, and the parent replaces it.
 
 mod accept;
 mod idle;
 
 use crate::config::{self, FileLocations, Settings};
-use crate::net::Stream;
+use crate::net::{Deadline, Stream};
 use crate::report::{self, Report, Severity};
 use crate::session::{self, Context};
 use crate::state::Shared;
-use crate::sys::signal::{Signal, SignalSet, Signals};
+use crate::sys::signal::{Signal, Signals};
 use crate::sys::title;
 use idle::{Idle, Wake};
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// Exit statuses that the parent understands (process-model 9).
-const EXIT_DONE: i32 = 0;
-const EXIT_RESTART: i32 = 1;
-const EXIT_FAILED: i32 = 2;
+/// The signals a worker acts on (process-model 6).
+const SIGNALS: [Signal; 6] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+/// Title while no client is there.
+const WAITING: &str = "wait for connection request";
 
 /// What a worker starts with.
 pub struct Start {
     /// Number of its slot.
     pub index: usize,
-    /// Listening sockets, Unix ones first, non-blocking.
+    /// Listening sockets, non-blocking, in the order in which they are served: Unix sockets first.
     pub listeners: Vec<OwnedFd>,
     /// The parameters in force.
     pub settings: Arc<Settings>,
@@ -39,27 +41,42 @@ pub struct Start {
     pub shared: Shared,
 }
 
-/// The life of the forked child. Returns its exit status.
-pub fn run(start: Start) -> i32 {
-    report::set_process("child", "CHILD");
-    title::set("wait for connection request");
-    let handled = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
-    let signals = match Signals::install(&handled) {
-        Ok(signals) => signals,
-        Err(errno) => return fail(&format!("signals cannot be handled: {errno}")),
-    };
-    let slot = start.shared.worker(start.index);
-    let context = Context::new(start.settings, start.shared, slot, signals);
-    let mut worker = Worker { context, files: start.files, sessions: 0, last_client: None };
-    match Idle::new(start.listeners) {
-        Ok(idle) => worker.live(idle),
-        Err(errno) => fail(&format!("listening sockets cannot be watched: {errno}")),
-    }
+/// How a worker ends: the exit statuses that the parent understands (process-model 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+enum Exit {
+    /// It was told to leave.
+    Done = 0,
+    /// It makes room for a fresh process.
+    Restart = 1,
+    /// A fault of ours.
+    Fault = 2,
 }
 
-fn fail(message: &str) -> i32 {
-    Report::fatal(message).log();
-    EXIT_RESTART
+/// The life of the forked child. Returns its exit status.
+pub fn run(start: Start) -> i32 {
+    let exit = report::guarded(|| live(start)).unwrap_or_else(|report| {
+        report.log();
+        Exit::Fault
+    });
+    exit as i32
+}
+
+fn live(start: Start) -> Exit {
+    report::set_process("child", "CHILD");
+    title::set(WAITING);
+    let Start { index, listeners, settings, files, shared } = start;
+    let prepared = Signals::install(&SIGNALS).and_then(|signals| Ok((Idle::new(listeners, &signals)?, signals)));
+    let (idle, signals) = match prepared {
+        Ok(prepared) => prepared,
+        Err(errno) => {
+            Report::fatal("a worker process could not prepare itself").detail(errno.desc()).log();
+            return Exit::Restart;
+        }
+    };
+    let slot = shared.worker(index);
+    let context = Context::new(settings, shared, slot, signals);
+    Worker { context, files, sessions: 0, last_client: None }.live(idle)
 }
 
 struct Worker {
@@ -72,127 +89,138 @@ struct Worker {
 }
 
 impl Worker {
-    fn live(&mut self, idle: Idle) -> i32 {
-        loop {
-            if let Some(status) = self.heed_signals() {
-                return self.leave(status);
+    fn live(mut self, mut idle: Idle) -> Exit {
+        let exit = loop {
+            if let Some(exit) = self.heed_signals().or_else(|| self.heed_time()) {
+                break exit;
             }
-            match idle.wait(&self.context, self.child_life_left()) {
-                Ok(Wake::Client(client)) => {
-                    if let Some(status) = self.serve(client) {
-                        return self.leave(status);
-                    }
+            let deadline = self.next_limit();
+            match idle.wait(&self.context.signals, &self.context.pool, deadline) {
+                Ok(Wake::Client(client)) => self.serve(client),
+                Ok(Wake::Server) => self.close_pooled(|pool| pool.close_broken()),
+                Ok(Wake::Other) => {}
+                Err(error) => {
+                    Report::error("failed to accept user connection")
+                        .detail(error.to_string())
+                        .hint("Check the limits of open files and of memory.")
+                        .log();
+                    break Exit::Restart;
                 }
-                Ok(Wake::Other) => self.tidy_pool(),
-                Err(errno) => return fail(&format!("waiting for clients failed: {errno}")),
-            }
-            if self.child_life_left().is_some_and(|left| left.is_zero()) {
-                Report::debug(format!("child life {} seconds expired", self.context.settings.child_life_time)).log();
-                return self.leave(EXIT_RESTART);
-            }
-        }
-    }
-
-    /// Time until child_life_time ends this process; it counts only once a client has been served.
-    fn child_life_left(&self) -> Option<std::time::Duration> {
-        let limit = u64::try_from(self.context.settings.child_life_time).ok().filter(|limit| *limit > 0)?;
-        self.last_client.map(|since| std::time::Duration::from_secs(limit).saturating_sub(since.elapsed()))
-    }
-
-    fn tidy_pool(&mut self) {
-        let mut closed = self.context.pool.close_broken();
-        closed.extend(self.context.pool.expire());
-        for slot in closed {
-            self.context.slot.pool(slot).clear();
-        }
-    }
-
-    /// Serves one client. `Some`: this process ends with that status.
-    fn serve(&mut self, client: OwnedFd) -> Option<i32> {
-        let stream = match accept::prepare(client) {
-            Ok(stream) => stream,
-            Err(error) => {
-                Report::log_line("failed to accept user connection").detail(error.to_string()).log();
-                return None;
             }
         };
-        self.admit(&stream);
-        let context = &mut self.context;
-        let outcome = catch_unwind(AssertUnwindSafe(|| session::serve(stream, context)));
-        report::clear_session();
-        let was_session = *outcome.as_ref().unwrap_or(&true);
-        self.context.slot.end_client(was_session);
-        title::set("wait for connection request");
-        if outcome.is_err() {
-            Report::new(Severity::Error, "a session ended by an internal error; its worker is replaced")
-                .detail("The panic message is in the log just before this line.")
-                .hint("Please report it as a bug, with that message.")
-                .log();
-            return Some(EXIT_FAILED);
-        }
-        self.last_client = Some(Instant::now());
-        self.sessions += i32::from(was_session);
-        let limit = self.context.settings.child_max_connections;
-        if limit > 0 && self.sessions >= limit {
-            Report::log_line(format!("child exiting, {limit} connections reached")).log();
-            return Some(EXIT_RESTART);
-        }
-        None
+        self.close_pooled(|pool| pool.close_all());
+        exit
     }
 
-    /// A client is here: makes it visible and decides whether there is room for it (process-model 7.4).
-    fn admit(&mut self, stream: &Stream) {
-        let client = accept::describe(stream);
-        let connected = self.context.slot.begin_client(&client);
-        title::set("accept connection");
-        let settings = &self.context.settings;
-        let room = settings.num_init_children.saturating_sub(settings.reserved_connections);
-        self.context.refuse_sessions =
-            settings.reserved_connections > 0 && connected > usize::try_from(room).unwrap_or(0);
-        if settings.log_connections {
-            let port = if client.port == 0 { String::new() } else { format!(" port={}", client.port) };
-            let detail = format!("connecting host={}{port}", client.host);
-            Report::log_line("new connection received").detail(detail).log();
-        }
-    }
-
-    /// Does what signals ask for. `Some`: this process ends with that status.
-    fn heed_signals(&mut self) -> Option<i32> {
+    /// Does what signals and the parent ask for. `Some`: this process ends.
+    fn heed_signals(&mut self) -> Option<Exit> {
         let taken = self.context.signals.take().with(std::mem::take(&mut self.context.deferred));
-        if taken.is_empty() {
-            return if self.context.slot.restart_wished() { Some(EXIT_RESTART) } else { None };
-        }
         if [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].into_iter().any(|signal| taken.has(signal)) {
-            return Some(EXIT_DONE);
+            return Some(Exit::Done);
         }
-        self.heed_minor(taken);
-        None
-    }
-
-    fn heed_minor(&mut self, taken: SignalSet) {
+        if self.context.slot.restart_wished() {
+            Report::log_line("failover or failback event detected").detail("restarting myself").log();
+            return Some(Exit::Restart);
+        }
         if taken.has(Signal::SIGHUP) {
             self.reload();
         }
         if taken.has(Signal::SIGUSR1) {
-            for slot in self.context.pool.close_all() {
-                self.context.slot.pool(slot).clear();
-            }
+            self.close_pooled(|pool| pool.close_all());
+        }
+        None
+    }
+
+    /// Does what is due by time and by number of clients (process-model 7.2, 7.8). `Some`: this process ends.
+    fn heed_time(&mut self) -> Option<Exit> {
+        let Settings { child_max_connections, child_life_time, .. } = *self.context.settings;
+        if child_max_connections > 0 && self.sessions >= child_max_connections {
+            Report::log_line(format!("child exiting, {child_max_connections} connections reached")).log();
+            return Some(Exit::Restart);
+        }
+        if self.life_left().is_some_and(|left| left.is_zero()) {
+            Report::debug(format!("child life {child_life_time} seconds expired")).log();
+            return Some(Exit::Restart);
+        }
+        if self.context.pool.next_expiry().is_some_and(|left| left.is_zero()) {
+            self.close_pooled(|pool| pool.expire());
+        }
+        None
+    }
+
+    /// Time until child_life_time ends this process; it counts once a client has been served.
+    fn life_left(&self) -> Option<Duration> {
+        let limit = u64::try_from(self.context.settings.child_life_time).ok().filter(|limit| *limit > 0)?;
+        self.last_client.map(|since| Duration::from_secs(limit).saturating_sub(since.elapsed()))
+    }
+
+    /// When something is due even if nothing happens.
+    fn next_limit(&self) -> Deadline {
+        let first = self.life_left().into_iter().chain(self.context.pool.next_expiry()).min();
+        first.map_or(Deadline::NEVER, Deadline::after)
+    }
+
+    /// Closes pooled connections; what monitoring shows of them goes with them.
+    fn close_pooled(&mut self, close: impl FnOnce(&mut crate::backend::Pool) -> Vec<usize>) {
+        for slot in close(&mut self.context.pool) {
+            self.context.slot.pool(slot).clear();
         }
     }
 
-    /// Reads the configuration again. The parent has told about its problems already.
+    fn serve(&mut self, client: Stream) {
+        self.admit(&client);
+        let was_session = session::serve(client, &mut self.context);
+        report::clear_session();
+        self.context.slot.end_client(was_session);
+        title::set(WAITING);
+        self.last_client = Some(Instant::now());
+        self.sessions += i32::from(was_session);
+    }
+
+    /// A client is here: makes it visible and decides whether there is room for it (process-model 7.4).
+    fn admit(&mut self, client: &Stream) {
+        let info = accept::describe(client.peer());
+        let connected = self.context.slot.begin_client(&info);
+        title::set("accept connection");
+        let settings = &self.context.settings;
+        self.context.refuse_sessions = is_full(connected, settings.num_init_children, settings.reserved_connections);
+        if settings.log_connections {
+            let port = if info.port == 0 { String::new() } else { format!(" port={}", info.port) };
+            Report::log_line("new connection received").detail(format!("connecting host={}{port}", info.host)).log();
+        }
+    }
+
+    /// Reads the configuration again (config 6). The parent has checked the file and told what changes.
     fn reload(&mut self) {
-        let Ok(loaded) = config::load(&self.files.config) else { return };
-        let old = Arc::clone(&self.context.settings);
-        if let Ok(reloaded) = config::reload::reload(&old, &loaded, |_| false) {
-            self.context.settings = Arc::new(reloaded.settings);
-            self.context.pool.set_life_time(self.context.settings.connection_life_time);
-            report::configure(self.context.settings.log_settings());
+        let nodes = self.context.shared.nodes().view().nodes;
+        let is_down = |id: usize| nodes.get(id).is_none_or(|node| !node.status.is_attached());
+        let outcome = config::load(&self.files.config)
+            .and_then(|loaded| config::reload::reload(&self.context.settings, &loaded, is_down));
+        match outcome {
+            Ok(reloaded) => {
+                self.context.settings = Arc::new(reloaded.settings);
+                self.context.pool.set_life_time(self.context.settings.connection_life_time);
+                report::configure(self.context.settings.log_settings());
+            }
+            Err(problems) => problems.log(Severity::Warning),
         }
     }
+}
 
-    fn leave(&mut self, status: i32) -> i32 {
-        self.context.pool.close_all();
-        status
+/// Whether `connected` clients, the newest included, are more than there is room for.
+fn is_full(connected: usize, workers: i32, reserved: i32) -> bool {
+    let room = usize::try_from(workers.saturating_sub(reserved)).unwrap_or(0);
+    reserved > 0 && connected > room
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_full;
+
+    #[test]
+    fn reserved_places_are_not_given_away() {
+        assert!(!is_full(32, 32, 0));
+        assert!(!is_full(30, 32, 2) && is_full(31, 32, 2));
+        assert!(is_full(1, 32, 40));
     }
 }

@@ -9,3 +9,4 @@ mod clients;
 mod harness;
 mod pool;
 mod session;
+mod show;

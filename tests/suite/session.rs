@@ -7,7 +7,7 @@ use crate::harness::frontend::{
     flush, function_call, parse, query, startup, sync,
 };
 use crate::harness::{Pgpool, Wire, shared, wait_for};
-use crate::{needs_server, only_ours};
+use crate::{needs_pgpool, needs_server, only_ours};
 
 /// A pgpool in front of the shared cluster, all reads on a standby: what must hold must hold across two servers.
 fn pool() -> Pgpool {
@@ -317,6 +317,7 @@ fn flush_brings_answers_before_sync() {
 
 #[test]
 fn a_portal_is_suspended_at_its_row_limit() {
+    only_ours!("PortalSuspended waits in its buffer until Sync");
     let pool = pool();
     let mut session = pool.connect();
     let open = [parse("", "SELECT n FROM ten ORDER BY n", &[]), bind("c", "", &[]), execute("c", 4), flush()].concat();
@@ -381,6 +382,7 @@ fn copy_in_and_out_in_the_simple_protocol() {
 
 #[test]
 fn copy_in_and_out_in_the_extended_protocol() {
+    only_ours!("CopyInResponse waits in its buffer until Sync");
     let pool = Pgpool::on(shared()).weights(&[1.0, 0.0, 0.0]).start();
     let mut session = pool.connect();
     session.query("CREATE TEMP TABLE c (id int)").succeeded();
@@ -492,6 +494,7 @@ fn unknown_protocol_options_are_negotiated() {
 
 #[test]
 fn tls_and_gss_are_declined() {
+    needs_pgpool!();
     let pool = pool();
     for code in [80_877_103, 80_877_104] {
         let mut session = pool.open();
@@ -504,6 +507,7 @@ fn tls_and_gss_are_declined() {
 
 #[test]
 fn protocol_2_and_replication_are_refused_clearly() {
+    needs_pgpool!();
     only_ours!("replication connections are passed on and hang");
     let pool = pool();
     let mut old = pool.open();
@@ -517,6 +521,7 @@ fn protocol_2_and_replication_are_refused_clearly() {
 
 #[test]
 fn a_session_over_the_unix_socket() {
+    needs_pgpool!();
     let pool = pool();
     let mut session = Wire::open_unix(&pool.socket()).expect("the socket");
     session.start(crate::harness::LOGIN).expect("login");

@@ -42,7 +42,7 @@ fn allowed(kind: &Kind) -> Option<String> {
 
 fn whole_number(int: &IntKind) -> String {
     let highest = if int.bits == 32 { i64::from(i32::MAX) } else { i64::MAX };
-    let bound = |number: i64| if int.octal { format!("{number:04o}") } else { number.to_string() };
+    let bound = |number: i64| if int.octal { format!("0{number:03o}") } else { number.to_string() };
     let range = if int.max == highest {
         format!("{} or more", bound(int.min))
     } else {

@@ -4,8 +4,8 @@
 //! first: after one the parser goes on with the next line. Nothing here knows what a setting means; the only thing
 //! asked of the catalogue is whether a word is a parameter's name, to tell prose from settings.
 //!
-//! Bounds: size of a file, depth of includes, number of files. So no input can make this wait or grow without end
-//! (a pipe given with `-f` is read to its end, though).
+//! Bounds: regular files only, their size, the depth of includes, the number of files. So no input can make this wait
+//! or grow without end.
 
 mod reader;
 mod slip;

@@ -216,6 +216,10 @@ fn lossy(bytes: &[u8]) -> Arc<str> {
 }
 
 fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    // A pipe or a device could keep us waiting.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
     let mut text = Vec::new();
     std::fs::File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut text)?;
     if text.len() as u64 > MAX_SIZE {

@@ -50,7 +50,7 @@ impl Value {
     pub fn text(&self, kind: &Kind) -> String {
         match (self, kind) {
             (Self::Bool(on), _) => if *on { "on" } else { "off" }.to_owned(),
-            (Self::Int(number), Kind::Int(int)) if int.octal => format!("{number:04o}"),
+            (Self::Int(number), Kind::Int(int)) if int.octal => format!("0{number:03o}"),
             (Self::Int(number), Kind::Int(int)) => number::text(*number, int.unit),
             (Self::Int(number), _) => number.to_string(),
             (Self::Double(number), _) => number.to_string(),

@@ -105,14 +105,32 @@ fn definition<'t>(statement: Node<'t>, facts: &mut Collector<'t>) -> Kind {
             }
             return Kind::Drop;
         }
+        Node::CreateSeqStmt(n) if !n.sequence().is_some_and(is_temporary) => {}
+        Node::ViewStmt(n) if !n.view().is_some_and(is_temporary) => facts.written(n.view()),
         Node::AlterTableStmt(n) => facts.written(n.relation()),
         Node::AlterObjectSchemaStmt(n) => facts.written(n.relation()),
         Node::IndexStmt(n) => facts.written(n.relation()),
         Node::RefreshMatViewStmt(n) => facts.written(n.relation()),
         Node::RenameStmt(n) => facts.written(n.relation()),
-        Node::ViewStmt(n) => facts.written(n.view()),
-        Node::None | Node::Invalid(_) => return Kind::Unparsable(Unparsable::UnknownNode),
-        _ => {}
+        Node::None => return Kind::Unparsable(Unparsable::UnknownNode),
+        // These leave nothing in the session. Of all others (temporary views, anything in pg_temp, statements of later
+        // versions) it is not known.
+        Node::AlterOwnerStmt(_)
+        | Node::AlterRoleSetStmt(_)
+        | Node::AlterRoleStmt(_)
+        | Node::AlterSeqStmt(_)
+        | Node::ClusterStmt(_)
+        | Node::CommentStmt(_)
+        | Node::CreateExtensionStmt(_)
+        | Node::CreateRoleStmt(_)
+        | Node::CreateSchemaStmt(_)
+        | Node::CreateTrigStmt(_)
+        | Node::CreatedbStmt(_)
+        | Node::DropRoleStmt(_)
+        | Node::GrantRoleStmt(_)
+        | Node::GrantStmt(_)
+        | Node::ReindexStmt(_) => {}
+        _ => facts.changes_session(),
     }
     Kind::Ddl
 }
@@ -208,7 +226,7 @@ fn variable(set: &nodes::VariableSetStmt) -> Kind {
 
 /// Whether the last ANALYZE option does not say no.
 fn is_analyze(options: &CastNodeList<nodes::DefElem>) -> bool {
-    let option = options.iter().filter(|option| option.defname() == Some("analyze")).next_back();
+    let option = options.iter().rfind(|option| option.defname() == Some("analyze"));
     option.is_some_and(|option| {
         let value = match option.arg() {
             Node::String(value) => value.sval().map(str::to_ascii_lowercase),

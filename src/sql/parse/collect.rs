@@ -53,6 +53,11 @@ impl<'t> Collector<'t> {
         }
     }
 
+    /// Notes that something outlives the statement in the server session.
+    pub(super) fn changes_session(&mut self) {
+        self.has.session_state = true;
+    }
+
     /// Moves what was found into `statement`.
     ///
     /// # Errors

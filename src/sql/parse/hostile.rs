@@ -34,13 +34,28 @@ fn deep_texts_need_no_stack() {
         format!("select {}true", "not ".repeat(n)),
         "(".repeat(250_000),
         format!("select {}", "case when ".repeat(n / 4)),
-        format!("{}select 1", "/*".repeat(n)),
         format!("select {}", "(select ".repeat(n / 4)),
         format!("with a as {}", "(with a as ".repeat(n / 5)),
     ];
     for text in refused {
         let kind = kind_with_small_stack(text.clone());
         assert!(matches!(kind, Kind::Unparsable(Unparsable::Syntax(_))), "{}: {kind:?}", &text[..40]);
+    }
+}
+
+#[test]
+fn comments_need_little_stack_and_time() {
+    let few = [
+        format!("{}select 1", "/**/".repeat(250)),
+        format!("{}select 1", "--\n".repeat(250)),
+        format!("{}{}select 1", "/*".repeat(125), "*/".repeat(125)),
+        format!("/*{}*/select 1", "*+".repeat(60_000)),
+    ];
+    for text in few {
+        assert_eq!(kind_with_small_stack(text), Kind::Select);
+    }
+    for text in ["/**/".repeat(60_000), "--\n".repeat(60_000), "/*".repeat(125_000), "-".repeat(250_000)] {
+        assert_eq!(kind_with_small_stack(text), Kind::Unparsable(Unparsable::Comments));
     }
 }
 

@@ -17,6 +17,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Longer texts, in bytes, are not parsed: a parse tree takes some hundred times the text's memory.
 pub const MAX_ANALYSED: usize = 256 * 1024;
 
+/// Texts with more beginnings of comments, wherever they stand, are not parsed: the scanner calls itself for each
+/// comment, and takes quadratic time for nested ones.
+pub const MAX_COMMENTS: usize = 250;
+
 /// The facts about `text` as a server of these lexical rules will read it.
 ///
 /// Never fails: what cannot be understood is [`Kind::Unparsable`]. Takes about a microsecond for a short statement; see
@@ -43,6 +47,9 @@ fn readable(text: &[u8], lexing: Lexing) -> Result<Cow<'_, str>, Unparsable> {
     if text.len() > MAX_ANALYSED {
         return Err(Unparsable::TooLong);
     }
+    if has_many_comments(text) {
+        return Err(Unparsable::Comments);
+    }
     if !lexing.standard_conforming_strings && memchr::memchr(b'\\', text).is_some() {
         return Err(Unparsable::Backslash);
     }
@@ -53,6 +60,14 @@ fn readable(text: &[u8], lexing: Lexing) -> Result<Cow<'_, str>, Unparsable> {
         Encoding::Ambiguous => return Err(Unparsable::Encoding),
     }
     std::str::from_utf8(text).map(Cow::Borrowed).map_err(|_| Unparsable::Encoding)
+}
+
+fn has_many_comments(text: &[u8]) -> bool {
+    if text.len() < 2 * MAX_COMMENTS {
+        return false;
+    }
+    let begins = |at: &usize| matches!(text.get(*at..*at + 2), Some(b"/*" | b"--"));
+    memchr::memchr2_iter(b'/', b'-', text).filter(begins).nth(MAX_COMMENTS).is_some()
 }
 
 /// Facts of readable text; `exact`: its names are spelled as the server will see them.

@@ -37,9 +37,7 @@ fn by_kind(kind: &Kind) -> bool {
         | Kind::Unlisten
         | Kind::Load
         | Kind::Call
-        | Kind::Do
-        // Temporary views and sequences, and whatever else later versions bring.
-        | Kind::Ddl => true,
+        | Kind::Do => true,
         Kind::Empty
         | Kind::Select
         | Kind::Insert
@@ -66,6 +64,8 @@ fn by_kind(kind: &Kind) -> bool {
         | Kind::Truncate
         | Kind::Drop
         | Kind::DropDatabase(_)
+        // Its own look has been taken where its tree was at hand.
+        | Kind::Ddl
         | Kind::Checkpoint
         | Kind::Vacuum
         | Kind::Pgpool(_) => false,

@@ -122,6 +122,7 @@ fn kinds_of_other_statements() {
         ("vacuum t", Kind::Vacuum),
         ("analyze", Kind::Vacuum),
         ("grant select on t to public", Kind::Ddl),
+        ("create foreign table f() server s", Kind::Ddl),
         ("set constraints all deferred", Kind::SetConstraints),
     ] {
         assert_eq!(kind(text), expected, "{text}");
@@ -279,6 +280,8 @@ fn session_state_is_seen_in_the_text() {
         "do 'x'",
         "create temp table t()",
         "create temp view v as select 1",
+        "create temp sequence s",
+        "create type pg_temp.x as enum ('a')",
         "declare c cursor with hold for select 1",
         "select set_config('a', 'b', false)",
         "select pg_catalog.pg_advisory_lock(1)",
@@ -287,8 +290,15 @@ fn session_state_is_seen_in_the_text() {
     ] {
         assert!(facts(text).has.session_state, "{text}");
     }
-    for text in ["select 1", "set local a to 1", "begin", "insert into t values (1)", "select pg_advisory_xact_lock(1)"]
-    {
+    for text in [
+        "select 1",
+        "set local a to 1",
+        "begin",
+        "insert into t values (1)",
+        "create view v as select 1",
+        "alter table t add b int",
+        "select pg_advisory_xact_lock(1)",
+    ] {
         assert!(!facts(text).has.session_state, "{text}");
     }
 }
@@ -332,4 +342,49 @@ fn other_encodings_are_read_when_names_are_ascii() {
     assert_eq!(analyse(b"select 'M\xfcller' from t", latin).kind, Kind::Select);
     assert_eq!(analyse(b"select 1 from \xfc", latin).kind, Kind::Unparsable(Unparsable::Encoding));
     assert_eq!(analyse(b"select \xfc(1)", latin).kind, Kind::Unparsable(Unparsable::Encoding));
+}
+
+#[test]
+fn what_a_standby_refuses_is_recognised() {
+    for text in [
+        "begin isolation level serializable",
+        "set transaction isolation level serializable",
+        "set session characteristics as transaction isolation level serializable, read only",
+        "set default_transaction_isolation = 'Serializable'",
+        "set local transaction_isolation to serializable",
+    ] {
+        assert!(kind(text).asks_serializable() && !kind(text).asks_read_write(), "{text}");
+    }
+    for text in [
+        "start transaction read write",
+        "set transaction read write",
+        "set transaction_read_only = off",
+        "set transaction_read_only to 'F'",
+        "set transaction_read_only to no",
+        "set transaction_read_only = 0",
+    ] {
+        assert!(kind(text).asks_read_write() && !kind(text).asks_serializable(), "{text}");
+    }
+    for text in ["begin", "begin read only", "set transaction_read_only = on", "set a = 'serializable'", "select 1"] {
+        assert!(!kind(text).asks_read_write() && !kind(text).asks_serializable(), "{text}");
+    }
+}
+
+#[test]
+fn changes_of_the_catalog() {
+    for text in [
+        "create function f() returns int language sql volatile as 'select 1'",
+        "drop table t",
+        "do ''",
+        "select 1 into t",
+        "create unlogged table t()",
+        "alter table t set unlogged",
+        "select 1; drop view v",
+        "gibberish",
+    ] {
+        assert!(facts(text).changes_catalog(), "{text}");
+    }
+    for text in ["select 1", "insert into t values (1)", "begin", "set a = 1", "truncate t", "vacuum"] {
+        assert!(!facts(text).changes_catalog(), "{text}");
+    }
 }

@@ -38,6 +38,11 @@ pub fn foreign() -> bool {
     matches!(under_test(), UnderTest::Other(_))
 }
 
+/// Is there no pgpool at all?
+pub fn is_bare_server() -> bool {
+    matches!(under_test(), UnderTest::Server)
+}
+
 /// Cargo's target directory, which holds our caches and the logs of failed tests.
 pub fn target_dir() -> PathBuf {
     // CARGO_TARGET_TMPDIR is <target>/tmp.

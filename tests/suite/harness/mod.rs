@@ -23,7 +23,7 @@ mod wait;
 mod wire;
 
 pub use cluster::{Cluster, shared};
-pub use environment::{client_version, foreign, server_version, target_dir};
+pub use environment::{client_version, foreign, is_bare_server, server_version, target_dir};
 pub use node::{Node, Stop};
 pub use pgpool::Pgpool;
 pub use program::{Outcome, Program};
@@ -38,6 +38,17 @@ macro_rules! only_ours {
     ($why:literal) => {
         if $crate::harness::foreign() {
             println!("skipped on another installation: {}", $why);
+            return;
+        }
+    };
+}
+
+/// Ends the test here, with a word, when it talks to a server without a pgpool.
+#[macro_export]
+macro_rules! needs_pgpool {
+    () => {
+        if $crate::harness::is_bare_server() {
+            println!("skipped on a bare server");
             return;
         }
     };

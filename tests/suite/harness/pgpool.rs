@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::cluster::shared_if_started;
-use super::environment::{UnderTest, foreign, pgpool_program, under_test};
+use super::environment::{foreign, is_bare_server, pgpool_program};
 use super::logs::keep_if_failed;
 use super::scratch::{forget_process, register_process};
 use super::{Cluster, Outcome, Program, Scratch, Stop, Wire, eventually, ports, wait_for};
@@ -53,7 +53,7 @@ impl Config {
     pub fn start(self) -> Pgpool {
         let oracle = self.primary_port;
         let mut pool = self.prepare();
-        if matches!(under_test(), UnderTest::Server) {
+        if is_bare_server() {
             pool.port = oracle;
             return pool;
         }

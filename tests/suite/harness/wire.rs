@@ -37,6 +37,7 @@ impl Wire {
     pub fn open(port: u16) -> io::Result<Wire> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Wire::on(Socket::Tcp(stream)))
     }
 

@@ -1,0 +1,157 @@
+//! Asking nodes what they are: all at the same time, so that a silent one does not keep the others waiting.
+
+use super::search::Answer;
+use crate::backend::{LoginError, control};
+use crate::config::Settings;
+use crate::net::{Address, Deadline};
+use crate::report::SqlState;
+use crate::state::{Node, Role};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::pipe2;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// The longest that a node may take to answer, also if `connect_timeout` sets no limit.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Used where the configuration leaves it open.
+const DEFAULT_NAME: &str = "postgres";
+
+/// Whom to ask, and as whom.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    /// Node id.
+    pub node: usize,
+    address: Address,
+    user: String,
+    database: String,
+    limit: Duration,
+}
+
+impl Question {
+    /// The question to node `id`, asked with the sr_check account (failover 7.4).
+    pub fn new(settings: &Settings, id: usize, node: &Node) -> Self {
+        let or_default = |name: &str, default: &str| if name.is_empty() { default } else { name }.to_owned();
+        let connect_timeout = settings.nodes.get(id).map_or(settings.connect_timeout, |node| node.connect_timeout);
+        let limit = u64::try_from(connect_timeout).ok().filter(|limit| *limit > 0).map(Duration::from_millis);
+        Self {
+            node: id,
+            address: Address { host: or_default(&node.hostname, "/tmp"), port: node.port },
+            user: or_default(&settings.sr_check_user, DEFAULT_NAME),
+            database: or_default(&settings.sr_check_database, DEFAULT_NAME),
+            limit: limit.map_or(LIMIT, |limit| limit.min(LIMIT)),
+        }
+    }
+
+    fn ask(&self) -> Answer {
+        let deadline = Deadline::after(self.limit);
+        let login = control::Connection::login(self.node, &self.address, &self.user, &self.database, deadline);
+        let mut connection = match login {
+            Ok(connection) => connection,
+            Err(LoginError::Unreachable(report)) => return Answer::Unreachable(report.to_string()),
+            Err(error) => {
+                let report = error.into_report(self.node);
+                // A server that starts up or is full answers too, but cannot serve anybody now.
+                return match report.code {
+                    SqlState::CANNOT_CONNECT_NOW | SqlState::TOO_MANY_CONNECTIONS => {
+                        Answer::Unreachable(report.message)
+                    }
+                    _ => Answer::Closed(report.message),
+                };
+            }
+        };
+        let rows = connection.query("SELECT pg_catalog.pg_is_in_recovery()", deadline);
+        let answer = match rows.as_ref().map(|rows| rows.first().and_then(|row| row.first()?.as_deref())) {
+            Ok(Some("t")) => Answer::Role(Role::Standby),
+            Ok(Some("f")) => Answer::Role(Role::Primary),
+            Ok(_) => Answer::Closed("pg_is_in_recovery() did not return a boolean".to_owned()),
+            Err(report) => return Answer::Unreachable(report.to_string()),
+        };
+        connection.close();
+        answer
+    }
+}
+
+/// Asks all `questions` and waits for the answers, which takes no longer than the slowest may. `None`: `interrupted`,
+/// asked whenever `wake` becomes readable, says that nobody wants to know any more; what still runs then ends by itself.
+pub(super) fn ask_all(
+    questions: Vec<Question>,
+    wake: BorrowedFd<'_>,
+    mut interrupted: impl FnMut() -> bool,
+) -> Option<Vec<(usize, Answer)>> {
+    // Each thread holds the writing end; when the last one has its answer, the reading end says so.
+    let Ok((done, running)) = pipe2(OFlag::O_CLOEXEC) else {
+        return Some(questions.iter().map(|question| (question.node, question.ask())).collect());
+    };
+    let running = Arc::new(running);
+    let ask = |question: Question| {
+        let running = Arc::clone(&running);
+        let node = question.node;
+        let thread = thread::Builder::new().name(format!("node {node}")).spawn(move || {
+            let answer = question.ask();
+            drop(running);
+            answer
+        });
+        (node, thread)
+    };
+    let threads: Vec<_> = questions.into_iter().map(ask).collect();
+    drop(running);
+    loop {
+        let mut fds = [PollFd::new(wake, PollFlags::POLLIN), PollFd::new(done.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) if fds[1].any() == Some(true) => break,
+            Ok(_) | Err(Errno::EINTR) if interrupted() => return None,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => break,
+        }
+    }
+    let answer = |(node, thread): (usize, std::io::Result<thread::JoinHandle<Answer>>)| {
+        let answer = match thread.map(thread::JoinHandle::join) {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Answer::Closed("internal error while asking it".to_owned()),
+            Err(error) => Answer::Unreachable(format!("no thread to ask it: {error}")),
+        };
+        (node, answer)
+    };
+    Some(threads.into_iter().map(answer).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    fn question(node: usize, port: u16, limit: u64) -> Question {
+        let node_at = Node { hostname: "127.0.0.1".to_owned(), port, ..Node::default() };
+        Question { limit: Duration::from_millis(limit), ..Question::new(&Settings::default(), node, &node_at) }
+    }
+
+    #[test]
+    fn silent_and_absent_nodes_are_unreachable_within_their_limit_together() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let absent = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = silent.local_addr().unwrap().port();
+        let (never, _keep) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let started = Instant::now();
+        let questions = vec![question(0, port, 500), question(1, absent, 500), question(2, port, 500)];
+        let answers = ask_all(questions, never.as_fd(), || false).unwrap();
+        assert!(started.elapsed() < Duration::from_millis(1400));
+        assert_eq!(answers.iter().map(|(node, _)| *node).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(answers.iter().all(|(_, answer)| matches!(answer, Answer::Unreachable(_))), "{answers:?}");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_silent_node_when_told_to_leave() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (wake, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        nix::unistd::write(&writer, b"1").unwrap();
+        let questions = vec![question(0, silent.local_addr().unwrap().port(), 5000)];
+        let started = Instant::now();
+        assert_eq!(ask_all(questions, wake.as_fd(), || true), None);
+        assert!(started.elapsed() < Duration::from_secs(4));
+    }
+}

@@ -1,0 +1,63 @@
+//! The session's part in a decision.
+
+use super::Target;
+use crate::config::Settings;
+use crate::sql::Isolation;
+use crate::state::Delay;
+
+/// What routing must know of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionView<'a> {
+    /// The parameters in force.
+    pub settings: &'a Settings,
+    /// A node other than the primary is there to read from, and can be brought to the session's state.
+    pub has_balance_node: bool,
+    /// The transaction block, if one is open on the primary.
+    pub transaction: Transaction,
+    /// Statements inside a transaction block may go to the load balance node: the session can open one there too.
+    pub balance_in_transaction: bool,
+    /// The session has written; see [`sets_writing_flag`](super::sets_writing_flag) (routing 7.1).
+    pub writing: bool,
+    /// Relations written in the transaction block, for `disable_load_balance_on_write = dml_adaptive`: bare names,
+    /// sorted (routing 7.4).
+    pub written: &'a [Box<str>],
+    /// Prepared statements made by PREPARE may be put on the load balance node: the session follows where they are.
+    pub follows_prepared: bool,
+    /// Where the statement was prepared that this EXECUTE or DEALLOCATE names; None if it is not known (routing 10).
+    pub prepared: Option<Target>,
+    /// How far the load balance node is behind the primary; none for the primary itself.
+    pub delay: Delay,
+}
+
+impl<'a> SessionView<'a> {
+    /// A session outside of a transaction that has done nothing yet. It can read from another node, which is up to date.
+    pub fn new(settings: &'a Settings) -> Self {
+        Self {
+            settings,
+            has_balance_node: true,
+            transaction: Transaction::Idle,
+            balance_in_transaction: false,
+            writing: false,
+            written: &[],
+            follows_prepared: false,
+            prepared: None,
+            delay: Delay::default(),
+        }
+    }
+}
+
+/// The state of a session's transaction block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transaction {
+    /// None is open.
+    Idle,
+    /// One is open.
+    Open {
+        /// Its isolation level; None if it is not known.
+        isolation: Option<Isolation>,
+        /// It was opened by a text of several statements, so it exists on the primary only (routing 7.8).
+        on_primary_only: bool,
+    },
+    /// One is open and has failed: only its end is accepted.
+    Failed,
+}
