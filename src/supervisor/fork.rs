@@ -10,12 +10,14 @@ use crate::report::Report;
 use crate::sys::signal::Signal;
 use crate::sys::{Fork, descriptor, die_with_parent, fork};
 use crate::worker;
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::{Pid, pipe2};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+
+/// Exit status of a child that could not do its work (process-model 9).
+const EXIT_RESTART: i32 = 1;
 
 /// A pipe on which the finder tells that its first search is finished. A finder that takes another's place uses it again.
 #[derive(Debug)]
@@ -90,11 +92,8 @@ impl Supervisor {
                 match self.ready.writer() {
                     Ok(ready) => finder::run(settings, files, shared, ready),
                     Err(error) => {
-                        Report::fatal("no descriptor is left")
-                            .detail(Errno::EMFILE.desc())
-                            .context(error.to_string())
-                            .log();
-                        1
+                        Report::fatal("nodes cannot be searched").detail(error.to_string()).log();
+                        EXIT_RESTART
                     }
                 }
             }

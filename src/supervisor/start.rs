@@ -60,10 +60,10 @@ fn prepare(
     let ready = ReadyPipe::new().map_err(failed("no pipe can be made"))?;
     let shared = share(&settings)?;
     let status_file = status_file::path(&settings.work_dir);
-    nodes::fill(&shared, &settings, &status_file, discard_status).map_err(failed("the nodes cannot be prepared"))?;
     let mut listeners = Listeners::open(&settings)?;
-    // Only now: who lost the race for the sockets must not overwrite the winner's file.
+    // Only now: who did not get the sockets must not touch the files of the pgpool that has them.
     let pid_file = PidFile::write(Path::new(&settings.pid_file_name)).inspect_err(|_| listeners.remove())?;
+    nodes::fill(&shared, &settings, &status_file, discard_status).map_err(failed("the nodes cannot be prepared"))?;
     let mut children = Children::default();
     (0..shared.limits().workers).map(Role::Worker).for_each(|role| children.start(role));
     children.start(Role::Finder);

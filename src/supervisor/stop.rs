@@ -40,11 +40,12 @@ impl Supervisor {
         let kill_at = if signal == Signal::SIGTERM { Deadline::NEVER } else { Deadline::after(PATIENCE) };
         self.stopping = Some(Stopping { signal, kill_at: kill_at.min(killed_before) });
         Report::log_line(format!("shutting down by signal {number}")).log();
+        Report::log_line("terminating all child processes").log();
         self.children.start_none();
+        // Idle workers must know of the stop before they see that their sockets are dead.
+        self.children.signal_all(signal);
         // New clients are refused from now on, also by workers that still have a session.
         self.listeners.refuse();
-        Report::log_line("terminating all child processes").log();
-        self.children.signal_all(signal);
     }
 
     pub(super) fn stop_deadline(&self) -> Deadline {
@@ -70,8 +71,8 @@ impl Supervisor {
     /// The parent cannot go on: children end as in a fast stop, by this signal and by the death of their parent.
     pub(super) fn give_up(&mut self) {
         Report::log_line("shutting down").log();
-        self.listeners.refuse();
         self.children.signal_all(Signal::SIGINT);
+        self.listeners.refuse();
         self.leave_nothing_behind();
     }
 
