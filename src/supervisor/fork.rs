@@ -6,7 +6,7 @@
 use super::Supervisor;
 use super::children::Role;
 use crate::cluster::finder;
-use crate::report::Report;
+use crate::report::{self, Report};
 use crate::sys::signal::Signal;
 use crate::sys::{Fork, descriptor, die_with_parent, fork};
 use crate::worker;
@@ -63,8 +63,13 @@ impl Supervisor {
         match fork()? {
             Fork::Child => {
                 // To its children the death of the parent means a fast stop.
-                let status = if die_with_parent(parent, Signal::SIGINT) { self.be(role) } else { 0 };
-                std::process::exit(status);
+                let is_orphan = !die_with_parent(parent, Signal::SIGINT);
+                // Whatever happens in a child, it must not come back into the parent's code.
+                let life = report::guarded(|| if is_orphan { 0 } else { self.be(role) });
+                std::process::exit(life.unwrap_or_else(|report| {
+                    report.log();
+                    EXIT_RESTART
+                }));
             }
             Fork::Parent(pid) => {
                 Report::debug(format!("fork a new {} process with pid: {pid}", role.name())).log();

@@ -61,6 +61,7 @@ struct Supervisor {
 impl Supervisor {
     /// Runs until pgpool has stopped. Returns the exit status.
     fn live(&mut self) -> std::io::Result<i32> {
+        self.start_due();
         let mut poll = Poll::new()?;
         let mut events = Events::with_capacity(8);
         let signals = self.signals.fd().as_raw_fd();
@@ -129,7 +130,8 @@ impl Supervisor {
         let (mut client, mut was_useful) = (String::new(), false);
         if let Role::Worker(index) = dead.role {
             let slot = self.shared.worker(index);
-            (client, was_useful) = (slot.client().host, slot.finished_sessions() > 0);
+            client = slot.client().host;
+            was_useful = !client.is_empty() || slot.finished_sessions() > 0;
             slot.reclaim();
         }
         tell_of(dead, &client);

@@ -6,7 +6,7 @@ use super::listen::Listeners;
 use super::pid_file::PidFile;
 use super::{Supervisor, nodes, status_file};
 use crate::config::{FileLocations, Settings};
-use crate::report::{Report, Result};
+use crate::report::{self, Report, Result};
 use crate::state::{Limits, Shared};
 use crate::sys::signal::{self, Signal, Signals};
 use std::fmt::Display;
@@ -40,9 +40,12 @@ pub fn run(settings: Settings, files: FileLocations, discard_status: bool, start
             return EXIT_NOT_STARTED;
         }
     };
-    supervisor.start_due();
-    supervisor.live().unwrap_or_else(|error| {
-        Report::fatal("the parent process cannot go on").detail(error.to_string()).log();
+    let outcome = report::guarded(|| supervisor.live()).and_then(|outcome| {
+        outcome.map_err(|error| Report::error("waiting for events failed").detail(error.to_string()))
+    });
+    outcome.unwrap_or_else(|report| {
+        report.log();
+        Report::fatal("the parent process cannot go on").log();
         supervisor.give_up();
         EXIT_GAVE_UP
     })
