@@ -34,7 +34,7 @@ fn psql_runs_scripts_and_meta_commands() {
 fn psql_over_the_unix_socket() {
     let pool = Pgpool::on(shared()).start();
     let directory = pool.socket().parent().expect("a directory").display().to_string();
-    let program = Program::client("psql").to_port(pool.port).env("PGHOST", &directory);
+    let program = Program::client("psql").at_port(pool.port).env("PGHOST", &directory);
     let output = program.args(["-X", "-A", "-t", "-c", "SELECT 40 + 2"]).run().succeeded();
     assert_eq!(output, "42");
 }
@@ -44,7 +44,7 @@ fn psql_shows_the_servers_error() {
     let pool = Pgpool::on(shared()).start();
     let outcome = pool.psql("SELECT nonsense FROM ten;");
     assert!(!outcome.status.success() && outcome.stderr.contains("column \"nonsense\" does not exist"), "{outcome:?}");
-    let outcome = Program::client("psql").to_port(pool.port).args(["-X", "-d", "test", "-c", "SELECT 1/0"]).run();
+    let outcome = Program::client("psql").at_port(pool.port).args(["-X", "-d", "test", "-c", "SELECT 1/0"]).run();
     assert!(outcome.stderr.contains("division by zero"), "{outcome:?}");
 }
 
@@ -52,13 +52,13 @@ fn psql_shows_the_servers_error() {
 fn pgbench_in_every_protocol_mode_has_no_failures() {
     let (cluster, pool) = own_cluster();
     let pgbench = |args: &[&str]| {
-        let outcome = Program::client("pgbench").to_port(pool.port).args(args).run();
+        let outcome = Program::client("pgbench").at_port(pool.port).args(args).run();
         let shown = format!("{outcome:#?}");
         let output = outcome.succeeded();
         assert!(output.contains("number of failed transactions: 0 ("), "{shown}");
         assert!(!shown.contains("aborted"), "{shown}");
     };
-    Program::client("pgbench").to_port(pool.port).args(["-i", "-q", "-s", "1"]).run().succeeded();
+    Program::client("pgbench").at_port(pool.port).args(["-i", "-q", "-s", "1"]).run().succeeded();
     cluster.wait_replayed();
     for mode in ["simple", "extended", "prepared"] {
         pgbench(&["-n", "-S", "-M", mode, "-c", "8", "-j", "2", "-t", "200"]);
@@ -73,12 +73,12 @@ fn pgbench_in_every_protocol_mode_has_no_failures() {
 fn pgbench_reads_on_standbys() {
     let cluster = Cluster::streaming(2).start();
     let pool = Pgpool::on(&cluster).weights(&[0.0, 1.0]).set("num_init_children", 8).start();
-    Program::client("pgbench").to_port(cluster.primary().port).args(["-i", "-q", "-s", "1"]).run().succeeded();
+    Program::client("pgbench").at_port(cluster.primary().port).args(["-i", "-q", "-s", "1"]).run().succeeded();
     cluster.wait_replayed();
     let before = xacts(&cluster, 1);
     for mode in ["simple", "extended", "prepared"] {
         let args = ["-n", "-S", "-M", mode, "-c", "4", "-t", "100"];
-        let output = Program::client("pgbench").to_port(pool.port).args(args).run().succeeded();
+        let output = Program::client("pgbench").at_port(pool.port).args(args).run().succeeded();
         assert!(output.contains("number of failed transactions: 0 ("), "{output}");
     }
     drop(pool);
@@ -111,7 +111,7 @@ fn pg_dump_and_pg_restore_round_trip() {
     cluster.wait_replayed();
     let scratch = crate::harness::Scratch::new("dump");
     let dump = scratch.path().join("dump").display().to_string();
-    let client = |name: &str| Program::client(name).to_port(pool.port);
+    let client = |name: &str| Program::client(name).at_port(pool.port);
     client("pg_dump").args(["-Fc", "-b", "-f", &dump]).run().succeeded();
     client("psql").args(["-X", "-c", "CREATE DATABASE copy"]).run().succeeded();
     cluster.wait_replayed();
@@ -153,7 +153,7 @@ fn asyncpg() {
 #[test]
 fn jdbc() {
     let pool = pool_on_shared();
-    let program = Program::new("java").to_port(pool.port).args(["-XX:TieredStopAtLevel=1", "-cp"]);
+    let program = Program::new("java").at_port(pool.port).args(["-XX:TieredStopAtLevel=1", "-cp"]);
     let program = program.args(["/usr/share/java/postgresql.jar", &smoke_program("JdbcSmoke.java")]);
     assert_eq!(program.patience(Duration::from_secs(180)).run().succeeded(), "ok");
 }
@@ -162,13 +162,13 @@ fn jdbc() {
 fn node() {
     let pool = pool_on_shared();
     let modules = format!("{}/node/node_modules:/usr/share/nodejs", target_dir().display());
-    let program = Program::new("node").to_port(pool.port).env("NODE_PATH", &modules);
+    let program = Program::new("node").at_port(pool.port).env("NODE_PATH", &modules);
     assert_eq!(program.args([smoke_program("node_smoke.js")]).run().succeeded(), "ok");
 }
 
 /// Debian's drivers belong to Debian's Python, which another one may hide.
 fn python(name: &str) {
     let pool = pool_on_shared();
-    let program = Program::new("/usr/bin/python3").to_port(pool.port);
+    let program = Program::new("/usr/bin/python3").at_port(pool.port);
     assert_eq!(program.args([smoke_program(name)]).run().succeeded(), "ok");
 }

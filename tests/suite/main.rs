@@ -6,7 +6,10 @@
 mod balance;
 mod cancel;
 mod clients;
+mod faults;
+mod garbage;
 mod harness;
 mod pool;
+mod process;
 mod session;
 mod show;

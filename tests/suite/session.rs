@@ -440,7 +440,7 @@ fn a_batch_much_larger_than_the_socket_buffers_does_not_block() {
     }
     writer.extend(sync());
     let kinds = std::thread::scope(|scope| {
-        let (mut reading, mut sending) = session.split();
+        let (reading, mut sending) = session.split();
         scope.spawn(move || sending.send(writer));
         reading.read_until('Z').succeeded().kinds()
     });

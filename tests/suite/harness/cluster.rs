@@ -21,6 +21,7 @@ pub struct Plan {
 }
 
 impl Plan {
+    #[allow(dead_code, reason = "tests of failover need it")]
     /// A parameter of postgresql.conf, for every node.
     pub fn set(mut self, name: &str, value: &str) -> Plan {
         self.settings.push((name.to_owned(), value.to_owned()));

@@ -134,6 +134,7 @@ impl Node {
         self.end(mode.signal());
     }
 
+    #[allow(dead_code, reason = "tests of failover need it")]
     /// Kills the postmaster; its children follow by themselves.
     pub fn kill(&self) {
         self.end(Signal::SIGKILL);
@@ -168,6 +169,7 @@ impl Node {
         }
     }
 
+    #[allow(dead_code, reason = "tests of failover need it")]
     /// Promotes a standby and waits until it takes writes.
     pub fn promote(&self) {
         self.sql("SELECT pg_promote(true, 30)");

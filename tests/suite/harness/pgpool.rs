@@ -217,7 +217,7 @@ impl Pgpool {
     #[track_caller]
     pub fn psql(&self, sql: &str) -> Outcome {
         let args = ["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"];
-        Program::client("psql").to_port(self.port).args(args).input(sql).run()
+        Program::client("psql").at_port(self.port).args(args).input(sql).run()
     }
 
     /// A file in the directory of this pgpool.

@@ -44,7 +44,7 @@ impl Program {
     }
 
     /// The environment that leads libpq programs, and drivers like it, to this port.
-    pub fn to_port(mut self, port: u16) -> Program {
+    pub fn at_port(mut self, port: u16) -> Program {
         self.command.env("PGHOST", "127.0.0.1").env("PGPORT", port.to_string());
         self.command.env("PGUSER", "postgres").env("PGDATABASE", DATABASE).env("PGCONNECT_TIMEOUT", "30");
         self

@@ -1,0 +1,116 @@
+//! Processes and servers that die or stall: one session may be lost, never the service.
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+
+use crate::harness::frontend::query;
+use crate::harness::{Cluster, Pgpool, Stop, eventually, shared, wait_for};
+use crate::only_ours;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_killed_worker_loses_its_own_session_only() {
+    only_ours!("waits are different");
+    let pool = Pgpool::on(shared()).set("num_init_children", 3).start();
+    let mut other = pool.connect();
+    assert_eq!(other.value("SELECT 1"), "1");
+    for begun in [None, Some("BEGIN"), Some("SELECT pg_sleep(30)")] {
+        let before = pool.children("idle");
+        let mut session = pool.connect();
+        let worker = pool.children("idle").into_iter().find(|pid| !before.contains(pid)).expect("its worker");
+        if let Some(sql) = begun {
+            session.send(query(sql));
+        }
+        kill(worker, Signal::SIGKILL).expect("kill");
+        assert!(session.is_closed_within(PATIENCE), "{begun:?}");
+        wait_for("the worker to be replaced", || pool.children("wait for connection request").len() == 2);
+        assert_eq!(other.value("SELECT 2"), "2");
+    }
+    assert!(pool.log().contains("was terminated by sigkill"), "{}", pool.log());
+    assert_eq!(pool.connect().value("SELECT 3"), "3");
+}
+
+#[test]
+fn a_killed_parent_takes_everybody_along_and_a_new_start_works() {
+    only_ours!("children of the original live on");
+    let mut pool = Pgpool::on(shared()).set("num_init_children", 3).start();
+    let mut session = pool.connect();
+    assert_eq!(session.value("SELECT 1"), "1");
+    let children = pool.children("pgpool: ");
+    assert!(children.len() >= 4);
+    kill(pool.pid(), Signal::SIGKILL).expect("kill");
+    assert!(session.is_closed_within(Duration::from_secs(2)));
+    let is_gone = || children.iter().all(|pid| kill(*pid, None).is_err());
+    assert!(eventually(Duration::from_secs(2), is_gone), "children are still there");
+    pool.wait_end(PATIENCE);
+    pool.launch(&[]);
+    assert!(eventually(PATIENCE, || pool.is_running() && pool.log().matches("successfully started").count() == 2));
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
+}
+
+#[test]
+fn a_server_that_stalls_is_waited_for() {
+    let cluster = Cluster::streaming(1).start();
+    let pool = Pgpool::on(&cluster).start();
+    let mut session = pool.connect();
+    assert_eq!(session.value("SELECT 1"), "1");
+    cluster.node(0).pause();
+    session.send(query("SELECT 2"));
+    assert!(session.read_within(Duration::from_millis(500)).is_err(), "a paused server answered");
+    cluster.node(0).resume();
+    assert_eq!(session.read_until('Z').first_value().as_deref(), Some("2"));
+}
+
+#[test]
+fn a_server_that_goes_away_ends_the_sessions_that_need_it() {
+    only_ours!("failover comes with health checks");
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster).weights(&[0.0, 1.0]).start();
+    let mut reader = pool.connect();
+    let port = "SELECT current_setting('port')";
+    assert_eq!(reader.value(port), cluster.node(1).port.to_string());
+    cluster.node(1).stop(Stop::Immediate);
+    // The session lives on: its reads go to the primary.
+    wait_for("the session to do without the standby", || pool.log().contains("no longer used by this session"));
+    assert_eq!(reader.value(port), cluster.node(0).port.to_string());
+    assert_eq!(pool.connect().value(port), cluster.node(0).port.to_string());
+    cluster.node(0).stop(Stop::Immediate);
+    let reply = reader.read_until('E');
+    assert!(matches!(reply.sqlstate().as_str(), "08006" | "57P01" | "57P02"), "{}", reply.sqlstate());
+    assert!(reader.is_closed_within(PATIENCE));
+}
+
+#[test]
+fn a_client_that_vanishes_has_its_statement_cancelled() {
+    only_ours!("the original lets it run");
+    let pool = Pgpool::on(shared()).start();
+    let mut session = pool.connect();
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%vanishing act%' AND state = 'active' \
+                   AND pid <> pg_backend_pid()";
+    session.send(query("SELECT pg_sleep(600) /* vanishing act */"));
+    let mut watcher = shared().primary().connect();
+    wait_for("the statement to run", || watcher.value(running) == "1");
+    drop(session);
+    wait_for("the statement to be cancelled", || watcher.value(running) == "0");
+}
+
+#[test]
+fn a_node_missing_at_start_is_used_as_soon_as_it_answers() {
+    only_ours!("must be attached by hand");
+    let cluster = Cluster::streaming(2).start();
+    cluster.node(1).stop(Stop::Smart);
+    let pool = Pgpool::on(&cluster).weights(&[0.0, 1.0]).set("sr_check_period", 1).start();
+    let port = "SELECT current_setting('port')";
+    assert_eq!(pool.connect().value(port), cluster.node(0).port.to_string());
+    cluster.node(1).start();
+    wait_for("the standby to be used", || pool.connect().value(port) == cluster.node(1).port.to_string());
+}
+
+#[test]
+fn raw_mode_sends_everything_to_the_main_node() {
+    let cluster = Cluster::independent(2).start();
+    let pool = Pgpool::on(&cluster).set("backend_clustering_mode", "raw").weights(&[0.0, 1.0]).start();
+    assert_eq!(pool.connect().value("SELECT current_setting('port')"), cluster.node(0).port.to_string());
+}
