@@ -4,6 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TEST_THREADS ?= 4
 T ?=
+BENCH ?=
 
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 PROGRAMS = pgpool $(patsubst src/bin/%.rs,%,$(wildcard src/bin/*.rs)) $(patsubst src/bin/%/main.rs,%,$(wildcard src/bin/*/main.rs))
@@ -40,8 +41,9 @@ demo-stop: ## end the demo and remove its files
 test: setup ## all tests
 	cargo test --workspace -- --test-threads=$(TEST_THREADS) $(T)
 
-bench: build ## pgbench against ours, PgBouncer and Pgpool-II
-	@scripts/bench/run
+bench: build ## pgbench against ours, PgBouncer and Pgpool-II (BENCH=--quick for two minutes)
+	@scripts/bench/setup
+	@scripts/bench/run $(BENCH)
 
 lint: ## rustfmt and clippy, warnings are errors
 	cargo fmt --all --check

@@ -4,12 +4,13 @@ use super::Session;
 use super::end::End;
 use crate::admin::{self, Command};
 use crate::sql::Statement;
-use crate::wire::write;
+use crate::wire::{TransactionStatus, write};
 
 impl Session<'_> {
     /// The command that is ours to answer, if this is one.
     pub(super) fn local_command(&self, facts: &Statement) -> Option<Command> {
-        if facts.is_multi() {
+        // In an aborted transaction the server has the right answer: it refuses whatever it is.
+        if facts.is_multi() || self.group.status(self.home) == TransactionStatus::Failed {
             return None;
         }
         facts.show_pool().and_then(Command::from_name)
