@@ -3,7 +3,6 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
-use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -194,32 +193,6 @@ fn a_killed_worker_is_replaced_and_the_others_stay() {
     });
     let expected = format!("child process with pid: {} was terminated by sigkill", before[0]);
     assert!(place.log().contains(&expected), "{}", place.log());
-}
-
-#[test]
-fn a_smart_stop_refuses_clients_and_a_fast_one_overrides_it() {
-    let mut place = Place::new();
-    let parent = place.serve();
-    let mut client = place.client();
-    wait_for("a worker to accept", || workers(parent).len() == WORKERS - 1);
-    kill(parent, Signal::SIGTERM).expect("kill");
-    wait_for("the refusal", || TcpStream::connect(("127.0.0.1", place.port)).is_err());
-    wait_for("idle workers to leave", || workers(parent).is_empty());
-    assert!(lives(parent), "{}", place.log());
-    kill(parent, Signal::SIGINT).expect("kill");
-    assert_eq!(place.exit_status(), Some(0));
-    assert!(matches!(client.read(&mut [0; 200]), Ok(_) | Err(_)));
-    let log = place.log();
-    let lines = [
-        "exit handler called (signal: 15)",
-        "shutting down by signal 15",
-        "terminating all child processes",
-        "exit handler called (signal: 2)",
-        "shutting down by signal 2",
-        "Pgpool-II system is shutdown",
-    ];
-    let positions: Vec<_> = lines.iter().map(|line| log.find(line)).collect();
-    assert!(positions.iter().all(Option::is_some) && positions.is_sorted(), "{log}");
 }
 
 #[test]
