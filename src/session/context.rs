@@ -102,6 +102,12 @@ impl Context {
         self.catalogs.insert(key, facts);
     }
 
+    /// Whether a fast or immediate stop has been asked for; takes nothing.
+    pub(super) fn is_stopping(&self) -> bool {
+        let pending = self.signals.pending();
+        pending.has(Signal::SIGINT) || pending.has(Signal::SIGQUIT)
+    }
+
     /// Takes what signals have arrived. Whether pgpool stops now (fast or immediate); everything else waits for the end
     /// of the session.
     pub(super) fn must_stop(&mut self) -> bool {

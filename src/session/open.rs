@@ -26,7 +26,7 @@ pub fn serve(stream: Stream, context: &mut Context) -> bool {
     let deadline = Deadline::after_seconds(context.settings.authentication_timeout);
     context.refresh_cluster();
     let host = host_of(stream.peer());
-    let opening = match startup::read(&stream, &context.shared, deadline) {
+    let opening = match startup::read(&stream, &context.shared, deadline, || context.is_stopping()) {
         Ok(Some(_)) if context.refuse_sessions => {
             let report = Report::fatal("Sorry, too many clients already").code(SqlState::TOO_MANY_CONNECTIONS);
             finish::dismiss(Client::new(stream), &report.into());

@@ -34,11 +34,16 @@ pub(super) struct Opening {
 }
 
 /// Reads up to the startup packet. `Ok(None)`: there will be no session (a cancel request was served, or the client has
-/// left without a word).
-pub(super) fn read(stream: &Stream, shared: &Shared, deadline: Deadline) -> Result<Option<Opening>, End> {
+/// left without a word). `stopping` is asked when a signal has come.
+pub(super) fn read(
+    stream: &Stream,
+    shared: &Shared,
+    deadline: Deadline,
+    stopping: impl Fn() -> bool,
+) -> Result<Option<Opening>, End> {
     let mut input = InBuffer::with_capacity(4096);
     for _ in 0..MAX_REQUESTS {
-        let Some(length) = packet(stream, &mut input, deadline)? else { return Ok(None) };
+        let Some(length) = packet(stream, &mut input, deadline, &stopping)? else { return Ok(None) };
         match startup::read(&input.bytes()[..length]).map_err(|error| refuse(&error))? {
             Request::Tls | Request::GssEnc => {
                 if input.len() > length {
@@ -76,7 +81,12 @@ fn refuse(error: &Malformed) -> End {
 }
 
 /// Waits for a whole packet; returns its length. `Ok(None)`: the client left before its first byte.
-fn packet(stream: &Stream, input: &mut InBuffer, deadline: Deadline) -> Result<Option<usize>, End> {
+fn packet(
+    stream: &Stream,
+    input: &mut InBuffer,
+    deadline: Deadline,
+    stopping: &impl Fn() -> bool,
+) -> Result<Option<usize>, End> {
     loop {
         if let Some(length) = startup::length(input.bytes()).map_err(|error| refuse(&error))? {
             if input.len() >= length {
@@ -85,6 +95,7 @@ fn packet(stream: &Stream, input: &mut InBuffer, deadline: Deadline) -> Result<O
             input.make_room(length);
         }
         match poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], deadline.poll_timeout()) {
+            Err(nix::errno::Errno::EINTR) if stopping() => return Err(End::shutdown()),
             Ok(_) | Err(nix::errno::Errno::EINTR) if deadline.passed() => return Err(timed_out()),
             Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
             Ok(_) => {}

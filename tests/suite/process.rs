@@ -28,6 +28,18 @@ fn a_fast_stop_tells_the_clients_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_client_that_says_nothing_does_not_hold_up_a_fast_stop() {
+    only_ours!("no message");
+    let mut pool = Pgpool::on(shared()).start();
+    let mut silent = pool.open();
+    wait_for("the worker to wait for the client", || !pool.children("accept connection").is_empty());
+    let begun = std::time::Instant::now();
+    assert_eq!(pool.stop(Stop::Fast).code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert_eq!(silent.read_until('E').sqlstate(), "57P01");
+}
+
+#[test]
 fn a_smart_stop_waits_for_sessions_and_a_fast_one_overtakes_it() {
     only_ours!("a second signal is ignored");
     let mut pool = Pgpool::on(shared()).start();
