@@ -13,3 +13,4 @@ mod pool;
 mod process;
 mod session;
 mod show;
+mod upkeep;
