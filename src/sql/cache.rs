@@ -1,4 +1,9 @@
-//! The cache of facts by exact text.
+//! The cache of facts by text.
+//!
+//! Texts that differ only in the numbers they compare with, store or select have the same facts, and applications that
+//! write values into their texts send a new one every time. So the key of a text is the text with every such number
+//! replaced by 0 ([`key_of`]). Facts of kinds in which a number may matter (SET, a process id, ...) are valid for the
+//! exact text only.
 
 use super::hash::ByteHasher;
 use super::kind::{Kind, Unparsable};
@@ -26,13 +31,17 @@ pub struct FactsCache {
     hand: usize,
     bytes: usize,
     max_bytes: usize,
+    /// Memory for the key of the text at hand.
+    key: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Slot {
     hash: u64,
     lexing: Lexing,
-    text: Box<[u8]>,
+    key: Box<[u8]>,
+    /// The facts hold for this text only; `None`: for every text with this key.
+    exact: Option<Box<[u8]>>,
     statement: Rc<Statement>,
     cost: usize,
     /// Asked for since the hand came by.
@@ -45,7 +54,15 @@ impl FactsCache {
 
     /// An empty cache that holds at most about `max_bytes`; 0 keeps nothing. Make it after the fork: it draws a key.
     pub fn new(max_bytes: usize) -> Self {
-        Self { hasher: ByteHasher::new(), index: HashMap::default(), slots: Vec::new(), hand: 0, bytes: 0, max_bytes }
+        Self {
+            hasher: ByteHasher::new(),
+            index: HashMap::default(),
+            slots: Vec::new(),
+            hand: 0,
+            bytes: 0,
+            max_bytes,
+            key: Vec::new(),
+        }
     }
 
     /// The facts about `text`, from the cache or analysed now.
@@ -53,10 +70,12 @@ impl FactsCache {
         if text.len() > MAX_KEPT_TEXT {
             return Rc::new(analyse(text, lexing));
         }
-        let hash = self.hasher.hash(text);
+        key_of(text, &mut self.key);
+        let hash = self.hasher.hash(&self.key);
         if let Some(slot) = self.index.get(&hash).and_then(|at| self.slots.get_mut(*at))
-            && *slot.text == *text
+            && *slot.key == *self.key
             && slot.lexing == lexing
+            && slot.exact.as_deref().is_none_or(|exact| exact == text)
         {
             slot.used = true;
             return Rc::clone(&slot.statement);
@@ -85,7 +104,8 @@ impl FactsCache {
     }
 
     fn keep(&mut self, hash: u64, text: &[u8], lexing: Lexing, statement: Rc<Statement>) {
-        let cost = ENTRY_OVERHEAD + text.len() + statement.footprint();
+        let exact = (!numbers_are_alike(&statement)).then(|| Box::from(text));
+        let cost = ENTRY_OVERHEAD + 2 * text.len() + statement.footprint();
         if cost > self.max_bytes {
             return;
         }
@@ -97,7 +117,8 @@ impl FactsCache {
         }
         self.bytes += cost;
         self.index.insert(hash, self.slots.len());
-        self.slots.push(Slot { hash, lexing, text: text.into(), statement, cost, used: false });
+        let key = self.key.as_slice().into();
+        self.slots.push(Slot { hash, lexing, key, exact, statement, cost, used: false });
     }
 
     /// Removes the next slot that was not asked for since the hand came by.
@@ -121,6 +142,45 @@ impl FactsCache {
             self.index.insert(moved.hash, at);
         }
     }
+}
+
+/// Whether the facts are the same whatever numbers stand in the text.
+fn numbers_are_alike(statement: &Statement) -> bool {
+    let kind = matches!(statement.kind, Kind::Select | Kind::Insert | Kind::Update | Kind::Delete);
+    kind && !statement.is_multi() && statement.terminates.is_none()
+}
+
+/// Writes `text` to `key` with every plain whole number replaced by 0. Only numbers between blanks and operators count,
+/// and a text with anything in it that makes digits part of something else (quoted names, dollar quotes and parameters,
+/// escapes, comments) is taken as it is.
+fn key_of(text: &[u8], key: &mut Vec<u8>) {
+    key.clear();
+    if memchr::memchr3(b'"', b'$', b'\\', text).is_some() || memchr::memmem::find(text, b"--").is_some() {
+        key.extend_from_slice(text);
+        return;
+    }
+    let begins_number =
+        |byte: u8| matches!(byte, b' ' | b'\t' | b'\n' | b'=' | b'<' | b'>' | b'(' | b',' | b'+' | b'-');
+    let ends_number =
+        |byte: u8| matches!(byte, b' ' | b'\t' | b'\n' | b'=' | b'<' | b'>' | b')' | b',' | b'+' | b'-' | b';');
+    let mut at = 0;
+    let mut copied = 0;
+    while at < text.len() {
+        if !text[at].is_ascii_digit() {
+            at += 1;
+            continue;
+        }
+        let digits = text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let end = at + digits;
+        let is_number = at > 0 && begins_number(text[at - 1]) && text.get(end).is_none_or(|byte| ends_number(*byte));
+        if is_number {
+            key.extend_from_slice(&text[copied..at]);
+            key.push(b'0');
+            copied = end;
+        }
+        at = end;
+    }
+    key.extend_from_slice(&text[copied..]);
 }
 
 /// Passes a finished hash on.
@@ -151,7 +211,44 @@ mod tests {
         let mut cache = FactsCache::new(FactsCache::DEFAULT_BYTES);
         let first = cache.get(b"select 1", Lexing::default());
         assert!(Rc::ptr_eq(&first, &cache.get(b"select 1", Lexing::default())));
-        assert!(!Rc::ptr_eq(&first, &cache.get(b"select 2", Lexing::default())));
+        assert!(!Rc::ptr_eq(&first, &cache.get(b"select 'x'", Lexing::default())));
+    }
+
+    #[test]
+    fn numbers_make_no_difference_where_they_are_only_values() {
+        let mut cache = FactsCache::new(FactsCache::DEFAULT_BYTES);
+        let mut same = |one: &str, other: &str| {
+            let first = cache.get(one.as_bytes(), Lexing::default());
+            Rc::ptr_eq(&first, &cache.get(other.as_bytes(), Lexing::default()))
+        };
+        assert!(same("select a from t where b = 1", "select a from t where b = 4711"));
+        assert!(same("update t set a = a + -17 where b=1;", "update t set a = a + -1 where b=23;"));
+        assert!(same("insert into t values (1, 2)", "insert into t values (30, 4)"));
+        // Names, quoted names, parameters, exponents, and statements in which the number is the point.
+        for (one, other) in [
+            ("select a1 from t", "select a2 from t"),
+            ("select * from t1", "select * from t2"),
+            ("select * from \"a 1\"", "select * from \"a 2\""),
+            ("select $1, 1", "select $1, 2"),
+            ("select 1e5", "select 2e5"),
+            ("select 1.5", "select 2.5"),
+            ("set x.y = 1", "set x.y = 2"),
+            ("set transaction_read_only = 0", "set transaction_read_only = 1"),
+            ("select pg_terminate_backend(1)", "select pg_terminate_backend(2)"),
+            ("select 1 -- 1", "select 1 -- 2"),
+        ] {
+            assert!(!same(one, other), "{one} / {other}");
+        }
+    }
+
+    #[test]
+    fn facts_do_not_depend_on_the_numbers_replaced() {
+        for text in ["select a from t where b = 7", "select f(12), 3 from t limit 10", "delete from t where a < 5"] {
+            let mut key = Vec::new();
+            key_of(text.as_bytes(), &mut key);
+            assert_ne!(key, text.as_bytes());
+            assert_eq!(analyse(text.as_bytes(), Lexing::default()), analyse(&key, Lexing::default()));
+        }
     }
 
     #[test]
