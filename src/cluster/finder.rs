@@ -29,27 +29,17 @@ const SEARCH_PERIOD: Duration = Duration::from_secs(1);
 pub fn run(settings: Arc<Settings>, files: FileLocations, shared: Shared, ready: OwnedFd) -> i32 {
     report::set_process("sr_check_worker", "WORKER");
     title::set("worker process");
-    let outcome = Signals::install(&SIGNALS)
-        .map_err(|errno| Report::fatal("the finder cannot handle signals").detail(errno.desc()))
-        .and_then(|signals| {
-            let finder = Finder {
-                settings,
-                files,
-                shared,
-                signals,
-                noted: SignalSet::default(),
-                answers: Vec::new(),
-                search: Some(Instant::now()),
-            };
-            report::guarded(|| finder.live(ready))
-        });
-    match outcome {
-        Ok(Leave) => 0,
-        Err(report) => {
-            report.log();
-            2
+    let signals = match Signals::install(&SIGNALS) {
+        Ok(signals) => signals,
+        Err(errno) => {
+            Report::fatal("the finder cannot handle signals").detail(errno.desc()).log();
+            return 1;
         }
-    }
+    };
+    let search = Some(Instant::now());
+    let Leave = Finder { settings, files, shared, signals, noted: SignalSet::default(), answers: Vec::new(), search }
+        .live(ready);
+    0
 }
 
 /// The finder was told to leave.

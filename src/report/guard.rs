@@ -26,9 +26,9 @@ pub fn guarded<R>(work: impl FnOnce() -> R) -> Result<R> {
             }
         }));
     });
-    LAST.set(Some(String::new()));
+    let outer = LAST.replace(Some(String::new()));
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));
-    let last = LAST.take().unwrap_or_default();
+    let last = LAST.replace(outer).unwrap_or_default();
     outcome.map_err(|_| {
         Report::error("internal error: this process ends and is replaced")
             .detail(last)

@@ -3,8 +3,8 @@
 //! While no client is there it sleeps in one epoll on the listening sockets, its signals and its pooled server connections,
 //! with a timeout only when something is due. Everything a client needs is made when the first one comes.
 //!
-//! It must never decide about the cluster, wait without a reason that can wake it, or take other processes with it: a
-//! fault ends this process, with a report, and the parent replaces it.
+//! It must never decide about the cluster, wait without a reason that can wake it, or go on after a fault of ours: a panic
+//! in a session ends the process, and the parent replaces it.
 
 mod accept;
 mod idle;
@@ -49,17 +49,11 @@ enum Exit {
     Done = 0,
     /// It makes room for a fresh process.
     Restart = 1,
-    /// A fault of ours.
-    Fault = 2,
 }
 
-/// The life of the forked child. Returns its exit status.
+/// The life of the forked child. Returns its exit status. A fault of ours panics; whoever forked guards against that.
 pub fn run(start: Start) -> i32 {
-    let exit = report::guarded(|| live(start)).unwrap_or_else(|report| {
-        report.log();
-        Exit::Fault
-    });
-    exit as i32
+    live(start) as i32
 }
 
 fn live(start: Start) -> Exit {
