@@ -242,7 +242,12 @@ mod tests {
                 Fork::Parent(pid) => {
                     kill(pid, Signal::SIGTERM).expect("kill");
                     drop(writer);
-                    waitpid(pid, None) == Ok(WaitStatus::Exited(pid, 0)) && signals.take().has(Signal::SIGHUP)
+                    // The signal that nobody takes interrupts this process once a second.
+                    let mut status = waitpid(pid, None);
+                    while status == Err(nix::errno::Errno::EINTR) {
+                        status = waitpid(pid, None);
+                    }
+                    status == Ok(WaitStatus::Exited(pid, 0)) && signals.take().has(Signal::SIGHUP)
                 }
             }
         });
