@@ -93,7 +93,11 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance }: St
     for (name, value) in parameters {
         session.note_parameter(&name, &value);
     }
-    let end = session.run().err().unwrap_or(End::Terminated);
+    let mut end = session.run().err().unwrap_or(End::Terminated);
+    // A batch without its Sync is rolled back when its client leaves; a reset query would commit it.
+    if session.batch.is_some() && matches!(end, End::Terminated) {
+        end = End::ClientGone;
+    }
     let Session { context, client, group, catalog, keep_catalog, .. } = session;
     if keep_catalog {
         context.keep_catalog(group.key.clone(), catalog);

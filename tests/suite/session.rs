@@ -553,3 +553,16 @@ fn a_terminated_server_process_ends_the_session_with_its_reason() {
     assert!(session.is_closed_within(Duration::from_secs(10)));
     assert_eq!(pool.connect().value("SELECT 1"), "1");
 }
+
+#[test]
+fn a_batch_left_without_sync_is_rolled_back() {
+    let pool = pool();
+    let mut session = pool.connect();
+    session.query("DROP TABLE IF EXISTS left_open; CREATE TABLE left_open (a int)").succeeded();
+    let insert = [parse("", "INSERT INTO left_open VALUES (1)", &[]), bind("", "", &[]), execute("", 0), flush()];
+    session.send(insert.concat());
+    assert_eq!(session.read_some(3).kinds(), "12C");
+    session.close();
+    wait_for("the session to end", || pool.children("idle").is_empty() && pool.children("INSERT").is_empty());
+    assert_eq!(pool.connect().value("SELECT count(*) FROM left_open"), "0");
+}
