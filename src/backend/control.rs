@@ -1,10 +1,11 @@
 //! Small queries of our own, on connections of our own: node discovery, checks, catalog facts.
 
 use super::{Awaited, Deliver, LoginError, ServerConnection, open};
-use crate::net::{Address, Deadline, Received};
+use crate::net::{Address, Deadline, Received, Stream};
 use crate::report::{Report, Result, SqlState};
 use crate::wire::{Cursor, HEADER_LENGTH, Header, backend, write};
 use nix::poll::{PollFd, PollFlags, poll};
+use std::io;
 use std::os::fd::AsFd;
 
 /// The largest answer that is read, in bytes.
@@ -126,20 +127,28 @@ fn next_message(connection: &mut ServerConnection, deadline: Deadline) -> Result
             Ok(None) => {}
             Err(error) => return Err(broken(node, &error.to_string())),
         }
-        let sent = connection.flush().map_err(|error| broken(node, &error.to_string()))?;
-        let events = if sent { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT };
-        match poll(&mut [PollFd::new(connection.stream.as_fd(), events)], deadline.poll_timeout()) {
-            Ok(0) | Err(nix::errno::Errno::EINTR) if deadline.passed() => {
-                return Err(broken(node, "no answer in time"));
-            }
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(errno) => return Err(broken(node, errno.desc())),
-        }
-        match connection.input.receive(&connection.stream, false) {
+        let took_all = connection.flush().map_err(|error| broken(node, &error.to_string()))?;
+        let ServerConnection { input, stream, .. } = connection;
+        let received = if took_all {
+            input.receive_until(stream, deadline)
+        } else {
+            wait_for_room(stream, deadline).and_then(|()| input.receive(stream, false))
+        };
+        match received {
             Ok(Received::Closed) => return Err(broken(node, "EOF encountered with backend")),
+            Ok(_) if deadline.passed() => return Err(broken(node, "no answer in time")),
             Ok(_) => {}
             Err(error) => return Err(broken(node, &error.to_string())),
         }
+    }
+}
+
+/// Waits until the server takes more of a long query, or says something.
+fn wait_for_room(stream: &Stream, deadline: Deadline) -> io::Result<()> {
+    let events = PollFlags::POLLIN | PollFlags::POLLOUT;
+    match poll(&mut [PollFd::new(stream.as_fd(), events)], deadline.poll_timeout()) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
 }
 

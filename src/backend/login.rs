@@ -2,18 +2,16 @@
 
 use super::connection::BUFFER;
 use super::{ReplyQueue, ReplyState, ServerConnection};
-use crate::net::{Address, ConnectError, Deadline, InBuffer, Received, Stream, connect};
+use crate::net::{Address, ConnectError, Deadline, InBuffer, PATIENCE, Received, Stream, connect};
 use crate::report::{Report, SqlState};
 use crate::wire::backend::{self, Authentication};
 use crate::wire::{HEADER_LENGTH, Header, TransactionStatus};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::AsFd;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// The longest message a server may send before it is ready, in bytes.
 const MAX_LOGIN_MESSAGE: usize = 64 * 1024;
-/// How long a relay stays in one receive before it waits for all its sockets.
-const PATIENCE: Duration = Duration::from_millis(10);
 
 /// Why there is no session on the server.
 #[derive(Debug)]
@@ -49,6 +47,7 @@ pub fn open(
 ) -> Result<ServerConnection, LoginError> {
     let stream = connect(address, deadline).map_err(|error| unreachable(node, address, &error))?;
     let mut login = Login { node, address, deadline, input: InBuffer::with_capacity(BUFFER) };
+    stream.set_patience(PATIENCE).map_err(|error| login.lost(&error.to_string()))?;
     login.send(&stream, startup)?;
     let mut connection = ServerConnection {
         node,
@@ -65,7 +64,6 @@ pub fn open(
         created: SystemTime::now(),
     };
     login.run(&mut connection)?;
-    connection.stream.set_patience(PATIENCE).map_err(|error| login.lost(&error.to_string()))?;
     connection.input = login.input;
     Ok(connection)
 }
@@ -148,10 +146,10 @@ impl Login<'_> {
                 Ok(None) => {}
                 Err(error) => return Err(self.lost(&error.to_string())),
             }
-            self.wait(stream, PollFlags::POLLIN)?;
-            match self.input.receive(stream, false) {
-                Ok(Received::Bytes(_) | Received::Nothing | Received::Interrupted) => {}
+            match self.input.receive_until(stream, self.deadline) {
                 Ok(Received::Closed) => return Err(self.lost("the server closed the connection")),
+                Ok(_) if self.deadline.passed() => return Err(self.too_late()),
+                Ok(_) => {}
                 Err(error) => return Err(self.lost(&error.to_string())),
             }
         }
@@ -162,19 +160,21 @@ impl Login<'_> {
             let sent = stream.send(bytes).map_err(|error| self.lost(&error.to_string()))?;
             bytes = &bytes[sent..];
             if sent == 0 {
-                self.wait(stream, PollFlags::POLLOUT)?;
+                self.wait_for_room(stream)?;
             }
         }
         Ok(())
     }
 
-    fn wait(&self, stream: &Stream, event: PollFlags) -> Result<(), LoginError> {
+    fn too_late(&self) -> LoginError {
+        self.lost("no answer in time; see connect_timeout and authentication_timeout")
+    }
+
+    fn wait_for_room(&self, stream: &Stream) -> Result<(), LoginError> {
         loop {
-            let mut fds = [PollFd::new(stream.as_fd(), event)];
+            let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
             match poll(&mut fds, self.deadline.poll_timeout()) {
-                Ok(0) if self.deadline.passed() => {
-                    return Err(self.lost("no answer in time; see connect_timeout and authentication_timeout"));
-                }
+                Ok(0) if self.deadline.passed() => return Err(self.too_late()),
                 Ok(0) | Err(nix::errno::Errno::EINTR) if !self.deadline.passed() => {}
                 Ok(_) => return Ok(()),
                 Err(errno) => return Err(self.lost(errno.desc())),

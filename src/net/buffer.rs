@@ -1,7 +1,10 @@
 //! The receive buffer of one connection.
 
-use super::{Received, Stream};
+use super::{Deadline, Received, Stream};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use std::io;
+use std::os::fd::AsFd;
 
 /// Bytes received and not yet consumed, contiguous, in reusable memory.
 #[derive(Debug, Default)]
@@ -80,6 +83,24 @@ impl InBuffer {
     /// Whether there is room behind the last byte.
     pub fn has_room(&self) -> bool {
         self.end < self.memory.len()
+    }
+
+    /// Receives, waiting until `deadline`: first within the stream's patience, which is one call where the answer comes
+    /// soon. [`Received::Nothing`]: the deadline has passed.
+    pub fn receive_until(&mut self, stream: &Stream, deadline: Deadline) -> io::Result<Received> {
+        match self.receive(stream, true)? {
+            Received::Nothing => {}
+            received => return Ok(received),
+        }
+        while !deadline.passed() {
+            match poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], deadline.poll_timeout()) {
+                Ok(0) => {}
+                Ok(_) => return self.receive(stream, false),
+                Err(Errno::EINTR) => return Ok(Received::Interrupted),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(Received::Nothing)
     }
 
     /// Receives what is there, waiting at most the stream's patience if `wait` is set. There must be room.

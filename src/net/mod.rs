@@ -12,4 +12,4 @@ mod stream;
 pub use buffer::InBuffer;
 pub use connect::{Address, ConnectError, connect};
 pub use deadline::Deadline;
-pub use stream::{Peer, Received, Stream};
+pub use stream::{PATIENCE, Peer, Received, Stream, set_inherited_options};

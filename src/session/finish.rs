@@ -21,7 +21,10 @@ pub(super) fn dismiss(mut client: Client, end: &End) {
         report.encode(&mut client.output);
         let _ = client.flush();
     }
-    client.stream.shutdown_sending();
+    // Who said goodbye does not wait for ours.
+    if !matches!(end, End::Terminated) {
+        client.stream.shutdown_sending();
+    }
 }
 
 /// An ended session is an event for the log, whoever is to blame; pgpool itself goes on.

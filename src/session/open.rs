@@ -17,9 +17,6 @@ use crate::wire::{TransactionStatus, write};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How long a client's receive stays in the kernel before all sockets are watched.
-const PATIENCE: Duration = Duration::from_millis(10);
-
 /// Serves one client to its end. Returns whether it was a session: cancel requests and probes are none.
 pub fn serve(stream: Stream, context: &mut Context) -> bool {
     let began = Instant::now();
@@ -109,7 +106,6 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance }: St
 
 /// Finds the servers for the session and greets the client.
 fn begin(context: &mut Context, client: &mut Client, opening: Opening, deadline: Deadline) -> Result<Start, End> {
-    client.stream.set_patience(PATIENCE).map_err(End::client_lost)?;
     let Some(home) = context.cluster.write_node() else { return Err(no_node()) };
     let balance = balance_node(context, &opening, home);
     let nodes = context.cluster.nodes.len();

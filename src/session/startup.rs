@@ -10,8 +10,6 @@ use crate::report::{Report, SqlState};
 use crate::state::Shared;
 use crate::wire::startup::{self, Request, Startup};
 use crate::wire::{Malformed, write};
-use nix::poll::{PollFd, PollFlags, poll};
-use std::os::fd::AsFd;
 
 /// The newest minor version of protocol 3 that is understood.
 const NEWEST_MINOR: u16 = 2;
@@ -94,16 +92,11 @@ fn packet(
             }
             input.make_room(length);
         }
-        match poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], deadline.poll_timeout()) {
-            Err(nix::errno::Errno::EINTR) if stopping() => return Err(End::shutdown()),
-            Ok(_) | Err(nix::errno::Errno::EINTR) if deadline.passed() => return Err(timed_out()),
-            Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
-            Ok(_) => {}
-            Err(errno) => return Err(End::client_lost(errno.into())),
-        }
-        match input.receive(stream, false).map_err(End::client_lost)? {
+        match input.receive_until(stream, deadline).map_err(End::client_lost)? {
             Received::Closed if input.is_empty() => return Ok(None),
             Received::Closed => return Err(End::ClientGone),
+            _ if stopping() => return Err(End::shutdown()),
+            _ if deadline.passed() => return Err(timed_out()),
             _ => {}
         }
     }

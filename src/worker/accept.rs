@@ -1,6 +1,6 @@
 //! A connection just accepted.
 
-use crate::net::{Peer, Stream};
+use crate::net::{PATIENCE, Peer, Stream};
 use crate::state::ClientInfo;
 use socket2::SockRef;
 use std::io;
@@ -18,15 +18,16 @@ pub(super) fn accept(listener: &OwnedFd) -> io::Result<Option<Stream>> {
         Err(_) => return Ok(None),
     };
     let peer = match address.as_socket() {
-        Some(address) => {
-            // They only fail when the client is gone already, which the session will find out.
-            let _ = socket.set_tcp_nodelay(true);
-            let _ = socket.set_keepalive(true);
-            Peer::Tcp(address.ip(), address.port())
-        }
+        Some(address) => Peer::Tcp(address.ip(), address.port()),
         None => Peer::Local,
     };
-    Ok(Some(Stream::new(socket.into(), peer)))
+    let stream = Stream::new(socket.into(), peer);
+    if *stream.peer() == Peer::Local {
+        // TCP connections have inherited their options from the listening socket. It only fails when the client is gone
+        // already, which the session will find out.
+        let _ = stream.set_patience(PATIENCE);
+    }
+    Ok(Some(stream))
 }
 
 /// Whether a failed accept tells about us. All other errors are the fate of one client (accept(2)).
@@ -51,6 +52,7 @@ pub(super) fn describe(peer: &Peer) -> ClientInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net;
     use socket2::{Domain, SockAddr, Socket, Type};
     use std::net::{Ipv4Addr, SocketAddr};
 
@@ -60,6 +62,7 @@ mod tests {
         listener.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).unwrap();
         listener.listen(4).unwrap();
         listener.set_nonblocking(true).unwrap();
+        net::set_inherited_options(&listener).unwrap();
         let address = listener.local_addr().unwrap().as_socket().unwrap();
         let listener = OwnedFd::from(listener);
         assert!(accept(&listener).unwrap().is_none());
@@ -67,7 +70,10 @@ mod tests {
         let stream = accept(&listener).unwrap().expect("a client");
         let port = client.local_addr().unwrap().port();
         assert_eq!(describe(stream.peer()), ClientInfo { host: "127.0.0.1".to_owned(), port });
-        assert!(!SockRef::from(&stream).nonblocking().unwrap() && SockRef::from(&stream).tcp_nodelay().unwrap());
+        let accepted = SockRef::from(&stream);
+        assert!(!accepted.nonblocking().unwrap() && accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
+        // The kernel rounds it up to its ticks.
+        assert!(accepted.read_timeout().unwrap().is_some_and(|patience| patience >= PATIENCE));
         SockRef::from(&listener).shutdown(std::net::Shutdown::Both).unwrap();
         assert!(is_shut_down(&accept(&listener).unwrap_err()));
     }

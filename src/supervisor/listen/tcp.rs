@@ -1,6 +1,7 @@
 //! TCP sockets (process-model 3.2).
 
 use super::{holder, listen};
+use crate::net;
 use crate::report::{Report, Result};
 use socket2::{Domain, Socket, Type};
 use std::io;
@@ -72,6 +73,7 @@ fn bind(address: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    net::set_inherited_options(&socket)?;
     socket.bind(&address.into())?;
     listen(socket, backlog)
 }
