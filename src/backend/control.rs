@@ -51,10 +51,11 @@ impl Connection {
     }
 }
 
-/// Runs `sql` on a connection to which nothing is owed, and returns its rows.
+/// Runs `sql` on a connection to which nothing is owed but answers that nobody waits for, and returns its rows.
 pub(crate) fn query(connection: &mut ServerConnection, sql: &str, deadline: Deadline) -> Result<Rows> {
     write::query(&mut connection.output, sql.as_bytes());
     connection.replies.sent(Awaited::Query, Deliver::Silent);
+    let number = connection.replies.last_number();
     let mut rows = Vec::new();
     let mut failure = None;
     let mut read = 0;
@@ -92,15 +93,14 @@ pub(crate) fn query(connection: &mut ServerConnection, sql: &str, deadline: Dead
         if read > MAX_ANSWER {
             return Err(broken(connection.node, "the answer is too long"));
         }
-        if !matches!(header.kind, b'N' | b'S' | b'A')
-            && connection
+        if !matches!(header.kind, b'N' | b'S' | b'A') {
+            let step = connection
                 .replies
                 .received(header.kind)
-                .map_err(|_| broken(connection.node, &format!("unexpected {}", backend::name(header.kind))))?
-                .finished
-                .is_some()
-        {
-            return failure.map_or(Ok(rows), Err);
+                .map_err(|_| broken(connection.node, &format!("unexpected {}", backend::name(header.kind))))?;
+            if step.number == number && step.finished.is_some() {
+                return failure.map_or(Ok(rows), Err);
+            }
         }
     }
 }

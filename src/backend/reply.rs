@@ -24,11 +24,25 @@ pub enum Awaited {
     Close,
     /// Sync: ReadyForQuery.
     Sync,
+    /// CopyDone or CopyFail sent ahead of the server's request for data: nothing by itself, but Syncs in front of it are
+    /// ignored by a server in copy mode and those behind it are not.
+    CopyEnd,
+    /// A message that turned out to be ignored.
+    Nothing,
 }
 
 impl Awaited {
+    fn is_mark(self) -> bool {
+        matches!(self, Self::CopyEnd | Self::Nothing)
+    }
+
     fn is_extended(self) -> bool {
         !matches!(self, Self::Query | Self::FunctionCall)
+    }
+
+    /// Whether it makes the server send what it has to say.
+    fn sends_answers(self) -> bool {
+        matches!(self, Self::Query | Self::FunctionCall | Self::Sync)
     }
 }
 
@@ -51,14 +65,12 @@ pub struct Step {
     pub deliver: bool,
     /// What it ended, if it was the last answer to a message.
     pub finished: Option<Awaited>,
-    /// How many Parse messages will not be done because of it.
+    /// Number of the message that it answers; see [`ReplyQueue::last_number`].
+    pub number: u64,
+    /// How many messages, from that one on, have failed or will not be done because of it.
+    pub failed: u64,
+    /// How many of those are Parse.
     pub failed_parses: usize,
-}
-
-impl Step {
-    fn next(deliver: bool, finished: Option<Awaited>) -> Self {
-        Self { deliver, finished, failed_parses: 0 }
-    }
 }
 
 /// A message from a server that no rule allows now.
@@ -80,6 +92,10 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct ReplyQueue {
     entries: VecDeque<Entry>,
+    /// Number of the first entry.
+    first: u64,
+    /// A Flush was sent behind the last entry.
+    flushed: bool,
     /// The server ignores everything up to the next Sync that is sent.
     skipping: bool,
     /// The server reads copy data: it ignores Sync until the copy ends.
@@ -101,17 +117,42 @@ impl ReplyQueue {
             return false;
         }
         self.entries.push_back(Entry { awaited, deliver });
+        self.flushed = false;
         true
+    }
+
+    /// A Flush was sent.
+    pub fn flush_sent(&mut self) {
+        self.flushed = !self.skipping && !self.copying_in;
     }
 
     /// CopyDone or CopyFail was sent: the server reads ordinary messages again.
     pub fn copy_in_ended(&mut self) {
-        self.copying_in = false;
+        if self.copying_in {
+            self.copying_in = false;
+        } else if !self.is_empty() {
+            self.entries.push_back(Entry { awaited: Awaited::CopyEnd, deliver: Deliver::Silent });
+        }
+    }
+
+    /// Messages are numbered as they are sent; this is the number of the last one.
+    pub fn last_number(&self) -> u64 {
+        self.first.wrapping_add(self.entries.len() as u64).wrapping_sub(1)
     }
 
     /// Whether the server reads copy data.
     pub fn is_copying_in(&self) -> bool {
         self.copying_in
+    }
+
+    /// Whether the server ignores everything up to the next Sync.
+    pub fn is_skipping(&self) -> bool {
+        self.skipping
+    }
+
+    /// Number of messages that are not answered yet.
+    pub fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// Whether nothing is owed. A server that skips to the next Sync still owes nothing.
@@ -120,15 +161,25 @@ impl ReplyQueue {
         self.entries.is_empty()
     }
 
+    /// Whether nothing is owed to the client.
+    #[inline]
+    pub fn owes_client(&self) -> bool {
+        self.entries.iter().any(|entry| entry.deliver != Deliver::Silent)
+    }
+
     /// Whether the server has seen everything up to a Sync or a simple query: it is ready for anything new.
     pub fn is_settled(&self) -> bool {
         self.entries.is_empty() && !self.skipping
     }
 
-    /// Whether the last message sent makes the server answer without being asked further: otherwise its answers may stay
-    /// in its buffer until a Sync or Flush.
+    /// Whether the server answers without being asked further: otherwise its answers may stay in its buffer until a Sync
+    /// or Flush.
+    #[inline]
     pub fn will_answer(&self) -> bool {
-        self.entries.back().is_some_and(|entry| !entry.awaited.is_extended() || entry.awaited == Awaited::Sync)
+        match self.entries.iter().rev().find(|entry| !entry.awaited.is_mark()) {
+            Some(last) => self.flushed || last.awaited.sends_answers(),
+            None => false,
+        }
     }
 
     /// What is awaited first.
@@ -142,13 +193,26 @@ impl ReplyQueue {
         self.entries.front().is_none_or(|entry| entry.deliver == Deliver::Client)
     }
 
+    /// Whether the client is owed the rest of one batch or simple query, and no more.
+    pub fn owes_one_batch(&self) -> bool {
+        let ends = |entry: &&Entry| entry.deliver == Deliver::Client && entry.awaited.sends_answers();
+        self.entries.iter().filter(ends).count() == 1
+    }
+
+    /// Nothing that is outstanding is for anybody any more.
+    pub fn hide_all(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.deliver = Deliver::Silent);
+    }
+
     /// A message of type `kind` was received, its first byte that is: rows and copy data may still be on their way.
     /// NoticeResponse, NotificationResponse and ParameterStatus may come at any time and are not for this queue.
     #[inline]
     pub fn received(&mut self, kind: u8) -> Result<Step, Unexpected> {
+        let number = self.first;
         let Some(&head) = self.entries.front() else {
             // A fatal error may come unasked; so may the end of a session.
-            return if kind == b'E' { Ok(Step::next(true, None)) } else { Err(Unexpected { kind, awaited: None }) };
+            let step = Step { deliver: true, finished: None, number, failed: 0, failed_parses: 0 };
+            return if kind == b'E' { Ok(step) } else { Err(Unexpected { kind, awaited: None }) };
         };
         if kind == b'E' {
             return Ok(self.failed(head));
@@ -168,36 +232,52 @@ impl ReplyQueue {
             _ => return Err(Unexpected { kind, awaited: Some(head.awaited) }),
         };
         if kind == b'G' {
-            self.begin_copy_in(head.awaited);
+            self.begin_copy_in();
         }
         if finished {
-            self.entries.pop_front();
+            self.drop_first(1);
         }
-        Ok(Step::next(head.deliver == Deliver::Client, finished.then_some(head.awaited)))
+        let deliver = head.deliver == Deliver::Client;
+        Ok(Step { deliver, finished: finished.then_some(head.awaited), number, failed: 0, failed_parses: 0 })
     }
 
-    /// The server asks for copy data. It ignores the Syncs that reached it before the data (clients send one right
+    /// Takes `count` entries off the front, and what stands behind them only as a mark.
+    #[inline]
+    fn drop_first(&mut self, count: usize) {
+        self.entries.drain(..count);
+        self.first = self.first.wrapping_add(count as u64);
+        while self.head().is_some_and(Awaited::is_mark) {
+            self.entries.pop_front();
+            self.first = self.first.wrapping_add(1);
+        }
+    }
+
+    /// The server asks for copy data. It ignores the Syncs that reach it before the end of the data (clients send one right
     /// behind Execute), so they will not be answered.
-    fn begin_copy_in(&mut self, head: Awaited) {
-        self.copying_in = true;
-        if head == Awaited::Execute {
-            while self.entries.get(1).is_some_and(|entry| entry.awaited == Awaited::Sync) {
-                self.entries.remove(1);
+    fn begin_copy_in(&mut self) {
+        let end = self.entries.iter().position(|entry| entry.awaited == Awaited::CopyEnd);
+        self.copying_in = end.is_none();
+        let ahead = end.map_or(self.entries.len(), |end| end + 1);
+        for entry in self.entries.range_mut(1..ahead) {
+            if matches!(entry.awaited, Awaited::Sync | Awaited::CopyEnd) {
+                *entry = Entry { awaited: Awaited::Nothing, deliver: Deliver::Silent };
             }
         }
     }
 
     /// The head failed. In the extended protocol the server now ignores everything up to Sync: those answers never come.
     fn failed(&mut self, head: Entry) -> Step {
+        let number = self.first;
         self.copying_in = false;
         let deliver = head.deliver != Deliver::Silent;
-        if head.awaited.is_extended() {
-            let dropped = self.entries.iter().take_while(|entry| entry.awaited != Awaited::Sync).count();
-            let failed_parses = self.entries.drain(..dropped).filter(|entry| entry.awaited == Awaited::Parse).count();
-            self.skipping = self.entries.is_empty();
-            return Step { deliver, finished: None, failed_parses };
+        if !head.awaited.is_extended() {
+            return Step { deliver, finished: None, number, failed: 1, failed_parses: 0 };
         }
-        Step::next(deliver, None)
+        let dropped = self.entries.iter().take_while(|entry| entry.awaited != Awaited::Sync).count();
+        let failed_parses = self.entries.range(..dropped).filter(|entry| entry.awaited == Awaited::Parse).count();
+        self.drop_first(dropped);
+        self.skipping = self.entries.is_empty();
+        Step { deliver, finished: None, number, failed: dropped as u64, failed_parses }
     }
 }
 
@@ -257,6 +337,48 @@ mod tests {
     }
 
     #[test]
+    fn copy_data_may_be_sent_ahead() {
+        // Extended: everything in one write.
+        let mut ahead = queue(&[Parse, Bind, Execute]);
+        ahead.copy_in_ended();
+        ahead.sent(Sync, Deliver::Client);
+        feed(&mut ahead, b"12GCZ");
+        assert!(ahead.is_settled());
+        // Simple: a Sync in front of the data's end is ignored, one behind it is answered.
+        let mut ahead = queue(&[Query, Sync]);
+        ahead.copy_in_ended();
+        ahead.sent(Sync, Deliver::Client);
+        feed(&mut ahead, b"GCZZ");
+        assert!(ahead.is_settled());
+        // The statement fails before it asks for data.
+        let mut ahead = queue(&[Query]);
+        ahead.copy_in_ended();
+        ahead.sent(Query, Deliver::Client);
+        feed(&mut ahead, b"EZTCZ");
+        assert!(ahead.is_settled());
+    }
+
+    #[test]
+    fn a_flush_makes_the_server_answer() {
+        let mut queue = queue(&[Parse, Describe]);
+        assert!(!queue.will_answer());
+        queue.flush_sent();
+        assert!(queue.will_answer());
+        queue.sent(Bind, Deliver::Client);
+        assert!(!queue.will_answer());
+    }
+
+    #[test]
+    fn messages_are_numbered() {
+        let mut queue = queue(&[Parse, Execute]);
+        let execute = queue.last_number();
+        queue.sent(Sync, Deliver::Client);
+        assert_eq!(queue.received(b'1').map(|step| step.number), Ok(execute - 1));
+        assert_eq!(queue.received(b'E').map(|step| (step.number, step.failed)), Ok((execute, 1)));
+        feed(&mut queue, b"Z");
+    }
+
+    #[test]
     fn a_failing_copy_in_skips_to_the_sync_behind_it() {
         let mut queue = queue(&[Execute]);
         feed(&mut queue, b"GE");
@@ -271,18 +393,18 @@ mod tests {
         let mut queue = ReplyQueue::default();
         queue.sent(Parse, Deliver::Nobody);
         queue.sent(Bind, Deliver::Client);
-        assert_eq!(queue.received(b'1'), Ok(Step::next(false, Some(Parse))));
+        assert_eq!(queue.received(b'1').map(|step| (step.deliver, step.finished)), Ok((false, Some(Parse))));
         feed(&mut queue, b"2");
         queue.sent(Query, Deliver::Silent);
-        assert_eq!(queue.received(b'E'), Ok(Step::next(false, None)));
-        assert_eq!(queue.received(b'Z'), Ok(Step::next(false, Some(Query))));
+        assert_eq!(queue.received(b'E').map(|step| (step.deliver, step.failed)), Ok((false, 1)));
+        assert_eq!(queue.received(b'Z').map(|step| (step.deliver, step.finished)), Ok((false, Some(Query))));
     }
 
     #[test]
     fn what_no_rule_allows_is_an_error() {
         assert_eq!(queue(&[Query]).received(b'1'), Err(Unexpected { kind: b'1', awaited: Some(Query) }));
         assert_eq!(queue(&[]).received(b'Z'), Err(Unexpected { kind: b'Z', awaited: None }));
-        assert_eq!(queue(&[]).received(b'E'), Ok(Step::next(true, None)));
+        assert_eq!(queue(&[]).received(b'E').map(|step| step.deliver), Ok(true));
         assert_eq!(queue(&[Parse]).received(b'Z'), Err(Unexpected { kind: b'Z', awaited: Some(Parse) }));
     }
 }

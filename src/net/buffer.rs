@@ -62,6 +62,22 @@ impl InBuffer {
         }
     }
 
+    /// Puts `bytes` in front of what waits.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        let waiting = self.len();
+        if self.start < bytes.len() {
+            let needed = bytes.len() + waiting;
+            if self.memory.len() < needed {
+                self.memory.resize(needed, 0);
+            }
+            let end = self.memory.len();
+            self.memory.copy_within(self.start..self.end, end - waiting);
+            (self.start, self.end) = (end - waiting, end);
+        }
+        self.start -= bytes.len();
+        self.memory[self.start..self.start + bytes.len()].copy_from_slice(bytes);
+    }
+
     /// Appends what waits in `other`.
     pub fn take_over(&mut self, other: Self) {
         let bytes = other.bytes();
@@ -130,6 +146,10 @@ mod tests {
         assert_eq!(buffer.memory.len(), 8 + 4096);
         buffer.consume(100);
         assert!(buffer.is_empty() && buffer.has_room());
+        buffer.put_back(b"ab");
+        buffer.put_back(b"cd");
+        assert_eq!(buffer.bytes(), b"cdab");
+        buffer.consume(4);
         buffer.shrink(8);
         assert_eq!(buffer.memory.len(), 8);
     }

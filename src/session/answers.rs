@@ -5,10 +5,13 @@
 use super::end::End;
 use super::{Session, trace};
 use crate::backend::{Awaited, ReplyState};
-use crate::wire::{HEADER_LENGTH, Header, backend};
+use crate::wire::{HEADER_LENGTH, Header, TransactionStatus, backend};
 
 /// The longest message of the kinds that must be read as a whole, in bytes. Longer ones are passed on unread.
 const MAX_READ: usize = 1 << 20;
+
+/// A write has reached a server that only reads.
+const READ_ONLY: &[u8] = b"25006";
 
 /// What to do behind a message.
 enum Next {
@@ -30,9 +33,7 @@ impl Session<'_> {
             return Ok(false);
         }
         if node != self.home && server.replies.is_empty() && server.state == ReplyState::Between {
-            let before = server.input.len();
-            self.hear_bystander(node)?;
-            return Ok(self.group.get(node).is_none_or(|server| server.input.len() < before));
+            return self.hear_bystander(node);
         }
         let mut moved = false;
         loop {
@@ -99,14 +100,20 @@ impl Session<'_> {
             return Ok(Next::Incomplete);
         }
         let deliver = match header.kind {
-            b'N' | b'A' => server.replies.delivers(),
+            b'N' => server.replies.delivers(),
+            b'A' => true,
             b'S' => self.parameter_status(node, header)?,
             b'E' => self.error(node, header, available)?,
             b'Z' => self.ready(node, header)?,
             kind => {
                 let step = server.replies.received(kind).map_err(|_| End::server_confused(node, kind))?;
-                if step.finished == Some(Awaited::Parse) {
-                    self.parsing.pop_front();
+                if kind == b'C' && node == self.home {
+                    self.rolled_back = self.reply_content(node, header).starts_with(b"ROLLBACK");
+                }
+                match step.finished {
+                    Some(Awaited::Parse) => _ = self.parsing.pop_front(),
+                    Some(Awaited::Execute) if node == self.home => self.done_at_home(step.number),
+                    _ => {}
                 }
                 step.deliver
             }
@@ -136,6 +143,9 @@ impl Session<'_> {
             self.client.output.extend_from_slice(&server.input.bytes()[..self.answered]);
             server.input.consume(self.answered + count);
         }
+        if self.answered > 0 {
+            self.kept_is_told();
+        }
         self.answered = 0;
         Ok(())
     }
@@ -147,9 +157,19 @@ impl Session<'_> {
             self.client.send(&server.input.bytes()[..self.answered])?;
             server.input.consume(self.answered);
             self.answered = 0;
+            self.kept_is_told();
         }
         self.client.flush()?;
         Ok(())
+    }
+
+    /// The primary has done its message `number`.
+    fn done_at_home(&mut self, number: u64) {
+        let rolled_back = std::mem::take(&mut self.rolled_back);
+        self.journal.finished(number, rolled_back, self.context.settings.disable_load_balance_on_write);
+        if self.journal.has_ending() {
+            self.end_block_elsewhere();
+        }
     }
 
     fn reply_content(&self, node: usize, header: Header) -> &[u8] {
@@ -173,20 +193,40 @@ impl Session<'_> {
         let content = if available >= header.total { self.reply_content(node, header) } else { &[] };
         let fields = backend::ErrorFields::new(content);
         let fatal = matches!(fields.severity(), b"FATAL" | b"PANIC");
+        let refused = fields.code() == READ_ONLY && self.group.status(self.home) == TransactionStatus::Idle;
+        let cause = fields.message();
         trace::server_error(self.context, node, &fields);
-        self.fatal = fatal;
-        self.effects.failed();
+        if fatal && self.retry_without(node, &cause) {
+            return Ok(false);
+        }
         let Some(server) = self.group.get_mut(node) else { return Ok(true) };
+        let refused = refused && server.replies.owes_one_batch();
         let step = server.replies.received(b'E').map_err(|_| End::server_confused(node, b'E'))?;
+        self.preparing.retain(|(at, number, name)| {
+            let failed = *at == node && number.wrapping_sub(step.number) < step.failed;
+            if failed {
+                self.statements.forget_on(name, node);
+            }
+            !failed
+        });
+        if node == self.home {
+            self.journal.failed(step.number, step.failed);
+            self.rolled_back = false;
+        } else if !step.deliver || (refused && self.is_kept(node)) {
+            let cause = format!("it cannot follow the session: {cause}");
+            match (self.kept.retrying.is_some(), self.is_kept(node)) {
+                (true, _) => {}
+                (false, true) => self.retry_after_answers(node, (!step.deliver).then_some(cause.as_str())),
+                (false, false) => self.leave_node(node, &cause),
+            }
+            return Ok(false);
+        }
         for _ in 0..step.failed_parses {
             if let Some(Some(name)) = self.parsing.pop_front() {
                 self.statements.forget_on(&name, node);
             }
         }
-        if !step.deliver {
-            self.fatal = false;
-            self.replay_failed(node);
-        }
+        self.fatal = fatal && step.deliver;
         Ok(step.deliver)
     }
 
@@ -195,23 +235,130 @@ impl Session<'_> {
             .map_err(|error| End::server_lost(node, &error.to_string()))?;
         let Some(server) = self.group.get_mut(node) else { return Ok(true) };
         let step = server.replies.received(b'Z').map_err(|_| End::server_confused(node, b'Z'))?;
-        server.status = status;
-        if server.replies.is_empty() {
+        // While a message of our own is to make the transaction fail, it counts as failed.
+        if step.deliver || server.replies.is_empty() {
+            server.status = status;
+        }
+        let settled = server.replies.is_empty();
+        if settled {
             trace::idle(self.context, status);
         }
-        if step.deliver && node == self.home && self.effects.settle(status) {
-            self.statements.clear();
+        self.preparing.retain(|(at, number, _)| (*at, *number) != (node, step.number));
+        if node == self.home {
+            self.done_at_home(step.number);
+            self.journal.ready(status);
+            if self.journal.has_ending() {
+                self.end_block_elsewhere();
+            }
+            self.heed_journal();
+            if status == TransactionStatus::Idle {
+                self.portals.clear();
+            }
+        } else if status == TransactionStatus::Failed && step.deliver && self.journal.has_block() {
+            self.fail_block_at_home();
+        }
+        if settled && self.kept.retrying.is_some() {
+            self.retry_next = true;
         }
         Ok(step.deliver)
     }
 
-    /// What a node says that owes nothing: notifications and notices for the client, or its end (protocol 14.2, 15.6).
-    pub(super) fn hear_bystander(&mut self, node: usize) -> Result<(), End> {
+    /// Prepared statements may have been discarded, names may mean something else.
+    fn heed_journal(&mut self) {
+        if self.journal.take_discarded() {
+            self.statements.clear();
+        }
+        let version = self.journal.names_version();
+        if version != self.names_version {
+            self.names_version = version;
+            self.catalog.forget();
+            self.keep_catalog = false;
+        }
+    }
+
+    /// What other nodes than the active one have said, as far as it is here: answers nobody waits for, notifications and
+    /// notices, or their end. `Ok(true)`: something was done.
+    pub(super) fn hear_bystanders(&mut self) -> Result<bool, End> {
+        let active = self.active;
+        let is_between =
+            self.answered == 0 && self.group.get(active).is_none_or(|server| server.state == ReplyState::Between);
+        let mut heard = false;
+        for node in 0..self.group.connections.len() {
+            if node != active && self.group.get(node).is_some_and(|server| !server.input.is_empty()) {
+                heard |= self.absorb(node)?;
+                // Nothing may come between the parts of a message.
+                if is_between {
+                    heard |= self.hear_bystander(node)?;
+                }
+            }
+        }
+        Ok(heard)
+    }
+
+    /// Drops the answers that nobody waits for.
+    fn absorb(&mut self, node: usize) -> Result<bool, End> {
+        let mut heard = false;
         loop {
-            let Some(server) = self.group.get_mut(node) else { return Ok(()) };
+            let Some(server) = self.group.get_mut(node) else { return Ok(true) };
+            if let ReplyState::Inside { remaining, deliver } = server.state {
+                let now = remaining.min(server.input.len());
+                server.input.consume(now);
+                if now < remaining {
+                    server.state = ReplyState::Inside { remaining: remaining - now, deliver };
+                    return Ok(heard);
+                }
+                server.state = ReplyState::Between;
+            }
+            if server.replies.is_empty() {
+                return Ok(heard);
+            }
             let header = Header::read(server.input.bytes(), backend::name)
                 .map_err(|error| End::server_lost(node, &error.to_string()))?;
-            let Some(header) = header.filter(|header| header.total <= server.input.len()) else { return Ok(()) };
+            let Some(header) = header.filter(|header| header.total <= server.input.len()) else { return Ok(heard) };
+            let content = &server.input.bytes()[HEADER_LENGTH..header.total];
+            let status = backend::ready_for_query(content).ok().filter(|_| header.kind == b'Z');
+            match header.kind {
+                b'N' | b'S' | b'A' => {}
+                kind => {
+                    let failed = kind == b'E' && node != self.home;
+                    let cause = failed.then(|| backend::ErrorFields::new(content).message());
+                    server.replies.received(kind).map_err(|_| End::server_confused(node, kind))?;
+                    if let Some(cause) = cause {
+                        self.leave_node(node, &format!("it cannot follow the session: {cause}"));
+                        return Ok(true);
+                    }
+                }
+            }
+            server.input.consume(header.total);
+            heard = true;
+            if let Some(status) = status {
+                if server.replies.is_empty() {
+                    server.status = status;
+                }
+                if node == self.home {
+                    self.journal.ready(status);
+                    if self.journal.has_ending() {
+                        self.end_block_elsewhere();
+                    }
+                    self.heed_journal();
+                }
+            }
+        }
+    }
+
+    /// What a node says that owes nothing: notifications for the client, or its end (protocol 14.2, 15.6). `Ok(true)`:
+    /// something was heard.
+    pub(super) fn hear_bystander(&mut self, node: usize) -> Result<bool, End> {
+        let mut heard = false;
+        loop {
+            let Some(server) = self.group.get_mut(node) else { return Ok(true) };
+            if !server.replies.is_empty() {
+                return Ok(heard);
+            }
+            let header = Header::read(server.input.bytes(), backend::name)
+                .map_err(|error| End::server_lost(node, &error.to_string()))?;
+            let Some(header) = header.filter(|header| header.total <= server.input.len()) else { return Ok(heard) };
+            heard = true;
             let message = &server.input.bytes()[..header.total];
             match header.kind {
                 b'A' => self.client.output.extend_from_slice(message),
@@ -231,7 +378,7 @@ impl Session<'_> {
                 b'E' => {
                     let cause = backend::ErrorFields::new(&message[HEADER_LENGTH..]).message();
                     self.leave_node(node, &cause);
-                    return Ok(());
+                    return Ok(true);
                 }
                 kind => return Err(End::server_confused(node, kind)),
             }

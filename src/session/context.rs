@@ -3,17 +3,21 @@
 use super::plan::address_of;
 use crate::backend::{Key, Pool};
 use crate::catalog::Facts;
-use crate::config::Settings;
+use crate::config::{self, FileLocations, Settings};
 use crate::net::{Address, Deadline};
-use crate::sql::FactsCache;
+use crate::report::{self, Severity};
+use crate::sql::{FactsCache, Statement};
 use crate::state::{Cluster, Shared, WorkerSlot};
 use crate::sys::signal::{Signal, SignalSet, Signals};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Pool keys whose catalog facts are kept.
 const MAX_CATALOGS: usize = 16;
+/// Statements kept that a standby has refused as writes.
+const MAX_MISJUDGED: usize = 64;
 /// How long a node that could not be reached is not tried again by this worker's sessions.
 const AVOIDANCE: Duration = Duration::from_secs(5);
 
@@ -21,6 +25,8 @@ const AVOIDANCE: Duration = Duration::from_secs(5);
 pub struct Context {
     /// The parameters in force.
     pub settings: Arc<Settings>,
+    /// Where to read them again.
+    files: FileLocations,
     /// Shared memory.
     pub shared: Shared,
     /// This worker's slot in it.
@@ -38,14 +44,23 @@ pub struct Context {
     pub(super) cluster: Cluster,
     catalogs: HashMap<Key, Facts>,
     avoided: HashMap<usize, Instant>,
+    /// Statements that a standby has refused as writes although the rules call them reads.
+    misjudged: VecDeque<Rc<Statement>>,
 }
 
 impl Context {
     /// For a worker process, after the fork.
-    pub fn new(settings: Arc<Settings>, shared: Shared, slot: WorkerSlot, signals: Signals) -> Self {
+    pub fn new(
+        settings: Arc<Settings>,
+        files: FileLocations,
+        shared: Shared,
+        slot: WorkerSlot,
+        signals: Signals,
+    ) -> Self {
         let pool = Pool::new(usize::try_from(settings.max_pool).unwrap_or(1), settings.connection_life_time);
         Self {
             settings,
+            files,
             shared,
             slot,
             signals,
@@ -56,7 +71,46 @@ impl Context {
             cluster: Cluster::default(),
             catalogs: HashMap::new(),
             avoided: HashMap::new(),
+            misjudged: VecDeque::new(),
         }
+    }
+
+    /// Reads the configuration again (config 6). The parent has checked the file and told what changes.
+    pub fn reload(&mut self) {
+        let nodes = self.shared.nodes().view().nodes;
+        let is_down = |id: usize| nodes.get(id).is_none_or(|node| !node.status.is_attached());
+        let outcome = config::load(&self.files.config)
+            .and_then(|loaded| config::reload::reload(&self.settings, &loaded, is_down));
+        match outcome {
+            Ok(reloaded) => {
+                self.settings = Arc::new(reloaded.settings);
+                self.pool.set_life_time(self.settings.connection_life_time);
+                report::configure(self.settings.log_settings());
+            }
+            Err(problems) => problems.log(Severity::Warning),
+        }
+    }
+
+    /// Does so if a signal taken during the session asks for it.
+    pub(super) fn reload_if_asked(&mut self) {
+        if self.deferred.has(Signal::SIGHUP) {
+            self.deferred = self.deferred.without(Signal::SIGHUP);
+            self.reload();
+        }
+    }
+
+    /// A standby has refused a statement as a write.
+    pub(super) fn misjudge(&mut self, facts: Option<Rc<Statement>>) {
+        if self.misjudged.len() >= MAX_MISJUDGED {
+            self.misjudged.pop_front();
+        }
+        self.misjudged.extend(facts);
+    }
+
+    /// Whether a standby has refused this statement as a write. The facts of a text stay the same object while the text is
+    /// in the cache.
+    pub(super) fn is_misjudged(&self, facts: &Statement) -> bool {
+        self.misjudged.iter().any(|known| std::ptr::eq(Rc::as_ptr(known), facts))
     }
 
     /// Looks at the node table again if it has changed.

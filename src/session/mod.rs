@@ -12,15 +12,18 @@
 //! It must not open sockets itself (that is `backend`), nor parse SQL itself (that is `sql`).
 
 mod answers;
+mod batch;
 mod client;
 mod context;
-mod effects;
 mod end;
 mod finish;
+mod journal;
 mod local;
 mod open;
 mod plan;
+mod portals;
 mod requests;
+mod retry;
 mod startup;
 mod statements;
 mod trace;
@@ -32,10 +35,13 @@ pub use open::serve;
 use crate::backend::Group;
 use crate::catalog::Facts;
 use crate::sql::{Encoding, Lexing};
+use batch::{Batch, Sighted};
 use client::Client;
-use effects::Effects;
 use end::End;
-use requests::{Direct, RequestState, Sighted};
+use journal::Journal;
+use portals::Portals;
+use requests::{Direct, RequestState};
+use retry::Kept;
 use statements::Statements;
 use std::collections::VecDeque;
 
@@ -50,20 +56,34 @@ struct Session<'c> {
     balance: usize,
     /// The node that may owe answers.
     active: usize,
-    /// The node of the extended batch in progress.
-    batch: Option<usize>,
+    /// The extended batch in progress.
+    batch: Option<Batch>,
+    /// `application_name` of the startup packet.
+    application_name: String,
+    /// Reads may go to other nodes at all, in this mode with these parameters.
+    follows: bool,
+    /// The next message or batch goes to the primary, having failed elsewhere.
+    at_home: bool,
     catalog: Facts,
     /// The catalog facts hold for every session with the same pool key.
     keep_catalog: bool,
     lexing: Lexing,
+    /// Version of the journal's names that `catalog` belongs to.
+    names_version: u64,
     statements: Statements,
-    effects: Effects,
+    portals: Portals,
+    journal: Journal,
+    kept: Kept,
+    /// What is kept must be sent again now.
+    retry_next: bool,
+    /// The primary's last CommandComplete said ROLLBACK.
+    rolled_back: bool,
     /// Names of the statements whose Parse is outstanding on the active node, oldest first; `None` for one that leaves
     /// nothing to forget if it fails.
     parsing: VecDeque<Option<Box<[u8]>>>,
-    /// Name of the statement bound last.
-    bound: Vec<u8>,
-    /// Memory for [`Session::batch_in_sight`].
+    /// PREPAREs outstanding: node, number of the message, name.
+    preparing: VecDeque<(usize, u64, Box<[u8]>)>,
+    /// Memory for looking ahead in a batch.
     sighted: Vec<Sighted>,
     request_state: RequestState,
     /// Beginning of the client's buffer that has a destination.
@@ -87,6 +107,10 @@ impl Session<'_> {
         loop {
             let mut moved = self.relay_requests()?;
             moved |= self.relay_answers()?;
+            if std::mem::take(&mut self.retry_next) {
+                self.retry()?;
+                moved = true;
+            }
             if !moved {
                 self.wait()?;
             }

@@ -1,13 +1,16 @@
 //! The beginning of a session: from an accepted connection to the client's first ReadyForQuery (protocol 2, 6-8).
 
 use super::client::Client;
-use super::effects::Effects;
 use super::end::End;
+use super::journal::Journal;
+use super::portals::Portals;
 use super::requests::{Direct, RequestState};
+use super::retry::Kept;
 use super::startup::{self, Opening};
 use super::statements::Statements;
 use super::{Context, Session, finish, trace};
-use crate::backend::{Group, LoginError, ServerConnection, open};
+use crate::backend::{Group, Key, LoginError, ServerConnection, open};
+use crate::config::BackendClusteringMode;
 use crate::net::{Deadline, Peer, Stream};
 use crate::report::{self, Report, SqlState};
 use crate::route::{self, Candidate};
@@ -58,9 +61,18 @@ struct Start {
     group: Group,
     home: usize,
     balance: usize,
+    application_name: String,
 }
 
-fn run(context: &mut Context, client: Client, Start { group, home, balance }: Start) {
+fn run(context: &mut Context, client: Client, Start { group, home, balance, application_name }: Start) {
+    let settings = &context.settings;
+    let mode_balances = matches!(
+        settings.backend_clustering_mode,
+        BackendClusteringMode::StreamingReplication | BackendClusteringMode::LogicalReplication
+    );
+    let follows = mode_balances
+        && settings.load_balance_mode
+        && (balance != home || (settings.statement_level_load_balance && context.cluster.attached().len() > 1));
     let mut session = Session {
         catalog: context.take_catalog(&group.key),
         keep_catalog: true,
@@ -71,11 +83,19 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance }: St
         balance,
         active: home,
         batch: None,
+        application_name,
+        follows,
+        at_home: false,
         lexing: Lexing::default(),
+        names_version: 0,
         statements: Statements::default(),
-        effects: Effects::default(),
+        portals: Portals::default(),
+        journal: Journal::default(),
+        kept: Kept::default(),
+        retry_next: false,
+        rolled_back: false,
         parsing: VecDeque::new(),
-        bound: Vec::new(),
+        preparing: VecDeque::new(),
         sighted: Vec::new(),
         request_state: RequestState::Between,
         direct: Direct { node: home, length: 0 },
@@ -107,7 +127,8 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance }: St
 /// Finds the servers for the session and greets the client.
 fn begin(context: &mut Context, client: &mut Client, opening: Opening, deadline: Deadline) -> Result<Start, End> {
     let Some(home) = context.cluster.write_node() else { return Err(no_node()) };
-    let balance = balance_node(context, &opening, home);
+    let application_name = String::from_utf8_lossy(&opening.application_name).into_owned();
+    let balance = balance_node(context, &opening.key, &application_name, home);
     let nodes = context.cluster.nodes.len();
     let mut group = match context.pool.take(&opening.key) {
         Some(group) => group,
@@ -131,7 +152,7 @@ fn begin(context: &mut Context, client: &mut Client, opening: Opening, deadline:
     trace::idle(context, TransactionStatus::Idle);
     client.input.take_over(opening.rest);
     client.flush()?;
-    Ok(Start { group, home, balance })
+    Ok(Start { group, home, balance, application_name })
 }
 
 /// AuthenticationOk to ReadyForQuery, with the values of the primary.
@@ -147,7 +168,7 @@ fn greet(out: &mut Vec<u8>, server: &ServerConnection, negotiation: &[u8]) {
 }
 
 /// The node for this session's reads (routing 2.1).
-fn balance_node(context: &Context, opening: &Opening, home: usize) -> usize {
+pub(super) fn balance_node(context: &Context, key: &Key, application_name: &str, home: usize) -> usize {
     let settings = &context.settings;
     if !settings.load_balance_mode {
         return home;
@@ -159,10 +180,9 @@ fn balance_node(context: &Context, opening: &Opening, home: usize) -> usize {
         .filter(|id| !context.is_avoided(*id))
         .map(|id| Candidate { id, weight: cluster.nodes[id].weight, delay: cluster.nodes[id].delay })
         .collect();
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    let (user, database) = (text(&opening.key.user), text(&opening.key.database));
-    let application_name = text(&opening.application_name);
-    let client = route::Client { user: &user, database: &database, application_name: &application_name };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (user, database) = (text(&key.user), text(&key.database));
+    let client = route::Client { user: &user, database: &database, application_name };
     route::choose(settings, client, home, &candidates, [fastrand::f64(), fastrand::f64()])
 }
 

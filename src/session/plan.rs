@@ -1,116 +1,210 @@
 //! Which node gets the next statement: asks `route`, and brings that node into the session when it is first needed.
 
 use super::end::End;
-use super::requests::Sighted;
-use super::{Session, trace};
-use crate::backend::{Awaited, Deliver, LoginError, open};
+use super::{Session, open, trace};
+use crate::backend::{Awaited, Deliver, LoginError, ReplyState};
 use crate::catalog;
+use crate::config::DisableLoadBalanceOnWrite as OnWrite;
 use crate::net::Address;
 use crate::report::{Report, SqlState};
-use crate::route::{self, Reason, SessionView, Target, Transaction};
-use crate::sql::Statement;
-use crate::wire::{HEADER_LENGTH, Header, TransactionStatus, write};
+use crate::route::{self, Reason, Route, SessionView, Target, Transaction};
+use crate::sql::{Isolation, Kind, Statement};
+use crate::state::Delay;
+use crate::wire::{TransactionStatus, write};
+use std::rc::Rc;
 
 impl Session<'_> {
-    /// The node for the simple query at the front; `None`: it has to wait.
-    pub(super) fn node_for(&mut self, facts: &Statement, header: Header) -> Result<Option<usize>, End> {
-        if let Some(node) = self.batch {
-            return Ok(Some(node));
+    /// The node for the simple query at the front, which is `length` bytes long; `None`: it has to wait.
+    pub(super) fn node_for(&mut self, facts: &Rc<Statement>, text: &[u8], length: usize) -> Result<Option<usize>, End> {
+        if let Some(batch) = self.batch {
+            return Ok(Some(batch.node));
         }
-        if !self.may_balance() {
-            return Ok(Some(self.home));
+        let mut wanted = self.home;
+        if self.may_balance() {
+            let transaction = self.transaction();
+            if self.route(facts, text, transaction)?.target == Target::Balance {
+                wanted = self.draw_balance();
+            }
         }
-        let text = if self.context.settings.primary_routing_query_pattern_list.is_empty() {
-            Vec::new()
-        } else {
-            let start = self.direct.length + HEADER_LENGTH;
-            self.client.input.bytes()[start..self.direct.length + header.total - 1].to_vec()
-        };
-        let balance = self.balances(facts, &text)?;
-        Ok(self.place(balance))
-    }
-
-    /// The node for the extended batch at the front; `None`: it has to wait. A batch whose end is not in sight goes to the
-    /// primary, since a statement still to come may need it.
-    pub(super) fn node_for_batch(&mut self) -> Result<Option<usize>, End> {
-        if !self.may_balance() {
-            return Ok(Some(self.home));
+        if wanted != self.home {
+            if !self.activate(wanted) {
+                return Ok(None);
+            }
+            self.keep(wanted, length, Rc::clone(facts));
         }
-        let mut statements = std::mem::take(&mut self.sighted);
-        statements.clear();
-        let complete = self.batch_in_sight(&mut statements)?;
-        let mut balance = complete && !statements.is_empty();
-        for Sighted { facts, text } in &statements {
-            balance = balance && self.balances(facts, text)?;
+        let Some(node) = self.place(wanted) else { return Ok(None) };
+        if let Kind::Execute(name) = &facts.kind {
+            if !self.activate(node) {
+                return Ok(None);
+            }
+            self.prepare_for_execute(name.as_bytes(), node);
         }
-        self.sighted = statements;
-        Ok(self.place(balance))
+        Ok(Some(node))
     }
 
     /// Whether a read could go elsewhere at all.
-    fn may_balance(&self) -> bool {
-        self.balance != self.home && !self.effects.tied() && self.group.status(self.home) == TransactionStatus::Idle
+    #[inline]
+    pub(super) fn may_balance(&self) -> bool {
+        self.follows && !self.at_home && !self.journal.tied()
     }
 
-    /// Whether the statement goes to the load balance node. Facts of the catalog are asked for when the primary is free
-    /// to answer; until then they count against it.
-    fn balances(&mut self, facts: &Statement, text: &[u8]) -> Result<bool, End> {
+    /// The transaction as the next statement will meet it.
+    pub(super) fn transaction(&self) -> Transaction {
+        self.journal.transaction(self.group.status(self.home), self.default_isolation())
+    }
+
+    /// The isolation level that a plain BEGIN brings, if it is known.
+    pub(super) fn default_isolation(&self) -> Option<Isolation> {
+        Some(Isolation::ReadCommitted)
+    }
+
+    /// Decides about a statement. Facts of the catalog are asked for when the primary is free to answer; until then they
+    /// count against the load balance node.
+    pub(super) fn route(&mut self, facts: &Statement, text: &[u8], transaction: Transaction) -> Result<Route, End> {
+        self.heed_cluster(transaction);
         self.catalog.begin_statement();
-        let route = self.decide(facts, text);
-        let primary_is_free = self.group.get(self.home).is_some_and(|server| server.is_clean());
-        if route.reason != Reason::FactsMissing || !primary_is_free {
-            return Ok(route.target == Target::Balance);
+        let route = self.decide(facts, text, transaction);
+        if route.reason != Reason::FactsMissing || !self.primary_is_free() {
+            return Ok(self.correct(facts, route));
         }
         let home = self.home;
-        if let Some(server) = self.group.get_mut(home)
-            && let Err(report) = catalog::look_up(&mut self.catalog, facts, &self.context.settings, server)
-        {
-            if report.code == SqlState::CONNECTION_FAILURE {
-                return Err(End::server_lost(home, report.detail.as_deref().unwrap_or(&report.message)));
+        if let Some(server) = self.group.get_mut(home) {
+            let looked_up = catalog::look_up(&mut self.catalog, facts, &self.context.settings, server);
+            self.statements.unnamed_lost(home);
+            if let Err(report) = looked_up {
+                if report.code == SqlState::CONNECTION_FAILURE {
+                    return Err(End::server_lost(home, report.detail.as_deref().unwrap_or(&report.message)));
+                }
+                report.log();
             }
-            report.log();
         }
-        Ok(self.decide(facts, text).target == Target::Balance)
+        let route = self.decide(facts, text, transaction);
+        Ok(self.correct(facts, route))
     }
 
-    fn decide(&self, facts: &Statement, text: &[u8]) -> route::Route {
-        let transaction = match self.group.status(self.home) {
-            TransactionStatus::Idle => Transaction::Idle,
-            TransactionStatus::Open => Transaction::Open { isolation: None, on_primary_only: false },
-            TransactionStatus::Failed => Transaction::Failed,
+    fn decide(&self, facts: &Statement, text: &[u8], transaction: Transaction) -> Route {
+        route::decide(facts, text, self.view(facts, transaction), &self.catalog)
+    }
+
+    /// A statement that a standby has refused as a write goes to the primary, whatever the rules say.
+    fn correct(&self, facts: &Statement, route: Route) -> Route {
+        if route.target == Target::Balance && self.context.is_misjudged(facts) {
+            return Route { target: Target::Primary, reason: Reason::Writes };
+        }
+        route
+    }
+
+    /// The session as routing sees it.
+    pub(super) fn view(&self, facts: &Statement, transaction: Transaction) -> SessionView<'_> {
+        let prepared = match &facts.kind {
+            Kind::Execute(name) | Kind::Deallocate(Some(name)) => {
+                let prepared = self.statements.get(name.as_bytes());
+                prepared.map(|prepared| match prepared.nodes.iter().any(|node| node != self.home) {
+                    true => Target::Balance,
+                    false => Target::Primary,
+                })
+            }
+            _ => None,
         };
-        let view = SessionView {
-            has_balance_node: self.balance != self.home && !self.effects.tied(),
+        let statement_level = self.context.settings.statement_level_load_balance;
+        SessionView {
+            has_balance_node: self.may_balance() && (statement_level || self.balance != self.home),
             transaction,
-            delay: self.context.cluster.nodes.get(self.balance).map(|node| node.delay).unwrap_or_default(),
+            balance_in_transaction: true,
+            writing: self.journal.writing(),
+            written: self.journal.written(),
+            follows_prepared: true,
+            prepared,
+            delay: if self.balance == self.home { Delay::default() } else { self.delay_of(self.balance) },
             ..SessionView::new(&self.context.settings)
-        };
-        route::decide(facts, text, view, &self.catalog)
+        }
     }
 
-    /// The balance node if it is wanted and can be had, else the primary; `None`: wait for outstanding answers first.
-    fn place(&mut self, balance: bool) -> Option<usize> {
-        if !balance || self.balance == self.home {
-            return Some(self.home);
+    fn delay_of(&self, node: usize) -> Delay {
+        self.context.cluster.nodes.get(node).map(|node| node.delay).unwrap_or_default()
+    }
+
+    /// What a statement that goes to the primary may write, as far as later reads must know: whether it sets the writing
+    /// flag, and for dml_adaptive the relations.
+    pub(super) fn writes_of(&self, facts: &Statement) -> (bool, Vec<Box<str>>) {
+        if !self.follows {
+            return (false, Vec::new());
         }
-        let node = self.balance;
+        let transaction = self.transaction();
+        let writes = route::sets_writing_flag(facts, &self.view(facts, transaction), &self.catalog);
+        let adaptive = matches!(
+            self.context.settings.disable_load_balance_on_write,
+            OnWrite::DmlAdaptive | OnWrite::DmlAdaptiveGlobal
+        );
+        let written = match transaction {
+            Transaction::Open { .. } if adaptive => {
+                facts.relations.iter().map(|relation| relation.name.name.clone()).collect()
+            }
+            _ => Vec::new(),
+        };
+        (writes, written)
+    }
+
+    /// Looks whether the nodes have changed. A load balance node that is not attached any more, or too far behind with
+    /// `prefer_lower_delay_standby`, is replaced while no transaction is open (routing 2.1, 2.5).
+    fn heed_cluster(&mut self, transaction: Transaction) {
+        self.context.refresh_cluster();
+        if transaction != Transaction::Idle || self.balance == self.home {
+            return;
+        }
+        let settings = &self.context.settings;
+        let is_attached = self.context.cluster.attached().contains(self.balance);
+        let is_late =
+            || settings.prefer_lower_delay_standby && route::exceeds_limit(self.delay_of(self.balance), settings);
+        if !is_attached || is_late() {
+            self.balance = open::balance_node(self.context, &self.group.key, &self.application_name, self.home);
+        }
+    }
+
+    /// The node for a read: drawn anew for each one if `statement_level_load_balance` is on (routing 2.1).
+    pub(super) fn draw_balance(&mut self) -> usize {
+        if self.context.settings.statement_level_load_balance {
+            return open::balance_node(self.context, &self.group.key, &self.application_name, self.home);
+        }
+        self.balance
+    }
+
+    /// Whether the primary can answer a question of our own between the client's statements.
+    fn primary_is_free(&self) -> bool {
+        !self.batch.is_some_and(|batch| batch.nodes.contains(self.home))
+            && self.group.get(self.home).is_some_and(|server| {
+                server.replies.is_settled()
+                    && server.output.is_empty()
+                    && server.input.is_empty()
+                    && server.state == ReplyState::Between
+                    && server.status != TransactionStatus::Failed
+            })
+    }
+
+    /// `node` if it can be had, else the primary, up to date with the session's state; `None`: wait first.
+    pub(super) fn place(&mut self, node: usize) -> Option<usize> {
+        if node == self.home {
+            return Some(node);
+        }
         if self.group.get(node).is_none() && !self.join(node) {
             return Some(self.home);
         }
-        if self.effects.is_current(node) {
+        if self.journal.is_current(node) {
             return Some(node);
         }
-        if self.is_quiet() {
-            self.replay(node);
+        if !self.activate(node) {
+            return None;
         }
-        None
+        self.replay(node);
+        // If the statement can be sent again elsewhere, it leaves in the same write.
+        if self.is_kept(node) { Some(node) } else { None }
     }
 
     /// Connects this session to `node`. On failure the session does without it.
     fn join(&mut self, node: usize) -> bool {
         let deadline = self.context.connect_deadline(node);
         let address = self.context.address(node);
-        match open(node, &address, &self.group.key.startup, deadline) {
+        match crate::backend::open(node, &address, &self.group.key.startup, deadline) {
             Ok(server) => {
                 trace::joined(self.context, &self.group, &server);
                 self.group.connections[node] = Some(server);
@@ -126,22 +220,53 @@ impl Session<'_> {
         }
     }
 
-    /// Sends `node` the settings made since it was last used. The statement follows when they are in force.
+    /// Sends `node` what the session has done since that node was last used.
     fn replay(&mut self, node: usize) {
         let Some(server) = self.group.get_mut(node) else { return };
-        for text in self.effects.replay_for(node) {
+        self.journal.replay(node, |text| {
             write::query(&mut server.output, text);
             server.replies.sent(Awaited::Query, Deliver::Silent);
-        }
-        self.active = node;
-        // Names may mean something else now.
-        self.catalog.forget();
-        self.keep_catalog = false;
+        });
+        self.statements.unnamed_lost(node);
     }
 
-    /// A replayed setting failed on `node`: its state is not the session's.
-    pub(super) fn replay_failed(&mut self, node: usize) {
-        self.leave_node(node, "it could not take over the session's settings");
+    /// The statement that EXECUTE names is prepared on `node` first if it is known on another one only (routing 10).
+    fn prepare_for_execute(&mut self, name: &[u8], node: usize) {
+        let Some(prepared) = self.statements.get_mut(name).filter(|prepared| !prepared.nodes.contains(node)) else {
+            return;
+        };
+        let Some(server) = self.group.get_mut(node) else { return };
+        server.output.extend_from_slice(&prepared.message);
+        if prepared.is_parse() {
+            server.replies.sent(Awaited::Parse, Deliver::Silent);
+            write::sync(&mut server.output);
+            server.replies.sent(Awaited::Sync, Deliver::Silent);
+        } else {
+            server.replies.sent(Awaited::Query, Deliver::Silent);
+        }
+        prepared.nodes.insert(node);
+    }
+
+    /// The transaction block has ended on the primary: so it does on every node where it was opened (routing 7.7).
+    pub(super) fn end_block_elsewhere(&mut self) {
+        let group = &mut self.group;
+        self.journal.take_ending(|node, text| {
+            if let Some(server) = group.get_mut(node) {
+                write::query(&mut server.output, text);
+                server.replies.sent(Awaited::Query, Deliver::Silent);
+            }
+        });
+    }
+
+    /// A read inside the transaction block has failed on another node. On one server the whole transaction would have: the
+    /// primary's is made to fail too, so that COMMIT becomes ROLLBACK, and ROLLBACK TO mends it (routing 7.5).
+    pub(super) fn fail_block_at_home(&mut self) {
+        let home = self.home;
+        let Some(server) = self.group.get_mut(home) else { return };
+        write::query(&mut server.output, ABORT_TEXT);
+        server.replies.sent(Awaited::Query, Deliver::Silent);
+        server.status = TransactionStatus::Failed;
+        self.statements.unnamed_lost(home);
     }
 
     /// The session goes on without `node`; its reads go to the primary.
@@ -153,13 +278,20 @@ impl Session<'_> {
             trace::left(self.context, &self.group, node);
             server.close();
         }
-        self.balance = self.home;
+        self.journal.forget_node(node);
+        self.statements.forget_node(node);
+        if self.balance == node {
+            self.balance = self.home;
+        }
         if self.active == node {
             self.active = self.home;
             self.answered = 0;
         }
     }
 }
+
+/// What no server understands (routing 14.3).
+const ABORT_TEXT: &[u8] = b"send invalid query from pgpool to abort transaction";
 
 /// Address of a node in the form `net` wants.
 pub(super) fn address_of(hostname: &str, port: u16) -> Address {

@@ -9,7 +9,7 @@ use super::end::End;
 use super::{Session, trace};
 use crate::backend::{Awaited, Deliver};
 use crate::report::{Report, SqlState};
-use crate::sql::Statement;
+use crate::sql::Kind;
 use crate::wire::frontend::{self, Object};
 use crate::wire::{HEADER_LENGTH, Header, write};
 use std::rc::Rc;
@@ -51,14 +51,14 @@ impl Session<'_> {
     /// Forwards what the client has sent. `Ok(true)`: something was done.
     pub(super) fn relay_requests(&mut self) -> Result<bool, End> {
         let mut moved = false;
-        self.blocked = false;
+        self.blocked = self.kept.retrying.is_some();
         self.congested = false;
-        loop {
+        while !self.blocked {
             let available = self.client.input.len() - self.direct.length;
             if available == 0 {
                 break;
             }
-            if self.backlog() > MAX_BACKLOG {
+            if self.is_congested() {
                 self.congested = true;
                 break;
             }
@@ -77,6 +77,7 @@ impl Session<'_> {
             let Some(header) = header.map_err(|error| End::protocol_violation(&error))? else { break };
             match self.take_request(header, available)? {
                 Taken::Forward { node, now } => {
+                    self.kept_is_taken(header.total);
                     self.append_direct(node, now)?;
                     if now < header.total {
                         self.request_state = RequestState::Inside { remaining: header.total - now, node };
@@ -104,18 +105,27 @@ impl Session<'_> {
             && let Some(server) = self.group.get_mut(self.active)
         {
             write::flush(&mut server.output);
+            server.replies.flush_sent();
         }
         Ok(moved)
     }
 
-    fn backlog(&self) -> usize {
-        self.group.get(self.active).map_or(0, |server| server.output.len())
+    /// Whether the active server does not take what is sent.
+    pub(super) fn is_congested(&self) -> bool {
+        self.group.get(self.active).is_some_and(|server| server.output.len() > MAX_BACKLOG)
     }
 
     /// Looks at the message at the front of which `available` bytes are here.
     fn take_request(&mut self, header: Header, available: usize) -> Result<Taken, End> {
         let whole = available >= header.total;
+        let copying_in = self.group.get(self.active).is_some_and(|server| server.replies.is_copying_in());
         match header.kind {
+            // A client that leaves in the middle of a COPY takes it back.
+            b'X' if copying_in => Err(End::ClientGone),
+            // Whatever else comes now is the server's to refuse.
+            b'Q' | b'F' | b'P' | b'B' | b'D' | b'E' | b'C' if copying_in => {
+                Ok(Taken::Forward { node: self.active, now: header.total.min(available) })
+            }
             b'd' => Ok(Taken::Forward { node: self.active, now: header.total.min(available) }),
             // What was asked before is still done, as by a server.
             b'X' if !self.is_quiet() => {
@@ -145,12 +155,15 @@ impl Session<'_> {
 
     /// The content of the whole message at the front.
     fn content(&self, header: Header) -> &[u8] {
-        front(&self.client, self.direct, header)
+        front(&self.client, self.direct, header, header.total)
     }
 
     /// A text or value too long to be read here: it goes to the primary, which needs nothing from us to deal with it.
     fn take_long(&mut self, header: Header, available: usize) -> Result<Taken, End> {
-        let node = self.batch.unwrap_or(self.home);
+        let node = match header.kind {
+            b'Q' | b'F' => self.home,
+            _ => self.batch.map_or(self.home, |batch| batch.node),
+        };
         if !self.activate(node) {
             return Ok(Taken::Blocked);
         }
@@ -160,15 +173,24 @@ impl Session<'_> {
             b'P' => Awaited::Parse,
             _ => Awaited::Bind,
         };
-        if matches!(header.kind, b'Q' | b'P') {
-            // What it does is unknown, so is what it leaves behind.
-            self.effects.note_unknown();
+        if header.kind == b'B'
+            && let Ok(bind) = frontend::bind(front(&self.client, self.direct, header, available))
+        {
+            let (portal, statement) = (bind.portal.to_vec(), bind.statement.to_vec());
+            self.prepare_on(&statement, node)?;
+            self.portals.bind(&portal, &statement, node);
         }
-        if matches!(header.kind, b'P' | b'B') {
-            self.batch = Some(node);
+        match header.kind {
+            b'P' | b'B' => self.join_batch(node),
+            _ => self.end_batch(node),
         }
-        if self.expect(node, awaited, Deliver::Client) && awaited == Awaited::Parse {
-            self.parsing.push_back(None);
+        if self.expect(node, awaited, Deliver::Client) {
+            if awaited == Awaited::Parse {
+                self.parsing.push_back(None);
+            }
+            if node == self.home && matches!(header.kind, b'Q' | b'F') {
+                self.note_unknown();
+            }
         }
         trace::busy(self.context, node);
         Ok(Taken::Forward { node, now: available })
@@ -176,7 +198,7 @@ impl Session<'_> {
 
     fn take_query(&mut self, header: Header) -> Result<Taken, End> {
         // A text with a zero inside is the server's to refuse.
-        let text = frontend::query(front(&self.client, self.direct, header)).unwrap_or(b"\0");
+        let text = frontend::query(front(&self.client, self.direct, header, header.total)).unwrap_or(b"\0");
         let facts = self.context.facts.get(text, self.lexing);
         if let Some(command) = self.local_command(&facts) {
             if !self.is_quiet() {
@@ -185,48 +207,72 @@ impl Session<'_> {
             self.answer_locally(command)?;
             return Ok(Taken::Answered);
         }
-        let Some(node) = self.node_for(&facts, header)? else { return Ok(Taken::Blocked) };
+        let pattern_text = if self.context.settings.primary_routing_query_pattern_list.is_empty() {
+            Vec::new()
+        } else {
+            text.to_vec()
+        };
+        let Some(node) = self.node_for(&facts, &pattern_text, header.total)? else { return Ok(Taken::Blocked) };
         if !self.activate(node) {
             return Ok(Taken::Blocked);
         }
-        // A simple query ends an extended batch that was left without Sync.
-        self.batch = None;
-        let content = front(&self.client, self.direct, header);
-        let text = content.strip_suffix(b"\0").unwrap_or(content);
-        self.effects.note(&facts, text, self.group.status(self.home));
-        if facts.changes_catalog() {
-            self.catalog.forget();
+        self.end_batch(node);
+        self.at_home = false;
+        if !self.expect(node, Awaited::Query, Deliver::Client) {
+            return Ok(Taken::Forward { node, now: header.total });
         }
+        let number = self.last_number(node);
+        let writes = (node == self.home).then(|| self.writes_of(&facts));
+        let content = front(&self.client, self.direct, header, header.total);
+        let text = content.strip_suffix(b"\0").unwrap_or(content);
         trace::statement(self.context, &self.group, node, &facts, "", text);
-        self.expect(node, Awaited::Query, Deliver::Client);
+        if let Some((writes, written)) = writes {
+            self.journal.sent(number, &facts, text, writes, written);
+            if facts.changes_catalog() {
+                self.catalog.forget();
+            }
+        }
+        match &facts.kind {
+            Kind::Prepare { name, .. } if !facts.is_multi() && self.statements.get(name.as_bytes()).is_none() => {
+                let message = &self.client.input.bytes()[self.direct.length..self.direct.length + header.total];
+                self.statements.prepare(name.as_bytes(), message, Rc::clone(&facts), node);
+                self.preparing.push_back((node, number, name.as_bytes().into()));
+            }
+            Kind::Deallocate(Some(name)) if !facts.is_multi() => self.statements.close(name.as_bytes(), node),
+            _ => {}
+        }
         Ok(Taken::Forward { node, now: header.total })
+    }
+
+    /// Number of the last message sent to `node`.
+    fn last_number(&self, node: usize) -> u64 {
+        self.group.get(node).map_or(0, |server| server.replies.last_number())
     }
 
     fn take_function_call(&mut self, header: Header) -> Result<Taken, End> {
-        let node = self.batch.take().unwrap_or(self.home);
+        let node = self.home;
         if !self.activate(node) {
             return Ok(Taken::Blocked);
         }
-        // The function may do anything.
-        self.effects.note_unknown();
+        self.end_batch(node);
         trace::busy(self.context, node);
-        self.expect(node, Awaited::FunctionCall, Deliver::Client);
+        if self.expect(node, Awaited::FunctionCall, Deliver::Client) {
+            self.note_unknown();
+        }
         Ok(Taken::Forward { node, now: header.total })
     }
 
-    /// One message of an extended batch. The first one decides the node of all up to Sync.
+    /// The last message sent to the primary may do anything.
+    fn note_unknown(&mut self) {
+        self.journal.sent_unknown(self.last_number(self.home));
+    }
+
+    /// One message of an extended batch.
     fn take_extended(&mut self, header: Header) -> Result<Taken, End> {
-        let node = match self.batch {
-            Some(node) => node,
-            None => {
-                let Some(node) = self.node_for_batch()? else { return Ok(Taken::Blocked) };
-                if !self.activate(node) {
-                    return Ok(Taken::Blocked);
-                }
-                self.batch = Some(node);
-                node
-            }
-        };
+        if header.kind == b'S' {
+            return self.take_sync(header);
+        }
+        let Some(node) = self.node_for_extended(header)? else { return Ok(Taken::Blocked) };
         match header.kind {
             b'P' => self.take_parse(header, node)?,
             b'B' => self.take_bind(header, node)?,
@@ -234,26 +280,56 @@ impl Session<'_> {
                 self.prepare_described(header, node)?;
                 self.expect(node, Awaited::Describe, Deliver::Client);
             }
-            b'E' => self.take_execute(node),
+            b'E' => self.take_execute(header, node)?,
             b'C' => {
-                if let Ok(Object::Statement(name)) = frontend::object(self.content(header), "Close") {
-                    let name = name.to_vec();
-                    self.statements.close(&name, node);
+                match frontend::object(self.content(header), "Close") {
+                    Ok(Object::Statement(name)) => {
+                        let name = name.to_vec();
+                        self.statements.close(&name, node);
+                    }
+                    Ok(Object::Portal(name)) => {
+                        let name = name.to_vec();
+                        self.portals.close(&name);
+                    }
+                    Err(_) => {}
                 }
                 self.expect(node, Awaited::Close, Deliver::Client);
             }
-            b'S' => {
-                self.batch = None;
-                self.expect(node, Awaited::Sync, Deliver::Client);
+            _ => {
+                if let Some(server) = self.group.get_mut(node) {
+                    server.replies.flush_sent();
+                }
             }
-            _ => {}
         }
         Ok(Taken::Forward { node, now: header.total })
     }
 
+    /// Sync goes to every node of the batch; the last one answers it.
+    fn take_sync(&mut self, header: Header) -> Result<Taken, End> {
+        let node = self.batch.map_or(self.home, |batch| batch.node);
+        if !self.activate(node) {
+            return Ok(Taken::Blocked);
+        }
+        self.end_batch(node);
+        self.at_home = false;
+        self.expect(node, Awaited::Sync, Deliver::Client);
+        Ok(Taken::Forward { node, now: header.total })
+    }
+
+    /// The batch, if one is open, ends on `node`; its other nodes get a Sync of their own.
+    fn end_batch(&mut self, node: usize) {
+        let Some(batch) = self.batch.take() else { return };
+        for other in batch.nodes.iter().filter(|other| *other != node) {
+            if let Some(server) = self.group.get_mut(other) {
+                write::sync(&mut server.output);
+                server.replies.sent(Awaited::Sync, Deliver::Silent);
+            }
+        }
+    }
+
     fn take_parse(&mut self, header: Header, node: usize) -> Result<(), End> {
-        let parse = frontend::parse(front(&self.client, self.direct, header))
-            .map_err(|error| End::protocol_violation(&error))?;
+        let content = front(&self.client, self.direct, header, header.total);
+        let parse = frontend::parse(content).map_err(|error| End::protocol_violation(&error))?;
         let facts = self.context.facts.get(parse.query, self.lexing);
         let name = parse.statement;
         let is_new = name.is_empty() || self.statements.get(name).is_none();
@@ -276,17 +352,13 @@ impl Session<'_> {
 
     fn take_bind(&mut self, header: Header, node: usize) -> Result<(), End> {
         let bind = frontend::bind(self.content(header)).map_err(|error| End::protocol_violation(&error))?;
-        match self.statements.get(bind.statement) {
-            Some(prepared) if !prepared.nodes.contains(node) => {
-                let name = bind.statement.to_vec();
-                self.prepare_on(&name, node)?;
-            }
-            _ => {}
+        if self.statements.get(bind.statement).is_some_and(|prepared| !prepared.nodes.contains(node)) {
+            let name = bind.statement.to_vec();
+            self.prepare_on(&name, node)?;
         }
-        let bind = frontend::bind(front(&self.client, self.direct, header))
-            .map_err(|error| End::protocol_violation(&error))?;
-        self.bound.clear();
-        self.bound.extend_from_slice(bind.statement);
+        let content = front(&self.client, self.direct, header, header.total);
+        let bind = frontend::bind(content).map_err(|error| End::protocol_violation(&error))?;
+        self.portals.bind(bind.portal, bind.statement, node);
         self.expect(node, Awaited::Bind, Deliver::Client);
         Ok(())
     }
@@ -301,23 +373,29 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The portal runs the statement bound last: drivers bind and execute in one breath. A portal kept for later is only
-    /// counted under a wrong statement.
-    fn take_execute(&mut self, node: usize) {
-        if self.expect(node, Awaited::Execute, Deliver::Client)
-            && let Some(prepared) = self.statements.get(&self.bound)
-        {
-            self.effects.note(&prepared.facts, prepared.text(), self.group.status(self.home));
+    fn take_execute(&mut self, header: Header, node: usize) -> Result<(), End> {
+        if !self.expect(node, Awaited::Execute, Deliver::Client) {
+            return Ok(());
+        }
+        let content = front(&self.client, self.direct, header, header.total);
+        let portal = frontend::execute(content).map_err(|error| End::protocol_violation(&error))?;
+        let Some(prepared) = self.portals.statement(portal).and_then(|name| self.statements.get(name)) else {
+            return Ok(());
+        };
+        trace::statement(self.context, &self.group, node, &prepared.facts, "Execute: ", prepared.text());
+        if node == self.home {
+            let (writes, written) = self.writes_of(&prepared.facts);
+            self.journal.sent(self.last_number(node), &prepared.facts, prepared.text(), writes, written);
             if prepared.facts.changes_catalog() {
                 self.catalog.forget();
             }
-            trace::statement(self.context, &self.group, node, &prepared.facts, "Execute: ", prepared.text());
         }
+        Ok(())
     }
 
-    /// Prepares the statement `name` on `node` if it is not: the original Parse, its answer for nobody.
+    /// Prepares the statement `name` on `node` if it is not: the original message, its answer for nobody.
     fn prepare_on(&mut self, name: &[u8], node: usize) -> Result<(), End> {
-        if self.statements.get(name).is_none_or(|prepared| prepared.nodes.contains(node)) {
+        if self.statements.get(name).is_none_or(|prepared| prepared.nodes.contains(node) || !prepared.is_parse()) {
             return Ok(());
         }
         self.close_stale(name, node)?;
@@ -367,7 +445,7 @@ impl Session<'_> {
     }
 
     /// Makes `node` the one that owes answers, if no other one does.
-    fn activate(&mut self, node: usize) -> bool {
+    pub(super) fn activate(&mut self, node: usize) -> bool {
         if node != self.active && !self.is_quiet() {
             return false;
         }
@@ -377,7 +455,7 @@ impl Session<'_> {
 
     /// Whether no node owes the client anything.
     pub(super) fn is_quiet(&self) -> bool {
-        self.group.get(self.active).is_none_or(|server| server.replies.is_empty())
+        self.group.get(self.active).is_none_or(|server| !server.replies.owes_client())
     }
 
     /// The next `length` bytes of the client's receive buffer go to `node`.
@@ -408,59 +486,9 @@ impl Session<'_> {
         self.direct.length = 0;
         Ok(())
     }
-
-    /// Collects into `statements` the facts of what the batch at the front prepares, describes or binds. `Ok(true)`: the
-    /// whole batch up to its Sync is here and understood.
-    pub(super) fn batch_in_sight(&mut self, statements: &mut Vec<Sighted>) -> Result<bool, End> {
-        let with_text = !self.context.settings.primary_routing_query_pattern_list.is_empty();
-        let text_of = |text: &[u8]| if with_text { text.to_vec() } else { Vec::new() };
-        let mut at = self.direct.length;
-        loop {
-            let bytes = &self.client.input.bytes()[at..];
-            let header = Header::read(bytes, frontend::name).map_err(|error| End::protocol_violation(&error))?;
-            let Some(header) = header.filter(|header| bytes.len() >= header.total) else { return Ok(false) };
-            let content = &bytes[HEADER_LENGTH..header.total];
-            let name = match header.kind {
-                b'P' => match frontend::parse(content) {
-                    Ok(parse) => {
-                        let facts = self.context.facts.get(parse.query, self.lexing);
-                        statements.push(Sighted { facts, text: text_of(parse.query) });
-                        None
-                    }
-                    Err(_) => return Ok(false),
-                },
-                b'B' => frontend::bind(content).ok().map(|bind| bind.statement),
-                b'D' => match frontend::object(content, "Describe") {
-                    Ok(Object::Statement(name)) => Some(name),
-                    _ => None,
-                },
-                b'E' | b'C' => None,
-                b'S' => return Ok(true),
-                _ => return Ok(false),
-            };
-            if let Some(name) = name {
-                match self.statements.get(name) {
-                    Some(prepared) => {
-                        statements.push(Sighted { facts: Rc::clone(&prepared.facts), text: text_of(prepared.text()) });
-                    }
-                    // Prepared in this very batch, or unknown everywhere: then the primary tells.
-                    None if statements.is_empty() => return Ok(false),
-                    None => {}
-                }
-            }
-            at += header.total;
-        }
-    }
 }
 
-/// A statement of a batch that has not been placed yet.
-pub(super) struct Sighted {
-    pub facts: Rc<Statement>,
-    /// Its text, only where a parameter asks for texts.
-    pub text: Vec<u8>,
-}
-
-/// Content of the whole message behind the direct part of the client's buffer.
-fn front(client: &Client, direct: Direct, header: Header) -> &[u8] {
-    &client.input.bytes()[direct.length + HEADER_LENGTH..direct.length + header.total]
+/// The first `available` bytes, at most, of the message behind the direct part of the client's buffer, without its header.
+fn front(client: &Client, direct: Direct, header: Header, available: usize) -> &[u8] {
+    &client.input.bytes()[direct.length + HEADER_LENGTH..direct.length + header.total.min(available)]
 }

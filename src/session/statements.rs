@@ -1,7 +1,8 @@
-//! Prepared statements of the extended protocol: what was prepared, and on which nodes (routing 13.3, 13.5).
+//! Prepared statements, of the extended protocol and of PREPARE alike: what was prepared, and on which nodes (routing 10,
+//! 13.3, 13.5). Servers have one name space for both.
 //!
-//! The whole Parse message is kept, so that a statement prepared on one node can be prepared on another when a later
-//! Bind has to go there.
+//! The whole message that prepares it is kept, so that a statement prepared on one node can be prepared on another when a
+//! later Bind or EXECUTE has to go there.
 
 use crate::sql::Statement;
 use crate::state::NodeSet;
@@ -12,9 +13,9 @@ use std::rc::Rc;
 /// One prepared statement.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// The Parse message, header included.
+    /// The message that prepares it, header included: Parse, or Query with PREPARE.
     pub message: Vec<u8>,
-    /// What the text does.
+    /// What the text does; of PREPARE, what that statement does.
     pub facts: Rc<Statement>,
     /// Where it is prepared.
     pub nodes: NodeSet,
@@ -23,7 +24,17 @@ pub(super) struct Prepared {
 impl Prepared {
     /// The SQL text.
     pub fn text(&self) -> &[u8] {
-        frontend::parse(&self.message[HEADER_LENGTH..]).map_or(b"", |parse| parse.query)
+        let content = &self.message[HEADER_LENGTH..];
+        if self.is_parse() {
+            frontend::parse(content).map_or(b"", |parse| parse.query)
+        } else {
+            frontend::query(content).unwrap_or(b"")
+        }
+    }
+
+    /// Whether it was prepared by Parse, not by PREPARE.
+    pub fn is_parse(&self) -> bool {
+        self.message.first() == Some(&b'P')
     }
 }
 
@@ -60,6 +71,20 @@ impl Statements {
         }
     }
 
+    /// The unnamed statement is gone from `node`: a simple query of our own ran there. It will be prepared again if needed.
+    pub fn unnamed_lost(&mut self, node: usize) {
+        if let Some(unnamed) = &mut self.unnamed {
+            unnamed.nodes.remove(node);
+        }
+    }
+
+    /// The Parse of `name` is to be sent again, to another node than `node`, which has done it.
+    pub fn withdraw(&mut self, name: &[u8], node: usize) {
+        if let Some(prepared) = self.named.remove(name) {
+            self.stale.insert(name.into(), prepared.nodes.union(NodeSet::of(node)));
+        }
+    }
+
     /// Preparing `name` on `node` failed, or the name was closed there.
     pub fn forget_on(&mut self, name: &[u8], node: usize) {
         if let Some(prepared) = self.get_mut(name) {
@@ -79,6 +104,16 @@ impl Statements {
             }
         } else if name.is_empty() {
             self.unnamed = None;
+        }
+    }
+
+    /// The connection to `node` is closed: nothing is prepared there any more.
+    pub fn forget_node(&mut self, node: usize) {
+        for prepared in self.named.values_mut().chain(&mut self.unnamed) {
+            prepared.nodes.remove(node);
+        }
+        for nodes in self.stale.values_mut() {
+            nodes.remove(node);
         }
     }
 

@@ -18,6 +18,9 @@ impl Session<'_> {
             self.heed_signals()?;
         }
         let servers_took_all = self.flush_servers()?;
+        if self.hear_bystanders()? || (self.congested && !self.is_congested()) {
+            return Ok(());
+        }
         if servers_took_all && self.client.output.is_empty() && self.receive_from_next()? {
             return Ok(());
         }
@@ -42,7 +45,7 @@ impl Session<'_> {
             Some(server) if server.replies.will_answer() && !server.replies.is_copying_in() => {
                 self.receive_from_server(self.active, true)
             }
-            _ if self.terminating => Ok(false),
+            _ if self.terminating || self.blocked || self.congested => Ok(false),
             _ => self.client.receive(true),
         }
     }
@@ -59,7 +62,10 @@ impl Session<'_> {
 
     /// A server has closed its connection. A session that does not need it goes on (protocol 14.2).
     fn server_gone(&mut self, node: usize, cause: &str) -> Result<bool, End> {
-        let owes = self.group.get(node).is_some_and(|server| !server.replies.is_empty());
+        if self.retry_without(node, cause) {
+            return Ok(true);
+        }
+        let owes = self.group.get(node).is_some_and(|server| server.replies.owes_client());
         if node == self.home || owes {
             return Err(End::server_lost(node, cause));
         }
@@ -71,12 +77,12 @@ impl Session<'_> {
         let deadline = self.idle_deadline();
         let client_full = !self.client.output.is_empty();
         let mut wanted = PollFlags::empty();
-        if !self.terminating {
-            // Behind a congestion there may be more of a client that has said all it wanted to.
-            wanted.set(hang_up(), !self.congested);
-            wanted.set(PollFlags::POLLIN, !self.blocked && !self.congested);
-            wanted.set(PollFlags::POLLOUT, client_full);
-        }
+        // A client that has said goodbye may close its side; behind a congestion there may be more of one that has said all
+        // it wanted to.
+        wanted.set(hang_up(), !self.terminating && !self.congested);
+        wanted.set(PollFlags::POLLIN, !self.terminating && !self.blocked && !self.congested);
+        wanted.set(PollFlags::POLLOUT, client_full);
+        let watch_client = !self.terminating || client_full;
         let servers = self.group.connections.iter().flatten().map(|server| {
             let mut wanted = PollFlags::empty();
             // The active server is not read while the client does not take what it said before.
@@ -86,7 +92,7 @@ impl Session<'_> {
         });
         let (nodes, mut fds): (Vec<_>, Vec<_>) = servers.unzip();
         fds.push(PollFd::new(self.context.signals.fd(), PollFlags::POLLIN));
-        if !self.terminating {
+        if watch_client {
             fds.push(PollFd::new(self.client.stream.as_fd(), wanted));
         }
         match poll(&mut fds, deadline.poll_timeout()) {
@@ -104,14 +110,18 @@ impl Session<'_> {
                 && !(client_full && *node == self.active)
             {
                 self.receive_from_server(*node, false)?;
-                if *node != self.active {
-                    self.hear_bystander(*node)?;
-                }
             }
         }
+        self.hear_bystanders()?;
         let client = ready.get(nodes.len() + 1).copied().unwrap_or(PollFlags::empty());
         let hung_up = client.intersects(PollFlags::POLLHUP | PollFlags::POLLERR);
-        if client.contains(PollFlags::POLLIN) || (hung_up && !self.blocked) {
+        if self.terminating {
+            // It asked for something, said goodbye and left: what it asked for is done, the answer is for nobody.
+            if hung_up {
+                self.client.output.clear();
+                self.client.deaf = true;
+            }
+        } else if client.contains(PollFlags::POLLIN) || (hung_up && !self.blocked) {
             self.client.receive(false)?;
         } else if hung_up {
             return Err(End::ClientGone);
@@ -119,9 +129,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// `client_idle_limit` counts while the client has nothing outstanding.
+    /// `client_idle_limit` counts while it is the client's turn: nothing is on its way to it, or it is to send more.
     fn idle_deadline(&self) -> Deadline {
-        if self.is_quiet() { Deadline::after_seconds(self.context.settings.client_idle_limit) } else { Deadline::NEVER }
+        let server = self.group.get(self.active);
+        let its_turn = server.is_none_or(|server| server.replies.is_copying_in() || !server.replies.will_answer());
+        if its_turn { Deadline::after_seconds(self.context.settings.client_idle_limit) } else { Deadline::NEVER }
     }
 
     fn idle_too_long(&self) -> End {
@@ -132,9 +144,15 @@ impl Session<'_> {
             .into()
     }
 
-    /// A stop ends the session; everything else can wait until it is over.
+    /// A stop ends the session; new settings are taken between statements; everything else can wait until it is over.
     fn heed_signals(&mut self) -> Result<(), End> {
-        if self.context.must_stop() { Err(End::shutdown()) } else { Ok(()) }
+        if self.context.must_stop() {
+            return Err(End::shutdown());
+        }
+        if self.is_quiet() && self.batch.is_none() {
+            self.context.reload_if_asked();
+        }
+        Ok(())
     }
 }
 

@@ -25,8 +25,10 @@ shareable! {
         pub fatal: AtomicU64,
         /// ERROR messages from the server.
         pub error: AtomicU64,
+        /// Reads that it refused as writes and that were sent to the primary instead.
+        pub retried: AtomicU64,
         // Keeps the counters of different nodes on different cache lines.
-        filler: [AtomicU64; 7],
+        filler: [AtomicU64; 6],
     }
 }
 
@@ -43,6 +45,7 @@ pub struct NodeCounts {
     pub panic: u64,
     pub fatal: u64,
     pub error: u64,
+    pub retried: u64,
 }
 
 impl NodeCounters {
@@ -65,6 +68,7 @@ impl NodeCounters {
             panic: value(&self.panic),
             fatal: value(&self.fatal),
             error: value(&self.error),
+            retried: value(&self.retried),
         }
     }
 }

@@ -35,6 +35,11 @@ impl SignalSet {
         self.0 == 0
     }
 
+    /// All but `signal`.
+    pub fn without(self, signal: Signal) -> SignalSet {
+        SignalSet(self.0 & !bit(signal))
+    }
+
     /// The signals of both.
     pub fn with(self, other: SignalSet) -> SignalSet {
         SignalSet(self.0 | other.0)

@@ -9,9 +9,9 @@
 mod accept;
 mod idle;
 
-use crate::config::{self, FileLocations, Settings};
+use crate::config::{FileLocations, Settings};
 use crate::net::{Deadline, Stream};
-use crate::report::{self, Report, Severity};
+use crate::report::{self, Report};
 use crate::session::{self, Context};
 use crate::state::Shared;
 use crate::sys::signal::{Signal, Signals};
@@ -69,13 +69,12 @@ fn live(start: Start) -> Exit {
         }
     };
     let slot = shared.worker(index);
-    let context = Context::new(settings, shared, slot, signals);
-    Worker { context, files, sessions: 0, last_client: None }.live(idle)
+    let context = Context::new(settings, files, shared, slot, signals);
+    Worker { context, sessions: 0, last_client: None }.live(idle)
 }
 
 struct Worker {
     context: Context,
-    files: FileLocations,
     /// Sessions served.
     sessions: i32,
     /// When the last client left; `None` before the first.
@@ -117,7 +116,7 @@ impl Worker {
             return Some(Exit::Restart);
         }
         if taken.has(Signal::SIGHUP) {
-            self.reload();
+            self.context.reload();
         }
         if taken.has(Signal::SIGUSR1) {
             self.close_pooled(|pool| pool.close_all());
@@ -181,22 +180,6 @@ impl Worker {
         if settings.log_connections {
             let port = if info.port == 0 { String::new() } else { format!(" port={}", info.port) };
             Report::log_line("new connection received").detail(format!("connecting host={}{port}", info.host)).log();
-        }
-    }
-
-    /// Reads the configuration again (config 6). The parent has checked the file and told what changes.
-    fn reload(&mut self) {
-        let nodes = self.context.shared.nodes().view().nodes;
-        let is_down = |id: usize| nodes.get(id).is_none_or(|node| !node.status.is_attached());
-        let outcome = config::load(&self.files.config)
-            .and_then(|loaded| config::reload::reload(&self.context.settings, &loaded, is_down));
-        match outcome {
-            Ok(reloaded) => {
-                self.context.settings = Arc::new(reloaded.settings);
-                self.context.pool.set_life_time(self.context.settings.connection_life_time);
-                report::configure(self.context.settings.log_settings());
-            }
-            Err(problems) => problems.log(Severity::Warning),
         }
     }
 }

@@ -1,0 +1,647 @@
+//! What a session's statements leave behind on the primary, kept so that another node can be brought to the same state in
+//! the same write as the first statement that goes there (design decision 4; routing 4.2, 7).
+//!
+//! Two lists: *settings*, in force until the session ends or discards them, and the *block*, the transaction block that is
+//! open on the primary, from its BEGIN on. Each node has its own progress in both. A statement counts only when the primary
+//! has answered it with success: until then it is a *note*, filed under its number in the primary's reply queue.
+//!
+//! Invariants:
+//! - A node is never told more than the primary has accepted, and a node that has a transaction open gets its end.
+//! - Memory is bounded: a session that sets too much is *tied*, a block that grows too long is kept from other nodes.
+
+use crate::config::DisableLoadBalanceOnWrite as OnWrite;
+use crate::route::Transaction;
+use crate::sql::{DiscardTarget, Isolation, Kind, Statement, TransactionModes, VariableScope};
+use crate::wire::TransactionStatus;
+use std::collections::VecDeque;
+
+/// Neither list may grow beyond this many bytes.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// What one statement leaves behind if it succeeds.
+#[derive(Debug)]
+enum Effect {
+    /// Nothing that another node must know.
+    Nothing,
+    /// A setting of the session.
+    Setting(Entry),
+    /// Something that ends with the transaction block: SET LOCAL, SAVEPOINT, ... It may set the isolation level.
+    Local(Entry, Option<Isolation>),
+    /// Something in the transaction block that no other node can follow.
+    PrimaryOnly,
+    /// BEGIN.
+    Begin { text: Box<[u8]>, modes: TransactionModes },
+    /// COMMIT, ROLLBACK.
+    End { chain: bool },
+    /// A text of several statements, with transaction control among them or settings.
+    Several { control: bool, settings: bool },
+    /// A change that cannot be brought to another node.
+    Tie,
+}
+
+/// A statement sent to the primary that is not answered yet.
+#[derive(Debug)]
+struct Note {
+    number: u64,
+    effect: Effect,
+    /// It may have written: reads must see it.
+    writes: bool,
+    /// Relations written, for dml_adaptive.
+    written: Box<[Box<str>]>,
+}
+
+/// A statement to be replayed.
+#[derive(Debug)]
+struct Entry {
+    text: Box<[u8]>,
+    scope: Scope,
+    /// A later setting with the same key replaces it.
+    key: Option<Box<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    /// It lives as long as the transaction block.
+    Block,
+    /// It lives as long as the session.
+    Session,
+    /// It forgets all prepared statements at once, whatever becomes of the transaction (DEALLOCATE ALL).
+    Statements,
+    /// It ends all settings (DISCARD ALL).
+    Discard,
+}
+
+/// The transaction block open on the primary.
+#[derive(Debug, Default)]
+struct Block {
+    entries: Vec<Entry>,
+    bytes: usize,
+    isolation: Option<Isolation>,
+    /// It cannot be opened on another node.
+    on_primary_only: bool,
+}
+
+/// How far one node has been told.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// Id of the first setting it has not seen.
+    settings: u64,
+    /// Entries of the block it has seen; `None`: no transaction is open there.
+    block: Option<usize>,
+}
+
+/// How a block has ended on the primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ending {
+    commit: bool,
+    chain: bool,
+    /// Ids of the settings that it made.
+    settings: (u64, u64),
+}
+
+/// The journal of one session.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    notes: VecDeque<Note>,
+    /// Settings with their ids, which grow.
+    settings: Vec<(u64, Entry)>,
+    next_id: u64,
+    block: Option<Block>,
+    /// Settings made outside a block since the last ReadyForQuery: an error in the same batch undoes them.
+    fresh: Vec<Entry>,
+    /// Something in the batch has failed.
+    batch_failed: bool,
+    /// The session holds something that the journal cannot bring to another node.
+    tied: bool,
+    progress: Vec<Progress>,
+    ending: Option<Ending>,
+    /// All prepared statements were discarded.
+    discarded: bool,
+    /// Counts the changes that may let a name mean something else.
+    names_version: u64,
+    /// The writing flag (routing 7.1).
+    writing: bool,
+    /// Bare names of the relations written in the block, sorted (routing 7.4).
+    written: Vec<Box<str>>,
+}
+
+impl Journal {
+    /// A statement is sent to the primary as its message `number`. `writes`: it sets the writing flag; `written`: the
+    /// relations it writes, if anybody wants to know.
+    pub fn sent(&mut self, number: u64, facts: &Statement, text: &[u8], writes: bool, written: Vec<Box<str>>) {
+        let effect = effect_of(facts, text);
+        if writes || !written.is_empty() || !matches!(effect, Effect::Nothing) {
+            self.notes.push_back(Note { number, effect, writes, written: written.into() });
+        }
+    }
+
+    /// Something that cannot be read was sent to the primary as its message `number`: it may have written.
+    pub fn sent_unknown(&mut self, number: u64) {
+        self.notes.push_back(Note { number, effect: Effect::Nothing, writes: true, written: Box::default() });
+    }
+
+    /// The primary has done its message `number`; `rolled_back`: a COMMIT that came out as ROLLBACK.
+    pub fn finished(&mut self, number: u64, rolled_back: bool, mode: OnWrite) {
+        if self.notes.front().is_none_or(|note| note.number != number) {
+            return;
+        }
+        let Some(note) = self.notes.pop_front() else { return };
+        self.apply(note.effect, rolled_back, mode);
+        self.writing |= note.writes;
+        for name in note.written {
+            if let Err(at) = self.written.binary_search(&name) {
+                self.written.insert(at, name);
+            }
+        }
+    }
+
+    /// `count` messages from `number` on have failed on the primary, or will not be done.
+    pub fn failed(&mut self, number: u64, count: u64) {
+        self.notes.retain(|note| note.number.wrapping_sub(number) >= count);
+        self.batch_failed = true;
+    }
+
+    fn apply(&mut self, effect: Effect, rolled_back: bool, mode: OnWrite) {
+        match effect {
+            Effect::Nothing => {}
+            Effect::Setting(entry) => {
+                self.discarded |= entry.scope == Scope::Statements;
+                self.names_version += u64::from(entry.changes_names());
+                match &mut self.block {
+                    Some(block) => block.add(entry),
+                    None => self.fresh.push(entry),
+                }
+            }
+            Effect::Local(entry, isolation) => {
+                if let Some(block) = &mut self.block {
+                    block.isolation = isolation.or(block.isolation);
+                    block.add(entry);
+                    self.names_version += 1;
+                }
+            }
+            Effect::PrimaryOnly => {
+                if let Some(block) = &mut self.block {
+                    block.on_primary_only = true;
+                }
+            }
+            Effect::Begin { text, modes } => {
+                self.forget_writing(mode);
+                // A second BEGIN is only warned of.
+                if self.block.is_none() {
+                    // What was set before it in the same batch belongs to the transaction now.
+                    let on_primary_only = !self.fresh.is_empty();
+                    let mut block = Block { isolation: modes.isolation, on_primary_only, ..Block::default() };
+                    self.fresh.clear();
+                    block.add(Entry::local(&text));
+                    self.block = Some(block);
+                }
+            }
+            Effect::End { chain } => {
+                self.forget_writing(mode);
+                self.end_block(!rolled_back, chain);
+            }
+            Effect::Several { control, settings } => {
+                self.tied |= settings;
+                if control {
+                    self.end_block(false, false);
+                    self.writing = true;
+                }
+            }
+            Effect::Tie => self.tied = true,
+        }
+    }
+
+    fn forget_writing(&mut self, mode: OnWrite) {
+        self.written.clear();
+        if !matches!(mode, OnWrite::Always | OnWrite::TransTransaction) {
+            self.writing = false;
+        }
+    }
+
+    fn end_block(&mut self, commit: bool, chain: bool) {
+        let Some(block) = self.block.take() else { return };
+        let first = self.next_id;
+        let mut entries = block.entries.into_iter();
+        let begin = entries.next();
+        for entry in entries {
+            match entry.scope {
+                Scope::Block => {}
+                Scope::Statements => self.set(entry),
+                Scope::Session | Scope::Discard if commit => self.set(entry),
+                Scope::Session | Scope::Discard => self.names_version += 1,
+            }
+        }
+        self.ending = Some(Ending { commit, chain, settings: (first, self.next_id) });
+        if chain {
+            let mut next =
+                Block { isolation: block.isolation, on_primary_only: block.on_primary_only, ..Block::default() };
+            begin.into_iter().for_each(|begin| next.add(begin));
+            self.block = Some(next);
+        }
+    }
+
+    fn set(&mut self, entry: Entry) {
+        if entry.scope == Scope::Discard {
+            self.settings.clear();
+            self.tied = false;
+            self.discarded = true;
+        } else if entry.key.is_some() {
+            self.settings.retain(|(_, earlier)| earlier.key != entry.key);
+        }
+        self.settings.push((self.next_id, entry));
+        self.next_id += 1;
+        self.tied |= self.settings.iter().map(|(_, entry)| entry.text.len()).sum::<usize>() > MAX_BYTES;
+    }
+
+    /// The primary is ready again, its transaction in `status`.
+    pub fn ready(&mut self, status: TransactionStatus) {
+        let fresh = std::mem::take(&mut self.fresh);
+        if !std::mem::take(&mut self.batch_failed) {
+            fresh.into_iter().for_each(|entry| self.set(entry));
+        }
+        match status {
+            // It has ended without saying so: PREPARE TRANSACTION, a text of several statements.
+            TransactionStatus::Idle => self.end_block(false, false),
+            _ if self.block.is_none() => self.block = Some(Block { on_primary_only: true, ..Block::default() }),
+            _ => {}
+        }
+    }
+
+    /// Whether all prepared statements were discarded since this was asked last.
+    pub fn take_discarded(&mut self) -> bool {
+        std::mem::take(&mut self.discarded)
+    }
+
+    /// Whether the session's state cannot be brought to another node.
+    pub fn tied(&self) -> bool {
+        self.tied
+    }
+
+    /// Changes whenever names may have begun to mean something else: a search path, a role was set. 0 in a session that is
+    /// as new.
+    pub fn names_version(&self) -> u64 {
+        self.names_version + u64::from(self.tied)
+    }
+
+    /// The writing flag.
+    pub fn writing(&self) -> bool {
+        self.writing
+    }
+
+    /// Relations written in the block.
+    pub fn written(&self) -> &[Box<str>] {
+        &self.written
+    }
+
+    /// The transaction as the next statement will meet it: what is still to be answered is taken for done. `status` is the
+    /// primary's, `default` the isolation level that a plain BEGIN brings.
+    pub fn transaction(&self, status: TransactionStatus, default: Option<Isolation>) -> Transaction {
+        for note in self.notes.iter().rev() {
+            match &note.effect {
+                Effect::Begin { modes, .. } => {
+                    return Transaction::Open { isolation: modes.isolation.or(default), on_primary_only: false };
+                }
+                Effect::End { chain: false } => return Transaction::Idle,
+                Effect::Several { control: true, .. } => {
+                    return Transaction::Open { isolation: default, on_primary_only: true };
+                }
+                _ => {}
+            }
+        }
+        match (status, &self.block) {
+            (TransactionStatus::Idle, _) => Transaction::Idle,
+            (TransactionStatus::Failed, _) => Transaction::Failed,
+            (TransactionStatus::Open, Some(block)) => Transaction::Open {
+                isolation: block.isolation.or(default),
+                on_primary_only: block.on_primary_only || block.bytes > MAX_BYTES,
+            },
+            (TransactionStatus::Open, None) => Transaction::Open { isolation: default, on_primary_only: true },
+        }
+    }
+
+    fn progress(&mut self, node: usize) -> &mut Progress {
+        if self.progress.len() <= node {
+            self.progress.resize(node + 1, Progress::default());
+        }
+        &mut self.progress[node]
+    }
+
+    /// Whether `node` has seen everything.
+    pub fn is_current(&self, node: usize) -> bool {
+        let progress = self.progress.get(node).copied().unwrap_or_default();
+        progress.settings == self.next_id && progress.block == self.block.as_ref().map(|block| block.entries.len())
+    }
+
+    /// Hands what `node` has not seen to `emit`, oldest first. The node counts as up to date from now on.
+    pub fn replay(&mut self, node: usize, mut emit: impl FnMut(&[u8])) {
+        let Progress { settings, block: seen } = *self.progress(node);
+        let settings = self.settings.iter().filter(|(id, _)| *id >= settings).map(|(_, entry)| entry);
+        let block = self.block.iter().flat_map(|block| block.entries.iter().skip(seen.unwrap_or(0)));
+        settings.chain(block).for_each(|entry| emit(&entry.text));
+        let block = self.block.as_ref().map(|block| block.entries.len());
+        *self.progress(node) = Progress { settings: self.next_id, block };
+    }
+
+    /// `node` has left the session: nothing of it is there any more.
+    pub fn forget_node(&mut self, node: usize) {
+        *self.progress(node) = Progress::default();
+    }
+
+    /// Whether a block is open on the primary.
+    pub fn has_block(&self) -> bool {
+        self.block.is_some()
+    }
+
+    /// Whether a block has ended on the primary and other nodes must follow.
+    pub fn has_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// The end of the block for all nodes that have it open: `emit` gets node and text.
+    pub fn take_ending(&mut self, mut emit: impl FnMut(usize, &[u8])) {
+        let Some(Ending { commit, chain, settings }) = self.ending.take() else { return };
+        let text: &[u8] = match (commit, chain) {
+            (true, false) => b"COMMIT",
+            (true, true) => b"COMMIT AND CHAIN",
+            (false, false) => b"ROLLBACK",
+            (false, true) => b"ROLLBACK AND CHAIN",
+        };
+        let made = |id: u64| (settings.0..settings.1).contains(&id);
+        let missed: Vec<_> =
+            self.settings.iter().filter(|(id, _)| commit && made(*id)).map(|(_, entry)| &entry.text).collect();
+        for (node, progress) in self.progress.iter_mut().enumerate() {
+            if progress.block.take().is_none() {
+                continue;
+            }
+            // Settings made since the node last looked are made there too, inside the transaction, where they belong.
+            missed.iter().for_each(|text| emit(node, text));
+            emit(node, text);
+            progress.settings = settings.1;
+            progress.block = chain.then_some(1);
+        }
+    }
+}
+
+impl Entry {
+    /// Whether names may mean something else afterwards.
+    fn changes_names(&self) -> bool {
+        self.key.as_deref().is_none_or(|key| matches!(key, "search_path" | "role" | "session_authorization"))
+            && self.scope != Scope::Statements
+    }
+
+    fn local(text: &[u8]) -> Self {
+        Self { text: text.into(), scope: Scope::Block, key: None }
+    }
+}
+
+impl Block {
+    fn add(&mut self, entry: Entry) {
+        self.bytes += entry.text.len();
+        if self.bytes <= MAX_BYTES {
+            self.entries.push(entry);
+        } else {
+            self.on_primary_only = true;
+        }
+    }
+}
+
+fn effect_of(facts: &Statement, text: &[u8]) -> Effect {
+    if facts.is_multi() {
+        let control = facts.kinds().any(is_control);
+        let settings = facts.kinds().any(|kind| setting(kind, b"").is_some());
+        return if control || settings { Effect::Several { control, settings } } else { Effect::Nothing };
+    }
+    let kind = &facts.kind;
+    // What a standby refuses is kept from it: it only reads.
+    let refused = kind.asks_read_write() || kind.asks_serializable();
+    let local = |isolation| if refused { Effect::PrimaryOnly } else { Effect::Local(Entry::local(text), isolation) };
+    match kind {
+        Kind::Begin(modes) => Effect::Begin { text: if refused { b"BEGIN" } else { text }.into(), modes: *modes },
+        Kind::Commit { chain } | Kind::Rollback { chain } => Effect::End { chain: *chain },
+        Kind::Savepoint(_) | Kind::Release(_) | Kind::RollbackTo(_) | Kind::Lock { writes: false } => local(None),
+        Kind::SetTransaction { scope: VariableScope::Transaction, modes } => local(modes.isolation),
+        Kind::Set { name, .. } if &**name == "transaction_snapshot" => Effect::PrimaryOnly,
+        Kind::Set { name, value, .. } if &**name == "transaction_isolation" => {
+            local(value.as_deref().and_then(Isolation::from_name))
+        }
+        Kind::Set { name, .. } if &**name == "transaction_read_only" => local(None),
+        Kind::Set { scope: VariableScope::Transaction, .. } => local(None),
+        // A standby would accept the setting and then refuse every read.
+        _ if kind.asks_serializable() => Effect::Tie,
+        _ => match setting(kind, text) {
+            Some(entry) => Effect::Setting(entry),
+            None if calls_set_config(facts) => Effect::Tie,
+            None => Effect::Nothing,
+        },
+    }
+}
+
+/// A setting of the session, if one is made.
+fn setting(kind: &Kind, text: &[u8]) -> Option<Entry> {
+    let (scope, key) = match kind {
+        Kind::Set { scope: VariableScope::Session, name, .. } | Kind::Reset(Some(name)) => {
+            (Scope::Session, Some(name.to_ascii_lowercase().into()))
+        }
+        Kind::SetTransaction { scope: VariableScope::Session, .. } | Kind::Reset(None) => (Scope::Session, None),
+        Kind::Deallocate(None) => (Scope::Statements, None),
+        Kind::Discard(DiscardTarget::All) => (Scope::Discard, None),
+        _ => return None,
+    };
+    Some(Entry { text: text.into(), scope, key })
+}
+
+fn calls_set_config(facts: &Statement) -> bool {
+    facts.has.session_state && facts.functions.iter().any(|function| &*function.name == "set_config")
+}
+
+fn is_control(kind: &Kind) -> bool {
+    matches!(kind, Kind::Begin(_) | Kind::Commit { .. } | Kind::Rollback { .. } | Kind::PrepareTransaction)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::{Lexing, analyse};
+    use TransactionStatus::{Failed, Idle, Open};
+
+    /// A journal, and the primary of which it is told.
+    #[derive(Default)]
+    struct Session {
+        journal: Journal,
+        sent: u64,
+    }
+
+    impl Session {
+        fn send(&mut self, text: &str) -> u64 {
+            self.sent += 1;
+            let facts = analyse(text.as_bytes(), Lexing::default());
+            let writes = matches!(facts.kind, Kind::Insert);
+            self.journal.sent(self.sent, &facts, text.as_bytes(), writes, Vec::new());
+            self.sent
+        }
+
+        /// A simple query that succeeds.
+        fn run(&mut self, text: &str, status: TransactionStatus) {
+            let number = self.send(text);
+            self.journal.finished(number, text.starts_with("ROLLBACK") && !text.contains(" TO "), OnWrite::Transaction);
+            self.journal.ready(status);
+        }
+
+        fn replay(&mut self, node: usize) -> Vec<String> {
+            let mut texts = Vec::new();
+            self.journal.replay(node, |text| texts.push(String::from_utf8_lossy(text).into_owned()));
+            assert!(self.journal.is_current(node));
+            texts
+        }
+
+        fn ending(&mut self) -> Vec<(usize, String)> {
+            let mut texts = Vec::new();
+            self.journal.take_ending(|node, text| texts.push((node, String::from_utf8_lossy(text).into_owned())));
+            texts
+        }
+
+        fn transaction(&self, status: TransactionStatus) -> Transaction {
+            self.journal.transaction(status, Some(Isolation::ReadCommitted))
+        }
+    }
+
+    #[test]
+    fn settings_are_replayed_once_per_node_and_the_last_one_counts() {
+        let mut session = Session::default();
+        session.run("SET a.b = 1", Idle);
+        session.run("SET a.c = 2", Idle);
+        session.run("SET a.b = 3", Idle);
+        assert!(!session.journal.is_current(1));
+        assert_eq!(session.replay(1), ["SET a.c = 2", "SET a.b = 3"]);
+        session.run("RESET a.c", Idle);
+        assert_eq!(session.replay(1), ["RESET a.c"]);
+        assert_eq!(session.replay(2), ["SET a.b = 3", "RESET a.c"]);
+        session.journal.forget_node(1);
+        assert_eq!(session.replay(1), ["SET a.b = 3", "RESET a.c"]);
+    }
+
+    #[test]
+    fn each_statement_stands_and_falls_by_its_own_answer() {
+        let mut session = Session::default();
+        let (first, second) = (session.send("SET a.b = 1"), session.send("SET a.c = 1"));
+        session.journal.failed(first, 1);
+        session.journal.finished(first, false, OnWrite::Transaction);
+        session.journal.ready(Idle);
+        session.journal.finished(second, false, OnWrite::Transaction);
+        session.journal.ready(Idle);
+        assert_eq!(session.replay(1), ["SET a.c = 1"]);
+        // In one batch the error undoes both.
+        let (first, second) = (session.send("SET a.d = 1"), session.send("SET a.e = 1"));
+        session.journal.finished(first, false, OnWrite::Transaction);
+        session.journal.failed(second, 1);
+        session.journal.ready(Idle);
+        assert!(session.journal.is_current(1));
+    }
+
+    #[test]
+    fn a_block_is_opened_where_it_is_needed_and_ended_there() {
+        let mut session = Session::default();
+        session.run("BEGIN", Open);
+        session.run("SET a.b = 1", Open);
+        assert_eq!(session.replay(1), ["BEGIN", "SET a.b = 1"]);
+        session.run("SAVEPOINT s", Open);
+        session.run("SET a.c = 1", Open);
+        assert!(!session.journal.has_ending());
+        session.run("COMMIT", Idle);
+        let expected = [(1, "SET a.b = 1"), (1, "SET a.c = 1"), (1, "COMMIT")];
+        assert_eq!(session.ending(), expected.map(|(node, text)| (node, text.to_owned())));
+        assert!(session.journal.is_current(1));
+        assert_eq!(session.replay(2), ["SET a.b = 1", "SET a.c = 1"]);
+        session.run("BEGIN", Open);
+        session.run("SET a.b = 7", Open);
+        session.replay(2);
+        session.run("ROLLBACK", Idle);
+        assert_eq!(session.ending(), [(2, "ROLLBACK".to_owned())]);
+        assert!(session.journal.is_current(1) && session.journal.is_current(2));
+    }
+
+    #[test]
+    fn chains_go_on_with_the_same_begin() {
+        let mut session = Session::default();
+        session.run("BEGIN ISOLATION LEVEL REPEATABLE READ", Open);
+        session.replay(1);
+        session.run("COMMIT AND CHAIN", Open);
+        assert_eq!(session.ending(), [(1, "COMMIT AND CHAIN".to_owned())]);
+        assert!(session.journal.is_current(1));
+        assert_eq!(session.replay(2), ["BEGIN ISOLATION LEVEL REPEATABLE READ"]);
+    }
+
+    #[test]
+    fn an_end_that_nobody_spelt_out_is_an_end() {
+        let mut session = Session::default();
+        session.run("BEGIN", Open);
+        session.replay(1);
+        session.run("PREPARE TRANSACTION 'x'", Idle);
+        assert_eq!(session.ending(), [(1, "ROLLBACK".to_owned())]);
+        session.run("SELECT 1; BEGIN", Open);
+        assert_eq!(
+            session.transaction(Open),
+            Transaction::Open { isolation: Some(Isolation::ReadCommitted), on_primary_only: true }
+        );
+        session.run("COMMIT", Idle);
+        assert_eq!(session.ending(), []);
+    }
+
+    #[test]
+    fn what_is_still_to_be_answered_counts_as_done() {
+        let mut session = Session::default();
+        assert_eq!(session.transaction(Idle), Transaction::Idle);
+        session.send("BEGIN ISOLATION LEVEL SERIALIZABLE");
+        let isolation = Some(Isolation::Serializable);
+        assert_eq!(session.transaction(Idle), Transaction::Open { isolation, on_primary_only: false });
+        session.send("COMMIT");
+        assert_eq!(session.transaction(Idle), Transaction::Idle);
+        assert_eq!(Session::default().transaction(Failed), Transaction::Failed);
+    }
+
+    #[test]
+    fn a_standby_is_not_asked_to_write() {
+        let mut session = Session::default();
+        session.run("BEGIN READ WRITE", Open);
+        assert_eq!(session.replay(1), ["BEGIN"]);
+        session.run("COMMIT", Idle);
+        session.run("SET default_transaction_isolation = 'serializable'", Idle);
+        assert!(session.journal.tied());
+        session.run("DISCARD ALL", Idle);
+        assert!(!session.journal.tied() && session.journal.take_discarded());
+    }
+
+    #[test]
+    fn what_cannot_be_replayed_ties_until_discard_all() {
+        for text in ["SELECT set_config('a.b', 'c', false)", "SET a.b = 1; SET a.c = 2"] {
+            let mut session = Session::default();
+            session.run(text, Idle);
+            assert!(session.journal.tied(), "{text}");
+        }
+        let mut session = Session::default();
+        for text in
+            ["LISTEN x", "CREATE TEMP TABLE t (a int)", "SELECT pg_advisory_lock(1)", "DO $$BEGIN END$$", "selct"]
+        {
+            session.run(text, Idle);
+            assert!(!session.journal.tied(), "{text}");
+        }
+        for i in 0..1000 {
+            session.run(&format!("SET a.b{i} = '{}'", "x".repeat(100)), Idle);
+        }
+        assert!(session.journal.tied());
+        session.run("DISCARD ALL", Idle);
+        assert!(!session.journal.tied());
+        assert_eq!(session.replay(1), ["DISCARD ALL"]);
+    }
+
+    #[test]
+    fn the_writing_flag_lives_as_long_as_the_block() {
+        let mut session = Session::default();
+        session.run("BEGIN", Open);
+        session.run("INSERT INTO t VALUES (1)", Open);
+        session.run("ROLLBACK TO s", Open);
+        assert!(session.journal.writing());
+        session.run("COMMIT", Idle);
+        assert!(!session.journal.writing());
+    }
+}

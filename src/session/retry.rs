@@ -1,0 +1,145 @@
+//! A read sent to another node than the primary can be sent again, to the primary, as long as the client has heard nothing
+//! of it: when that node is lost, when it cannot follow the session's state, or when it refuses the statement as a write
+//! (25006), because a function or view did what the catalog does not tell.
+//!
+//! The message or batch is *kept* when it is sent. To send it again, its bytes are put back in front of the client's next
+//! ones and taken once more, with the primary as the only choice.
+
+use super::Session;
+use super::end::End;
+use crate::report::Report;
+use crate::sql::Statement;
+use crate::state::NodeCounters;
+use crate::wire::{HEADER_LENGTH, Header, frontend};
+use std::rc::Rc;
+
+/// Longer messages and batches are not kept, in bytes.
+const MAX_KEPT: usize = 16 * 1024;
+
+/// The last read sent to another node.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    bytes: Vec<u8>,
+    facts: Option<Rc<Statement>>,
+    /// Where it was sent; `None`: it cannot be sent again any more.
+    node: Option<usize>,
+    /// So many of its bytes are still to be taken.
+    untaken: usize,
+    /// Its answers are being dropped, after which it is sent again. The cause, if the node is to be left then.
+    pub retrying: Option<Option<String>>,
+}
+
+impl Session<'_> {
+    /// Keeps the next `length` bytes of the client, which go to `node`, to which nothing is owed.
+    pub(super) fn keep(&mut self, node: usize, length: usize, facts: Rc<Statement>) {
+        if length > MAX_KEPT {
+            self.kept.node = None;
+            return;
+        }
+        let start = self.direct.length;
+        self.kept.bytes.clear();
+        self.kept.bytes.extend_from_slice(&self.client.input.bytes()[start..start + length]);
+        self.kept.node = Some(node);
+        self.kept.facts = Some(facts);
+        self.kept.untaken = length;
+    }
+
+    /// Whether what `node` works on can be sent again elsewhere.
+    pub(super) fn is_kept(&self, node: usize) -> bool {
+        self.kept.node == Some(node)
+    }
+
+    /// A message of `length` bytes is forwarded. One that is not part of what is kept would come out of order.
+    #[inline]
+    pub(super) fn kept_is_taken(&mut self, length: usize) {
+        if self.kept.node.is_some() {
+            if self.kept.untaken == 0 {
+                self.kept.node = None;
+            }
+            self.kept.untaken = self.kept.untaken.saturating_sub(length);
+        }
+    }
+
+    /// The client has heard of it.
+    #[inline]
+    pub(super) fn kept_is_told(&mut self) {
+        self.kept.node = None;
+    }
+
+    /// The node will send answers nobody wants any more; the read is sent again behind them. `leave`: the node cannot be
+    /// used by this session.
+    pub(super) fn retry_after_answers(&mut self, node: usize, leave: Option<&str>) {
+        let answered = std::mem::take(&mut self.answered);
+        if let Some(server) = self.group.get_mut(node) {
+            server.input.consume(answered);
+            server.replies.hide_all();
+        }
+        let leave = leave.map(str::to_owned);
+        if leave.is_none() {
+            self.context.misjudge(self.kept.facts.take());
+            NodeCounters::count(&self.context.shared.counters(node).retried);
+            Report::log_line(format!("DB node id: {node} refused a statement as a write: it is sent to the primary"))
+                .detail(format!("statement: {}", self.kept_text()))
+                .hint("Its functions or views write although the catalog says they only read: see write_function_list.")
+                .log();
+        }
+        self.kept.retrying = Some(leave);
+    }
+
+    /// The last of the unwanted answers has come: sends the read again, to the primary.
+    pub(super) fn retry(&mut self) -> Result<(), End> {
+        let (Some(node), Some(leave)) = (self.kept.node.take(), self.kept.retrying.take()) else { return Ok(()) };
+        if let Some(cause) = leave {
+            self.leave_node(node, &cause);
+        }
+        self.send_again(node);
+        Ok(())
+    }
+
+    /// `node` is gone: sends the read again, to the primary. `false`: it cannot be done.
+    pub(super) fn retry_without(&mut self, node: usize, cause: &str) -> bool {
+        if !self.is_kept(node) || node == self.home || self.kept.untaken > 0 {
+            return false;
+        }
+        self.kept.node = None;
+        self.kept.retrying = None;
+        self.context.avoid(node);
+        self.leave_node(node, cause);
+        self.send_again(node);
+        true
+    }
+
+    fn send_again(&mut self, node: usize) {
+        let mut bytes = self.kept.bytes.as_slice();
+        while let Ok(Some(header)) = Header::read(bytes, frontend::name) {
+            if header.total > bytes.len() {
+                break;
+            }
+            if header.kind == b'P'
+                && let Ok(parse) = frontend::parse(&bytes[HEADER_LENGTH..header.total])
+            {
+                self.statements.withdraw(parse.statement, node);
+            }
+            bytes = &bytes[header.total..];
+        }
+        self.parsing.clear();
+        self.batch = None;
+        self.client.input.put_back(&self.kept.bytes);
+        self.at_home = true;
+    }
+
+    fn kept_text(&self) -> String {
+        let bytes = &self.kept.bytes;
+        let text = match (bytes.first(), bytes.get(HEADER_LENGTH..)) {
+            (Some(b'Q'), Some(content)) => content.strip_suffix(b"\0").unwrap_or(content),
+            (Some(b'P'), Some(content)) => frontend::parse(content).map_or(b"".as_slice(), |parse| parse.query),
+            (Some(b'B'), Some(content)) => {
+                let bind = frontend::bind(content).ok();
+                let prepared = bind.and_then(|bind| self.statements.get(bind.statement));
+                prepared.map_or(b"".as_slice(), |prepared| prepared.text())
+            }
+            _ => b"",
+        };
+        String::from_utf8_lossy(text).into_owned()
+    }
+}
