@@ -36,18 +36,21 @@ pub fn look_up(
 
 fn relation(server: &mut ServerConnection, name: &Name) -> Result<RelationKind> {
     let sql = format!(
-        "SELECT relpersistence, relnamespace = 'pg_catalog'::pg_catalog.regnamespace \
-         FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({})",
+        "SELECT relpersistence, relnamespace = 'pg_catalog'::pg_catalog.regnamespace, \
+         relkind IN ('v', 'm', 'f'), relrowsecurity FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({})",
         literal(&name.quoted())
     );
     let rows = control::query(server, &sql, Deadline::after(LIMIT))?;
     let column = |index: usize| rows.first().and_then(|row| row.get(index)?.as_deref());
-    Ok(match (column(0), column(1)) {
-        (_, Some("t")) => RelationKind::System,
-        (Some("t"), _) => RelationKind::Temporary,
-        (Some("u"), _) => RelationKind::Unlogged,
-        (Some(_), _) => RelationKind::Ordinary,
-        (None, _) => RelationKind::None,
+    let holds = |index: usize| column(index) == Some("t");
+    Ok(match column(0) {
+        None => RelationKind::None,
+        Some(_) if holds(1) => RelationKind::System,
+        Some("t") => RelationKind::Temporary,
+        Some("u") => RelationKind::Unlogged,
+        Some(_) if holds(2) => RelationKind::View,
+        Some(_) if holds(3) => RelationKind::RowSecurity,
+        Some(_) => RelationKind::Ordinary,
     })
 }
 
@@ -56,15 +59,17 @@ fn function(server: &mut ServerConnection, name: &Name) -> Result<Volatility> {
         Some(schema) => format!(" AND nspname = {}", literal(schema)),
         None => String::new(),
     };
+    // The letters are in the order of the harm: immutable, stable, volatile.
     let sql = format!(
-        "SELECT pg_catalog.bool_or(provolatile = 'v') FROM pg_catalog.pg_proc p \
+        "SELECT pg_catalog.max(provolatile::pg_catalog.text COLLATE \"C\") FROM pg_catalog.pg_proc p \
          JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE proname = {}{schema}",
         literal(&name.name)
     );
     let rows = control::query(server, &sql, Deadline::after(LIMIT))?;
     Ok(match rows.first().and_then(|row| row.first()?.as_deref()) {
-        Some("t") => Volatility::Volatile,
-        Some(_) => Volatility::Reads,
+        Some("i") => Volatility::Immutable,
+        Some("s") => Volatility::Reads,
+        Some(_) => Volatility::Volatile,
         None => Volatility::None,
     })
 }
