@@ -52,40 +52,48 @@ impl Session<'_> {
         self.balance != self.home && !self.effects.tied() && self.group.status(self.home) == TransactionStatus::Idle
     }
 
-    /// Whether the statement goes to the load balance node. Facts of the catalog are asked for when the primary is free
-    /// to answer; until then they count against it.
+    /// Whether the statement goes to the load balance node.
     fn balances(&mut self, facts: &Statement, text: &[u8]) -> Result<bool, End> {
         self.catalog.begin_statement();
-        let route = self.decide(facts, text);
-        let primary_is_free = self.group.get(self.home).is_some_and(|server| server.is_clean());
-        if route.reason != Reason::FactsMissing || !primary_is_free {
-            return Ok(route.target == Target::Balance);
+        let mut route = self.decide(facts, text);
+        if route.reason == Reason::FactsMissing && self.learn(facts)? {
+            route = self.decide(facts, text);
         }
+        Ok(route.target == Target::Balance)
+    }
+
+    /// Asks the primary for the facts of the catalog that are missing, if it is free to answer. Until they are known they
+    /// count against the statement.
+    pub(super) fn learn(&mut self, facts: &Statement) -> Result<bool, End> {
         let home = self.home;
-        if let Some(server) = self.group.get_mut(home)
-            && let Err(report) = catalog::look_up(&mut self.catalog, facts, &self.context.settings, server)
-        {
+        let Some(server) = self.group.get_mut(home).filter(|server| server.is_clean()) else { return Ok(false) };
+        if let Err(report) = catalog::look_up(&mut self.catalog, facts, &self.context.settings, server) {
             if report.code == SqlState::CONNECTION_FAILURE {
                 return Err(End::server_lost(home, report.detail.as_deref().unwrap_or(&report.message)));
             }
             report.log();
         }
-        Ok(self.decide(facts, text).target == Target::Balance)
+        Ok(true)
     }
 
-    fn decide(&self, facts: &Statement, text: &[u8]) -> route::Route {
+    pub(super) fn decide(&self, facts: &Statement, text: &[u8]) -> route::Route {
+        route::decide(facts, text, self.view(), &self.catalog)
+    }
+
+    /// The session as routing sees it.
+    pub(super) fn view(&self) -> SessionView<'_> {
         let transaction = match self.group.status(self.home) {
             TransactionStatus::Idle => Transaction::Idle,
             TransactionStatus::Open => Transaction::Open { isolation: None, on_primary_only: false },
             TransactionStatus::Failed => Transaction::Failed,
         };
-        let view = SessionView {
-            has_balance_node: self.balance != self.home && !self.effects.tied(),
+        SessionView {
+            has_balance_node: self.balance != self.home,
+            tied: self.effects.tied(),
             transaction,
             delay: self.context.cluster.nodes.get(self.balance).map(|node| node.delay).unwrap_or_default(),
             ..SessionView::new(&self.context.settings)
-        };
-        route::decide(facts, text, view, &self.catalog)
+        }
     }
 
     /// The balance node if it is wanted and can be had, else the primary; `None`: wait for outstanding answers first.
