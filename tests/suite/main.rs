@@ -6,6 +6,7 @@
 mod balance;
 mod cancel;
 mod clients;
+mod explain;
 mod faults;
 mod garbage;
 mod harness;
