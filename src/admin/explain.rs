@@ -32,7 +32,7 @@ pub struct Explained<'a> {
 columns! { row: Explained<'_>;
     node => row.nodes(usize::to_string),
     role => row.nodes(|node| words::role(row.session.settings, row.cluster, *node).to_owned()),
-    class => class(row.statement),
+    class => row.route.map_or("pgpool command", |_| class(row.statement)),
     reason => row.reason(),
     decided_by => row.route.map(|route| route.reason.decided_by()).unwrap_or_default(),
     cacheable => cacheable(row.statement, row.text, row.session.settings, row.catalog),
@@ -232,7 +232,7 @@ mod tests {
             home: 0,
             balance: &[1],
         };
-        assert_eq!(values(&explained)[..5], ["", "", "read", "it is a command for pgpool itself", ""]);
+        assert_eq!(values(&explained)[..5], ["", "", "pgpool command", "it is a command for pgpool itself", ""]);
     }
 
     #[test]

@@ -178,3 +178,45 @@ fn without_a_statement_it_is_an_error_and_pgpools_own_go_nowhere() {
     assert_eq!((&*row.node, &*row.class), ("0", "several statements"));
     assert_eq!(session.value("SELECT count(*) FROM ten"), "10");
 }
+
+/// The lines of `pgpool route`, by name.
+fn route(pool: &Pgpool, arguments: &[&str]) -> std::collections::BTreeMap<String, String> {
+    let output = pool.command().arg("route").args(arguments).output().expect("pgpool route");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    let line = |line: &str| {
+        let (name, value) = line.split_once(' ').unwrap_or((line, ""));
+        (name.to_owned(), value.trim().to_owned())
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn the_shell_asks_without_a_running_pgpool() {
+    only_ours!("the original has no such command");
+    needs_pgpool!();
+    let config = Pgpool::on(shared()).weights(&[0.0, 1.0, 3.0]);
+    let pool = config.set("user_redirect_preference_list", "nobody:primary").prepare();
+    let read = "SELECT count(*) FROM ten";
+    let lines = route(&pool, &["-d", "test", read]);
+    let expected = |id: usize| format!("node {id} (127.0.0.1:{})", shared().node(id).port);
+    assert_eq!((&*lines["node"], &*lines["role"], &*lines["cacheable"]), ("1 or 2", "standby", "yes"), "{lines:?}");
+    assert_eq!(lines["reads"], format!("{} with 25 %, {} with 75 %", expected(1), expected(2)));
+    assert_eq!((&*lines["nodes"], &*lines["client"]), ("asked what they are", "user postgres, database test"));
+    assert_eq!(lines["catalog"], format!("looked up on 127.0.0.1:{}", shared().primary().port));
+
+    let lines = route(&pool, &["-d", "test", "SELECT random() FROM ten"]);
+    assert_eq!((&*lines["node"], &*lines["decided_by"]), ("0", "function random (volatile)"));
+    let lines = route(&pool, &["-U", "nobody", "SELECT 1"]);
+    assert_eq!((&*lines["node"], &*lines["role"]), ("0", "primary"));
+    assert_eq!((&*lines["catalog"], lines["reads"].contains("node 0 ")), ("nothing to be looked up", true));
+
+    // The name exists in another database, and who cannot log in learns why.
+    let lines = route(&pool, &[read]);
+    assert_eq!((&*lines["node"], &*lines["decided_by"]), ("0", "table ten (does not exist)"), "{lines:?}");
+    let lines = route(&pool, &["-U", "nobody", read]);
+    assert!(lines["catalog"].contains("role \"nobody\" does not exist"), "{lines:?}");
+    let lines = route(&pool, &["--offline", read]);
+    assert_eq!(lines["catalog"], "tables and functions not looked up: --offline");
+    assert_eq!((&*lines["node"], &*lines["reason"]), ("0", "its tables or functions have not been looked up"));
+}
