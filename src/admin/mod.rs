@@ -1,4 +1,4 @@
-//! What pgpool tells about itself: the row sets of SHOW POOL_... (show-commands 5).
+//! What pgpool tells about itself: the row sets of SHOW POOL_... (show-commands 5), and of PGPOOL EXPLAIN.
 //!
 //! A command is one line in [`COMMANDS`]; a column is one line in its file, its name beside what it shows (`columns!`). A
 //! row set is made from the parameters, the shared state and the asking session, at one moment.
@@ -21,6 +21,8 @@ macro_rules! columns {
     };
 }
 
+mod cacheable;
+mod explain;
 mod format;
 mod nodes;
 mod pools;
@@ -28,6 +30,8 @@ mod probe;
 mod processes;
 mod version;
 mod words;
+
+pub use explain::{Explained, explain};
 
 use crate::config::Settings;
 use crate::state::Shared;

@@ -22,49 +22,65 @@ pub fn look_up(
     settings: &Settings,
     server: &mut ServerConnection,
 ) -> Result<()> {
+    look_up_until(Deadline::NEVER, facts, statement, settings, server)
+}
+
+/// As [`look_up`], all of it within `deadline`.
+pub fn look_up_until(
+    deadline: Deadline,
+    facts: &mut Facts,
+    statement: &Statement,
+    settings: &Settings,
+    server: &mut ServerConnection,
+) -> Result<()> {
     let (relations, functions) = missing(statement, settings, facts);
     for name in relations {
-        let kind = relation(server, name)?;
+        let kind = relation(server, name, Deadline::after(LIMIT).min(deadline))?;
         facts.learn_relation(name, kind);
     }
     for name in functions {
-        let volatility = function(server, name)?;
+        let volatility = function(server, name, Deadline::after(LIMIT).min(deadline))?;
         facts.learn_function(name, volatility);
     }
     Ok(())
 }
 
-fn relation(server: &mut ServerConnection, name: &Name) -> Result<RelationKind> {
+fn relation(server: &mut ServerConnection, name: &Name, deadline: Deadline) -> Result<RelationKind> {
     let sql = format!(
-        "SELECT relpersistence, relnamespace = 'pg_catalog'::pg_catalog.regnamespace \
-         FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({})",
+        "SELECT relpersistence, relnamespace = 'pg_catalog'::pg_catalog.regnamespace, \
+         relkind IN ('v', 'm', 'f'), relrowsecurity FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({})",
         literal(&name.quoted())
     );
-    let rows = control::query(server, &sql, Deadline::after(LIMIT))?;
+    let rows = control::query(server, &sql, deadline)?;
     let column = |index: usize| rows.first().and_then(|row| row.get(index)?.as_deref());
-    Ok(match (column(0), column(1)) {
-        (_, Some("t")) => RelationKind::System,
-        (Some("t"), _) => RelationKind::Temporary,
-        (Some("u"), _) => RelationKind::Unlogged,
-        (Some(_), _) => RelationKind::Ordinary,
-        (None, _) => RelationKind::None,
+    let holds = |index: usize| column(index) == Some("t");
+    Ok(match column(0) {
+        None => RelationKind::None,
+        Some(_) if holds(1) => RelationKind::System,
+        Some("t") => RelationKind::Temporary,
+        Some("u") => RelationKind::Unlogged,
+        Some(_) if holds(2) => RelationKind::View,
+        Some(_) if holds(3) => RelationKind::RowSecurity,
+        Some(_) => RelationKind::Ordinary,
     })
 }
 
-fn function(server: &mut ServerConnection, name: &Name) -> Result<Volatility> {
+fn function(server: &mut ServerConnection, name: &Name, deadline: Deadline) -> Result<Volatility> {
     let schema = match &name.schema {
         Some(schema) => format!(" AND nspname = {}", literal(schema)),
         None => String::new(),
     };
+    // The letters are in the order of the harm: immutable, stable, volatile.
     let sql = format!(
-        "SELECT pg_catalog.bool_or(provolatile = 'v') FROM pg_catalog.pg_proc p \
+        "SELECT pg_catalog.max(provolatile::pg_catalog.text COLLATE \"C\") FROM pg_catalog.pg_proc p \
          JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE proname = {}{schema}",
         literal(&name.name)
     );
-    let rows = control::query(server, &sql, Deadline::after(LIMIT))?;
+    let rows = control::query(server, &sql, deadline)?;
     Ok(match rows.first().and_then(|row| row.first()?.as_deref()) {
-        Some("t") => Volatility::Volatile,
-        Some(_) => Volatility::Reads,
+        Some("i") => Volatility::Immutable,
+        Some("s") => Volatility::Reads,
+        Some(_) => Volatility::Volatile,
         None => Volatility::None,
     })
 }

@@ -10,7 +10,7 @@ use crate::sql::Name;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-pub use lookup::look_up;
+pub use lookup::{look_up, look_up_until};
 
 /// Names kept per pool key; a database with more in use starts over.
 const MAX_NAMES: usize = 4096;

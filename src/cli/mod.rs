@@ -5,6 +5,7 @@
 mod check;
 mod control;
 mod options;
+mod route;
 mod start;
 
 use crate::config::{self, FileLocations};
@@ -50,6 +51,9 @@ fn carry_out(options: &Options) -> i32 {
     let loaded = config::load(&files.config);
     if options.command == Command::Check {
         return check::run(&loaded);
+    }
+    if options.command == Command::Route {
+        return route::run(&options.route, loaded);
     }
     if let Ok(loaded) = &loaded {
         report::configure(loaded.settings.log_settings());

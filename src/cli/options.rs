@@ -2,6 +2,7 @@
 
 use crate::report::version;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 /// What to do.
@@ -12,6 +13,7 @@ pub(super) enum Command {
     Stop,
     Reload,
     Check,
+    Route,
 }
 
 /// How to stop.
@@ -36,6 +38,23 @@ pub(super) struct Options {
     pub debug: bool,
     pub foreground: bool,
     pub mode: StopMode,
+    /// For [`Command::Route`].
+    pub route: RouteOptions,
+}
+
+/// What is asked of `route`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct RouteOptions {
+    /// Who would send the statement, and to which database.
+    pub user: Option<String>,
+    pub database: Option<String>,
+    pub application_name: Option<String>,
+    /// The server to be asked for tables and functions, if not the primary.
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    /// No server is asked anything.
+    pub offline: bool,
+    pub statement: Vec<u8>,
 }
 
 /// A command line that ends here.
@@ -71,6 +90,10 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
             Long("check-config") => options.command = Command::Check,
             Short('h') | Long("help") => return Err(Usage::Help),
             Short('v') | Long("version") => return Err(Usage::Version),
+            Value(word) if words.is_empty() && word == "route" => {
+                options.command = Command::Route;
+                read_route(&mut parser, &mut options)?;
+            }
             Value(word) => words.push(word.to_string_lossy().into_owned()),
             other => return Err(Usage::Wrong(other.unexpected().to_string())),
         }
@@ -83,6 +106,38 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
         [other, ..] => return Err(Usage::Wrong(format!("unknown command \"{other}\""))),
     }
     Ok(options)
+}
+
+/// Reads what follows the word `route`: options like those of psql, and the statement. Takes all that is left.
+fn read_route(parser: &mut lexopt::Parser, options: &mut Options) -> Result<(), Usage> {
+    use lexopt::Arg::{Long, Short, Value};
+    use lexopt::ValueExt;
+    let wrong = |error: lexopt::Error| Usage::Wrong(error.to_string());
+    let text = |parser: &mut lexopt::Parser| parser.value().and_then(|value| value.string()).map_err(wrong);
+    let route = &mut options.route;
+    let mut statements = Vec::new();
+    while let Some(argument) = parser.next().map_err(wrong)? {
+        match argument {
+            Short('U') | Long("user" | "username") => route.user = Some(text(parser)?),
+            Short('d') | Long("dbname") => route.database = Some(text(parser)?),
+            Long("application-name") => route.application_name = Some(text(parser)?),
+            Short('h') | Long("host") => route.host = Some(text(parser)?),
+            Short('p') | Long("port") => {
+                route.port = Some(parser.value().and_then(|value| value.parse()).map_err(wrong)?);
+            }
+            Short('f') | Long("config-file") => options.config_file = Some(parser.value().map_err(wrong)?.into()),
+            Long("offline") => route.offline = true,
+            Long("help") => return Err(Usage::Help),
+            Value(statement) => statements.push(statement.into_vec()),
+            other => return Err(Usage::Wrong(other.unexpected().to_string())),
+        }
+    }
+    match <[Vec<u8>; 1]>::try_from(statements) {
+        Ok([statement]) => route.statement = statement,
+        Err(none) if none.is_empty() => return Err(Usage::Wrong("route needs a statement".to_owned())),
+        Err(_) => return Err(Usage::Wrong("route takes one statement: put it in quotes".to_owned())),
+    }
+    Ok(())
 }
 
 /// Only the first letter counts.
@@ -106,6 +161,8 @@ Usage:
   pgpool [OPTION]... [-m MODE] stop  stop a running pgpool
   pgpool [OPTION]... reload          let a running pgpool read its files again
   pgpool [OPTION]... check           check the configuration without starting
+  pgpool [OPTION]... route [ROUTE OPTION]... STATEMENT
+                                     tell where a statement would go and why
 
 Options:
   -a, --hba-file=FILE      pool_hba.conf
@@ -121,6 +178,15 @@ Options:
       --check-config       the same as check
   -v, --version            print the version
   -h, --help               print this text
+
+Route options, for a statement sent by this client; no pgpool needs to run:
+  -U, --user=NAME          user, also to ask the primary what tables and functions are (sr_check_user)
+  -d, --dbname=NAME        database (sr_check_database)
+      --application-name=NAME
+  -h, --host=HOST          ask this server instead of the primary
+  -p, --port=PORT          its port
+      --offline            ask no server
+  -f, --config-file=FILE   pgpool.conf
 ",
         version::text()
     )
@@ -148,10 +214,41 @@ mod tests {
     }
 
     #[test]
+    fn route_has_options_of_its_own() {
+        let options = read(&["-d", "route", "-U", "joe", "-dshop", "-h", "db", "-p", "5433", "-f", "x", "select 1"]);
+        let options = options.expect("read");
+        assert_eq!((options.command, options.debug), (Command::Route, true));
+        assert_eq!(options.config_file, Some("x".into()));
+        let expected = RouteOptions {
+            user: Some("joe".to_owned()),
+            database: Some("shop".to_owned()),
+            host: Some("db".to_owned()),
+            port: Some(5433),
+            statement: b"select 1".to_vec(),
+            ..RouteOptions::default()
+        };
+        assert_eq!(options.route, expected);
+        let route = read(&["route", "--offline", "--application-name=app", "--", "-- x"]).expect("read").route;
+        assert_eq!((route.offline, route.application_name.as_deref()), (true, Some("app")));
+        assert_eq!(route.statement, b"-- x");
+        assert_eq!(read(&["route", "--help"]), Err(Usage::Help));
+    }
+
+    #[test]
     fn slips_are_usage_errors() {
-        for arguments in
-            [&["stop", "-m", "fast"][..], &["--conf", "x"], &["-q"], &["-m", "x", "stop"], &["go"], &["stop", "now"]]
-        {
+        for arguments in [
+            &["stop", "-m", "fast"][..],
+            &["--conf", "x"],
+            &["-q"],
+            &["-m", "x", "stop"],
+            &["go"],
+            &["stop", "now"],
+            &["stop", "route", "x"],
+            &["route"],
+            &["route", "select", "1"],
+            &["route", "-p", "x", "select 1"],
+            &["route", "-x", "select 1"],
+        ] {
             assert!(matches!(read(arguments), Err(Usage::Wrong(_))), "{arguments:?}");
         }
         assert_eq!(read(&["-h", "--nonsense"]), Err(Usage::Help));

@@ -46,6 +46,11 @@ impl Question {
         }
     }
 
+    /// The same question with no more time for the answer than `limit`.
+    pub fn within(self, limit: Duration) -> Self {
+        Self { limit: self.limit.min(limit), ..self }
+    }
+
     fn ask(&self) -> Answer {
         let deadline = Deadline::after(self.limit);
         let login = control::Connection::login(self.node, &self.address, &self.user, &self.database, deadline);

@@ -1,9 +1,13 @@
 //! Helper processes that watch the servers.
 //!
-//! A helper asks (`ask`), decides without I/O (`search`) and writes what it found to the node table (`finder`).
+//! A helper asks (`ask`), decides without I/O (`search`) and writes what it found to the node table (`finder`). A command
+//! that needs no running pgpool takes one `look` instead.
 //!
 //! They must never touch sessions, and never wait for a server without a deadline.
 
 mod ask;
 pub mod finder;
+mod look;
 mod search;
+
+pub use look::{assume, look};

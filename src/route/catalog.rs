@@ -5,7 +5,9 @@ use crate::sql::Name;
 /// What the catalog says of a function name: the worst of all functions with that name (routing 5.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Volatility {
-    /// IMMUTABLE or STABLE: it does not write.
+    /// IMMUTABLE: it does not write, and always gives the same answer.
+    Immutable,
+    /// STABLE: it does not write.
     Reads,
     /// VOLATILE: it may write.
     Volatile,
@@ -16,8 +18,12 @@ pub enum Volatility {
 /// What the catalog says of a relation name (routing 5.2-5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RelationKind {
-    /// An ordinary table, view, sequence, ...
+    /// An ordinary table, sequence, ...
     Ordinary,
+    /// A view, a materialized view or a foreign table: its rows come from elsewhere (routing 5.7).
+    View,
+    /// An ordinary table with row security: who asks decides what is seen.
+    RowSecurity,
     /// In `pg_catalog`.
     System,
     /// Temporary.

@@ -98,7 +98,7 @@ fn of_contents(statement: &Statement) -> Class {
     }
     // PREPARE does so by itself; of all others it says that a function has an effect.
     if statement.has.session_state && !matches!(statement.kind, Kind::Prepare { .. }) {
-        return Class::primary(Reason::SessionState);
+        return Class::primary(Reason::SessionFunction);
     }
     Class::Either
 }

@@ -62,6 +62,9 @@ fn session_obstacle(statement: &Statement, session: &SessionView<'_>) -> Option<
     if !session.has_balance_node {
         return Some(Reason::OnlyHome);
     }
+    if session.tied {
+        return Some(Reason::Tied);
+    }
     if session.writing && settings.disable_load_balance_on_write == OnWrite::Always {
         return Some(Reason::WroteBefore);
     }
@@ -101,7 +104,7 @@ fn text_obstacle(text: &[u8], settings: &Settings) -> Option<Reason> {
 fn relation_obstacle(statement: &Statement, catalog: &impl Catalog) -> Option<Reason> {
     statement.reads().find_map(|name| match catalog.relation(name) {
         Known::NotYet => Some(Reason::FactsMissing),
-        Known::Yes(RelationKind::Ordinary) => None,
+        Known::Yes(RelationKind::Ordinary | RelationKind::View | RelationKind::RowSecurity) => None,
         Known::Yes(RelationKind::System) => Some(Reason::SystemCatalog(name.clone())),
         Known::Yes(RelationKind::Temporary) => Some(Reason::TemporaryTable(name.clone())),
         Known::Yes(RelationKind::Unlogged) => Some(Reason::UnloggedTable(name.clone())),
@@ -112,18 +115,17 @@ fn relation_obstacle(statement: &Statement, catalog: &impl Catalog) -> Option<Re
 /// What the functions may do (routing 5.6).
 fn function_obstacle(statement: &Statement, settings: &Settings, catalog: &impl Catalog) -> Option<Reason> {
     let (reading, writing) = (&settings.read_only_function_list, &settings.write_function_list);
-    let writes = |name: &Name| Some(Reason::WritingFunction(name.clone()));
     statement.functions.iter().find_map(|name| {
         if !reading.is_empty() {
-            return if reading.is_match(&name.to_string()) { None } else { writes(name) };
+            return (!reading.is_match(&name.to_string())).then(|| Reason::UnlistedFunction(name.clone()));
         }
         if !writing.is_empty() {
-            return if writing.is_match(&name.to_string()) { writes(name) } else { None };
+            return writing.is_match(&name.to_string()).then(|| Reason::ListedFunction(name.clone()));
         }
         match catalog.function(name) {
             Known::NotYet => Some(Reason::FactsMissing),
-            Known::Yes(Volatility::Reads) => None,
-            Known::Yes(Volatility::Volatile) => writes(name),
+            Known::Yes(Volatility::Immutable | Volatility::Reads) => None,
+            Known::Yes(Volatility::Volatile) => Some(Reason::WritingFunction(name.clone())),
             Known::Yes(Volatility::None) => Some(Reason::UnknownFunction(name.clone())),
         }
     })

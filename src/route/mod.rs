@@ -1,7 +1,8 @@
 //! Where a statement goes, and why: a pure function of its facts, the session's state and the catalog (routing 2, 4-7).
 //!
 //! [`decide`] asks for the statement's class first (by its kind alone, `class.rs`), and then puts it through the
-//! load balance test, one question after the other. [`choose`] draws the load balance node of a session.
+//! load balance test, one question after the other. [`choose`] draws the load balance node of a session,
+//! [`shares`] tells how likely each is.
 //! [`sets_writing_flag`] tells which statements send later reads to the primary.
 //!
 //! Invariants: a statement goes to the load balance node only if every test says that it is a read which that node can
@@ -15,6 +16,7 @@ mod decide;
 mod delay;
 mod reason;
 mod session;
+mod shares;
 mod writing;
 
 pub use balance::{Candidate, Client, choose};
@@ -23,6 +25,7 @@ pub use decide::{decide, missing};
 pub use delay::{exceeds_limit, lowest_delay};
 pub use reason::Reason;
 pub use session::{SessionView, Transaction};
+pub use shares::shares;
 pub use writing::sets_writing_flag;
 
 /// Where a statement goes.

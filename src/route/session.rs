@@ -10,8 +10,10 @@ use crate::state::Delay;
 pub struct SessionView<'a> {
     /// The parameters in force.
     pub settings: &'a Settings,
-    /// A node other than the primary is there to read from, and can be brought to the session's state.
+    /// A node other than the primary is there to read from.
     pub has_balance_node: bool,
+    /// The session holds something that cannot be brought to another node: a temporary table, a lock, ...
+    pub tied: bool,
     /// The transaction block, if one is open on the primary.
     pub transaction: Transaction,
     /// Statements inside a transaction block may go to the load balance node: the session can open one there too.
@@ -35,6 +37,7 @@ impl<'a> SessionView<'a> {
         Self {
             settings,
             has_balance_node: true,
+            tied: false,
             transaction: Transaction::Idle,
             balance_in_transaction: false,
             writing: false,

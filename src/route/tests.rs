@@ -228,6 +228,8 @@ fn transactions() {
     // The flag counts inside a transaction only.
     assert_eq!(reason(&|session| session.writing = true), Reason::Read);
     assert_eq!(reason(&|session| (session.writing, session.transaction) = (true, OPEN)), Reason::WritingTransaction);
+    let tied = |session: &mut SessionView<'_>| session.tied = true;
+    assert_eq!(route_with("select 1", &settings, tied), Route::primary(Reason::Tied));
     let on_primary = |session: &mut SessionView<'_>| session.transaction = open(None, true);
     assert_eq!(route_with("set a.b = 1", &settings, on_primary), Route::primary(Reason::TransactionOnPrimary));
 }
@@ -282,9 +284,9 @@ fn parameters() {
     assert_eq!(reason("select a from t2", pattern), Reason::Read);
     let read_only = "read_only_function_list = 'nextval,s.f'";
     assert_eq!(reason("select nextval('x'), s.f()", read_only), Reason::Read);
-    assert_eq!(reason("select now()", read_only), Reason::WritingFunction(Name::bare("now")));
+    assert_eq!(reason("select now()", read_only), Reason::UnlistedFunction(Name::bare("now")));
     let write = "write_function_list = 'now'";
-    assert_eq!(reason("select now()", write), Reason::WritingFunction(Name::bare("now")));
+    assert_eq!(reason("select now()", write), Reason::ListedFunction(Name::bare("now")));
     assert_eq!(reason("select random(), pg_catalog.now()", write), Reason::Read);
     let late = route_with("select 1", &settings("delay_threshold = 10"), |session| session.delay = Delay::Bytes(11));
     assert_eq!(late, Route::primary(Reason::Delayed));
@@ -293,9 +295,9 @@ fn parameters() {
 #[test]
 fn reasons_name_names() {
     let reason = |text| route(text).reason.to_string();
-    assert_eq!(reason("select * from s.temp1"), "it reads the temporary table s.temp1");
-    assert_eq!(reason("select nextval('x')"), "it calls nextval(), which may write");
-    assert!(reason("selct").starts_with("the text could not be understood: syntax error"));
+    assert_eq!(reason("select * from s.temp1"), "it reads the temporary table s.temp1, which only the primary has");
+    assert!(reason("select nextval('x')").starts_with("it calls nextval(), which is VOLATILE"));
+    assert!(reason("selct").starts_with("the text is not understood, so it may write: syntax error"));
 }
 
 #[test]

@@ -57,5 +57,6 @@ fn is_harmless(statement: &Statement) -> bool {
 
 /// Whether a function may; those of an EXPLAIN without ANALYZE are not carried out, but then it does not matter much.
 fn may_write(statement: &Statement, catalog: &impl Catalog) -> bool {
-    statement.functions.iter().any(|name| catalog.function(name) != Known::Yes(Volatility::Reads))
+    let reads = |name| matches!(catalog.function(name), Known::Yes(Volatility::Immutable | Volatility::Reads));
+    !statement.functions.iter().all(reads)
 }

@@ -378,6 +378,7 @@ impl Session<'_> {
                 b'E' => {
                     let cause = backend::ErrorFields::new(&message[HEADER_LENGTH..]).message();
                     self.leave_node(node, &cause);
+                    self.redraw = true;
                     return Ok(true);
                 }
                 kind => return Err(End::server_confused(node, kind)),

@@ -154,7 +154,11 @@ impl Session<'_> {
                         transaction = Transaction::Open { isolation, on_primary_only: false };
                     }
                 }
-                _ => return Ok(Verdict::all(home)),
+                // A portal of another node is served first.
+                _ => match read {
+                    Some(Read { node, facts: None, .. }) => return Ok(Verdict { node, length: *at, keep: None }),
+                    _ => return Ok(Verdict::all(home)),
+                },
             }
         }
         Ok(match read {

@@ -309,12 +309,13 @@ impl Journal {
             }
         }
         match (status, &self.block) {
-            (TransactionStatus::Idle, _) => Transaction::Idle,
             (TransactionStatus::Failed, _) => Transaction::Failed,
-            (TransactionStatus::Open, Some(block)) => Transaction::Open {
+            // Between BEGIN and the ReadyForQuery that tells of it the status is still the old one.
+            (_, Some(block)) => Transaction::Open {
                 isolation: block.isolation.or(default),
                 on_primary_only: block.on_primary_only || block.bytes > MAX_BYTES,
             },
+            (TransactionStatus::Idle, None) => Transaction::Idle,
             (TransactionStatus::Open, None) => Transaction::Open { isolation: default, on_primary_only: true },
         }
     }

@@ -54,6 +54,8 @@ struct Session<'c> {
     home: usize,
     /// The node that reads may go to; the same as `home` when none can be used.
     balance: usize,
+    /// The load balance node was lost: another one is drawn for the next read.
+    redraw: bool,
     /// The node that may owe answers.
     active: usize,
     /// The extended batch in progress.

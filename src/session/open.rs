@@ -81,6 +81,7 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance, appl
         group,
         home,
         balance,
+        redraw: false,
         active: home,
         batch: None,
         application_name,

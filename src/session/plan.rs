@@ -33,11 +33,14 @@ impl Session<'_> {
             self.keep(wanted, length, Rc::clone(facts));
         }
         let Some(node) = self.place(wanted) else { return Ok(None) };
-        if let Kind::Execute(name) = &facts.kind {
+        if let Kind::Execute(name) | Kind::Deallocate(Some(name)) | Kind::Prepare { name, .. } = &facts.kind {
             if !self.activate(node) {
                 return Ok(None);
             }
-            self.prepare_for_execute(name.as_bytes(), node);
+            self.close_before_use(name.as_bytes(), node);
+            if matches!(facts.kind, Kind::Execute(_)) {
+                self.prepare_for_execute(name.as_bytes(), node);
+            }
         }
         Ok(Some(node))
     }
@@ -64,34 +67,50 @@ impl Session<'_> {
         self.heed_cluster(transaction);
         self.catalog.begin_statement();
         let route = self.decide(facts, text, transaction);
-        if route.reason != Reason::FactsMissing || !self.primary_is_free() {
-            return Ok(self.correct(facts, route));
+        if route.reason == Reason::FactsMissing && self.learn(facts)? {
+            return Ok(self.decide(facts, text, transaction));
+        }
+        Ok(route)
+    }
+
+    /// Asks the primary for the facts of the catalog that are missing, if it is free to answer. Until they are known they
+    /// count against the statement. `Ok(true)`: it was asked.
+    pub(super) fn learn(&mut self, facts: &Statement) -> Result<bool, End> {
+        if !self.primary_is_free() {
+            return Ok(false);
         }
         let home = self.home;
-        if let Some(server) = self.group.get_mut(home) {
-            let looked_up = catalog::look_up(&mut self.catalog, facts, &self.context.settings, server);
-            self.statements.unnamed_lost(home);
-            if let Err(report) = looked_up {
-                if report.code == SqlState::CONNECTION_FAILURE {
-                    return Err(End::server_lost(home, report.detail.as_deref().unwrap_or(&report.message)));
-                }
-                report.log();
+        let Some(server) = self.group.get_mut(home) else { return Ok(false) };
+        let looked_up = catalog::look_up(&mut self.catalog, facts, &self.context.settings, server);
+        self.statements.unnamed_lost(home);
+        if let Err(report) = looked_up {
+            if report.code == SqlState::CONNECTION_FAILURE {
+                return Err(End::server_lost(home, report.detail.as_deref().unwrap_or(&report.message)));
             }
+            report.log();
         }
-        let route = self.decide(facts, text, transaction);
-        Ok(self.correct(facts, route))
+        Ok(true)
     }
 
-    fn decide(&self, facts: &Statement, text: &[u8], transaction: Transaction) -> Route {
-        route::decide(facts, text, self.view(facts, transaction), &self.catalog)
-    }
-
-    /// A statement that a standby has refused as a write goes to the primary, whatever the rules say.
-    fn correct(&self, facts: &Statement, route: Route) -> Route {
+    /// Decides by what is known. A statement that a standby has refused as a write goes to the primary, whatever the rules
+    /// say.
+    pub(super) fn decide(&self, facts: &Statement, text: &[u8], transaction: Transaction) -> Route {
+        let route = route::decide(facts, text, self.view(facts, transaction), &self.catalog);
         if route.target == Target::Balance && self.context.is_misjudged(facts) {
             return Route { target: Target::Primary, reason: Reason::Writes };
         }
         route
+    }
+
+    /// Why a statement goes to `node`, in words, if the log is to tell (`log_routing_reason`).
+    pub(super) fn reason_for_log(&self, facts: &Statement, text: &[u8], node: usize) -> Option<String> {
+        let settings = &self.context.settings;
+        if !settings.log_routing_reason || !settings.log_per_node_statement {
+            return None;
+        }
+        let route = self.decide(facts, text, self.transaction());
+        let elsewhere = route.target == Target::Balance && node == self.home && self.balance != self.home;
+        Some(if elsewhere { Reason::Companions.to_string() } else { route.reason.to_string() })
     }
 
     /// The session as routing sees it.
@@ -108,7 +127,8 @@ impl Session<'_> {
         };
         let statement_level = self.context.settings.statement_level_load_balance;
         SessionView {
-            has_balance_node: self.may_balance() && (statement_level || self.balance != self.home),
+            has_balance_node: self.follows && (statement_level || self.balance != self.home || self.redraw),
+            tied: self.journal.tied(),
             transaction,
             balance_in_transaction: true,
             writing: self.journal.writing(),
@@ -149,15 +169,18 @@ impl Session<'_> {
     /// `prefer_lower_delay_standby`, is replaced while no transaction is open (routing 2.1, 2.5).
     fn heed_cluster(&mut self, transaction: Transaction) {
         self.context.refresh_cluster();
-        if transaction != Transaction::Idle || self.balance == self.home {
+        if transaction != Transaction::Idle || (self.balance == self.home && !self.redraw) {
             return;
         }
         let settings = &self.context.settings;
-        let is_attached = self.context.cluster.attached().contains(self.balance);
+        let attached = self.context.cluster.attached();
         let is_late =
             || settings.prefer_lower_delay_standby && route::exceeds_limit(self.delay_of(self.balance), settings);
-        if !is_attached || is_late() {
+        if self.redraw || !attached.contains(self.balance) || is_late() {
             self.balance = open::balance_node(self.context, &self.group.key, &self.application_name, self.home);
+            // As long as there is no choice, the next read asks again.
+            let is_choice = |node: usize| node != self.home && !self.context.is_avoided(node);
+            self.redraw = self.balance == self.home && !attached.iter().any(is_choice);
         }
     }
 
@@ -213,6 +236,7 @@ impl Session<'_> {
             Err(error) => {
                 if matches!(error, LoginError::Unreachable(_)) {
                     self.context.avoid(node);
+                    self.redraw = true;
                 }
                 self.leave_node(node, &error.into_report(node).to_string());
                 false
@@ -228,6 +252,18 @@ impl Session<'_> {
             server.replies.sent(Awaited::Query, Deliver::Silent);
         });
         self.statements.unnamed_lost(node);
+    }
+
+    /// A statement that the client has closed elsewhere must not be found on `node`.
+    fn close_before_use(&mut self, name: &[u8], node: usize) {
+        if !self.statements.take_stale(name, node) {
+            return;
+        }
+        let Some(server) = self.group.get_mut(node) else { return };
+        write::close_statement(&mut server.output, name);
+        server.replies.sent(Awaited::Close, Deliver::Silent);
+        write::sync(&mut server.output);
+        server.replies.sent(Awaited::Sync, Deliver::Silent);
     }
 
     /// The statement that EXECUTE names is prepared on `node` first if it is known on another one only (routing 10).
@@ -272,7 +308,7 @@ impl Session<'_> {
     /// The session goes on without `node`; its reads go to the primary.
     pub(super) fn leave_node(&mut self, node: usize, cause: &str) {
         Report::log_line(format!("DB node id: {node} is no longer used by this session: {cause}"))
-            .detail("Reads of this session go to the primary from now on.")
+            .detail("Its reads go to the primary, or to another node if one is there.")
             .log();
         if let Some(server) = self.group.connections.get_mut(node).and_then(Option::take) {
             trace::left(self.context, &self.group, node);

@@ -225,7 +225,8 @@ impl Session<'_> {
         let writes = (node == self.home).then(|| self.writes_of(&facts));
         let content = front(&self.client, self.direct, header, header.total);
         let text = content.strip_suffix(b"\0").unwrap_or(content);
-        trace::statement(self.context, &self.group, node, &facts, "", text);
+        let reason = self.reason_for_log(&facts, text, node);
+        trace::statement(self.context, &self.group, node, &facts, ("", text, reason));
         if let Some((writes, written)) = writes {
             self.journal.sent(number, &facts, text, writes, written);
             if facts.changes_catalog() {
@@ -352,7 +353,7 @@ impl Session<'_> {
 
     fn take_bind(&mut self, header: Header, node: usize) -> Result<(), End> {
         let bind = frontend::bind(self.content(header)).map_err(|error| End::protocol_violation(&error))?;
-        if self.statements.get(bind.statement).is_some_and(|prepared| !prepared.nodes.contains(node)) {
+        if self.must_be_prepared(bind.statement, node) {
             let name = bind.statement.to_vec();
             self.prepare_on(&name, node)?;
         }
@@ -365,7 +366,7 @@ impl Session<'_> {
 
     fn prepare_described(&mut self, header: Header, node: usize) -> Result<(), End> {
         if let Ok(Object::Statement(name)) = frontend::object(self.content(header), "Describe")
-            && self.statements.get(name).is_some_and(|prepared| !prepared.nodes.contains(node))
+            && self.must_be_prepared(name, node)
         {
             let name = name.to_vec();
             self.prepare_on(&name, node)?;
@@ -382,7 +383,9 @@ impl Session<'_> {
         let Some(prepared) = self.portals.statement(portal).and_then(|name| self.statements.get(name)) else {
             return Ok(());
         };
-        trace::statement(self.context, &self.group, node, &prepared.facts, "Execute: ", prepared.text());
+        let reason = self.reason_for_log(&prepared.facts, prepared.text(), node);
+        let told = ("Execute: ", prepared.text(), reason);
+        trace::statement(self.context, &self.group, node, &prepared.facts, told);
         if node == self.home {
             let (writes, written) = self.writes_of(&prepared.facts);
             self.journal.sent(self.last_number(node), &prepared.facts, prepared.text(), writes, written);
@@ -393,12 +396,24 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Prepares the statement `name` on `node` if it is not: the original message, its answer for nobody.
+    /// Whether something is to be done before `name` can be used on `node`.
+    #[inline]
+    fn must_be_prepared(&self, name: &[u8], node: usize) -> bool {
+        self.statements.has_stale() || self.statements.get(name).is_some_and(|prepared| !prepared.nodes.contains(node))
+    }
+
+    /// Prepares the statement `name` on `node` if it is not: the original message, its answer for nobody. One that the
+    /// client has closed elsewhere is closed.
     fn prepare_on(&mut self, name: &[u8], node: usize) -> Result<(), End> {
-        if self.statements.get(name).is_none_or(|prepared| prepared.nodes.contains(node) || !prepared.is_parse()) {
+        let known = self.statements.get(name);
+        if known.is_some_and(|prepared| prepared.nodes.contains(node)) {
             return Ok(());
         }
+        let can_be_parsed = known.is_some_and(|prepared| prepared.is_parse());
         self.close_stale(name, node)?;
+        if !can_be_parsed {
+            return Ok(());
+        }
         self.send_direct()?;
         if let Some(prepared) = self.statements.get_mut(name)
             && let Some(server) = self.group.get_mut(node)
@@ -420,11 +435,7 @@ impl Session<'_> {
         if let Some(server) = self.group.get_mut(node)
             && server.replies.sent(Awaited::Close, Deliver::Nobody)
         {
-            write::message(&mut server.output, b'C', |out| {
-                out.push(b'S');
-                out.extend_from_slice(name);
-                out.push(0);
-            });
+            write::close_statement(&mut server.output, name);
         }
         Ok(())
     }

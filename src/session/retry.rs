@@ -103,8 +103,8 @@ impl Session<'_> {
         }
         self.kept.node = None;
         self.kept.retrying = None;
-        self.context.avoid(node);
         self.leave_node(node, cause);
+        self.redraw = true;
         self.send_again(node);
         true
     }

@@ -18,25 +18,33 @@ pub(super) fn busy(context: &Context, node: usize) {
 }
 
 /// A statement is sent to `node`. `kind` is what the log puts in front: `Parse: `, `Execute: `, or nothing.
-pub(super) fn statement(context: &Context, group: &Group, node: usize, facts: &Statement, kind: &str, text: &[u8]) {
+/// `reason`: why it goes there, if the log is to tell.
+pub(super) fn statement(
+    context: &Context,
+    group: &Group,
+    node: usize,
+    facts: &Statement,
+    (kind, text, reason): (&str, &[u8], Option<String>),
+) {
     busy(context, node);
     count(context, node, facts.class());
     context.slot.pool(group.slot).set_statement(node, text);
     title::set_activity(&command_word(text));
     let settings = &context.settings;
     if (settings.log_statement || settings.log_per_node_statement) && is_logged(Severity::Log) {
-        log_statement(context, group, node, kind, text);
+        log_statement(context, group, node, kind, text, reason);
     }
 }
 
-fn log_statement(context: &Context, group: &Group, node: usize, kind: &str, text: &[u8]) {
+fn log_statement(context: &Context, group: &Group, node: usize, kind: &str, text: &[u8], reason: Option<String>) {
     let text = String::from_utf8_lossy(text);
     if context.settings.log_statement {
         Report::log_line(format!("statement: {text}")).log();
     }
     if context.settings.log_per_node_statement {
         let pid = group.get(node).map_or(0, |server| server.pid);
-        Report::log_line(format!("DB node id: {node} backend pid: {pid} statement: {kind}{text}")).log();
+        let reason = reason.map_or(String::new(), |reason| format!(" reason: {reason}"));
+        Report::log_line(format!("DB node id: {node} backend pid: {pid} statement: {kind}{text}{reason}")).log();
     }
 }
 

@@ -70,6 +70,7 @@ impl Session<'_> {
             return Err(End::server_lost(node, cause));
         }
         self.leave_node(node, cause);
+        self.redraw = true;
         Ok(true)
     }
 

@@ -147,7 +147,7 @@ pub enum Kind {
     Vacuum,
     /// Every other statement of the grammar: CREATE, ALTER, GRANT, COMMENT, ...
     Ddl,
-    /// PGPOOL SHOW, SET, RESET: for us, not for a server.
+    /// PGPOOL SHOW, SET, RESET, EXPLAIN: for us, not for a server.
     Pgpool(PgpoolCommand),
 }
 

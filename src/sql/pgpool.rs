@@ -1,6 +1,6 @@
 //! `PGPOOL ...` statements, which PostgreSQL's grammar does not have (config 7.1, 8.1).
 
-use super::text::skip_ignored;
+use super::text::{skip_ignored, trim_space};
 
 /// A statement for pgpool itself. Names are folded to lower case unless quoted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub enum PgpoolCommand {
     Reset(Box<str>),
     /// `PGPOOL SET CACHE DELETE 'query'`.
     DeleteCached(Box<str>),
+    /// `PGPOOL EXPLAIN statement`: the bytes behind the word and its white space as they are, whatever they are. Nothing
+    /// of them is read here: their comments and semicolons matter to routing.
+    Explain(Box<[u8]>),
 }
 
 impl PgpoolCommand {
@@ -37,6 +40,7 @@ impl PgpoolCommand {
             "show" => Self::Show(tokens.name()?),
             "reset" => Self::Reset(tokens.name()?),
             "set" => tokens.set()?,
+            "explain" => return Some(Self::Explain(trim_space(tokens.rest).into())),
             _ => return None,
         };
         tokens.end().then_some(command)
@@ -219,6 +223,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_explained_is_taken_verbatim() {
+        for (text, statement) in [
+            ("PGPOOL EXPLAIN SELECT 1", "SELECT 1"),
+            ("/* a */ pgpool -- b\n explain\t\n SELECT 'it''s' ;", "SELECT 'it''s' ;"),
+            ("PGPOOL EXPLAIN /* NO LOAD BALANCE */ SELECT 1 -- c", "/* NO LOAD BALANCE */ SELECT 1 -- c"),
+            ("PGPOOL EXPLAIN SELECT \"a;b\", $$'$$; SELECT 'open", "SELECT \"a;b\", $$'$$; SELECT 'open"),
+            ("PGPOOL EXPLAIN(SELECT 1)", "(SELECT 1)"),
+            ("PGPOOL EXPLAIN PGPOOL EXPLAIN x", "PGPOOL EXPLAIN x"),
+            ("PGPOOL EXPLAIN", ""),
+            ("PGPOOL EXPLAIN ;", ";"),
+        ] {
+            assert_eq!(PgpoolCommand::read(text.as_bytes()), Some(Explain(statement.as_bytes().into())), "{text}");
+        }
+        let latin1 = b"PGPOOL EXPLAIN SELECT '\xe4\0'";
+        assert_eq!(PgpoolCommand::read(latin1), Some(Explain(b"SELECT '\xe4\0'".as_slice().into())));
+    }
+
+    #[test]
     fn everything_else_is_left_to_a_server() {
         for text in [
             "select 1",
@@ -231,6 +253,9 @@ mod tests {
             "PGPOOL SET a TO 'open",
             "PGPOOL SET CACHE DELETE x",
             "PGPOOL RESET 5",
+            "PGPOOL EXPLAINS x",
+            "PGPOOL \"explain\" x",
+            "PGPOOL 'explain' x",
             "PGPOOL SHOW all; select 1",
             "PGPOOL SHOW \u{0}",
         ] {

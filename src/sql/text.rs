@@ -72,7 +72,8 @@ fn after_block_comment(text: &[u8]) -> &[u8] {
     &[]
 }
 
-fn trim_space(text: &[u8]) -> &[u8] {
+/// `text` behind leading white space.
+pub(super) fn trim_space(text: &[u8]) -> &[u8] {
     // The scanner's white space; Rust's lacks the vertical tab.
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'\x0c' | b'\x0b');
     let blanks = text.iter().take_while(|byte| is_space(byte)).count();

@@ -17,6 +17,7 @@ mod start;
 mod status_file;
 mod stop;
 
+pub use nodes::at_start;
 pub use start::run;
 
 use crate::config::{FileLocations, Settings};

@@ -20,14 +20,23 @@ pub(super) fn fill(
     discard: bool,
 ) -> Result<(), NodeTableBusy> {
     let states = if discard { forget(status_file) } else { status_file::read(status_file) };
-    shared.nodes().update(|cluster| {
-        for id in configure(cluster, settings) {
-            match states.get(id).copied().flatten() {
-                Some(NodeStatus::Down) => cluster.set_status(id, NodeStatus::Down, "down in the status file"),
-                _ => cluster.set_status(id, NodeStatus::Waiting, "configured"),
-            }
+    shared.nodes().update(|cluster| enter(cluster, settings, &states))
+}
+
+/// The nodes as a start would see them before it asks any of them; changes nothing.
+pub fn at_start(settings: &Settings) -> Cluster {
+    let mut cluster = Cluster::default();
+    enter(&mut cluster, settings, &status_file::read(&status_file::path(&settings.work_dir)));
+    cluster
+}
+
+fn enter(cluster: &mut Cluster, settings: &Settings, states: &[Option<NodeStatus>]) {
+    for id in configure(cluster, settings) {
+        match states.get(id).copied().flatten() {
+            Some(NodeStatus::Down) => cluster.set_status(id, NodeStatus::Down, "down in the status file"),
+            _ => cluster.set_status(id, NodeStatus::Waiting, "configured"),
         }
-    })
+    }
 }
 
 /// Takes over what a reload has changed. A node that is new starts as down: an administrator attaches it (config 6.3).

@@ -22,6 +22,14 @@ pub fn query(out: &mut Vec<u8>, sql: &[u8]) {
     message(out, b'Q', |out| text(out, sql));
 }
 
+/// Close of a prepared statement.
+pub fn close_statement(out: &mut Vec<u8>, name: &[u8]) {
+    message(out, b'C', |out| {
+        out.push(b'S');
+        text(out, name);
+    });
+}
+
 /// Sync.
 pub fn sync(out: &mut Vec<u8>) {
     message(out, b'S', |_| {});

@@ -50,7 +50,6 @@ fn a_session_stays_on_its_node() {
 }
 
 #[test]
-
 fn statement_level_load_balance_draws_for_each_statement() {
     let pool = Pgpool::on(shared()).set("statement_level_load_balance", "on").start();
     let mut session = pool.connect();
@@ -115,7 +114,6 @@ fn session_settings_reach_the_reading_node() {
 }
 
 #[test]
-
 fn a_read_in_a_transaction_may_go_to_a_standby() {
     let pool = Pgpool::on(shared()).weights(&[0.0, 0.0, 1.0]).start();
     let mut session = pool.connect();

@@ -6,6 +6,7 @@
 mod balance;
 mod cancel;
 mod clients;
+mod explain;
 mod faults;
 mod garbage;
 mod harness;
@@ -13,4 +14,5 @@ mod pool;
 mod process;
 mod session;
 mod show;
+mod transactions;
 mod upkeep;

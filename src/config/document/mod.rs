@@ -58,6 +58,9 @@ fn whole_number(int: &IntKind) -> String {
     format!("{range}{unit}{unset}")
 }
 
+/// Marks a parameter that is our own, for whoever thinks of taking the file back to Pgpool-II.
+const OWN: &str = "not in Pgpool-II";
+
 /// What it takes to change it, in one word or two.
 fn takes_effect(context: Context) -> &'static str {
     match context {

@@ -1,6 +1,6 @@
 //! `docs/parameters.md`: the reference page of all parameters.
 
-use super::{allowed, default_literal, takes_effect};
+use super::{OWN, allowed, default_literal, takes_effect};
 use crate::config::catalogue::{Access, Meaning, OLD_NAMES, OldName, PARAMETERS, PGPOOL_VERSION, Parameter, Table};
 
 const HEAD: &str = "\
@@ -54,7 +54,11 @@ fn entry(parameter: &Parameter) -> String {
     facts.push(format!("default `{}`", default_literal(parameter)));
     facts.push(format!("change: {}", takes_effect(parameter.context)));
     facts.extend(slots(parameter));
-    facts.extend(parameter.since.filter(|since| *since != "3.0").map(|since| format!("since Pgpool-II {since}")));
+    match parameter.since {
+        Some("3.0") => {}
+        Some(since) => facts.push(format!("since Pgpool-II {since}")),
+        None => facts.push(OWN.to_owned()),
+    }
     let facts = facts.join("; ");
     let note = parameter.note.map_or(String::new(), |note| format!(" {note}"));
     format!("\n**{name}** ({facts})\\\n{}{}\n", escape(parameter.doc), escape(&note))

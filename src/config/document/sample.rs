@@ -1,6 +1,6 @@
 //! `conf/pgpool.conf.sample`: every parameter with its default, all but the mode commented out.
 
-use super::{allowed, default_literal, literal, takes_effect};
+use super::{OWN, allowed, default_literal, literal, takes_effect};
 use crate::config::catalogue::{PARAMETERS, Parameter};
 
 const HEAD: &str = "\
@@ -36,10 +36,10 @@ pub fn sample() -> String {
 }
 
 fn entry(parameter: &Parameter) -> String {
-    let about = match allowed(&parameter.kind) {
-        Some(allowed) => format!("{} [{allowed}; {}]", parameter.doc, takes_effect(parameter.context)),
-        None => format!("{} [{}]", parameter.doc, takes_effect(parameter.context)),
-    };
+    let own = if parameter.since.is_none() { Some(OWN.to_owned()) } else { None };
+    let facts = [allowed(&parameter.kind), Some(takes_effect(parameter.context).to_owned()), own];
+    let facts: Vec<_> = facts.into_iter().flatten().collect();
+    let about = format!("{} [{}]", parameter.doc, facts.join("; "));
     let value = match parameter.sample {
         Some(sample) => literal(&parameter.kind, sample),
         None => default_literal(parameter),

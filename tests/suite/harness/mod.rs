@@ -27,6 +27,7 @@ pub use environment::{client_version, foreign, is_bare_server, server_version, t
 pub use node::{Node, Stop};
 pub use pgpool::{Pgpool, process_title};
 pub use program::{Outcome, Program};
+pub use reply::Reply;
 pub use scratch::Scratch;
 pub use wait::{eventually, wait_for};
 pub use wire::{LOGIN, Wire};
