@@ -4,7 +4,7 @@
 //! The whole message that prepares it is kept, so that a statement prepared on one node can be prepared on another when a
 //! later Bind or EXECUTE has to go there.
 
-use crate::sql::Statement;
+use crate::sql::{ByteHasher, Statement};
 use crate::state::NodeSet;
 use crate::wire::{HEADER_LENGTH, frontend};
 use std::collections::HashMap;
@@ -41,7 +41,7 @@ impl Prepared {
 /// The statements of a session by name; the unnamed one has the empty name.
 #[derive(Debug, Default)]
 pub(super) struct Statements {
-    named: HashMap<Box<[u8]>, Prepared>,
+    named: HashMap<Box<[u8]>, Prepared, ByteHasher>,
     unnamed: Option<Prepared>,
     /// Names closed by the client that still exist on these nodes.
     stale: HashMap<Box<[u8]>, NodeSet>,

@@ -29,7 +29,7 @@ pub(super) fn statement(
     busy(context, node);
     count(context, node, facts.class());
     context.slot.pool(group.slot).set_statement(node, text);
-    title::set_activity(&command_word(text));
+    title::set_activity(command_word(text).as_str());
     let settings = &context.settings;
     if (settings.log_statement || settings.log_per_node_statement) && is_logged(Severity::Log) {
         log_statement(context, group, node, kind, text, reason);

@@ -1,19 +1,55 @@
 //! A fast hash of short byte strings, keyed so that clients cannot prepare collisions.
 
-/// Hashes with a key of its own; two instances hash differently.
+use std::hash::{BuildHasher, Hasher};
+
+/// Hashes with a key of its own; two instances hash differently. Also for hash tables whose keys are byte strings.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ByteHasher {
+pub struct ByteHasher {
     key: [u64; 2],
+}
+
+impl Default for ByteHasher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl BuildHasher for ByteHasher {
+    type Hasher = ByteState;
+
+    fn build_hasher(&self) -> ByteState {
+        ByteState { hasher: *self, hash: 0 }
+    }
+}
+
+/// The hash of what a table has fed it.
+#[derive(Clone, Copy, Debug)]
+pub struct ByteState {
+    hasher: ByteHasher,
+    hash: u64,
+}
+
+impl Hasher for ByteState {
+    fn finish(&self) -> u64 {
+        self.hash
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.hash = fold(self.hash ^ self.hasher.hash(bytes), MULTIPLIER);
+    }
+
+    /// The length in front of the bytes, which their own hash has in it already.
+    fn write_usize(&mut self, _: usize) {}
 }
 
 impl ByteHasher {
     /// A hasher with a random key.
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         Self { key: [fastrand::u64(..), fastrand::u64(..)] }
     }
 
     /// The hash of `bytes`, in which all 64 bits are equally good.
-    pub(super) fn hash(&self, bytes: &[u8]) -> u64 {
+    pub fn hash(&self, bytes: &[u8]) -> u64 {
         let mut state = self.key[0] ^ bytes.len() as u64;
         let mut chunks = bytes.chunks_exact(8);
         for chunk in &mut chunks {

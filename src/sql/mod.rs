@@ -1,8 +1,8 @@
 //! Facts about SQL text: what kind of statement it is, which tables and functions it names, what it may change.
 //!
 //! [`analyse`] turns the bytes of a statement into a [`Statement`], by PostgreSQL's own grammar (crate `pg_raw_parse`,
-//! which nothing else imports). [`FactsCache`] keeps the answers by exact text, so that a text seen before costs a hash
-//! and a comparison.
+//! which nothing else imports). [`FactsCache`] keeps the answers by text, numbers aside, so that a text seen before costs
+//! a hash and a comparison.
 //!
 //! Invariants:
 //! - Any bytes are a valid question. Text that the grammar does not take, or that cannot be read with certainty (its
@@ -24,6 +24,7 @@ mod statement;
 mod text;
 
 pub use cache::FactsCache;
+pub use hash::ByteHasher;
 pub use kind::{
     AccessMode, CopyPeer, DiscardTarget, Isolation, Kind, StatementClass, TransactionModes, Unparsable, VariableScope,
 };

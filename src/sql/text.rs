@@ -25,13 +25,30 @@ impl Lead {
 
 /// The first word of `text` in upper case, for process titles: `SELECT`, `BEGIN`. Works on any bytes, and skips leading
 /// blanks, comments and parentheses; empty if there is no word. At most 32 bytes long.
-pub fn command_word(text: &[u8]) -> String {
+pub fn command_word(text: &[u8]) -> CommandWord {
     let mut rest = skip_ignored(text);
     while let [b'(' | b';', after @ ..] = rest {
         rest = skip_ignored(after);
     }
     let length = rest.iter().take(32).take_while(|byte| byte.is_ascii_alphabetic() || **byte == b'_').count();
-    rest[..length].iter().map(|byte| byte.to_ascii_uppercase() as char).collect()
+    let mut word = CommandWord { bytes: [0; 32], length };
+    word.bytes[..length].copy_from_slice(&rest[..length]);
+    word.bytes[..length].make_ascii_uppercase();
+    word
+}
+
+/// A word without memory of its own: one is made for every statement.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandWord {
+    bytes: [u8; 32],
+    length: usize,
+}
+
+impl CommandWord {
+    /// The word.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
 }
 
 /// `text` behind leading blanks and comments; a comment without end swallows the rest.
@@ -97,9 +114,9 @@ mod tests {
             ("; commit", "COMMIT"),
             ("\u{fc}ber", ""),
         ] {
-            assert_eq!(command_word(text.as_bytes()), word, "{text}");
+            assert_eq!(command_word(text.as_bytes()).as_str(), word, "{text}");
         }
-        assert_eq!(command_word(&[b'a'; 1000]).len(), 32);
+        assert_eq!(command_word(&[b'a'; 1000]).as_str().len(), 32);
     }
 
     #[test]
