@@ -44,6 +44,7 @@ test: setup ## all tests
 bench: build ## pgbench against ours, PgBouncer and Pgpool-II (BENCH=--quick for two minutes)
 	@scripts/bench/setup
 	@scripts/bench/run $(BENCH)
+	@scripts/bench/run --standbys 2 --contestants direct,floor,ours,pgpool2 --loads mix,block,pipeline --clients 8 --no-idle $(BENCH)
 
 lint: ## rustfmt and clippy, warnings are errors
 	cargo fmt --all --check

@@ -155,7 +155,7 @@ fn numbers_are_alike(statement: &Statement) -> bool {
 /// escapes, comments) is taken as it is.
 fn key_of(text: &[u8], key: &mut Vec<u8>) {
     key.clear();
-    if memchr::memchr3(b'"', b'$', b'\\', text).is_some() || memchr::memmem::find(text, b"--").is_some() {
+    if memchr::memchr3(b'"', b'$', b'\\', text).is_some() || has_line_comment(text) {
         key.extend_from_slice(text);
         return;
     }
@@ -181,6 +181,11 @@ fn key_of(text: &[u8], key: &mut Vec<u8>) {
         at = end;
     }
     key.extend_from_slice(&text[copied..]);
+}
+
+/// Whether there is a `--`. Most texts hold no `-` at all.
+fn has_line_comment(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'-', text).any(|at| text.get(at + 1) == Some(&b'-'))
 }
 
 /// Passes a finished hash on.

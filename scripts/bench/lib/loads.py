@@ -7,7 +7,12 @@ import re
 from lib import proc
 from lib.cluster import program
 
-ROWS_SCRIPT = "SELECT aid, bid, abalance, filler FROM pgbench_accounts LIMIT 20000;\n"
+ONE_ROW = "\\set aid random(1, 100000 * :scale)\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n"
+SCRIPTS = {
+    "rows.sql": "SELECT aid, bid, abalance, filler FROM pgbench_accounts LIMIT 20000;\n",
+    "block.sql": "BEGIN;\n" + 3 * ONE_ROW + "COMMIT;\n",
+    "pipeline.sql": "\\startpipeline\n" + 10 * ONE_ROW + "\\endpipeline\n",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +30,13 @@ LOADS = {
     "tpcb-prepared": Load("TPC-B like, prepared statements", ("-M", "prepared"), writes=True),
     "connect": Load("A new connection for each SELECT (-C -S), simple protocol", ("-C", "-S", "-M", "simple")),
     "rows": Load("20,000 rows per query, simple protocol", ("-M", "simple", "-f", "rows.sql")),
+    "mix": Load(
+        "4 reads to 1 writing transaction, simple protocol",
+        ("-M", "simple", "-b", "select-only@8", "-b", "simple-update@2"),
+        writes=True,
+    ),
+    "block": Load("BEGIN, 3 SELECTs of one row, COMMIT, simple protocol", ("-M", "simple", "-f", "block.sql")),
+    "pipeline": Load("10 SELECTs of one row in a pipeline, extended protocol", ("-M", "extended", "-f", "pipeline.sql")),
 }
 
 
@@ -39,15 +51,16 @@ class Run:
 
 
 class Pgbench:
-    """Sends loads; `folder` holds its script."""
+    """Sends loads; `folder` holds its scripts."""
 
     def __init__(self, folder):
-        self.script = folder / "rows.sql"
-        self.script.write_text(ROWS_SCRIPT)
+        self.scripts = {name: folder / name for name in SCRIPTS}
+        for name, path in self.scripts.items():
+            path.write_text(SCRIPTS[name])
 
     def send(self, port, load, clients, seconds=None, transactions=None):
         """Runs `load` for a time, or for a number of transactions per client; any failed transaction is an error."""
-        options = [self.script if option == "rows.sql" else option for option in LOADS[load].options]
+        options = [self.scripts.get(option, option) for option in LOADS[load].options]
         length = ["-T", str(seconds)] if seconds else ["-t", str(transactions)]
         output = proc.run(
             [program("pgbench"), "-n", "-h", "127.0.0.1", "-p", port, "-U", "postgres"]

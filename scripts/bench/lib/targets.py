@@ -30,6 +30,9 @@ def all_targets(results):
     yield "CPU per transaction / floor, 8 clients, rows", cpu("rows", "floor"), at_most, 1.2
     for load, bound in (("simple", 0.5), ("extended", 0.3), ("prepared", 0.3)):
         yield f"CPU per transaction / pgpool2, 8 clients, {load}", cpu(load, "pgpool2"), at_most, bound
+    yield "CPU per transaction / pgpool2, 8 clients, mix", cpu("mix", "pgpool2"), at_most, 0.35
+    for load in ("block", "pipeline"):
+        yield f"CPU per transaction / floor, 8 clients, {load}", cpu(load, "floor"), at_most, 1.15
     for load in (*SHORT, "tpcb", "tpcb-prepared", "rows"):
         for clients, bound in ((1, 1.0), (8, 0.9), (50, 0.9)):
             noun = "client" if clients == 1 else "clients"
