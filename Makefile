@@ -42,6 +42,7 @@ test: setup ## all tests
 	cargo test --workspace -- --test-threads=$(TEST_THREADS) $(T)
 
 bench: build ## pgbench against ours, PgBouncer and Pgpool-II (BENCH=--quick for two minutes)
+	cargo bench --bench routing_cost
 	@scripts/bench/setup
 	@scripts/bench/run $(BENCH)
 
