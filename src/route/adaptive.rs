@@ -6,9 +6,9 @@
 
 use super::class::is_read;
 use super::{Reason, SessionView, Target, Transaction};
-use crate::config::DisableLoadBalanceOnWrite as OnWrite;
+use crate::config::{DisableLoadBalanceOnWrite as OnWrite, Settings};
 use crate::sql::{Kind, Name, Statement, Use};
-use crate::state::WriteAge;
+use crate::state::{TableKey, TableMutations, WriteAge};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
@@ -21,6 +21,47 @@ pub trait RecentWrites: fmt::Debug {
     fn ttl(&self) -> Duration;
     /// How long ago the relation was written; None if that is not known to have happened.
     fn age(&self, relation: &Name) -> Option<WriteAge>;
+}
+
+/// The writes of all sessions to one database, in shared memory, at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedWrites<'a> {
+    /// The memory.
+    pub table: &'a TableMutations,
+    /// Whose tables are meant.
+    pub database: &'a str,
+    /// The moment: [`uptime`](crate::state::uptime).
+    pub now: Duration,
+    /// Until then this process knows too little: its start and `track_table_mutation_cold_start_duration`.
+    pub cold_until: Duration,
+}
+
+impl SharedWrites<'_> {
+    /// Notes what [`relations_written`] has told, once the server has reported success.
+    pub fn record(&self, relations: &[Box<str>], settings: &Settings) {
+        for relation in relations {
+            self.table.record(TableKey::new(self.database, relation), self.now, max_staleness(settings));
+        }
+    }
+}
+
+impl RecentWrites for SharedWrites<'_> {
+    fn is_cold(&self) -> bool {
+        self.now < self.cold_until || self.table.is_cold(self.now)
+    }
+
+    fn ttl(&self) -> Duration {
+        self.table.ttl()
+    }
+
+    fn age(&self, relation: &Name) -> Option<WriteAge> {
+        self.table.age(TableKey::new(self.database, &relation.name), self.now)
+    }
+}
+
+/// `track_table_mutation_max_staleness`; zero is no limit.
+fn max_staleness(settings: &Settings) -> Duration {
+    Duration::from_millis(u64::try_from(settings.track_table_mutation_max_staleness).unwrap_or(0))
 }
 
 /// Bare names of the relations whose reads go to the primary for the rest of the transaction block, once `statement` has
@@ -37,7 +78,7 @@ pub fn relations_touched(statement: &Statement, session: &SessionView<'_>) -> Ve
 }
 
 /// Bare names of the relations that `statement` writes, for all sessions to know: under `dml_adaptive_global` they are
-/// recorded in [`TableMutations`](crate::state::TableMutations) when the server has reported success, those of a
+/// [recorded](SharedWrites::record) when the server has reported success, those of a
 /// transaction at its COMMIT. In order of name; empty in other modes.
 pub fn relations_written(statement: &Statement, session: &SessionView<'_>) -> Vec<Box<str>> {
     let carries_out = match &statement.kind {
@@ -91,8 +132,8 @@ pub(super) fn written_obstacle(statement: &Statement, session: &SessionView<'_>)
         return None;
     }
     let Some(recent) = session.recent.filter(|recent| !recent.is_cold()) else { return Some(Reason::WritesUnknown) };
-    let cap = u64::try_from(session.settings.track_table_mutation_max_staleness).unwrap_or(0);
-    let is_recent = |age: WriteAge| age.last < recent.ttl() && (cap == 0 || age.first < Duration::from_millis(cap));
+    let cap = max_staleness(session.settings);
+    let is_recent = |age: WriteAge| age.last < recent.ttl() && (cap.is_zero() || age.first < cap);
     let name = statement.reads().find(|name| recent.age(name).is_some_and(is_recent))?;
     Some(Reason::RecentlyWritten(name.clone()))
 }

@@ -21,7 +21,7 @@ mod session;
 mod shares;
 mod writing;
 
-pub use adaptive::{RecentWrites, relations_touched, relations_written};
+pub use adaptive::{RecentWrites, SharedWrites, relations_touched, relations_written};
 pub use balance::{Candidate, Client, choose};
 pub use catalog::{Catalog, Known, RelationKind, Volatility};
 pub use decide::{decide, missing};

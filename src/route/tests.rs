@@ -3,6 +3,8 @@
 use super::*;
 use crate::config::{DisableLoadBalanceOnWrite as Mode, Settings, load_text};
 use crate::sql::{Isolation, Lexing, Name, Statement, analyse};
+use crate::state::TableMutations;
+use std::time::Duration;
 
 /// A catalog in which names say what they are.
 struct Facts;
@@ -245,4 +247,31 @@ fn dml_adaptive_global_tells_the_others_what_is_written() {
     }
     let adaptive = Settings { disable_load_balance_on_write: Mode::DmlAdaptive, ..settings.clone() };
     assert!(relations_written(&facts("insert into a values (1)"), &SessionView::new(&adaptive)).is_empty());
+}
+
+#[test]
+fn dml_adaptive_global_by_shared_memory() {
+    let settings = settings("disable_load_balance_on_write = dml_adaptive_global");
+    let table = TableMutations::create(1024, 2048).expect("memory");
+    let at = |database, ms| SharedWrites {
+        table: &table,
+        database,
+        now: Duration::from_millis(ms),
+        cold_until: Duration::from_millis(1_000),
+    };
+    let reason = |database, ms| {
+        let recent = at(database, ms);
+        let session = SessionView { recent: Some(&recent), ..SessionView::new(&settings) };
+        decide(&facts("select * from shop.orders"), b"", session, &Facts).reason
+    };
+    assert_eq!(reason("d", 999), Reason::WritesUnknown);
+    assert_eq!(reason("d", 1_000), Reason::Read);
+    let written = relations_written(&facts("update orders set a = 1"), &SessionView::new(&settings));
+    at("d", 2_000).record(&written, &settings);
+    assert_eq!(reason("d", 2_099), Reason::RecentlyWritten(Name::qualified("shop", "orders")));
+    assert_eq!(reason("d", 2_100), Reason::Read);
+    assert_eq!(reason("other", 2_001), Reason::Read);
+    table.begin_cold_start(Duration::from_millis(3_000), Duration::from_millis(500));
+    assert_eq!(reason("d", 3_499), Reason::WritesUnknown);
+    assert_eq!(reason("d", 3_500), Reason::Read);
 }

@@ -69,11 +69,12 @@ shareable! {
 pub struct TableKey(u64);
 
 impl TableKey {
-    /// The key of all tables with the bare name `table` in `database`.
+    /// The key of all tables with the bare name `table`, in any case, in `database`.
     pub fn new(database: &str, table: &str) -> Self {
         // Without a random key: all processes must agree, and a collision only costs a read of the primary.
         let mut hasher = DefaultHasher::new();
-        (database, table).hash(&mut hasher);
+        database.hash(&mut hasher);
+        table.bytes().for_each(|byte| hasher.write_u8(byte.to_ascii_lowercase()));
         Self(hasher.finish().clamp(1, CHANGING - 1))
     }
 }
@@ -219,6 +220,7 @@ mod tests {
         assert_eq!(table.age(key, at(500)), None);
         table.record(key, at(500), NO_CAP);
         assert_eq!(table.age(key, at(530)), age(30, 30));
+        assert_eq!(table.age(TableKey::new("shop", "Orders"), at(530)), age(30, 30));
         assert_eq!(table.age(TableKey::new("other", "orders"), at(530)), None);
         // A reader may have looked at the clock before the writer.
         assert_eq!(table.age(key, at(400)), age(0, 0));

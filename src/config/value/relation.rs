@@ -102,9 +102,9 @@ mod tests {
     }
     #[test]
     fn dependents_of_tables_and_functions() {
-        let pairs = RelationPairs::parse("t1:a,T1:b,t1():c,t1:f()");
+        let pairs = RelationPairs::parse("t1:a,T1:b,tf():c,t1:fu()");
         assert!(pairs.after_write("t1").eq(["a", "b"]));
-        assert!(pairs.after_call("T1").eq(["c"]));
-        assert_eq!(pairs.after_call("f").count(), 0);
+        assert!(pairs.after_call("TF").eq(["c"]));
+        assert_eq!(pairs.after_call("fu").count(), 0);
     }
 }
