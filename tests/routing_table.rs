@@ -39,6 +39,9 @@ fn every_statement_goes_where_the_tables_say() {
     assert!(count > 400, "only {count} rows were read");
 }
 
+/// Reasons that a session adds to those of the rules.
+const OF_SESSIONS: [&str; 1] = ["Companions"];
+
 /// A reason that no row gives is one that nobody has seen.
 #[test]
 fn every_reason_has_a_row() {
@@ -53,7 +56,8 @@ fn every_reason_has_a_row() {
     let names = variants.lines().map(str::trim).filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()));
     let unseen: Vec<&str> = names.map(|line| line.split(['(', ',']).next().unwrap_or_default()).collect();
     assert!(unseen.len() > 30, "{unseen:?}");
-    let unseen: Vec<&str> = unseen.into_iter().filter(|name| !seen.contains(*name)).collect();
+    let unseen: Vec<&str> =
+        unseen.into_iter().filter(|name| !seen.contains(*name) && !OF_SESSIONS.contains(name)).collect();
     assert!(unseen.is_empty(), "no row for {unseen:?}");
 }
 

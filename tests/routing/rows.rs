@@ -125,6 +125,7 @@ pub struct Circumstances {
     writing: bool,
     written: Vec<Box<str>>,
     has_balance_node: bool,
+    tied: bool,
     balance_in_transaction: bool,
     follows_prepared: bool,
     prepared: Option<Target>,
@@ -145,6 +146,7 @@ impl Default for Circumstances {
             writing: false,
             written: Vec::new(),
             has_balance_node: true,
+            tied: false,
             balance_in_transaction: true,
             follows_prepared: true,
             prepared: None,
@@ -174,6 +176,7 @@ impl Circumstances {
             }
             ("has", "written") => self.writing = true,
             ("wrote", names) => self.written.extend(names.split(", ").map(Box::from)),
+            ("tied", _) => self.tied = true,
             ("no", "other node") => self.has_balance_node = false,
             ("no", "transactions elsewhere") => self.balance_in_transaction = false,
             ("no", "statements prepared elsewhere") => self.follows_prepared = false,
@@ -209,6 +212,7 @@ impl Circumstances {
     pub fn view(&self) -> SessionView<'_> {
         SessionView {
             has_balance_node: self.has_balance_node,
+            tied: self.tied,
             transaction: self.transaction,
             balance_in_transaction: self.balance_in_transaction,
             writing: self.writing,
@@ -291,8 +295,8 @@ impl RecentWrites for OthersWrote {
 
 /// A catalog in which names say what they are. Functions: `read_...` and the built-in ones below only read, `write_...` and
 /// the volatile ones below may write, `nosuch...` do not exist, `later...` have not been asked for yet; any other name is a
-/// mistake in the table. Relations: `temp...`, `unlogged...`, `nosuch...`, `later...`, and `pg_...` of the search path or
-/// `pg_catalog`; all others are ordinary.
+/// mistake in the table. Relations: `temp...`, `unlogged...`, `view...`, `secured...`, `nosuch...`, `later...`, and `pg_...`
+/// of the search path or `pg_catalog`; all others are ordinary.
 pub struct NamesTell;
 
 const READING: &str = "abs age avg array_agg btrim cardinality coalesce concat count cume_dist current_database \
@@ -331,6 +335,8 @@ impl Catalog for NamesTell {
             _ if begins("nosuch") => RelationKind::None,
             _ if begins("temp") => RelationKind::Temporary,
             _ if begins("unlogged") => RelationKind::Unlogged,
+            _ if begins("view") => RelationKind::View,
+            _ if begins("secured") => RelationKind::RowSecurity,
             _ if begins("pg_") && is_of_system => RelationKind::System,
             _ => RelationKind::Ordinary,
         })
