@@ -42,6 +42,7 @@ test: setup ## all tests
 	cargo test --workspace -- --test-threads=$(TEST_THREADS) $(T)
 
 bench: build ## pgbench against ours, PgBouncer and Pgpool-II (BENCH=--quick for two minutes)
+	cargo bench --bench routing_cost
 	@scripts/bench/setup
 	@scripts/bench/run $(BENCH)
 	@scripts/bench/run --standbys 2 --contestants direct,floor,ours,pgpool2 --loads mix,block,pipeline --clients 8 --no-idle $(BENCH)

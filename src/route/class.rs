@@ -58,8 +58,11 @@ fn of_kind(kind: &Kind, session: &SessionView<'_>) -> Class {
         | Kind::Savepoint(_)
         | Kind::Release(_)
         | Kind::RollbackTo(_) => Class::both(Reason::TransactionControl, session),
-        Kind::Set { .. } | Kind::SetTransaction { .. } => of_setting(kind, session),
-        Kind::Reset(_) | Kind::Discard(_) | Kind::Deallocate(None) => Class::both(Reason::SessionState, session),
+        Kind::PrepareTransaction | Kind::CommitPrepared | Kind::RollbackPrepared => {
+            Class::primary(Reason::TransactionControl)
+        }
+        Kind::Set { .. } | Kind::SetTransaction { .. } | Kind::Reset(_) => of_setting(kind, session),
+        Kind::Discard(_) | Kind::Deallocate(None) => Class::both(Reason::SessionState, session),
         Kind::Lock { writes: false } => Class::both(Reason::TransactionControl, session),
         Kind::Lock { writes: true } => Class::primary(Reason::LocksTable),
         Kind::Insert
@@ -103,16 +106,28 @@ fn of_contents(statement: &Statement) -> Class {
     Class::Either
 }
 
-/// With `allow_sql_comments` off a SELECT counts as a read only by its first character (routing 3.3).
+/// With `allow_sql_comments` off a SELECT, or a text without statement, counts as a read only by its first character
+/// (routing 3.2, 3.3).
 pub(super) fn begins_like_a_read(statement: &Statement, settings: &Settings) -> bool {
-    if settings.allow_sql_comments || !matches!(statement.kind, Kind::Select) {
+    if settings.allow_sql_comments || !matches!(statement.kind, Kind::Select | Kind::Empty) {
         return true;
     }
     let first = if settings.ignore_leading_white_space { statement.lead.first_visible } else { statement.lead.first };
     first.is_none_or(|first| matches!(first.to_ascii_lowercase(), b's' | b'(' | b'w' | b't' | b';'))
 }
 
-/// Whether the text is a read by its kind, contents and beginning (routing 6).
+/// Whether the text is a read by its kind, contents and beginning (routing 6); EXPLAIN is one, though not balanced, unless
+/// it carries out something else.
 pub(super) fn is_read(statement: &Statement, session: &SessionView<'_>) -> bool {
-    matches!(classify(statement, session), Class::Either) && begins_like_a_read(statement, session.settings)
+    match &statement.kind {
+        Kind::Explain { analyze: false, .. } => !statement.is_multi(),
+        Kind::Explain { inner, .. } => {
+            !statement.is_multi() && **inner == Kind::Select && matches!(of_contents(statement), Class::Either)
+        }
+        _ => {
+            // Where prepared statements are kept says nothing about what they do.
+            let session = SessionView { follows_prepared: true, ..*session };
+            matches!(classify(statement, &session), Class::Either) && begins_like_a_read(statement, session.settings)
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! The tests a statement passes on its way to the load balance node, in order (routing 4.2, 5).
 
+use super::adaptive::written_obstacle;
 use super::catalog::{Catalog, Known, RelationKind, Volatility};
 use super::class::{Class, begins_like_a_read, classify};
 use super::delay::exceeds_limit;
 use super::{Reason, Route, SessionView, Target, Transaction};
 use crate::config::{BackendClusteringMode, DisableLoadBalanceOnWrite as OnWrite, Settings};
-use crate::sql::{Isolation, Name, Statement};
+use crate::sql::{Isolation, Kind, Name, Statement};
 
 /// Decides. `text` is the statement as sent; it is looked at only if `primary_routing_query_pattern_list` is set.
 ///
@@ -20,16 +21,17 @@ pub fn decide(statement: &Statement, text: &[u8], session: SessionView<'_>, cata
         }
     }
     let obstacle = match classify(statement, &session) {
-        Class::Fixed(route) if route.reason == Reason::WherePrepared => return follow_prepared(route, &session),
+        Class::Fixed(route) if route.reason == Reason::WherePrepared => {
+            return follow_prepared(route, statement, &session, catalog);
+        }
         Class::Fixed(Route { target: Target::Both, .. }) if on_primary_only(&session) => {
             Some(Reason::TransactionOnPrimary)
         }
         Class::Fixed(route) => return route,
-        Class::Either => session_obstacle(statement, &session)
+        Class::Either => beginning_obstacle(statement, session.settings)
+            .or_else(|| session_obstacle(&session))
             .or_else(|| text_obstacle(text, session.settings))
-            .or_else(|| relation_obstacle(statement, catalog))
-            .or_else(|| function_obstacle(statement, session.settings, catalog))
-            .or_else(|| written_obstacle(statement, &session))
+            .or_else(|| contents_obstacle(statement, &session, catalog))
             .or_else(|| delay_obstacle(&session)),
     };
     match obstacle {
@@ -38,40 +40,42 @@ pub fn decide(statement: &Statement, text: &[u8], session: SessionView<'_>, cata
     }
 }
 
-/// EXECUTE goes where the statement was prepared, unless the transaction has turned to the primary since. The session
-/// then prepares it there first (routing 10).
-fn follow_prepared(route: Route, session: &SessionView<'_>) -> Route {
+/// EXECUTE and DEALLOCATE go where the statement was prepared (routing 10). What was prepared on the load balance node is
+/// carried out there only as long as it could be read there, and if the arguments call nothing that writes; else the
+/// session prepares it on the primary first.
+fn follow_prepared(route: Route, statement: &Statement, session: &SessionView<'_>, catalog: &impl Catalog) -> Route {
     if route.target != Target::Balance {
         return route;
     }
-    match transaction_obstacle(session).or_else(|| delay_obstacle(session)) {
-        Some(reason) => Route::primary(reason),
-        None => route,
-    }
+    let obstacle = match statement.kind {
+        Kind::Execute(_) => session_obstacle(session)
+            .or_else(|| function_obstacle(statement, session.settings, catalog))
+            .or_else(|| session.runs.and_then(|runs| contents_obstacle(runs, session, catalog)))
+            .or_else(|| delay_obstacle(session)),
+        // Elsewhere there is nothing to deallocate.
+        _ => (session.transaction == Transaction::Failed).then_some(Reason::FailedTransaction),
+    };
+    obstacle.map_or(route, Route::primary)
 }
 
-/// Tests that the session's state decides (routing 5, 1 and 2).
-fn session_obstacle(statement: &Statement, session: &SessionView<'_>) -> Option<Reason> {
-    let settings = session.settings;
+fn beginning_obstacle(statement: &Statement, settings: &Settings) -> Option<Reason> {
     if !settings.load_balance_mode {
         return Some(Reason::BalanceOff);
     }
-    if !begins_like_a_read(statement, settings) {
-        return Some(Reason::LeadingComment);
-    }
+    (!begins_like_a_read(statement, settings)).then_some(Reason::LeadingComment)
+}
+
+/// Tests that the session's state decides (routing 5, 1 and 2).
+fn session_obstacle(session: &SessionView<'_>) -> Option<Reason> {
     if !session.has_balance_node {
         return Some(Reason::OnlyHome);
     }
     if session.tied {
         return Some(Reason::Tied);
     }
-    if session.writing && settings.disable_load_balance_on_write == OnWrite::Always {
+    if session.writing && session.settings.disable_load_balance_on_write == OnWrite::Always {
         return Some(Reason::WroteBefore);
     }
-    transaction_obstacle(session)
-}
-
-fn transaction_obstacle(session: &SessionView<'_>) -> Option<Reason> {
     match session.transaction {
         Transaction::Idle => None,
         Transaction::Failed => Some(Reason::FailedTransaction),
@@ -99,6 +103,13 @@ fn text_obstacle(text: &[u8], settings: &Settings) -> Option<Reason> {
     patterns.is_match(&text).then_some(Reason::QueryPattern)
 }
 
+/// Tests of what the statement reads and calls (routing 5, 3 to 8).
+fn contents_obstacle(statement: &Statement, session: &SessionView<'_>, catalog: &impl Catalog) -> Option<Reason> {
+    relation_obstacle(statement, catalog)
+        .or_else(|| function_obstacle(statement, session.settings, catalog))
+        .or_else(|| written_obstacle(statement, session))
+}
+
 /// What kind of relations it reads (routing 5.2-5.4). One look-up answers for all kinds, so what the catalog knows counts
 /// even if `check_temp_table` or `check_unlogged_table` is off: a standby would only report an error.
 fn relation_obstacle(statement: &Statement, catalog: &impl Catalog) -> Option<Reason> {
@@ -112,8 +123,12 @@ fn relation_obstacle(statement: &Statement, catalog: &impl Catalog) -> Option<Re
     })
 }
 
+/// Functions that the catalog calls stable or immutable, and that a server in recovery refuses nevertheless.
+const REFUSED_BY_STANDBY: [&str; 4] =
+    ["pg_current_xact_id", "pg_walfile_name", "pg_walfile_name_offset", "txid_current"];
+
 /// What the functions may do (routing 5.6).
-fn function_obstacle(statement: &Statement, settings: &Settings, catalog: &impl Catalog) -> Option<Reason> {
+pub(super) fn function_obstacle(statement: &Statement, settings: &Settings, catalog: &impl Catalog) -> Option<Reason> {
     let (reading, writing) = (&settings.read_only_function_list, &settings.write_function_list);
     statement.functions.iter().find_map(|name| {
         if !reading.is_empty() {
@@ -124,20 +139,13 @@ fn function_obstacle(statement: &Statement, settings: &Settings, catalog: &impl 
         }
         match catalog.function(name) {
             Known::NotYet => Some(Reason::FactsMissing),
-            Known::Yes(Volatility::Immutable | Volatility::Reads) => None,
+            Known::Yes(Volatility::Immutable | Volatility::Reads) => {
+                REFUSED_BY_STANDBY.contains(&&*name.name).then(|| Reason::RefusedFunction(name.clone()))
+            }
             Known::Yes(Volatility::Volatile) => Some(Reason::WritingFunction(name.clone())),
             Known::Yes(Volatility::None) => Some(Reason::UnknownFunction(name.clone())),
         }
     })
-}
-
-/// `dml_adaptive`: tables written in this transaction (routing 7.4).
-fn written_obstacle(statement: &Statement, session: &SessionView<'_>) -> Option<Reason> {
-    if session.written.is_empty() {
-        return None;
-    }
-    let is_written = |name: &&Name| session.written.binary_search(&name.name).is_ok();
-    statement.reads().find(is_written).map(|name| Reason::WrittenTable(name.clone()))
 }
 
 /// A load balance node too far behind (routing 2.4). A better one, if `prefer_lower_delay_standby` is on, must have been
@@ -146,7 +154,8 @@ fn delay_obstacle(session: &SessionView<'_>) -> Option<Reason> {
     exceeds_limit(session.delay, session.settings).then_some(Reason::Delayed)
 }
 
-/// The names whose facts are missing: relations, then functions.
+/// The names whose facts are missing: relations, then functions. Before an EXECUTE ask for those of
+/// [`SessionView::runs`], too.
 pub fn missing<'s>(
     statement: &'s Statement,
     settings: &Settings,

@@ -3,12 +3,14 @@
 //! [`decide`] asks for the statement's class first (by its kind alone, `class.rs`), and then puts it through the
 //! load balance test, one question after the other. [`choose`] draws the load balance node of a session,
 //! [`shares`] tells how likely each is.
-//! [`sets_writing_flag`] tells which statements send later reads to the primary.
+//! [`sets_writing_flag`] tells which statements send later reads to the primary, [`relations_touched`] and
+//! [`relations_written`] the relations whose reads go there.
 //!
 //! Invariants: a statement goes to the load balance node only if every test says that it is a read which that node can
 //! answer; whatever is not understood, or not known yet, goes to the primary. Each test that decides has a [`Reason`] of
 //! its own. No I/O, no clock, no randomness: random numbers come in as arguments.
 
+mod adaptive;
 mod balance;
 mod catalog;
 mod class;
@@ -19,6 +21,7 @@ mod session;
 mod shares;
 mod writing;
 
+pub use adaptive::{RecentWrites, SharedWrites, relations_touched, relations_written};
 pub use balance::{Candidate, Client, choose};
 pub use catalog::{Catalog, Known, RelationKind, Volatility};
 pub use decide::{decide, missing};

@@ -89,8 +89,14 @@ pub enum Reason {
     UnlistedFunction(Name),
     /// A function that does not exist.
     UnknownFunction(Name),
+    /// A function that PostgreSQL carries out on a primary only.
+    RefusedFunction(Name),
     /// `dml_adaptive`: a table written in this transaction.
     WrittenTable(Name),
+    /// `dml_adaptive_global`: a table written lately.
+    RecentlyWritten(Name),
+    /// `dml_adaptive_global`: not yet known what others have written.
+    WritesUnknown,
     /// The load balance node is too far behind.
     Delayed,
     /// A read that stays with the statements or the node it came with.
@@ -121,6 +127,9 @@ impl Reason {
             Self::ListedFunction(name) => function(name, "in write_function_list"),
             Self::UnlistedFunction(name) => function(name, "not in read_only_function_list"),
             Self::UnknownFunction(name) => function(name, "does not exist"),
+            Self::RefusedFunction(name) => function(name, "on a primary only"),
+            Self::RecentlyWritten(name) => table(name, "written lately"),
+            Self::WritesUnknown => "parameter disable_load_balance_on_write".to_owned(),
             _ => String::new(),
         }
     }
@@ -196,6 +205,13 @@ impl fmt::Display for Reason {
             Self::WrittenTable(name) => {
                 return write!(f, "the transaction has written {name} and disable_load_balance_on_write is dml_adaptive");
             }
+            Self::RefusedFunction(name) => return write!(f, "it calls {name}(), which PostgreSQL refuses on a standby"),
+            Self::RecentlyWritten(name) => {
+                return write!(f, "{name} was written so short a while ago that a standby may not have it yet");
+            }
+            Self::WritesUnknown => {
+                "what others write is not known yet, which disable_load_balance_on_write = dml_adaptive_global needs"
+            }
             Self::Delayed => {
                 "the load balance node is further behind than delay_threshold or delay_threshold_by_time allows"
             }
@@ -248,6 +264,9 @@ mod tests {
             Reason::ListedFunction(name()),
             Reason::UnlistedFunction(name()),
             Reason::UnknownFunction(name()),
+            Reason::RefusedFunction(name()),
+            Reason::RecentlyWritten(name()),
+            Reason::WritesUnknown,
         ] {
             let (text, decided_by) = (reason.to_string(), reason.decided_by());
             let named = decided_by.split([' ', ',']).filter(|word| word.contains('_') || *word == "x");

@@ -1,8 +1,8 @@
 //! The session's part in a decision.
 
-use super::Target;
+use super::{RecentWrites, Target};
 use crate::config::Settings;
-use crate::sql::Isolation;
+use crate::sql::{Isolation, Statement};
 use crate::state::Delay;
 
 /// What routing must know of a session.
@@ -20,13 +20,18 @@ pub struct SessionView<'a> {
     pub balance_in_transaction: bool,
     /// The session has written; see [`sets_writing_flag`](super::sets_writing_flag) (routing 7.1).
     pub writing: bool,
-    /// Relations written in the transaction block, for `disable_load_balance_on_write = dml_adaptive`: bare names,
-    /// sorted (routing 7.4).
+    /// Relations touched by writes in the transaction block, for `disable_load_balance_on_write = dml_adaptive`: what
+    /// [`relations_touched`](super::relations_touched) said of each statement (routing 7.4).
     pub written: &'a [Box<str>],
+    /// Writes of all sessions, for `dml_adaptive_global`; None counts as if everything had just been written.
+    pub recent: Option<&'a dyn RecentWrites>,
     /// Prepared statements made by PREPARE may be put on the load balance node: the session follows where they are.
     pub follows_prepared: bool,
     /// Where the statement was prepared that this EXECUTE or DEALLOCATE names; None if it is not known (routing 10).
     pub prepared: Option<Target>,
+    /// The facts of the text that prepared what this EXECUTE carries out, so that it is held against the same tests. None:
+    /// what let it pass when it was prepared is not asked again.
+    pub runs: Option<&'a Statement>,
     /// How far the load balance node is behind the primary; none for the primary itself.
     pub delay: Delay,
 }
@@ -42,8 +47,10 @@ impl<'a> SessionView<'a> {
             balance_in_transaction: false,
             writing: false,
             written: &[],
+            recent: None,
             follows_prepared: false,
             prepared: None,
+            runs: None,
             delay: Delay::default(),
         }
     }

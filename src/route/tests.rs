@@ -1,51 +1,34 @@
-//! Statements, circumstances, and where they go.
+//! What a session asks beside the destination. Where statements go is in `tests/routing_table.rs`.
 
 use super::*;
-use crate::config::{BackendClusteringMode, DisableLoadBalanceOnWrite, Settings, load_text};
+use crate::config::{DisableLoadBalanceOnWrite as Mode, Settings, load_text};
 use crate::sql::{Isolation, Lexing, Name, Statement, analyse};
-use crate::state::Delay;
-use Target::{Balance, Both, Main, Primary};
+use crate::state::TableMutations;
+use std::time::Duration;
 
 /// A catalog in which names say what they are.
 struct Facts;
 
 impl Catalog for Facts {
     fn function(&self, name: &Name) -> Known<Volatility> {
-        Known::Yes(match &*name.name {
-            "now" | "count" | "current_setting" | "version" | "timezone" => Volatility::Reads,
-            "nosuch" => Volatility::None,
-            "later" => return Known::NotYet,
-            _ => Volatility::Volatile,
-        })
+        match &*name.name {
+            "now" | "read_it" => Known::Yes(Volatility::Reads),
+            "later" => Known::NotYet,
+            _ => Known::Yes(Volatility::Volatile),
+        }
     }
 
     fn relation(&self, name: &Name) -> Known<RelationKind> {
-        Known::Yes(match &*name.name {
-            "pg_class" => RelationKind::System,
-            "temp1" => RelationKind::Temporary,
-            "unlogged1" => RelationKind::Unlogged,
-            "nosuch" => RelationKind::None,
-            "later" => return Known::NotYet,
-            _ => RelationKind::Ordinary,
-        })
+        match &*name.name {
+            "temp1" => Known::Yes(RelationKind::Temporary),
+            "later" => Known::NotYet,
+            _ => Known::Yes(RelationKind::Ordinary),
+        }
     }
 }
 
 fn facts(text: &str) -> Statement {
     analyse(text.as_bytes(), Lexing::default())
-}
-
-/// Decides for a session that has all abilities, after `change`.
-fn route_with(text: &str, settings: &Settings, change: impl FnOnce(&mut SessionView<'_>)) -> Route {
-    let mut session = SessionView::new(settings);
-    session.balance_in_transaction = true;
-    session.follows_prepared = true;
-    change(&mut session);
-    decide(&facts(text), text.as_bytes(), session, &Facts)
-}
-
-fn route(text: &str) -> Route {
-    route_with(text, &Settings::default(), |_| {})
 }
 
 fn settings(text: &str) -> Settings {
@@ -55,246 +38,10 @@ fn settings(text: &str) -> Settings {
 
 const OPEN: Transaction = Transaction::Open { isolation: Some(Isolation::ReadCommitted), on_primary_only: false };
 
-/// The catalogue of observed destinations (routing 17.1) as far as single statements go. Left out: COPY of what a standby
-/// cannot read, and catalogs and functions behind COPY and PREPARE, where the original lets the standby fail.
-const OBSERVED: &[(Target, &[&str])] = &[
-    (
-        Balance,
-        &[
-            "select 1",
-            "select * from t1",
-            "table t1",
-            "(select 1)",
-            " select 1",
-            "select * from view1",
-            "select * from information_schema.tables",
-            "select 't1'::regclass::oid",
-            "select now()",
-            "select current_setting('port')",
-            "with x as (select 1) select * from x",
-            "with pg_class as (select 1) select * from pg_class",
-            "show port",
-            "show all",
-            "copy t1 to stdout",
-            "copy (select 1) to stdout",
-            "prepare a as select 1",
-            "",
-            ";",
-            "select",
-            "select 1 -- comment behind",
-            "select /* inside */ 1",
-            "select current_timestamp, count(*) from t1 union all select now(), 1 order by 1",
-        ],
-    ),
-    (
-        Primary,
-        &[
-            "values (1)",
-            "/*x*/select 1",
-            "/*NO LOAD BALANCE*/ select 1",
-            "-- c\nselect 1",
-            "select * from temp1",
-            "select * from unlogged1",
-            "select 1 from pg_class",
-            "select (select 1 from pg_class)",
-            "with x as (insert into t1 values (1) returning 1) select * from x",
-            "with x as (merge into t1 using t2 on true when matched then delete returning 1) select * from x",
-            "select 1 into temp zz",
-            "select * from t1 for update",
-            "select * from (select * from t1 for share) x",
-            "explain select 1",
-            "explain analyze select 1",
-            "select nextval('s')",
-            "select random()",
-            "select * from t1 where a = random()",
-            "select * from t1 order by pg_sleep(1)",
-            "select set_config('a.b', 'c', false)",
-            "select pg_advisory_lock(1)",
-            "select lo_creat(-1)",
-            "prepare b as insert into t1 values (1)",
-            "prepare b as select nextval('s')",
-            "execute unknown",
-            "insert into t1 values (1)",
-            "update t1 set a = 1",
-            "delete from t1",
-            "merge into t1 using t2 on true when matched then delete",
-            "truncate t1",
-            "create table t2 as select 1",
-            "declare c cursor for select 1",
-            "fetch c",
-            "close c",
-            "listen x",
-            "notify x",
-            "unlisten x",
-            "vacuum",
-            "analyze",
-            "checkpoint",
-            "do $$ begin end $$",
-            "call p()",
-            "grant select on t1 to public",
-            "select 1; select 2",
-            "begin; select 1",
-            "selct 1",
-            "lock table t1",
-            "lock table t1 in row exclusive mode",
-            "prepare transaction 'x'",
-            "commit prepared 'x'",
-            "copy (select nextval('s')) to stdout",
-            "copy temp1 to stdout",
-            "copy t1 from stdin",
-            "copy t1 to '/tmp/x'",
-            "copy (delete from t1 returning 1) to stdout",
-            "set transaction isolation level serializable",
-            "set default_transaction_isolation = 'serializable'",
-            "set session characteristics as transaction read write",
-            "set transaction_read_only = off",
-            "set transaction snapshot '1'",
-            "select nosuch()",
-            "select * from nosuch",
-            "select * from later",
-            "select later()",
-            "drop database d",
-            "PGPOOL SHOW all",
-        ],
-    ),
-    (
-        Both,
-        &[
-            "begin",
-            "begin read only",
-            "begin isolation level serializable",
-            "start transaction read write",
-            "commit",
-            "rollback",
-            "savepoint a",
-            "release a",
-            "rollback to a",
-            "set x.y = 1",
-            "set local x.y = 1",
-            "set transaction read only",
-            "set transaction_read_only = on",
-            "reset x.y",
-            "reset all",
-            "discard plans",
-            "discard all",
-            "deallocate all",
-            "lock table t1 in access share mode",
-        ],
-    ),
-];
-
-#[test]
-fn observed_destinations() {
-    for (target, texts) in OBSERVED {
-        for text in *texts {
-            let route = route(text);
-            assert_eq!(route.target, *target, "{text}: {}", route.reason);
-        }
-    }
-}
-
-/// What cannot be balanced outside of a transaction cannot be inside one, and modes without balancing stay on one node.
-#[test]
-fn circumstances_only_ever_take_away() {
-    let raw = settings("backend_clustering_mode = raw");
-    let native = settings("backend_clustering_mode = native_replication");
-    let off = settings("load_balance_mode = off");
-    for (target, texts) in OBSERVED {
-        for text in *texts {
-            let inside = route_with(text, &Settings::default(), |session| session.transaction = OPEN);
-            assert_eq!(inside.target, *target, "{text}: {}", inside.reason);
-            assert_eq!(route_with(text, &raw, |_| {}), Route { target: Main, reason: Reason::Raw });
-            assert_eq!(route_with(text, &native, |_| {}).target, Main);
-            assert_eq!(route_with(text, &off, |_| {}).target, Primary);
-            let single = route_with(text, &Settings::default(), |session| session.has_balance_node = false);
-            assert_ne!(single.target, Balance);
-        }
-    }
-}
-
-#[test]
-fn transactions() {
-    let settings = Settings::default();
-    let reason = |change: &dyn Fn(&mut SessionView<'_>)| route_with("select 1", &settings, change).reason;
-    let open = |isolation, on_primary_only| Transaction::Open { isolation, on_primary_only };
-    assert_eq!(reason(&|session| session.transaction = OPEN), Reason::Read);
-    assert_eq!(reason(&|session| session.transaction = Transaction::Failed), Reason::FailedTransaction);
-    assert_eq!(reason(&|session| session.transaction = open(None, false)), Reason::IsolationUnknown);
-    assert_eq!(reason(&|session| session.transaction = open(None, true)), Reason::TransactionOnPrimary);
-    let serializable = open(Some(Isolation::Serializable), false);
-    assert_eq!(reason(&|session| session.transaction = serializable), Reason::SerializableTransaction);
-    let alone = |session: &mut SessionView<'_>| (session.transaction, session.balance_in_transaction) = (OPEN, false);
-    assert_eq!(reason(&alone), Reason::InTransaction);
-    // The flag counts inside a transaction only.
-    assert_eq!(reason(&|session| session.writing = true), Reason::Read);
-    assert_eq!(reason(&|session| (session.writing, session.transaction) = (true, OPEN)), Reason::WritingTransaction);
-    let tied = |session: &mut SessionView<'_>| session.tied = true;
-    assert_eq!(route_with("select 1", &settings, tied), Route::primary(Reason::Tied));
-    let on_primary = |session: &mut SessionView<'_>| session.transaction = open(None, true);
-    assert_eq!(route_with("set a.b = 1", &settings, on_primary), Route::primary(Reason::TransactionOnPrimary));
-}
-
-#[test]
-fn after_writes() {
-    let always = settings("disable_load_balance_on_write = always");
-    assert_eq!(route_with("select 1", &always, |session| session.writing = true).reason, Reason::WroteBefore);
-    let written = ["t1".into(), "t2".into()];
-    let adaptive = |session: &mut SessionView<'_>| (session.transaction, session.written) = (OPEN, &[]);
-    assert_eq!(route_with("select * from t1", &Settings::default(), adaptive).reason, Reason::Read);
-    let read = |text| {
-        let settings = Settings::default();
-        let mut session =
-            SessionView { transaction: OPEN, balance_in_transaction: true, ..SessionView::new(&settings) };
-        session.written = &written;
-        decide(&facts(text), b"", session, &Facts).reason
-    };
-    assert_eq!(read("select * from s.t2"), Reason::WrittenTable(Name::qualified("s", "t2")));
-    assert_eq!(read("select * from t3"), Reason::Read);
-}
-
-#[test]
-fn prepared_statements_are_followed() {
-    let settings = Settings { delay_threshold: 1, ..Settings::default() };
-    let at = |target, transaction, writing| {
-        let route = route_with("execute a", &settings, |session| {
-            session.prepared = Some(target);
-            (session.transaction, session.writing) = (transaction, writing);
-        });
-        (route.target, route.reason)
-    };
-    assert_eq!(at(Balance, Transaction::Idle, false), (Balance, Reason::WherePrepared));
-    assert_eq!(at(Balance, OPEN, true), (Primary, Reason::WritingTransaction));
-    assert_eq!(at(Primary, Transaction::Idle, false), (Primary, Reason::WherePrepared));
-    let late = route_with("execute a", &settings, |session| {
-        (session.prepared, session.delay) = (Some(Balance), Delay::Bytes(2));
-    });
-    assert_eq!(late.reason, Reason::Delayed);
-    let kept = route_with("prepare a as select 1", &settings, |session| session.follows_prepared = false);
-    assert_eq!(kept, Route::primary(Reason::PreparedOnPrimary));
-}
-
-#[test]
-fn parameters() {
-    let reason = |text, parameters: &str| route_with(text, &settings(parameters), |_| {}).reason;
-    assert_eq!(reason("/*x*/select 1", "allow_sql_comments = on"), Reason::Read);
-    assert_eq!(reason("values (1)", "allow_sql_comments = on"), Reason::Read);
-    assert_eq!(reason(" select 1", "ignore_leading_white_space = off"), Reason::LeadingComment);
-    let pattern = "primary_routing_query_pattern_list = 'select .* from t1.*;'";
-    assert_eq!(reason("SELECT \"a\" from t1 where b", pattern), Reason::QueryPattern);
-    assert_eq!(reason("select a from t2", pattern), Reason::Read);
-    let read_only = "read_only_function_list = 'nextval,s.f'";
-    assert_eq!(reason("select nextval('x'), s.f()", read_only), Reason::Read);
-    assert_eq!(reason("select now()", read_only), Reason::UnlistedFunction(Name::bare("now")));
-    let write = "write_function_list = 'now'";
-    assert_eq!(reason("select now()", write), Reason::ListedFunction(Name::bare("now")));
-    assert_eq!(reason("select random(), pg_catalog.now()", write), Reason::Read);
-    let late = route_with("select 1", &settings("delay_threshold = 10"), |session| session.delay = Delay::Bytes(11));
-    assert_eq!(late, Route::primary(Reason::Delayed));
-}
-
 #[test]
 fn reasons_name_names() {
-    let reason = |text| route(text).reason.to_string();
+    let settings = Settings::default();
+    let reason = |text| decide(&facts(text), b"", SessionView::new(&settings), &Facts).reason.to_string();
     assert_eq!(reason("select * from s.temp1"), "it reads the temporary table s.temp1, which only the primary has");
     assert!(reason("select nextval('x')").starts_with("it calls nextval(), which is VOLATILE"));
     assert!(reason("selct").starts_with("the text is not understood, so it may write: syntax error"));
@@ -309,121 +56,222 @@ fn missing_facts() {
     assert!(functions.is_empty());
 }
 
+fn sets_flag(text: &str, settings: &Settings, transaction: Transaction) -> bool {
+    let session = SessionView { transaction, ..SessionView::new(settings) };
+    sets_writing_flag(&facts(text), &session, &Facts)
+}
+
+fn sets_flag_in(mode: Mode, text: &str, transaction: Transaction) -> bool {
+    sets_flag(text, &Settings { disable_load_balance_on_write: mode, ..Settings::default() }, transaction)
+}
+
 #[test]
-fn the_writing_flag() {
-    let sets = |text: &str, mode, transaction| {
-        let settings = Settings { disable_load_balance_on_write: mode, ..Settings::default() };
-        let session = SessionView { transaction, ..SessionView::new(&settings) };
-        sets_writing_flag(&facts(text), &session, &Facts)
-    };
-    use DisableLoadBalanceOnWrite as Mode;
+fn the_writing_flag_is_set_by_whatever_is_no_read() {
     for text in [
         "insert into t1 values (1)",
         "select nextval('s')",
+        "select later()",
+        "copy (select nextval('s')) to stdout",
+        "copy t1 from stdin",
+        "copy t1 to '/tmp/x'",
+        "prepare a as insert into t1 values (1)",
         "set a.b = 1",
+        "set local a.b = 1",
+        "set transaction_read_only = off",
+        "reset a.b",
+        "discard plans",
         "savepoint a",
+        "release a",
         "execute a",
+        "declare c cursor for select 1",
+        "fetch c",
         "selct",
         "select 1; select 2",
+        "begin; select 1",
         "/*x*/ select 1",
+        "values (1)",
+        "select * from t1 for update",
         "explain analyze delete from t1",
+        "explain analyze select nextval('s')",
+        "explain analyze execute a",
         "lock table t1",
+        "lock table t1 in access share mode",
+        "create table t2 (a int)",
+        "do ''",
     ] {
-        assert!(sets(text, Mode::Transaction, OPEN), "{text}");
-        assert!(!sets(text, Mode::Transaction, Transaction::Idle), "{text}");
-        assert!(sets(text, Mode::Always, Transaction::Idle), "{text}");
-        assert!(!sets(text, Mode::Off, OPEN) && !sets(text, Mode::DmlAdaptive, OPEN), "{text}");
-    }
-    for text in [
-        "begin",
-        "commit",
-        "rollback to a",
-        "select 1",
-        "show port",
-        "copy t1 to stdout",
-        "explain delete from t1",
-        "explain analyze select 1",
-        "set transaction read only",
-        "set transaction_read_only = on",
-        "set transaction isolation level serializable",
-        "prepare transaction 'x'",
-    ] {
-        assert!(!sets(text, Mode::Always, OPEN), "{text}");
+        for mode in [Mode::Transaction, Mode::TransTransaction] {
+            assert!(sets_flag_in(mode, text, OPEN), "{text}");
+            assert!(!sets_flag_in(mode, text, Transaction::Idle), "{text}");
+        }
+        assert!(sets_flag_in(Mode::Always, text, Transaction::Idle), "{text}");
+        assert!(!sets_flag_in(Mode::Off, text, OPEN), "{text}");
     }
 }
 
 #[test]
-fn modes() {
-    for (mode, target) in [
-        (BackendClusteringMode::StreamingReplication, Balance),
-        (BackendClusteringMode::LogicalReplication, Balance),
-        (BackendClusteringMode::SnapshotIsolation, Main),
+fn the_writing_flag_is_not_set_by_reads_and_transaction_control() {
+    for text in [
+        "",
+        "begin",
+        "begin read write",
+        "start transaction isolation level serializable",
+        "commit",
+        "end and chain",
+        "rollback",
+        "rollback to a",
+        "select 1",
+        "select now() from t1",
+        "show port",
+        "copy t1 to stdout",
+        "copy (select 1) to stdout",
+        "prepare a as select 1",
+        "prepare a as select nextval('s')",
+        "explain delete from t1",
+        "explain select nextval('s')",
+        "explain (analyze off) delete from t1",
+        "explain analyze select 1",
+        "set transaction read only",
+        "set session characteristics as transaction read only",
+        "set transaction_read_only = on",
+        "set transaction isolation level serializable",
+        "set default_transaction_isolation = 'serializable'",
+        "prepare transaction 'x'",
+        "commit prepared 'x'",
+        "pgpool show port",
     ] {
-        let settings = Settings { backend_clustering_mode: mode, ..Settings::default() };
-        assert_eq!(route_with("select 1", &settings, |_| {}).target, target);
+        assert!(!sets_flag_in(Mode::Always, text, OPEN), "{text}");
     }
 }
 
-mod modifications {
-    use super::*;
-    use proptest::prelude::*;
+#[test]
+fn the_function_lists_decide_on_the_flag_too() {
+    let sets = |text, list| sets_flag(text, &settings(list), OPEN);
+    assert!(sets("select now()", "write_function_list = 'now'"));
+    assert!(!sets("select nextval('s')", "write_function_list = 'now'"));
+    assert!(!sets("select nextval('s')", "read_only_function_list = 'nextval'"));
+}
 
-    /// A query with a modification somewhere inside, in shapes that PostgreSQL's grammar takes.
-    fn hidden_modification() -> impl Strategy<Value = String> {
-        let modification = prop_oneof![
-            Just("insert into t values (1) returning 1"),
-            Just("update t set a = 1 returning a"),
-            Just("delete from t returning a"),
-            Just("merge into t using s on true when matched then delete returning 1"),
-            Just("with y as (select 1) insert into t select * from y returning 1"),
-        ];
-        let query = modification.prop_map(|text| format!("with x as ({text}) select * from x"));
-        query.prop_recursive(6, 20, 1, |inner| {
-            const SHAPES: &[&str] = &[
-                "select (QUERY)",
-                "select * from (QUERY) s",
-                "select 1 from a join lateral (QUERY) s on true",
-                "select 1 where exists (QUERY)",
-                "select f((QUERY)), array(QUERY)",
-                "select 1 union all (QUERY)",
-                "(QUERY) intersect select 1",
-                "with z as (QUERY) select 1",
-                "with recursive z as (select 1 union all (QUERY)) select * from z",
-                "select case when (QUERY) then 1 else 2 end",
-                "select 1 group by (QUERY) having 1 = any (QUERY) order by (QUERY)",
-                "select sum(a) filter (where (QUERY)) over (order by (QUERY)) from a",
-                "select json_object('k': (QUERY)), coalesce(1, (QUERY)), ((QUERY))::int",
-                "values ((QUERY))",
-            ];
-            (inner, proptest::sample::select(SHAPES)).prop_map(|(query, shape)| shape.replace("QUERY", &query))
-        })
-    }
+/// What a SELECT with a comment is depends on the parameter; what PREPARE is does not depend on where it is kept.
+#[test]
+fn circumstances_of_the_flag() {
+    assert!(!sets_flag("/*x*/ select 1", &settings("allow_sql_comments = on"), OPEN));
+    let settings = Settings::default();
+    let session = SessionView { transaction: OPEN, follows_prepared: false, ..SessionView::new(&settings) };
+    assert!(!sets_writing_flag(&facts("prepare a as select 1"), &session, &Facts));
+}
 
-    fn wrapped() -> impl Strategy<Value = String> {
-        const WRAPPINGS: &[&str] =
-            &["QUERY", "prepare p as QUERY", "copy (QUERY) to stdout", "explain QUERY", "declare c cursor for QUERY"];
-        (hidden_modification(), proptest::sample::select(WRAPPINGS))
-            .prop_map(|(query, wrapping)| wrapping.replace("QUERY", &query))
+#[test]
+fn dml_adaptive_sets_the_flag_for_what_has_no_names() {
+    let listed = settings(
+        "disable_load_balance_on_write = dml_adaptive\ndml_adaptive_object_relationship_list = 'shop_it():orders'",
+    );
+    for text in ["do ''", "selct", "call p()", "execute a", "select 1; do ''"] {
+        assert!(sets_flag(text, &listed, OPEN), "{text}");
+        assert!(!sets_flag(text, &listed, Transaction::Idle), "{text}");
     }
+    for text in ["insert into t1 values (1)", "select nextval('s')", "call shop_it()", "set a.b = 1", "savepoint a"] {
+        assert!(!sets_flag(text, &listed, OPEN), "{text}");
+    }
+    let runs = facts("prepare a as insert into t1 values (1)");
+    let known = SessionView { transaction: OPEN, runs: Some(&runs), ..SessionView::new(&listed) };
+    assert!(!sets_writing_flag(&facts("execute a"), &known, &Facts));
+    let reads = SessionView { transaction: OPEN, prepared: Some(Target::Balance), ..SessionView::new(&listed) };
+    assert!(!sets_writing_flag(&facts("execute a"), &reads, &Facts));
+}
 
-    proptest! {
-        /// No function or relation stands in the way here, so it is the modification that decides.
-        #[test]
-        fn never_leave_the_primary(text in wrapped()) {
-            struct Harmless;
-            impl Catalog for Harmless {
-                fn function(&self, _: &Name) -> Known<Volatility> {
-                    Known::Yes(Volatility::Reads)
-                }
-                fn relation(&self, _: &Name) -> Known<RelationKind> {
-                    Known::Yes(RelationKind::Ordinary)
-                }
-            }
-            let statement = facts(&text);
-            prop_assert!(statement.has.modification, "{text}: {:?}", statement.kind);
-            let settings = Settings { allow_sql_comments: true, ..Settings::default() };
-            let session = SessionView { follows_prepared: true, ..SessionView::new(&settings) };
-            prop_assert_eq!(decide(&statement, text.as_bytes(), session, &Harmless).target, Primary);
-        }
+#[test]
+fn dml_adaptive_collects_the_names_of_writes() {
+    let settings = settings(
+        "disable_load_balance_on_write = dml_adaptive\n\
+         dml_adaptive_object_relationship_list = 'Orders:order_view,orders:shop.totals,sell():stock,stock:never'",
+    );
+    let session = SessionView { transaction: OPEN, ..SessionView::new(&settings) };
+    let touched = |text: &str| relations_touched(&facts(text), &session).join(" ");
+    assert_eq!(touched("insert into shop.items select * from parts"), "items parts");
+    assert_eq!(touched("update orders set a = 1"), "order_view orders totals");
+    assert_eq!(touched("with x as (delete from items returning *) select * from x, parts"), "items parts");
+    assert_eq!(touched("select * from items for update"), "items");
+    assert_eq!(touched("insert into a values (1); insert into b values (1)"), "a b");
+    // Reads leave nothing, but what a function writes is in the list.
+    assert_eq!(touched("select * from orders"), "");
+    assert_eq!(touched("explain analyze select * from orders"), "");
+    assert_eq!(touched("select shop.Sell(1) from orders"), "stock");
+    assert_eq!(touched("call sell(1)"), "stock");
+    // Outside of a transaction nobody needs to know.
+    let outside = SessionView { transaction: Transaction::Idle, ..session };
+    assert!(relations_touched(&facts("insert into items values (1)"), &outside).is_empty());
+    let other = Settings::default();
+    let other = SessionView { transaction: OPEN, ..SessionView::new(&other) };
+    assert!(relations_touched(&facts("insert into items values (1)"), &other).is_empty());
+}
+
+#[test]
+fn dml_adaptive_looks_into_what_execute_runs() {
+    let settings = settings("disable_load_balance_on_write = dml_adaptive");
+    let touched = |prepared: &str| {
+        let runs = facts(prepared);
+        let session = SessionView { transaction: OPEN, runs: Some(&runs), ..SessionView::new(&settings) };
+        relations_touched(&facts("execute a"), &session).join(" ")
+    };
+    assert_eq!(touched("prepare a as insert into items values (1)"), "items");
+    assert_eq!(touched("prepare a as select * from items"), "");
+}
+
+#[test]
+fn dml_adaptive_global_tells_the_others_what_is_written() {
+    let settings = settings(
+        "disable_load_balance_on_write = dml_adaptive_global\n\
+         dml_adaptive_object_relationship_list = 'orders:order_view,sell():stock'",
+    );
+    let runs = facts("prepare a as update items set a = 1");
+    let session = SessionView { runs: Some(&runs), ..SessionView::new(&settings) };
+    let written = |text: &str| relations_written(&facts(text), &session).join(" ");
+    for (text, expected) in [
+        ("insert into shop.orders select * from parts", "order_view orders"),
+        ("merge into items using parts on true when matched then delete", "items"),
+        ("truncate a, b", "a b"),
+        ("drop table a, shop.b", "a b"),
+        ("alter table a add b int", "a"),
+        ("copy a from stdin", "a"),
+        ("with x as (delete from a returning *) select * from x, b", "a"),
+        ("explain analyze delete from a", "a"),
+        ("insert into a values (1); delete from b", "a b"),
+        ("select sell()", "stock"),
+        ("execute a", "items"),
+        ("explain delete from a", ""),
+        ("prepare b as delete from a", ""),
+        ("select * from a for update", ""),
+        ("copy a to stdout", ""),
+    ] {
+        assert_eq!(written(text), expected, "{text}");
     }
+    let adaptive = Settings { disable_load_balance_on_write: Mode::DmlAdaptive, ..settings.clone() };
+    assert!(relations_written(&facts("insert into a values (1)"), &SessionView::new(&adaptive)).is_empty());
+}
+
+#[test]
+fn dml_adaptive_global_by_shared_memory() {
+    let settings = settings("disable_load_balance_on_write = dml_adaptive_global");
+    let table = TableMutations::create(1024, 2048).expect("memory");
+    let at = |database, ms| SharedWrites {
+        table: &table,
+        database,
+        now: Duration::from_millis(ms),
+        cold_until: Duration::from_millis(1_000),
+    };
+    let reason = |database, ms| {
+        let recent = at(database, ms);
+        let session = SessionView { recent: Some(&recent), ..SessionView::new(&settings) };
+        decide(&facts("select * from shop.orders"), b"", session, &Facts).reason
+    };
+    assert_eq!(reason("d", 999), Reason::WritesUnknown);
+    assert_eq!(reason("d", 1_000), Reason::Read);
+    let written = relations_written(&facts("update orders set a = 1"), &SessionView::new(&settings));
+    at("d", 2_000).record(&written, &settings);
+    assert_eq!(reason("d", 2_099), Reason::RecentlyWritten(Name::qualified("shop", "orders")));
+    assert_eq!(reason("d", 2_100), Reason::Read);
+    assert_eq!(reason("other", 2_001), Reason::Read);
+    table.begin_cold_start(Duration::from_millis(3_000), Duration::from_millis(500));
+    assert_eq!(reason("d", 3_499), Reason::WritesUnknown);
+    assert_eq!(reason("d", 3_500), Reason::Read);
 }

@@ -1,7 +1,9 @@
 //! Which statements send the session's later reads to the primary (routing 7.1, 7.2).
 
-use super::catalog::{Catalog, Known, Volatility};
+use super::adaptive::writes_unseen;
+use super::catalog::Catalog;
 use super::class::is_read;
+use super::decide::function_obstacle;
 use super::{SessionView, Transaction};
 use crate::config::DisableLoadBalanceOnWrite as OnWrite;
 use crate::sql::{AccessMode, Kind, Statement};
@@ -11,28 +13,27 @@ use crate::sql::{AccessMode, Kind, Statement};
 /// As in the original, whatever is no read counts inside a transaction, also SET and SAVEPOINT; it costs reads of the
 /// primary, never correctness. The caller clears the flag at the end of a transaction, but not at ROLLBACK TO, after
 /// which earlier writes still stand; never in mode `always`, and in mode `trans_transaction` not before the session ends.
+///
+/// The modes `dml_adaptive` and `dml_adaptive_global` go by [names](super::relations_touched) instead, and set the flag
+/// only for what has none: text that was not understood, DO, and the like.
 pub fn sets_writing_flag(statement: &Statement, session: &SessionView<'_>, catalog: &impl Catalog) -> bool {
-    let counts = match session.settings.disable_load_balance_on_write {
-        OnWrite::Off | OnWrite::DmlAdaptive | OnWrite::DmlAdaptiveGlobal => false,
-        OnWrite::Transaction | OnWrite::TransTransaction => session.transaction != Transaction::Idle,
-        OnWrite::Always => true,
-    };
-    let reads = || (is_read(statement, session) || explains_a_read(statement)) && !may_write(statement, catalog);
-    counts && !is_harmless(statement) && !reads()
-}
-
-/// EXPLAIN is not balanced, but it is no write either, unless it carries one out.
-fn explains_a_read(statement: &Statement) -> bool {
-    match &statement.kind {
-        Kind::Explain { analyze: true, inner } => **inner == Kind::Select && is_pure(statement),
-        Kind::Explain { analyze: false, .. } => !statement.is_multi(),
-        _ => false,
+    let in_transaction = session.transaction != Transaction::Idle;
+    match session.settings.disable_load_balance_on_write {
+        OnWrite::Off => false,
+        OnWrite::DmlAdaptive | OnWrite::DmlAdaptiveGlobal => in_transaction && writes_unseen(statement, session),
+        OnWrite::Transaction | OnWrite::TransTransaction if !in_transaction => false,
+        OnWrite::Transaction | OnWrite::TransTransaction | OnWrite::Always => {
+            let calls_a_writer = || {
+                executes_functions(&statement.kind) && function_obstacle(statement, session.settings, catalog).is_some()
+            };
+            !is_harmless(statement) && (!is_read(statement, session) || calls_a_writer())
+        }
     }
 }
 
-fn is_pure(statement: &Statement) -> bool {
-    let has = &statement.has;
-    !(statement.is_multi() || has.modification || has.select_into || has.locking || has.session_state)
+/// Whether a read of this kind calls the functions that it names.
+fn executes_functions(kind: &Kind) -> bool {
+    !matches!(kind, Kind::Prepare { .. } | Kind::Explain { analyze: false, .. })
 }
 
 /// Transaction control and settings that make writing impossible.
@@ -48,15 +49,9 @@ fn is_harmless(statement: &Statement) -> bool {
             | Kind::RollbackPrepared
             | Kind::Pgpool(_) => true,
             Kind::SetTransaction { modes, .. } if modes.access == Some(AccessMode::ReadOnly) => true,
-            Kind::Set { name, value: Some(_), .. } if name.eq_ignore_ascii_case("transaction_read_only") => {
+            Kind::Set { name, .. } if name.eq_ignore_ascii_case("transaction_read_only") => {
                 !statement.kind.asks_read_write()
             }
             kind => kind.asks_serializable(),
         }
-}
-
-/// Whether a function may; those of an EXPLAIN without ANALYZE are not carried out, but then it does not matter much.
-fn may_write(statement: &Statement, catalog: &impl Catalog) -> bool {
-    let reads = |name| matches!(catalog.function(name), Known::Yes(Volatility::Immutable | Volatility::Reads));
-    !statement.functions.iter().all(reads)
 }

@@ -4,7 +4,6 @@ use super::end::End;
 use super::{Session, open, trace};
 use crate::backend::{Awaited, Deliver, LoginError, ReplyState};
 use crate::catalog;
-use crate::config::DisableLoadBalanceOnWrite as OnWrite;
 use crate::net::Address;
 use crate::report::{Report, SqlState};
 use crate::route::{self, Reason, Route, SessionView, Target, Transaction};
@@ -145,24 +144,13 @@ impl Session<'_> {
     }
 
     /// What a statement that goes to the primary may write, as far as later reads must know: whether it sets the writing
-    /// flag, and for dml_adaptive the relations.
+    /// flag, and for dml_adaptive the relations with all that depends on them.
     pub(super) fn writes_of(&self, facts: &Statement) -> (bool, Vec<Box<str>>) {
         if !self.follows {
             return (false, Vec::new());
         }
-        let transaction = self.transaction();
-        let writes = route::sets_writing_flag(facts, &self.view(facts, transaction), &self.catalog);
-        let adaptive = matches!(
-            self.context.settings.disable_load_balance_on_write,
-            OnWrite::DmlAdaptive | OnWrite::DmlAdaptiveGlobal
-        );
-        let written = match transaction {
-            Transaction::Open { .. } if adaptive => {
-                facts.relations.iter().map(|relation| relation.name.name.clone()).collect()
-            }
-            _ => Vec::new(),
-        };
-        (writes, written)
+        let view = self.view(facts, self.transaction());
+        (route::sets_writing_flag(facts, &view, &self.catalog), route::relations_touched(facts, &view))
     }
 
     /// Looks whether the nodes have changed. A load balance node that is not attached any more, or too far behind with

@@ -2,8 +2,8 @@
 //!
 //! Texts that differ only in the numbers they compare with, store or select have the same facts, and applications that
 //! write values into their texts send a new one every time. So the key of a text is the text with every such number
-//! replaced by 0 ([`key_of`]). Facts of kinds in which a number may matter (SET, a process id, ...) are valid for the
-//! exact text only.
+//! replaced by one of its size ([`key_of`]). Facts of kinds in which a number may matter (SET, a process id, ...) are valid
+//! for the exact text only.
 
 use super::hash::ByteHasher;
 use super::kind::{Kind, Unparsable};
@@ -104,7 +104,7 @@ impl FactsCache {
     }
 
     fn keep(&mut self, hash: u64, text: &[u8], lexing: Lexing, statement: Rc<Statement>) {
-        let exact = (!numbers_are_alike(&statement)).then(|| Box::from(text));
+        let exact = (!numbers_are_alike(&statement, text)).then(|| Box::from(text));
         let cost = ENTRY_OVERHEAD + 2 * text.len() + statement.footprint();
         if cost > self.max_bytes {
             return;
@@ -145,14 +145,24 @@ impl FactsCache {
 }
 
 /// Whether the facts are the same whatever numbers stand in the text.
-fn numbers_are_alike(statement: &Statement) -> bool {
+fn numbers_are_alike(statement: &Statement, text: &[u8]) -> bool {
     let kind = matches!(statement.kind, Kind::Select | Kind::Insert | Kind::Update | Kind::Delete);
-    kind && !statement.is_multi() && statement.terminates.is_none()
+    kind && !statement.is_multi() && statement.terminates.is_none() && !minds_numbers(text)
 }
 
-/// Writes `text` to `key` with every plain whole number replaced by 0. Only numbers between blanks and operators count,
-/// and a text with anything in it that makes digits part of something else (quoted names, dollar quotes and parameters,
-/// escapes, comments) is taken as it is.
+/// Two words behind or before which the grammar takes some numbers and refuses others.
+fn minds_numbers(text: &[u8]) -> bool {
+    let holds = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+    holds(b"float") || holds(b"uescape")
+}
+
+/// The grammar knows two sizes of whole numbers: those of 32 bits, and all others.
+const SMALL: &[u8] = b"0";
+const LARGE: &[u8] = b"9999999999";
+
+/// Writes `text` to `key` with every plain whole number replaced by [`SMALL`] or [`LARGE`]. Only numbers between blanks and
+/// operators count, and a text with anything in it that makes digits part of something else (quoted names, dollar quotes
+/// and parameters, escapes, comments) is taken as it is.
 fn key_of(text: &[u8], key: &mut Vec<u8>) {
     key.clear();
     if memchr::memchr3(b'"', b'$', b'\\', text).is_some() || has_line_comment(text) {
@@ -175,7 +185,7 @@ fn key_of(text: &[u8], key: &mut Vec<u8>) {
         let is_number = at > 0 && begins_number(text[at - 1]) && text.get(end).is_none_or(|byte| ends_number(*byte));
         if is_number {
             key.extend_from_slice(&text[copied..at]);
-            key.push(b'0');
+            key.extend_from_slice(if is_small(&text[at..end]) { SMALL } else { LARGE });
             copied = end;
         }
         at = end;
@@ -186,6 +196,11 @@ fn key_of(text: &[u8], key: &mut Vec<u8>) {
 /// Whether there is a `--`. Most texts hold no `-` at all.
 fn has_line_comment(text: &[u8]) -> bool {
     memchr::memchr_iter(b'-', text).any(|at| text.get(at + 1) == Some(&b'-'))
+}
+
+/// Whether the number has at most 31 bits; digits only.
+fn is_small(number: &[u8]) -> bool {
+    number.len() < 10 || std::str::from_utf8(number).is_ok_and(|number| number.parse::<i32>().is_ok())
 }
 
 /// Passes a finished hash on.
@@ -229,6 +244,7 @@ mod tests {
         assert!(same("select a from t where b = 1", "select a from t where b = 4711"));
         assert!(same("update t set a = a + -17 where b=1;", "update t set a = a + -1 where b=23;"));
         assert!(same("insert into t values (1, 2)", "insert into t values (30, 4)"));
+        assert!(same("insert into t values (1, 1764103449123)", "insert into t values (30, 99999999999)"));
         // Names, quoted names, parameters, exponents, and statements in which the number is the point.
         for (one, other) in [
             ("select a1 from t", "select a2 from t"),
@@ -240,6 +256,10 @@ mod tests {
             ("set x.y = 1", "set x.y = 2"),
             ("set transaction_read_only = 0", "set transaction_read_only = 1"),
             ("select pg_terminate_backend(1)", "select pg_terminate_backend(2)"),
+            ("select pg_terminate_backend(99999999999)", "select pg_terminate_backend(2)"),
+            ("select a::float(4)", "select a::float(99)"),
+            ("select a::timestamp(4)", "select a::timestamp(99999999999)"),
+            ("select U&'=0061 ' uescape '='", "select U&'=1 ' uescape '='"),
             ("select 1 -- 1", "select 1 -- 2"),
         ] {
             assert!(!same(one, other), "{one} / {other}");

@@ -292,13 +292,14 @@ impl Kind {
         }
     }
 
-    /// Whether it asks for transactions that may write, which a hot standby refuses (routing 4.1).
+    /// Whether it asks for transactions that may write, which a hot standby refuses (routing 4.1). DEFAULT and RESET do.
     pub fn asks_read_write(&self) -> bool {
         match self {
             Self::Begin(modes) | Self::SetTransaction { modes, .. } => modes.access == Some(AccessMode::ReadWrite),
-            Self::Set { name, value: Some(value), .. } => {
-                name.eq_ignore_ascii_case("transaction_read_only") && is_false(value)
+            Self::Set { name, value, .. } => {
+                name.eq_ignore_ascii_case("transaction_read_only") && value.as_deref().is_none_or(is_false)
             }
+            Self::Reset(Some(name)) => name.eq_ignore_ascii_case("transaction_read_only"),
             _ => false,
         }
     }

@@ -1,7 +1,8 @@
 //! What the processes of pgpool know in common: a typed view of the shared segment (process-model 4).
 //!
 //! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, one slot per
-//! worker with its pooled connections, the keys for cancel requests, and counters.
+//! worker with its pooled connections, the keys for cancel requests, and counters. [`TableMutations`] beside it holds the
+//! tables written lately.
 //!
 //! Invariants:
 //! - Readers never lock and never wait; what they read was whole at some moment, whoever was killed when.
@@ -13,6 +14,7 @@
 
 mod cancel;
 mod counters;
+mod mutations;
 mod node_set;
 mod nodes;
 mod pools;
@@ -20,15 +22,17 @@ mod workers;
 
 pub use cancel::{CancelTarget, ServerKey};
 pub use counters::{NodeCounters, NodeCounts};
+pub use mutations::{TableKey, TableMutations, WriteAge};
 pub use node_set::NodeSet;
 pub use nodes::{Cluster, Delay, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
 pub use pools::{PoolEntry, PoolSlot, STATEMENT_LIMIT};
 pub use workers::{ClientInfo, ProcessStatus, SessionInfo, WorkerSlot, Workers};
 
+use nix::time::{ClockId, clock_gettime};
 use pgpool_shm::{Layout, Region, Segment, SegmentError};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Ids of nodes are 0 to 127 (config 2).
 pub const MAX_NODES: usize = 128;
@@ -138,6 +142,11 @@ impl Shared {
             &self.0.segment.slice(self.0.statements)[servers],
         )
     }
+}
+
+/// Time since the machine started: for durations between processes, whatever is done to the clock.
+pub fn uptime() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Now, in seconds since 1970: the unit of all times in the shared state.

@@ -100,6 +100,29 @@ fn reads_after_a_write_in_a_transaction_see_it() {
     session.query("DROP TABLE balance_own").succeeded();
 }
 
+/// `dml_adaptive`: only reads of what was written, and of what depends on it, follow the write (routing 7.4).
+#[test]
+fn dml_adaptive_sends_reads_of_written_tables_to_the_primary() {
+    let pool = Pgpool::on(shared())
+        .weights(&[0.0, 0.0, 1.0])
+        .set("disable_load_balance_on_write", "dml_adaptive")
+        .set("dml_adaptive_object_relationship_list", "balance_adaptive:ten")
+        .start();
+    let mut session = pool.connect();
+    session.query("CREATE TABLE balance_adaptive (id int)").succeeded();
+    shared().wait_replayed();
+    let (primary, standby) = (shared().node(0).port.to_string(), shared().node(2).port.to_string());
+    session.query("BEGIN").succeeded();
+    assert_eq!(session.value(READ), standby);
+    session.query("INSERT INTO balance_adaptive VALUES (7)").succeeded();
+    assert_eq!(session.value("SELECT current_setting('port') FROM balance_adaptive"), primary);
+    assert_eq!(session.value(READ), primary);
+    assert_eq!(session.value("SELECT current_setting('port')"), standby);
+    session.query("COMMIT").succeeded();
+    assert_eq!(session.value(READ), standby);
+    session.query("DROP TABLE balance_adaptive").succeeded();
+}
+
 #[test]
 fn session_settings_reach_the_reading_node() {
     let pool = Pgpool::on(shared()).weights(&[0.0, 0.0, 1.0]).start();

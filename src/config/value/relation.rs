@@ -42,6 +42,27 @@ impl RelationPairs {
         self.pairs.iter()
     }
 
+    /// Tables to be read from the primary after a write to `table`. Names are compared without regard to case, like those
+    /// of all pairs.
+    pub fn after_write<'a>(&'a self, table: &'a str) -> impl Iterator<Item = &'a str> {
+        self.tables_behind(move |object| matches!(object, Relation::Table(name) if name.eq_ignore_ascii_case(table)))
+    }
+
+    /// Tables to be read from the primary after a call of `function`.
+    pub fn after_call<'a>(&'a self, function: &'a str) -> impl Iterator<Item = &'a str> {
+        self.tables_behind(
+            move |object| matches!(object, Relation::Function(name) if name.eq_ignore_ascii_case(function)),
+        )
+    }
+
+    /// A function on the right side is no table that could be read.
+    fn tables_behind(&self, is_object: impl Fn(&Relation) -> bool) -> impl Iterator<Item = &str> {
+        self.iter().filter(move |pair| is_object(&pair.object)).filter_map(|pair| match &pair.dependent {
+            Relation::Table(name) => Some(name.as_str()),
+            Relation::Function(_) => None,
+        })
+    }
+
     /// Whether there is no pair.
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
@@ -78,5 +99,12 @@ mod tests {
             },
         ];
         assert!(pairs.iter().eq(&expected));
+    }
+    #[test]
+    fn dependents_of_tables_and_functions() {
+        let pairs = RelationPairs::parse("t1:a,T1:b,tf():c,t1:fu()");
+        assert!(pairs.after_write("t1").eq(["a", "b"]));
+        assert!(pairs.after_call("TF").eq(["c"]));
+        assert_eq!(pairs.after_call("fu").count(), 0);
     }
 }

@@ -184,23 +184,30 @@ fn transaction(statement: &nodes::TransactionStmt) -> Kind {
     }
 }
 
+/// Of modes given twice the last one is in force, but what a standby refuses is refused wherever it stands in the list.
 fn transaction_modes(options: &NodeList) -> TransactionModes {
     let mut modes = TransactionModes::default();
+    let (mut serializable, mut read_write) = (false, false);
     for option in options {
         let Node::DefElem(option) = option else { continue };
         let value = constant(option.arg());
         match option.defname() {
             Some("transaction_isolation") => {
                 modes.isolation = value.and_then(|value| Isolation::from_name(&value));
+                serializable |= modes.isolation == Some(Isolation::Serializable);
             }
             Some("transaction_read_only") => {
                 let read_only = value.as_deref() != Some("0");
                 modes.access = Some(if read_only { AccessMode::ReadOnly } else { AccessMode::ReadWrite });
+                read_write |= !read_only;
             }
             _ => {}
         }
     }
-    modes
+    TransactionModes {
+        isolation: if serializable { Some(Isolation::Serializable) } else { modes.isolation },
+        access: if read_write { Some(AccessMode::ReadWrite) } else { modes.access },
+    }
 }
 
 fn variable(set: &nodes::VariableSetStmt) -> Kind {

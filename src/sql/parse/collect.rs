@@ -20,7 +20,8 @@ pub(super) struct Collector<'t> {
     relations: Vec<(BorrowedName<'t>, Use)>,
     functions: Vec<BorrowedName<'t>>,
     has: Contents,
-    terminates: Option<i32>,
+    /// Process ids in calls of pg_terminate_backend.
+    terminates: Vec<i32>,
     unknown: bool,
 }
 
@@ -75,7 +76,8 @@ impl<'t> Collector<'t> {
         statement.functions = self.functions.into_iter().map(owned).collect();
         statement.has = self.has;
         if statement.kind == Kind::Select && statement.further.is_empty() {
-            statement.terminates = self.terminates;
+            // With two of them no single node is the right one.
+            statement.terminates = if let [pid] = *self.terminates { Some(pid) } else { None };
         }
         Ok(())
     }
@@ -138,7 +140,7 @@ impl<'t> Collector<'t> {
             && let Some(Node::A_Const(constant)) = call.args().first()
             && let Some(ConstValue::Integer(pid)) = constant.val()
         {
-            self.terminates = Some(pid);
+            self.terminates.push(pid);
         }
         self.functions.push(name);
     }

@@ -313,6 +313,7 @@ fn terminating_a_backend() {
         "select f(1)",
         "explain select pg_terminate_backend(1)",
         "select 1; select pg_terminate_backend(1)",
+        "select pg_terminate_backend(1), pg_terminate_backend(2)",
     ] {
         assert_eq!(facts(text).terminates, None, "{text}");
     }
@@ -362,6 +363,8 @@ fn what_a_standby_refuses_is_recognised() {
         "set transaction_read_only to 'F'",
         "set transaction_read_only to no",
         "set transaction_read_only = 0",
+        "set transaction_read_only to default",
+        "reset transaction_read_only",
     ] {
         assert!(kind(text).asks_read_write() && !kind(text).asks_serializable(), "{text}");
     }
