@@ -211,6 +211,7 @@ impl Session<'_> {
         });
         if node == self.home {
             self.journal.failed(step.number, step.failed);
+            self.catalog.failed();
             self.rolled_back = false;
         } else if !step.deliver || (refused && self.is_kept(node)) {
             let cause = format!("it cannot follow the session: {cause}");
@@ -250,7 +251,7 @@ impl Session<'_> {
             if self.journal.has_ending() {
                 self.end_block_elsewhere();
             }
-            self.heed_journal();
+            self.settle(status, settled);
             if status == TransactionStatus::Idle {
                 self.portals.clear();
             }
@@ -263,16 +264,14 @@ impl Session<'_> {
         Ok(step.deliver)
     }
 
-    /// Prepared statements may have been discarded, names may mean something else.
-    fn heed_journal(&mut self) {
+    /// The primary is ready: prepared statements may have been discarded, names may mean something else. `answered`: it owes
+    /// nothing.
+    fn settle(&mut self, status: TransactionStatus, answered: bool) {
         if self.journal.take_discarded() {
             self.statements.clear();
         }
-        let version = self.journal.names_version();
-        if version != self.names_version {
-            self.names_version = version;
-            self.catalog.forget();
-            self.keep_catalog = false;
+        if status == TransactionStatus::Idle {
+            self.catalog.settle(answered);
         }
     }
 
@@ -332,7 +331,8 @@ impl Session<'_> {
             server.input.consume(header.total);
             heard = true;
             if let Some(status) = status {
-                if server.replies.is_empty() {
+                let settled = server.replies.is_empty();
+                if settled {
                     server.status = status;
                 }
                 if node == self.home {
@@ -340,7 +340,7 @@ impl Session<'_> {
                     if self.journal.has_ending() {
                         self.end_block_elsewhere();
                     }
-                    self.heed_journal();
+                    self.settle(status, settled);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use super::plan::address_of;
 use crate::backend::{Key, Pool};
-use crate::catalog::Facts;
+use crate::catalog::{self, Facts};
 use crate::config::{self, FileLocations, Settings};
 use crate::net::{Address, Deadline};
 use crate::report::{self, Severity};
@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Pool keys whose catalog facts are kept.
+/// Scopes whose catalog facts are kept.
 const MAX_CATALOGS: usize = 16;
 /// Statements kept that a standby has refused as writes.
 const MAX_MISJUDGED: usize = 64;
@@ -42,7 +42,7 @@ pub struct Context {
     pub(super) facts: FactsCache,
     /// The nodes as this worker last looked.
     pub(super) cluster: Cluster,
-    catalogs: HashMap<Key, Facts>,
+    catalogs: HashMap<catalog::Scope, Facts>,
     avoided: HashMap<usize, Instant>,
     /// Statements that a standby has refused as writes although the rules call them reads.
     misjudged: VecDeque<Rc<Statement>>,
@@ -141,19 +141,19 @@ impl Context {
         self.avoided.get(&node).is_some_and(|since| since.elapsed() < AVOIDANCE)
     }
 
-    /// Catalog facts of earlier sessions with the same key.
+    /// Catalog facts of earlier sessions for which names meant the same.
     pub(super) fn take_catalog(&mut self, key: &Key) -> Facts {
-        let mut facts = self.catalogs.remove(key).unwrap_or_default();
-        facts.expire(self.settings.relcache_expire);
-        facts
+        let scope = catalog::scope(&self.shared, key);
+        self.catalogs.remove(&scope).unwrap_or_else(|| Facts::new(&self.shared, scope, &self.settings))
     }
 
-    /// Keeps catalog facts for later sessions.
-    pub(super) fn keep_catalog(&mut self, key: Key, facts: Facts) {
+    /// Keeps the catalog facts of a session that has ended for later ones.
+    pub(super) fn keep_catalog(&mut self, facts: Facts) {
+        let Some(facts) = facts.end_session() else { return };
         if self.catalogs.len() >= MAX_CATALOGS {
             self.catalogs.clear();
         }
-        self.catalogs.insert(key, facts);
+        self.catalogs.insert(facts.scope(), facts);
     }
 
     /// Whether a fast or immediate stop has been asked for; takes nothing.

@@ -117,8 +117,6 @@ pub(super) struct Journal {
     ending: Option<Ending>,
     /// All prepared statements were discarded.
     discarded: bool,
-    /// Counts the changes that may let a name mean something else.
-    names_version: u64,
     /// The writing flag (routing 7.1).
     writing: bool,
     /// Bare names of the relations written in the block, sorted (routing 7.4).
@@ -166,7 +164,6 @@ impl Journal {
             Effect::Nothing => {}
             Effect::Setting(entry) => {
                 self.discarded |= entry.scope == Scope::Statements;
-                self.names_version += u64::from(entry.changes_names());
                 match &mut self.block {
                     Some(block) => block.add(entry),
                     None => self.fresh.push(entry),
@@ -176,7 +173,6 @@ impl Journal {
                 if let Some(block) = &mut self.block {
                     block.isolation = isolation.or(block.isolation);
                     block.add(entry);
-                    self.names_version += 1;
                 }
             }
             Effect::PrimaryOnly => {
@@ -225,10 +221,9 @@ impl Journal {
         let begin = entries.next();
         for entry in entries {
             match entry.scope {
-                Scope::Block => {}
                 Scope::Statements => self.set(entry),
                 Scope::Session | Scope::Discard if commit => self.set(entry),
-                Scope::Session | Scope::Discard => self.names_version += 1,
+                Scope::Block | Scope::Session | Scope::Discard => {}
             }
         }
         self.ending = Some(Ending { commit, chain, settings: (first, self.next_id) });
@@ -275,12 +270,6 @@ impl Journal {
     /// Whether the session's state cannot be brought to another node.
     pub fn tied(&self) -> bool {
         self.tied
-    }
-
-    /// Changes whenever names may have begun to mean something else: a search path, a role was set. 0 in a session that is
-    /// as new.
-    pub fn names_version(&self) -> u64 {
-        self.names_version + u64::from(self.tied)
     }
 
     /// The writing flag.
@@ -384,12 +373,6 @@ impl Journal {
 }
 
 impl Entry {
-    /// Whether names may mean something else afterwards.
-    fn changes_names(&self) -> bool {
-        self.key.as_deref().is_none_or(|key| matches!(key, "search_path" | "role" | "session_authorization"))
-            && self.scope != Scope::Statements
-    }
-
     fn local(text: &[u8]) -> Self {
         Self { text: text.into(), scope: Scope::Block, key: None }
     }

@@ -67,11 +67,7 @@ struct Session<'c> {
     /// The next message or batch goes to the primary, having failed elsewhere.
     at_home: bool,
     catalog: Facts,
-    /// The catalog facts hold for every session with the same pool key.
-    keep_catalog: bool,
     lexing: Lexing,
-    /// Version of the journal's names that `catalog` belongs to.
-    names_version: u64,
     statements: Statements,
     portals: Portals,
     journal: Journal,

@@ -4,7 +4,7 @@ use super::end::End;
 use super::{Session, open, trace};
 use crate::backend::{Awaited, Deliver, LoginError, ReplyState};
 use crate::catalog;
-use crate::config::DisableLoadBalanceOnWrite as OnWrite;
+use crate::config::{DisableLoadBalanceOnWrite as OnWrite, RelcacheQueryTarget};
 use crate::net::Address;
 use crate::report::{Report, SqlState};
 use crate::route::{self, Reason, Route, SessionView, Target, Transaction};
@@ -61,35 +61,52 @@ impl Session<'_> {
         Some(Isolation::ReadCommitted)
     }
 
-    /// Decides about a statement. Facts of the catalog are asked for when the primary is free to answer; until then they
-    /// count against the load balance node.
+    /// Decides about a statement. Facts of the catalog that nobody knows are asked for when a server is free to answer; until
+    /// then they count against the load balance node.
     pub(super) fn route(&mut self, facts: &Statement, text: &[u8], transaction: Transaction) -> Result<Route, End> {
         self.heed_cluster(transaction);
-        self.catalog.begin_statement();
+        self.catalog.begin_statement(transaction != Transaction::Idle);
         let route = self.decide(facts, text, transaction);
-        if route.reason == Reason::FactsMissing && self.learn(facts)? {
-            return Ok(self.decide(facts, text, transaction));
+        if route.reason != Reason::FactsMissing {
+            return Ok(route);
         }
-        Ok(route)
+        self.learn(facts)?;
+        Ok(self.decide(facts, text, transaction))
     }
 
-    /// Asks the primary for the facts of the catalog that are missing, if it is free to answer. Until they are known they
-    /// count against the statement. `Ok(true)`: it was asked.
-    pub(super) fn learn(&mut self, facts: &Statement) -> Result<bool, End> {
-        if !self.primary_is_free() {
-            return Ok(false);
-        }
-        let home = self.home;
-        let Some(server) = self.group.get_mut(home) else { return Ok(false) };
-        let looked_up = catalog::look_up(&mut self.catalog, facts, &self.context.settings, server);
-        self.statements.unnamed_lost(home);
-        if let Err(report) = looked_up {
-            if report.code == SqlState::CONNECTION_FAILURE {
-                return Err(End::server_lost(home, report.detail.as_deref().unwrap_or(&report.message)));
+    /// Learns the facts of the catalog that are missing: from other workers, else from a server that is free to answer.
+    pub(super) fn learn(&mut self, facts: &Statement) -> Result<(), End> {
+        self.catalog.recall(facts, &self.context.settings);
+        for node in [self.informed_standby(), Some(self.home)].into_iter().flatten() {
+            if self.catalog.lacks(facts, &self.context.settings) && self.is_free(node) {
+                self.ask(node, facts)?;
             }
-            report.log();
         }
-        Ok(true)
+        Ok(())
+    }
+
+    /// The load balance node if facts of the catalog are to be asked there (`relcache_query_target`) and it can know them.
+    fn informed_standby(&self) -> Option<usize> {
+        let wanted = self.context.settings.relcache_query_target == RelcacheQueryTarget::LoadBalanceNode;
+        let informed =
+            || self.balance != self.home && self.journal.is_current(self.balance) && self.catalog.may_ask_standby();
+        (wanted && informed()).then_some(self.balance)
+    }
+
+    /// Asks `node`, which is free to answer, for the facts that are missing.
+    fn ask(&mut self, node: usize, facts: &Statement) -> Result<(), End> {
+        let is_primary = node == self.home;
+        let Some(server) = self.group.get_mut(node) else { return Ok(()) };
+        let looked_up = catalog::look_up(&mut self.catalog, facts, &self.context.settings, server, is_primary);
+        self.statements.unnamed_lost(node);
+        let Err(report) = looked_up else { return Ok(()) };
+        let cause = report.detail.as_deref().unwrap_or(&report.message);
+        match report.code {
+            SqlState::CONNECTION_FAILURE if is_primary => return Err(End::server_lost(node, cause)),
+            SqlState::CONNECTION_FAILURE => self.leave_node(node, cause),
+            _ => report.log(),
+        }
+        Ok(())
     }
 
     /// Decides by what is known. A statement that a standby has refused as a write goes to the primary, whatever the rules
@@ -192,10 +209,10 @@ impl Session<'_> {
         self.balance
     }
 
-    /// Whether the primary can answer a question of our own between the client's statements.
-    fn primary_is_free(&self) -> bool {
-        !self.batch.is_some_and(|batch| batch.nodes.contains(self.home))
-            && self.group.get(self.home).is_some_and(|server| {
+    /// Whether `node` can answer a question of our own between the client's statements.
+    fn is_free(&self, node: usize) -> bool {
+        !self.batch.is_some_and(|batch| batch.nodes.contains(node))
+            && self.group.get(node).is_some_and(|server| {
                 server.replies.is_settled()
                     && server.output.is_empty()
                     && server.input.is_empty()

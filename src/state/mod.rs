@@ -1,7 +1,7 @@
 //! What the processes of pgpool know in common: a typed view of the shared segment (process-model 4).
 //!
 //! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, one slot per
-//! worker with its pooled connections, the keys for cancel requests, and counters.
+//! worker with its pooled connections, the keys for cancel requests, counters, and what is known of the servers' catalogs.
 //!
 //! Invariants:
 //! - Readers never lock and never wait; what they read was whole at some moment, whoever was killed when.
@@ -16,6 +16,7 @@ mod counters;
 mod node_set;
 mod nodes;
 mod pools;
+mod relcache;
 mod workers;
 
 pub use cancel::{CancelTarget, ServerKey};
@@ -23,6 +24,7 @@ pub use counters::{NodeCounters, NodeCounts};
 pub use node_set::NodeSet;
 pub use nodes::{Cluster, Delay, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
 pub use pools::{PoolEntry, PoolSlot, STATEMENT_LIMIT};
+pub use relcache::{Fingerprint, Relcache, SharedFact};
 pub use workers::{ClientInfo, ProcessStatus, SessionInfo, WorkerSlot, Workers};
 
 use pgpool_shm::{Layout, Region, Segment, SegmentError};
@@ -43,6 +45,8 @@ pub struct Limits {
     pub workers: usize,
     /// `max_pool`.
     pub pool_slots: usize,
+    /// Facts in the shared relation cache; 0 without `enable_shared_relcache`.
+    pub relcache: usize,
 }
 
 /// The shared state. Clones and forked processes see the same.
@@ -52,6 +56,7 @@ pub struct Shared(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     limits: Limits,
+    secret: relcache::Secret,
     segment: Segment,
     nodes: Region<nodes::Table>,
     counters: Region<NodeCounters>,
@@ -60,6 +65,8 @@ struct Inner {
     pools: Region<pools::PoolRecord>,
     servers: Region<pools::ServerRecord>,
     statements: Region<pools::StatementText>,
+    epoch: Region<relcache::Epoch>,
+    facts: Region<relcache::Bucket>,
 }
 
 impl Shared {
@@ -81,10 +88,26 @@ impl Shared {
         let servers_region = layout.array(servers);
         layout.page_break();
         let statements = layout.array(servers);
+        layout.page_break();
+        let epoch = layout.array(1);
+        let facts = layout.array(relcache::buckets(limits.relcache));
         let segment = Segment::create(layout)?;
         segment.slice::<nodes::Table>(nodes)[0].prepare();
         let servers = servers_region;
-        Ok(Self(Arc::new(Inner { limits, segment, nodes, counters, connected, workers, pools, servers, statements })))
+        Ok(Self(Arc::new(Inner {
+            limits,
+            secret: relcache::Secret::new(),
+            segment,
+            nodes,
+            counters,
+            connected,
+            workers,
+            pools,
+            servers,
+            statements,
+            epoch,
+            facts,
+        })))
     }
 
     /// The sizes it was made with.
@@ -105,6 +128,11 @@ impl Shared {
     /// The statement counters of a node (show-commands 5.7b). An id out of range gets those of the last possible node.
     pub fn counters(&self, node: usize) -> &NodeCounters {
         &self.0.segment.slice(self.0.counters)[node.min(MAX_NODES - 1)]
+    }
+
+    /// What is known of the servers' catalogs.
+    pub fn relcache(&self) -> Relcache<'_> {
+        Relcache::new(self)
     }
 
     /// All worker slots.
