@@ -288,6 +288,15 @@ fn parameters() {
     let write = "write_function_list = 'now'";
     assert_eq!(reason("select now()", write), Reason::ListedFunction(Name::bare("now")));
     assert_eq!(reason("select random(), pg_catalog.now()", write), Reason::Read);
+    let kinds = "select * from unlogged1, temp1";
+    let temporary = Reason::TemporaryTable(Name::bare("temp1"));
+    assert_eq!(reason(kinds, "check_unlogged_table = off"), temporary);
+    assert_eq!(reason("select * from temp1", "check_temp_table = trace"), temporary);
+    assert_eq!(reason(kinds, "check_temp_table = none"), Reason::UnloggedTable(Name::bare("unlogged1")));
+    let neither = "check_temp_table = off\ncheck_unlogged_table = off";
+    assert_eq!(reason(kinds, neither), Reason::Read);
+    assert_eq!(reason("select * from nosuch", neither), Reason::UnknownRelation(Name::bare("nosuch")));
+    assert_eq!(reason("select * from pg_class", neither), Reason::SystemCatalog(Name::bare("pg_class")));
     let late = route_with("select 1", &settings("delay_threshold = 10"), |session| session.delay = Delay::Bytes(11));
     assert_eq!(late, Route::primary(Reason::Delayed));
 }
