@@ -1,6 +1,6 @@
 //! Names and what is known of them, within bounds.
 
-use crate::sql::Name;
+use crate::sql::{ByteHasher, Name};
 use std::cell::Cell;
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ pub(super) const FOR_EVER: u32 = u32::MAX;
 /// Facts of one kind, one per name. Times are seconds as the shared relation cache counts them.
 #[derive(Debug)]
 pub(super) struct Names<V> {
-    entries: HashMap<Name, Entry<V>>,
+    entries: HashMap<Name, Entry<V>, ByteHasher>,
     /// Counts uses, to know the entry that was not used for longest.
     uses: Cell<u64>,
     /// No entry ends before.
@@ -26,7 +26,7 @@ struct Entry<V> {
 
 impl<V> Default for Names<V> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), uses: Cell::new(0), first_end: FOR_EVER }
+        Self { entries: HashMap::default(), uses: Cell::new(0), first_end: FOR_EVER }
     }
 }
 
