@@ -29,7 +29,7 @@ impl Worker {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         listener.set_nonblocking(true).expect("non-blocking");
         let address = listener.local_addr().expect("address");
-        let shared = Shared::create(Limits { workers: 2, pool_slots: 2 }).expect("shared");
+        let shared = Shared::create(Limits { workers: 2, pool_slots: 2, ..Limits::default() }).expect("shared");
         let files = FileLocations::find(Some(Path::new("/nonexistent/pgpool.conf")), None, None, Path::new("/"));
         let settings = Arc::new(settings);
         match fork().expect("fork") {
@@ -168,7 +168,7 @@ fn the_life_time_does_not_count_before_the_first_client() {
 fn a_socket_shut_down_by_the_parent_does_not_make_workers_busy() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     listener.set_nonblocking(true).expect("non-blocking");
-    let shared = Shared::create(Limits { workers: 1, pool_slots: 1 }).expect("shared");
+    let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
     let files = FileLocations::find(None, None, None, Path::new("/"));
     let address = listener.local_addr().expect("address");
     let Fork::Parent(pid) = fork().expect("fork") else {

@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn every_row_fits_its_columns() {
-        let shared = Shared::create(Limits { workers: 2, pool_slots: 2 }).expect("shared");
+        let shared = Shared::create(Limits { workers: 2, pool_slots: 2, ..Limits::default() }).expect("shared");
         shared.nodes().update(|cluster| cluster.nodes.resize_with(2, Default::default)).expect("update");
         let view = View { settings: &Settings::default(), shared: &shared, load_balance_node: 0 };
         for (name, rows) in [("pool_nodes", 2), ("pool_pools", 8), ("pool_processes", 2), ("pool_version", 1)] {

@@ -81,7 +81,7 @@ mod tests {
 
     /// A primary, an unused id, and a standby that is behind.
     fn shared() -> Shared {
-        let shared = Shared::create(Limits { workers: 1, pool_slots: 1 }).expect("shared");
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
         let server = |port, status| Node {
             hostname: "db.example".to_owned(),
             port,

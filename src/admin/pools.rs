@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn every_slot_has_its_rows() {
-        let shared = Shared::create(Limits { workers: 1, pool_slots: 2 }).expect("shared");
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 2, ..Limits::default() }).expect("shared");
         let (slot, settings) = (shared.worker(0), Settings::default());
         assert_eq!(
             COLUMNS.join("|"),
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_pooled_connection_tells_nothing_about_its_last_client() {
-        let shared = Shared::create(Limits { workers: 1, pool_slots: 2 }).expect("shared");
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 2, ..Limits::default() }).expect("shared");
         let (slot, settings) = (shared.worker(0), Settings { child_life_time: 0, ..Settings::default() });
         serve(&slot);
         slot.pool(1).update(|entry| entry.connected = false);
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn idle_clients_are_counted_down() {
-        let shared = Shared::create(Limits { workers: 1, pool_slots: 2 }).expect("shared");
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 2, ..Limits::default() }).expect("shared");
         let slot = shared.worker(0);
         let idle = |limit, now| {
             let settings = Settings { client_idle_limit: limit, ..Settings::default() };
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn unix_sockets_have_no_port_and_cut_characters_are_left_out() {
-        let shared = Shared::create(Limits { workers: 1, pool_slots: 1 }).expect("shared");
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
         let slot = shared.worker(0);
         slot.begin_client(&ClientInfo { host: "[local]".to_owned(), port: 0 });
         slot.pool(0).update(|entry| entry.connected = true);

@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_worker_through_its_life() {
-        let shared = Shared::create(Limits { workers: 1, pool_slots: 2 }).expect("shared");
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 2, ..Limits::default() }).expect("shared");
         let (slot, settings) = (shared.worker(0), Settings::default());
         assert_eq!(
             COLUMNS.join("|"),

@@ -1,88 +1,150 @@
-//! Asking the server. One query per name, once per name and worker.
+//! Asking a server: one query for everything that a statement needs.
 
 use super::Facts;
 use crate::backend::{ServerConnection, control};
 use crate::config::Settings;
 use crate::net::Deadline;
-use crate::report::Result;
-use crate::route::{RelationKind, Volatility, missing};
-use crate::sql::{Name, Statement};
+use crate::report::{Result, SqlState};
+use crate::route::{Known, RelationKind, Volatility, missing};
+use crate::sql::{Isolation, Name, Statement};
 use std::time::Duration;
 
 /// How long one look-up may take.
 const LIMIT: Duration = Duration::from_secs(10);
+/// Names asked for at once. A select list may have 1664 columns.
+const AT_ONCE: usize = 500;
 
-/// Learns what is missing about the names in `statement`, on a connection to which nothing is owed.
+/// One thing to be asked.
+#[derive(Clone, Copy)]
+enum Question<'s> {
+    Relation(&'s Name),
+    Function(&'s Name),
+    DefaultIsolation,
+}
+
+/// Learns what is missing about the names in `statement`, and the default isolation level if it is not known, on a
+/// connection to which nothing is owed, in one round trip. A server that `is_primary` not may lack what is there: then
+/// the names stay missing.
 ///
 /// # Errors
-/// The server failed or went away; what was learnt before stays.
+/// The server refused, and the names count as not existing for a while; or it went away ([`SqlState::CONNECTION_FAILURE`]).
 pub fn look_up(
     facts: &mut Facts,
     statement: &Statement,
     settings: &Settings,
     server: &mut ServerConnection,
+    is_primary: bool,
 ) -> Result<()> {
-    look_up_until(Deadline::NEVER, facts, statement, settings, server)
+    look_up_until(Deadline::NEVER, facts, statement, settings, server, is_primary)
 }
 
 /// As [`look_up`], all of it within `deadline`.
+///
+/// # Errors
+/// As [`look_up`].
 pub fn look_up_until(
     deadline: Deadline,
     facts: &mut Facts,
     statement: &Statement,
     settings: &Settings,
     server: &mut ServerConnection,
+    is_primary: bool,
 ) -> Result<()> {
     let (relations, functions) = missing(statement, settings, facts);
-    for name in relations {
-        let kind = relation(server, name, Deadline::after(LIMIT).min(deadline))?;
-        facts.learn_relation(name, kind);
+    let mut questions: Vec<_> = relations.into_iter().map(Question::Relation).collect();
+    questions.extend(functions.into_iter().map(Question::Function));
+    if is_primary && facts.default_isolation() == Known::NotYet {
+        questions.push(Question::DefaultIsolation);
     }
-    for name in functions {
-        let volatility = function(server, name, Deadline::after(LIMIT).min(deadline))?;
-        facts.learn_function(name, volatility);
+    for questions in questions.chunks(AT_ONCE) {
+        let columns: Vec<_> = questions.iter().map(|question| question.column()).collect();
+        let deadline = Deadline::after(LIMIT).min(deadline);
+        let answers = control::query(server, &format!("SELECT {}", columns.join(", ")), deadline);
+        let (answers, error) = match answers {
+            Ok(mut rows) => (rows.pop().unwrap_or_default(), None),
+            Err(report) if report.code == SqlState::CONNECTION_FAILURE => return Err(report),
+            Err(report) => (Vec::new(), Some(report)),
+        };
+        for (index, question) in questions.iter().enumerate() {
+            question.learn(answers.get(index).and_then(Option::as_deref), is_primary, facts);
+        }
+        if let Some(report) = error {
+            return Err(report);
+        }
     }
     Ok(())
 }
 
-fn relation(server: &mut ServerConnection, name: &Name, deadline: Deadline) -> Result<RelationKind> {
-    let sql = format!(
-        "SELECT relpersistence, relnamespace = 'pg_catalog'::pg_catalog.regnamespace, \
-         relkind IN ('v', 'm', 'f'), relrowsecurity FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({})",
-        literal(&name.quoted())
-    );
-    let rows = control::query(server, &sql, deadline)?;
-    let column = |index: usize| rows.first().and_then(|row| row.get(index)?.as_deref());
-    let holds = |index: usize| column(index) == Some("t");
-    Ok(match column(0) {
-        None => RelationKind::None,
-        Some(_) if holds(1) => RelationKind::System,
-        Some("t") => RelationKind::Temporary,
-        Some("u") => RelationKind::Unlogged,
-        Some(_) if holds(2) => RelationKind::View,
-        Some(_) if holds(3) => RelationKind::RowSecurity,
-        Some(_) => RelationKind::Ordinary,
-    })
+impl Question<'_> {
+    /// A column of the query. Everything in it is qualified, operators too: the session's search path has no say but in
+    /// what an unqualified name means.
+    fn column(self) -> String {
+        match self {
+            Self::Relation(name) => format!(
+                "(SELECT CASE WHEN relnamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace THEN 's' \
+                 WHEN relpersistence OPERATOR(pg_catalog.<>) 'p' THEN relpersistence \
+                 WHEN relkind OPERATOR(pg_catalog.=) ANY ('{{v,m,f}}') THEN 'v' \
+                 WHEN relrowsecurity THEN 'r' ELSE 'p' END FROM pg_catalog.pg_class WHERE {})",
+                relation_condition(name)
+            ),
+            // The letters are in the order of the harm: immutable, stable, volatile.
+            Self::Function(name) => format!(
+                "(SELECT pg_catalog.max(provolatile::pg_catalog.text COLLATE pg_catalog.\"C\") FROM pg_catalog.pg_proc \
+                 WHERE proname OPERATOR(pg_catalog.=) {}{})",
+                literal(&name.name),
+                name.schema.as_deref().map_or_else(String::new, |schema| in_schema("pronamespace", schema))
+            ),
+            Self::DefaultIsolation => "pg_catalog.current_setting('default_transaction_isolation')".to_owned(),
+        }
+    }
+
+    fn learn(self, answer: Option<&str>, is_primary: bool, facts: &mut Facts) {
+        match (self, answer) {
+            (Self::Relation(_) | Self::Function(_), None) if !is_primary => {}
+            (Self::Relation(name), answer) => facts.learn_relation(
+                name,
+                match answer {
+                    Some("s") => RelationKind::System,
+                    Some("t") => RelationKind::Temporary,
+                    Some("u") => RelationKind::Unlogged,
+                    Some("v") => RelationKind::View,
+                    Some("r") => RelationKind::RowSecurity,
+                    Some(_) => RelationKind::Ordinary,
+                    None => RelationKind::None,
+                },
+            ),
+            (Self::Function(name), answer) => facts.learn_function(
+                name,
+                match answer {
+                    Some("i") => Volatility::Immutable,
+                    Some("s") => Volatility::Reads,
+                    Some(_) => Volatility::Volatile,
+                    None => Volatility::None,
+                },
+            ),
+            (Self::DefaultIsolation, answer) => {
+                if let Some(isolation) = answer.and_then(Isolation::from_name) {
+                    facts.learn_isolation(isolation);
+                }
+            }
+        }
+    }
 }
 
-fn function(server: &mut ServerConnection, name: &Name, deadline: Deadline) -> Result<Volatility> {
-    let schema = match &name.schema {
-        Some(schema) => format!(" AND nspname = {}", literal(schema)),
-        None => String::new(),
-    };
-    // The letters are in the order of the harm: immutable, stable, volatile.
-    let sql = format!(
-        "SELECT pg_catalog.max(provolatile::pg_catalog.text COLLATE \"C\") FROM pg_catalog.pg_proc p \
-         JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE proname = {}{schema}",
-        literal(&name.name)
-    );
-    let rows = control::query(server, &sql, deadline)?;
-    Ok(match rows.first().and_then(|row| row.first()?.as_deref()) {
-        Some("i") => Volatility::Immutable,
-        Some("s") => Volatility::Reads,
-        Some(_) => Volatility::Volatile,
-        None => Volatility::None,
-    })
+/// `to_regclass` reports an error for a schema that the user may not use; a condition on names does not.
+fn relation_condition(name: &Name) -> String {
+    match &name.schema {
+        Some(schema) if &**schema != "pg_temp" => {
+            let name = literal(&name.name);
+            format!("relname OPERATOR(pg_catalog.=) {name}{}", in_schema("relnamespace", schema))
+        }
+        _ => format!("oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass({})", literal(&name.quoted())),
+    }
+}
+
+fn in_schema(column: &str, schema: &str) -> String {
+    let condition = format!("nspname OPERATOR(pg_catalog.=) {}", literal(schema));
+    format!(" AND {column} OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_namespace WHERE {condition})")
 }
 
 /// A string literal that means the same whatever `standard_conforming_strings` says.
@@ -93,11 +155,26 @@ fn literal(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::literal;
+    use super::*;
 
     #[test]
     fn literals_cannot_be_left() {
         assert_eq!(literal("a'b"), "'a''b'");
         assert_eq!(literal("a\\'b"), "E'a\\\\''b'");
+    }
+
+    #[test]
+    fn each_operator_and_object_of_a_query_is_qualified() {
+        let names = [Name::bare("it's"), Name::qualified("a", "b"), Name::qualified("pg_temp", "c")];
+        let questions = names.iter().flat_map(|name| [Question::Relation(name), Question::Function(name)]);
+        for column in questions.map(Question::column) {
+            let rest = column.replace("OPERATOR(pg_catalog.=)", "").replace("OPERATOR(pg_catalog.<>)", "");
+            assert!(!rest.contains(['=', '<', '>']), "{column}");
+            for word in ["max(", "\"C\"", "text", "to_regclass", "regnamespace", "pg_class", "pg_proc", "pg_namespace"]
+            {
+                let all = column.matches(word).count();
+                assert_eq!(column.matches(&format!("pg_catalog.{word}")).count(), all, "{column}");
+            }
+        }
     }
 }

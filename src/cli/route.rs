@@ -14,7 +14,7 @@ use crate::net::{Address, Deadline};
 use crate::report::{self, LinePrefix, LogSettings, Severity, Verbosity};
 use crate::route::{self, Candidate, Client, SessionView};
 use crate::sql::{Kind, Lexing, Statement, analyse};
-use crate::state::Cluster;
+use crate::state::{Cluster, Limits, Shared};
 use crate::supervisor;
 use crate::wire::write;
 use std::time::Duration;
@@ -48,7 +48,16 @@ pub(super) fn run(options: &RouteOptions, loaded: LoadResult) -> i32 {
         eprintln!("pgpool: no node is attached");
         return EXIT_USAGE;
     };
-    let question = Question { options, settings: &settings, statement: &statement, cluster: &cluster, home };
+    // Facts live in memory that processes share; here there is only one.
+    let shared = match Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }) {
+        Ok(shared) => shared,
+        Err(error) => {
+            eprintln!("pgpool: {error}");
+            return EXIT_USAGE;
+        }
+    };
+    let question =
+        Question { options, settings: &settings, statement: &statement, cluster: &cluster, home, shared: &shared };
     print!("{}", question.answer(asked));
     0
 }
@@ -60,6 +69,7 @@ struct Question<'a> {
     statement: &'a Statement,
     cluster: &'a Cluster,
     home: usize,
+    shared: &'a Shared,
 }
 
 impl Question<'_> {
@@ -107,7 +117,7 @@ impl Question<'_> {
 
     /// What the primary, or the server named, knows of the statement's tables and functions; and how we know.
     fn facts(&self, asked: bool) -> (Facts, String) {
-        let mut facts = Facts::default();
+        let mut facts = Facts::new(self.shared, self.shared.relcache().fingerprint(&()), self.settings);
         let (relations, functions) = route::missing(self.statement, self.settings, &facts);
         if relations.is_empty() && functions.is_empty() {
             return (facts, "nothing to be looked up".to_owned());
@@ -131,7 +141,7 @@ impl Question<'_> {
         let looked_up = backend::open(self.home, &address, &startup, deadline)
             .map_err(|error| error.into_report(self.home))
             .and_then(|mut server| {
-                catalog::look_up_until(deadline, &mut facts, self.statement, self.settings, &mut server)?;
+                catalog::look_up_until(deadline, &mut facts, self.statement, self.settings, &mut server, true)?;
                 server.close();
                 Ok(())
             });

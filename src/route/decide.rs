@@ -5,7 +5,7 @@ use super::catalog::{Catalog, Known, RelationKind, Volatility};
 use super::class::{Class, begins_like_a_read, classify};
 use super::delay::exceeds_limit;
 use super::{Reason, Route, SessionView, Target, Transaction};
-use crate::config::{BackendClusteringMode, DisableLoadBalanceOnWrite as OnWrite, Settings};
+use crate::config::{BackendClusteringMode, CheckTempTable, DisableLoadBalanceOnWrite as OnWrite, Settings};
 use crate::sql::{Isolation, Kind, Name, Statement};
 
 /// Decides. `text` is the statement as sent; it is looked at only if `primary_routing_query_pattern_list` is set.
@@ -105,15 +105,17 @@ fn text_obstacle(text: &[u8], settings: &Settings) -> Option<Reason> {
 
 /// Tests of what the statement reads and calls (routing 5, 3 to 8).
 fn contents_obstacle(statement: &Statement, session: &SessionView<'_>, catalog: &impl Catalog) -> Option<Reason> {
-    relation_obstacle(statement, catalog)
+    relation_obstacle(statement, session.settings, catalog)
         .or_else(|| function_obstacle(statement, session.settings, catalog))
         .or_else(|| written_obstacle(statement, session))
 }
 
-/// What kind of relations it reads (routing 5.2-5.4). One look-up answers for all kinds, so what the catalog knows counts
-/// even if `check_temp_table` or `check_unlogged_table` is off: a standby would only report an error.
-fn relation_obstacle(statement: &Statement, catalog: &impl Catalog) -> Option<Reason> {
+/// What kind of relations it reads (routing 5.2-5.4). `check_temp_table = trace` is the same as `catalog`: the catalog is
+/// asked in the session itself, so it knows of this session's tables and of no other's.
+fn relation_obstacle(statement: &Statement, settings: &Settings, catalog: &impl Catalog) -> Option<Reason> {
     statement.reads().find_map(|name| match catalog.relation(name) {
+        Known::Yes(RelationKind::Temporary) if settings.check_temp_table == CheckTempTable::None => None,
+        Known::Yes(RelationKind::Unlogged) if !settings.check_unlogged_table => None,
         Known::NotYet => Some(Reason::FactsMissing),
         Known::Yes(RelationKind::Ordinary | RelationKind::View | RelationKind::RowSecurity) => None,
         Known::Yes(RelationKind::System) => Some(Reason::SystemCatalog(name.clone())),

@@ -211,6 +211,7 @@ impl Session<'_> {
         });
         if node == self.home {
             self.journal.failed(step.number, step.failed);
+            self.catalog.failed();
             self.rolled_back = false;
         } else if !step.deliver || (refused && self.is_kept(node)) {
             let cause = format!("it cannot follow the session: {cause}");
@@ -246,11 +247,7 @@ impl Session<'_> {
         self.preparing.retain(|(at, number, _)| (*at, *number) != (node, step.number));
         if node == self.home {
             self.done_at_home(step.number);
-            self.journal.ready(status);
-            if self.journal.has_ending() {
-                self.end_block_elsewhere();
-            }
-            self.heed_journal();
+            self.home_is_ready(status, settled);
             if status == TransactionStatus::Idle {
                 self.portals.clear();
             }
@@ -263,16 +260,24 @@ impl Session<'_> {
         Ok(step.deliver)
     }
 
-    /// Prepared statements may have been discarded, names may mean something else.
-    fn heed_journal(&mut self) {
+    /// The primary is ready for the next statement.
+    fn home_is_ready(&mut self, status: TransactionStatus, settled: bool) {
+        self.journal.ready(status);
+        if self.journal.has_ending() {
+            self.end_block_elsewhere();
+        }
+        self.publish_writes();
+        self.settle(status, settled);
+    }
+
+    /// The primary is ready: prepared statements may have been discarded, names may mean something else. `answered`: it owes
+    /// nothing.
+    fn settle(&mut self, status: TransactionStatus, answered: bool) {
         if self.journal.take_discarded() {
             self.statements.clear();
         }
-        let version = self.journal.names_version();
-        if version != self.names_version {
-            self.names_version = version;
-            self.catalog.forget();
-            self.keep_catalog = false;
+        if status == TransactionStatus::Idle {
+            self.catalog.settle(answered);
         }
     }
 
@@ -332,15 +337,12 @@ impl Session<'_> {
             server.input.consume(header.total);
             heard = true;
             if let Some(status) = status {
-                if server.replies.is_empty() {
+                let settled = server.replies.is_empty();
+                if settled {
                     server.status = status;
                 }
                 if node == self.home {
-                    self.journal.ready(status);
-                    if self.journal.has_ending() {
-                        self.end_block_elsewhere();
-                    }
-                    self.heed_journal();
+                    self.home_is_ready(status, settled);
                 }
             }
         }

@@ -2,19 +2,19 @@
 
 use super::plan::address_of;
 use crate::backend::{Key, Pool};
-use crate::catalog::Facts;
+use crate::catalog::{self, Facts};
 use crate::config::{self, FileLocations, Settings};
 use crate::net::{Address, Deadline};
 use crate::report::{self, Severity};
 use crate::sql::{FactsCache, Statement};
-use crate::state::{Cluster, Shared, WorkerSlot};
+use crate::state::{Cluster, Shared, WorkerSlot, uptime};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Pool keys whose catalog facts are kept.
+/// Scopes whose catalog facts are kept.
 const MAX_CATALOGS: usize = 16;
 /// Statements kept that a standby has refused as writes.
 const MAX_MISJUDGED: usize = 64;
@@ -42,8 +42,10 @@ pub struct Context {
     pub(super) facts: FactsCache,
     /// The nodes as this worker last looked.
     pub(super) cluster: Cluster,
-    catalogs: HashMap<Key, Facts>,
+    catalogs: HashMap<catalog::Scope, Facts>,
     avoided: HashMap<usize, Instant>,
+    /// When this process began, as [`uptime`] tells it.
+    started: Duration,
     /// Statements that a standby has refused as writes although the rules call them reads.
     misjudged: VecDeque<Rc<Statement>>,
 }
@@ -71,6 +73,7 @@ impl Context {
             cluster: Cluster::default(),
             catalogs: HashMap::new(),
             avoided: HashMap::new(),
+            started: uptime(),
             misjudged: VecDeque::new(),
         }
     }
@@ -107,6 +110,12 @@ impl Context {
         self.misjudged.extend(facts);
     }
 
+    /// Until when this worker takes every table for just written (`track_table_mutation_cold_start_duration`, routing 16.4).
+    pub(super) fn cold_until(&self) -> Duration {
+        let duration = u64::try_from(self.settings.track_table_mutation_cold_start_duration).unwrap_or(0);
+        self.started + Duration::from_millis(duration)
+    }
+
     /// Whether a standby has refused this statement as a write. The facts of a text stay the same object while the text is
     /// in the cache.
     pub(super) fn is_misjudged(&self, facts: &Statement) -> bool {
@@ -141,19 +150,19 @@ impl Context {
         self.avoided.get(&node).is_some_and(|since| since.elapsed() < AVOIDANCE)
     }
 
-    /// Catalog facts of earlier sessions with the same key.
+    /// Catalog facts of earlier sessions for which names meant the same.
     pub(super) fn take_catalog(&mut self, key: &Key) -> Facts {
-        let mut facts = self.catalogs.remove(key).unwrap_or_default();
-        facts.expire(self.settings.relcache_expire);
-        facts
+        let scope = catalog::scope(&self.shared, key);
+        self.catalogs.remove(&scope).unwrap_or_else(|| Facts::new(&self.shared, scope, &self.settings))
     }
 
-    /// Keeps catalog facts for later sessions.
-    pub(super) fn keep_catalog(&mut self, key: Key, facts: Facts) {
+    /// Keeps the catalog facts of a session that has ended for later ones.
+    pub(super) fn keep_catalog(&mut self, facts: Facts) {
+        let Some(facts) = facts.end_session() else { return };
         if self.catalogs.len() >= MAX_CATALOGS {
             self.catalogs.clear();
         }
-        self.catalogs.insert(key, facts);
+        self.catalogs.insert(facts.scope(), facts);
     }
 
     /// Whether a fast or immediate stop has been asked for; takes nothing.

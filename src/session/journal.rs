@@ -39,15 +39,23 @@ enum Effect {
     Tie,
 }
 
+/// What a statement may write, as far as later reads must know.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    /// It sets the writing flag (routing 7.1).
+    pub flag: bool,
+    /// Relations that reads of the same transaction must see, with all that depends on them (`dml_adaptive`, routing 7.4).
+    pub touched: Vec<Box<str>>,
+    /// Relations that reads of all sessions must see (`dml_adaptive_global`, routing 16).
+    pub for_all: Vec<Box<str>>,
+}
+
 /// A statement sent to the primary that is not answered yet.
 #[derive(Debug)]
 struct Note {
     number: u64,
     effect: Effect,
-    /// It may have written: reads must see it.
-    writes: bool,
-    /// Relations written, for dml_adaptive.
-    written: Box<[Box<str>]>,
+    writes: Writes,
 }
 
 /// A statement to be replayed.
@@ -117,27 +125,30 @@ pub(super) struct Journal {
     ending: Option<Ending>,
     /// All prepared statements were discarded.
     discarded: bool,
-    /// Counts the changes that may let a name mean something else.
-    names_version: u64,
     /// The writing flag (routing 7.1).
     writing: bool,
     /// Bare names of the relations written in the block, sorted (routing 7.4).
     written: Vec<Box<str>>,
+    /// Relations written for all sessions to see, not committed yet.
+    uncommitted: Vec<Box<str>>,
+    /// The same, committed and not told yet.
+    committed: Vec<Box<str>>,
 }
 
 impl Journal {
-    /// A statement is sent to the primary as its message `number`. `writes`: it sets the writing flag; `written`: the
-    /// relations it writes, if anybody wants to know.
-    pub fn sent(&mut self, number: u64, facts: &Statement, text: &[u8], writes: bool, written: Vec<Box<str>>) {
+    /// A statement is sent to the primary as its message `number`.
+    pub fn sent(&mut self, number: u64, facts: &Statement, text: &[u8], writes: Writes) {
         let effect = effect_of(facts, text);
-        if writes || !written.is_empty() || !matches!(effect, Effect::Nothing) {
-            self.notes.push_back(Note { number, effect, writes, written: written.into() });
+        let is_harmless = !writes.flag && writes.touched.is_empty() && writes.for_all.is_empty();
+        if !is_harmless || !matches!(effect, Effect::Nothing) {
+            self.notes.push_back(Note { number, effect, writes });
         }
     }
 
     /// Something that cannot be read was sent to the primary as its message `number`: it may have written.
     pub fn sent_unknown(&mut self, number: u64) {
-        self.notes.push_back(Note { number, effect: Effect::Nothing, writes: true, written: Box::default() });
+        let writes = Writes { flag: true, ..Writes::default() };
+        self.notes.push_back(Note { number, effect: Effect::Nothing, writes });
     }
 
     /// The primary has done its message `number`; `rolled_back`: a COMMIT that came out as ROLLBACK.
@@ -147,8 +158,9 @@ impl Journal {
         }
         let Some(note) = self.notes.pop_front() else { return };
         self.apply(note.effect, rolled_back, mode);
-        self.writing |= note.writes;
-        for name in note.written {
+        self.writing |= note.writes.flag;
+        self.uncommitted.extend(note.writes.for_all);
+        for name in note.writes.touched {
             if let Err(at) = self.written.binary_search(&name) {
                 self.written.insert(at, name);
             }
@@ -166,7 +178,6 @@ impl Journal {
             Effect::Nothing => {}
             Effect::Setting(entry) => {
                 self.discarded |= entry.scope == Scope::Statements;
-                self.names_version += u64::from(entry.changes_names());
                 match &mut self.block {
                     Some(block) => block.add(entry),
                     None => self.fresh.push(entry),
@@ -176,7 +187,6 @@ impl Journal {
                 if let Some(block) = &mut self.block {
                     block.isolation = isolation.or(block.isolation);
                     block.add(entry);
-                    self.names_version += 1;
                 }
             }
             Effect::PrimaryOnly => {
@@ -219,16 +229,19 @@ impl Journal {
     }
 
     fn end_block(&mut self, commit: bool, chain: bool) {
+        if commit {
+            self.committed.append(&mut self.uncommitted);
+        }
+        self.uncommitted.clear();
         let Some(block) = self.block.take() else { return };
         let first = self.next_id;
         let mut entries = block.entries.into_iter();
         let begin = entries.next();
         for entry in entries {
             match entry.scope {
-                Scope::Block => {}
                 Scope::Statements => self.set(entry),
                 Scope::Session | Scope::Discard if commit => self.set(entry),
-                Scope::Session | Scope::Discard => self.names_version += 1,
+                Scope::Block | Scope::Session | Scope::Discard => {}
             }
         }
         self.ending = Some(Ending { commit, chain, settings: (first, self.next_id) });
@@ -256,8 +269,12 @@ impl Journal {
     /// The primary is ready again, its transaction in `status`.
     pub fn ready(&mut self, status: TransactionStatus) {
         let fresh = std::mem::take(&mut self.fresh);
-        if !std::mem::take(&mut self.batch_failed) {
+        let failed = std::mem::take(&mut self.batch_failed);
+        if !failed {
             fresh.into_iter().for_each(|entry| self.set(entry));
+        }
+        if status == TransactionStatus::Idle && !failed && self.block.is_none() {
+            self.committed.append(&mut self.uncommitted);
         }
         match status {
             // It has ended without saying so: PREPARE TRANSACTION, a text of several statements.
@@ -265,6 +282,11 @@ impl Journal {
             _ if self.block.is_none() => self.block = Some(Block { on_primary_only: true, ..Block::default() }),
             _ => {}
         }
+    }
+
+    /// The relations committed for all sessions to see since this was asked last.
+    pub fn take_committed(&mut self) -> Vec<Box<str>> {
+        std::mem::take(&mut self.committed)
     }
 
     /// Whether all prepared statements were discarded since this was asked last.
@@ -275,12 +297,6 @@ impl Journal {
     /// Whether the session's state cannot be brought to another node.
     pub fn tied(&self) -> bool {
         self.tied
-    }
-
-    /// Changes whenever names may have begun to mean something else: a search path, a role was set. 0 in a session that is
-    /// as new.
-    pub fn names_version(&self) -> u64 {
-        self.names_version + u64::from(self.tied)
     }
 
     /// The writing flag.
@@ -384,12 +400,6 @@ impl Journal {
 }
 
 impl Entry {
-    /// Whether names may mean something else afterwards.
-    fn changes_names(&self) -> bool {
-        self.key.as_deref().is_none_or(|key| matches!(key, "search_path" | "role" | "session_authorization"))
-            && self.scope != Scope::Statements
-    }
-
     fn local(text: &[u8]) -> Self {
         Self { text: text.into(), scope: Scope::Block, key: None }
     }
@@ -476,8 +486,9 @@ mod tests {
         fn send(&mut self, text: &str) -> u64 {
             self.sent += 1;
             let facts = analyse(text.as_bytes(), Lexing::default());
-            let writes = matches!(facts.kind, Kind::Insert);
-            self.journal.sent(self.sent, &facts, text.as_bytes(), writes, Vec::new());
+            let for_all = facts.writes().map(|name| name.name.clone()).collect();
+            let writes = Writes { flag: matches!(facts.kind, Kind::Insert), for_all, ..Writes::default() };
+            self.journal.sent(self.sent, &facts, text.as_bytes(), writes);
             self.sent
         }
 
@@ -633,6 +644,27 @@ mod tests {
         session.run("DISCARD ALL", Idle);
         assert!(!session.journal.tied());
         assert_eq!(session.replay(1), ["DISCARD ALL"]);
+    }
+
+    #[test]
+    fn writes_are_told_when_they_are_committed() {
+        let mut session = Session::default();
+        session.run("INSERT INTO a VALUES (1)", Idle);
+        assert_eq!(session.journal.take_committed(), ["a".into()]);
+        session.run("BEGIN", Open);
+        session.run("INSERT INTO b VALUES (1)", Open);
+        assert!(session.journal.take_committed().is_empty());
+        session.run("ROLLBACK", Idle);
+        assert!(session.journal.take_committed().is_empty());
+        session.run("BEGIN", Open);
+        session.run("INSERT INTO c VALUES (1)", Open);
+        session.run("COMMIT", Idle);
+        assert_eq!(session.journal.take_committed(), ["c".into()]);
+        let number = session.send("INSERT INTO d VALUES (1)");
+        session.journal.failed(number, 1);
+        session.journal.finished(number, false, OnWrite::Transaction);
+        session.journal.ready(Idle);
+        assert!(session.journal.take_committed().is_empty());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::Session;
 use super::end::End;
 use crate::admin::{self, Explained, Table};
 use crate::report::{Report, SqlState};
+use crate::route::Transaction;
 use crate::sql::{Kind, PgpoolCommand, Statement};
 use crate::wire::{TransactionStatus, write};
 
@@ -64,7 +65,7 @@ impl Session<'_> {
                 .hint("For example: PGPOOL EXPLAIN SELECT * FROM orders")
                 .code(SqlState::SYNTAX_ERROR)));
         }
-        self.catalog.begin_statement();
+        self.catalog.begin_statement(self.transaction() != Transaction::Idle);
         self.learn(&facts)?;
         let route = match self.local_command(&facts) {
             Some(_) => None,

@@ -17,7 +17,9 @@ mod client;
 mod context;
 mod end;
 mod finish;
+mod follow;
 mod journal;
+mod judge;
 mod local;
 mod open;
 mod plan;
@@ -62,16 +64,14 @@ struct Session<'c> {
     batch: Option<Batch>,
     /// `application_name` of the startup packet.
     application_name: String,
+    /// Name of the database.
+    database: String,
     /// Reads may go to other nodes at all, in this mode with these parameters.
     follows: bool,
     /// The next message or batch goes to the primary, having failed elsewhere.
     at_home: bool,
     catalog: Facts,
-    /// The catalog facts hold for every session with the same pool key.
-    keep_catalog: bool,
     lexing: Lexing,
-    /// Version of the journal's names that `catalog` belongs to.
-    names_version: u64,
     statements: Statements,
     portals: Portals,
     journal: Journal,

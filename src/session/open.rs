@@ -73,9 +73,9 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance, appl
     let follows = mode_balances
         && settings.load_balance_mode
         && (balance != home || (settings.statement_level_load_balance && context.cluster.attached().len() > 1));
+    let database = String::from_utf8_lossy(&group.key.database).into_owned();
     let mut session = Session {
         catalog: context.take_catalog(&group.key),
-        keep_catalog: true,
         context,
         client,
         group,
@@ -85,10 +85,10 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance, appl
         active: home,
         batch: None,
         application_name,
+        database,
         follows,
         at_home: false,
         lexing: Lexing::default(),
-        names_version: 0,
         statements: Statements::default(),
         portals: Portals::default(),
         journal: Journal::default(),
@@ -116,13 +116,11 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance, appl
     if session.batch.is_some() && matches!(end, End::Terminated) {
         end = End::ClientGone;
     }
-    let Session { context, client, group, catalog, keep_catalog, .. } = session;
-    if keep_catalog {
-        context.keep_catalog(group.key.clone(), catalog);
-    }
+    let Session { context, client, group, catalog, .. } = session;
     // The client is let go first: what is left to do for its connections does not concern it.
     finish::dismiss(client, &end);
     finish::release(context, group, &end);
+    context.keep_catalog(catalog);
 }
 
 /// Finds the servers for the session and greets the client.

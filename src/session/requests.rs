@@ -7,8 +7,9 @@
 use super::client::Client;
 use super::end::End;
 use super::{Session, trace};
-use crate::backend::{Awaited, Deliver};
+use crate::backend::{Awaited, Deliver, ReplyState};
 use crate::report::{Report, SqlState};
+use crate::route::Transaction;
 use crate::sql::Kind;
 use crate::wire::frontend::{self, Object};
 use crate::wire::{HEADER_LENGTH, Header, write};
@@ -191,6 +192,9 @@ impl Session<'_> {
             if node == self.home && matches!(header.kind, b'Q' | b'F') {
                 self.note_unknown();
             }
+            if matches!(header.kind, b'Q' | b'P') {
+                self.catalog.note_unknown();
+            }
         }
         trace::busy(self.context, node);
         Ok(Taken::Forward { node, now: available })
@@ -223,15 +227,14 @@ impl Session<'_> {
         }
         let number = self.last_number(node);
         let writes = (node == self.home).then(|| self.writes_of(&facts));
+        let in_transaction = self.transaction() != Transaction::Idle;
         let content = front(&self.client, self.direct, header, header.total);
         let text = content.strip_suffix(b"\0").unwrap_or(content);
         let reason = self.reason_for_log(&facts, text, node);
         trace::statement(self.context, &self.group, node, &facts, ("", text, reason));
-        if let Some((writes, written)) = writes {
-            self.journal.sent(number, &facts, text, writes, written);
-            if facts.changes_catalog() {
-                self.catalog.forget();
-            }
+        if let Some(writes) = writes {
+            self.catalog.note(&facts, text, in_transaction);
+            self.journal.sent(number, &facts, text, writes);
         }
         match &facts.kind {
             Kind::Prepare { name, .. } if !facts.is_multi() && self.statements.get(name.as_bytes()).is_none() => {
@@ -387,11 +390,10 @@ impl Session<'_> {
         let told = ("Execute: ", prepared.text(), reason);
         trace::statement(self.context, &self.group, node, &prepared.facts, told);
         if node == self.home {
-            let (writes, written) = self.writes_of(&prepared.facts);
-            self.journal.sent(self.last_number(node), &prepared.facts, prepared.text(), writes, written);
-            if prepared.facts.changes_catalog() {
-                self.catalog.forget();
-            }
+            let writes = self.writes_of(&prepared.facts);
+            let in_transaction = self.transaction() != Transaction::Idle;
+            self.catalog.note(&prepared.facts, prepared.text(), in_transaction);
+            self.journal.sent(self.last_number(node), &prepared.facts, prepared.text(), writes);
         }
         Ok(())
     }
@@ -466,7 +468,9 @@ impl Session<'_> {
 
     /// Whether no node owes the client anything.
     pub(super) fn is_quiet(&self) -> bool {
-        self.group.get(self.active).is_none_or(|server| !server.replies.owes_client())
+        self.group
+            .get(self.active)
+            .is_none_or(|server| !server.replies.owes_client() && server.state == ReplyState::Between)
     }
 
     /// The next `length` bytes of the client's receive buffer go to `node`.

@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn finds_the_session_by_its_whole_key_only() {
-        let shared = Shared::create(Limits { workers: 3, pool_slots: 2 }).expect("shared");
+        let shared = Shared::create(Limits { workers: 3, pool_slots: 2, ..Limits::default() }).expect("shared");
         let slot = shared.worker(2);
         slot.set_cancel_key(11, &[1, 2, 3, 4]);
         slot.set_session(&SessionInfo { pool_slot: Some(0), ..SessionInfo::default() });

@@ -1,8 +1,8 @@
 //! What the processes of pgpool know in common: a typed view of the shared segment (process-model 4).
 //!
 //! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, one slot per
-//! worker with its pooled connections, the keys for cancel requests, and counters. [`TableMutations`] beside it holds the
-//! tables written lately.
+//! worker with its pooled connections, the keys for cancel requests, counters, what is known of the servers' catalogs, and
+//! the tables written lately.
 //!
 //! Invariants:
 //! - Readers never lock and never wait; what they read was whole at some moment, whoever was killed when.
@@ -18,6 +18,7 @@ mod mutations;
 mod node_set;
 mod nodes;
 mod pools;
+mod relcache;
 mod workers;
 
 pub use cancel::{CancelTarget, ServerKey};
@@ -26,6 +27,7 @@ pub use mutations::{TableKey, TableMutations, WriteAge};
 pub use node_set::NodeSet;
 pub use nodes::{Cluster, Delay, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
 pub use pools::{PoolEntry, PoolSlot, STATEMENT_LIMIT};
+pub use relcache::{Fingerprint, Relcache, SharedFact};
 pub use workers::{ClientInfo, ProcessStatus, SessionInfo, WorkerSlot, Workers};
 
 use nix::time::{ClockId, clock_gettime};
@@ -41,12 +43,18 @@ pub const MAX_NODES: usize = 128;
 pub const MAX_CANCEL_KEY: usize = 256;
 
 /// How much of everything there is, fixed at start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// `num_init_children`.
     pub workers: usize,
     /// `max_pool`.
     pub pool_slots: usize,
+    /// Facts in the shared relation cache; 0 without `enable_shared_relcache`.
+    pub relcache: usize,
+    /// `track_table_mutation_table_buckets`.
+    pub mutation_buckets: usize,
+    /// `track_table_mutation_table_size`.
+    pub mutation_places: usize,
 }
 
 /// The shared state. Clones and forked processes see the same.
@@ -56,6 +64,7 @@ pub struct Shared(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     limits: Limits,
+    secret: relcache::Secret,
     segment: Segment,
     nodes: Region<nodes::Table>,
     counters: Region<NodeCounters>,
@@ -64,6 +73,9 @@ struct Inner {
     pools: Region<pools::PoolRecord>,
     servers: Region<pools::ServerRecord>,
     statements: Region<pools::StatementText>,
+    epoch: Region<relcache::Epoch>,
+    facts: Region<relcache::Bucket>,
+    mutations: TableMutations,
 }
 
 impl Shared {
@@ -85,10 +97,27 @@ impl Shared {
         let servers_region = layout.array(servers);
         layout.page_break();
         let statements = layout.array(servers);
+        layout.page_break();
+        let epoch = layout.array(1);
+        let facts = layout.array(relcache::buckets(limits.relcache));
         let segment = Segment::create(layout)?;
         segment.slice::<nodes::Table>(nodes)[0].prepare();
         let servers = servers_region;
-        Ok(Self(Arc::new(Inner { limits, segment, nodes, counters, connected, workers, pools, servers, statements })))
+        Ok(Self(Arc::new(Inner {
+            limits,
+            secret: relcache::Secret::new(),
+            segment,
+            nodes,
+            counters,
+            connected,
+            workers,
+            pools,
+            servers,
+            statements,
+            epoch,
+            facts,
+            mutations: TableMutations::create(limits.mutation_buckets, limits.mutation_places)?,
+        })))
     }
 
     /// The sizes it was made with.
@@ -109,6 +138,16 @@ impl Shared {
     /// The statement counters of a node (show-commands 5.7b). An id out of range gets those of the last possible node.
     pub fn counters(&self, node: usize) -> &NodeCounters {
         &self.0.segment.slice(self.0.counters)[node.min(MAX_NODES - 1)]
+    }
+
+    /// The tables written lately (routing 16).
+    pub fn mutations(&self) -> &TableMutations {
+        &self.0.mutations
+    }
+
+    /// What is known of the servers' catalogs.
+    pub fn relcache(&self) -> Relcache<'_> {
+        Relcache::new(self)
     }
 
     /// All worker slots.

@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let shared = Shared::create(Limits { workers: 1, pool_slots: 1 }).expect("shared");
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
         let nodes = shared.nodes();
         let node = Node {
             hostname: "db1.example".to_owned(),
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn the_generation_moves_with_changes_only() {
-        let shared = Shared::create(Limits { workers: 1, pool_slots: 1 }).expect("shared");
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
         let nodes = shared.nodes();
         nodes.update(|cluster| cluster.nodes = vec![Node::default(); 2]).expect("update");
         let before = nodes.generation();

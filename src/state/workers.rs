@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_dead_worker_leaves_nothing_behind() {
-        let shared = Shared::create(Limits { workers: 70, pool_slots: 2 }).expect("shared");
+        let shared = Shared::create(Limits { workers: 70, pool_slots: 2, ..Limits::default() }).expect("shared");
         let (slot, other) = (shared.worker(69), shared.worker(3));
         let client = ClientInfo { host: "10.0.0.1".to_owned(), port: 4711 };
         slot.occupy(4242);

@@ -134,6 +134,10 @@ impl Supervisor {
             client = slot.client().host;
             was_useful = !client.is_empty() || slot.finished_sessions() > 0;
             slot.reclaim();
+            if !client.is_empty() {
+                // Its last statement may have changed the catalog.
+                self.shared.relcache().bump();
+            }
         }
         tell_of(dead, &client);
         if self.stopping.is_none() {

@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn detached_nodes_stay_down_and_new_ones_are_used() {
         use NodeStatus::{Down, Unused, Waiting};
-        let shared = Shared::create(Limits { workers: 1, pool_slots: 1 }).expect("shared");
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
         let file = std::env::temp_dir().join(format!("pgpool-nodes-{}", std::process::id()));
         fs::write(&file, "up\nunused\ndown\n").expect("write");
         fill(&shared, &settings(&[(0, "a"), (2, "c"), (4, "e")]), &file, false).expect("fill");
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_discarded_status_file_counts_no_more() {
-        let shared = Shared::create(Limits { workers: 1, pool_slots: 1 }).expect("shared");
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
         let file = std::env::temp_dir().join(format!("pgpool-discard-{}", std::process::id()));
         fs::write(&file, "up\ndown\n").expect("write");
         fill(&shared, &settings(&[(0, "a"), (1, "b")]), &file, true).expect("fill");

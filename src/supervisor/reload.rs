@@ -10,6 +10,8 @@ use std::sync::Arc;
 impl Supervisor {
     pub(super) fn reload(&mut self) {
         Report::log_line("reload config files.").log();
+        // What was changed behind our back counts from now on.
+        self.shared.relcache().bump();
         if let Err(problems) = self.take_over_files() {
             problems.log(Severity::Warning);
             Report::warning("the configuration was not reloaded; the old one stays in force")

@@ -5,6 +5,7 @@ use super::fork::ReadyPipe;
 use super::listen::Listeners;
 use super::pid_file::PidFile;
 use super::{Supervisor, nodes, status_file};
+use crate::catalog;
 use crate::config::{FileLocations, Settings};
 use crate::report::{self, Report, Result};
 use crate::state::{Limits, Shared};
@@ -88,7 +89,13 @@ fn prepare(
 
 fn share(settings: &Settings) -> Result<Shared> {
     let count = |value: i32| usize::try_from(value).unwrap_or(1).max(1);
-    let limits = Limits { workers: count(settings.num_init_children), pool_slots: count(settings.max_pool) };
+    let limits = Limits {
+        workers: count(settings.num_init_children),
+        pool_slots: count(settings.max_pool),
+        relcache: catalog::shared_facts(settings),
+        mutation_buckets: count(settings.track_table_mutation_table_buckets),
+        mutation_places: count(settings.track_table_mutation_table_size),
+    };
     let shared = Shared::create(limits).map_err(|error| {
         failed("could not create shared memory")(error).hint("Reduce num_init_children or max_pool, or free memory.")
     })?;

@@ -12,6 +12,7 @@ mod garbage;
 mod harness;
 mod pool;
 mod process;
+mod relcache;
 mod session;
 mod show;
 mod transactions;

@@ -25,7 +25,7 @@ mod wire;
 pub use cluster::{Cluster, shared};
 pub use environment::{client_version, foreign, is_bare_server, server_version, target_dir};
 pub use node::{Node, Stop};
-pub use pgpool::{Pgpool, process_title};
+pub use pgpool::{Config, Pgpool, process_title};
 pub use program::{Outcome, Program};
 pub use reply::Reply;
 pub use scratch::Scratch;
