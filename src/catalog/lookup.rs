@@ -35,23 +35,28 @@ pub fn look_up_until(
 ) -> Result<()> {
     let (relations, functions) = missing(statement, settings, facts);
     for name in relations {
-        let kind = relation(server, name, Deadline::after(LIMIT).min(deadline))?;
+        let kind = relation(server, name, settings, deadline)?;
         facts.learn_relation(name, kind);
     }
     for name in functions {
-        let volatility = function(server, name, Deadline::after(LIMIT).min(deadline))?;
+        let volatility = function(server, name, settings, deadline)?;
         facts.learn_function(name, volatility);
     }
     Ok(())
 }
 
-fn relation(server: &mut ServerConnection, name: &Name, deadline: Deadline) -> Result<RelationKind> {
+fn relation(
+    server: &mut ServerConnection,
+    name: &Name,
+    settings: &Settings,
+    deadline: Deadline,
+) -> Result<RelationKind> {
     let sql = format!(
         "SELECT relpersistence, relnamespace = 'pg_catalog'::pg_catalog.regnamespace, \
          relkind IN ('v', 'm', 'f'), relrowsecurity FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({})",
         literal(&name.quoted())
     );
-    let rows = control::query(server, &sql, deadline)?;
+    let rows = ask(server, &sql, settings, deadline)?;
     let column = |index: usize| rows.first().and_then(|row| row.get(index)?.as_deref());
     let holds = |index: usize| column(index) == Some("t");
     Ok(match column(0) {
@@ -65,7 +70,7 @@ fn relation(server: &mut ServerConnection, name: &Name, deadline: Deadline) -> R
     })
 }
 
-fn function(server: &mut ServerConnection, name: &Name, deadline: Deadline) -> Result<Volatility> {
+fn function(server: &mut ServerConnection, name: &Name, settings: &Settings, deadline: Deadline) -> Result<Volatility> {
     let schema = match &name.schema {
         Some(schema) => format!(" AND nspname = {}", literal(schema)),
         None => String::new(),
@@ -76,13 +81,20 @@ fn function(server: &mut ServerConnection, name: &Name, deadline: Deadline) -> R
          JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE proname = {}{schema}",
         literal(&name.name)
     );
-    let rows = control::query(server, &sql, deadline)?;
+    let rows = ask(server, &sql, settings, deadline)?;
     Ok(match rows.first().and_then(|row| row.first()?.as_deref()) {
         Some("i") => Volatility::Immutable,
         Some("s") => Volatility::Reads,
         Some(_) => Volatility::Volatile,
         None => Volatility::None,
     })
+}
+
+fn ask(server: &mut ServerConnection, sql: &str, settings: &Settings, deadline: Deadline) -> Result<control::Rows> {
+    if settings.log_per_node_statement {
+        server.statement_line(sql).context("while searching system catalog, When relcache is missed").log();
+    }
+    control::query(server, sql, Deadline::after(LIMIT).min(deadline))
 }
 
 /// A string literal that means the same whatever `standard_conforming_strings` says.
