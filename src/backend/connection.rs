@@ -2,6 +2,7 @@
 
 use super::ReplyQueue;
 use crate::net::{InBuffer, Stream};
+use crate::report::Report;
 use crate::wire::{TransactionStatus, write};
 use std::io;
 use std::time::SystemTime;
@@ -71,6 +72,11 @@ impl ServerConnection {
     /// A reported parameter value.
     pub fn parameter(&self, name: &str) -> Option<&[u8]> {
         self.parameters.iter().find(|(known, _)| known == name.as_bytes()).map(|(_, value)| value.as_slice())
+    }
+
+    /// The log's line for a statement that is sent here (`log_per_node_statement`; routing 18).
+    pub fn statement_line(&self, statement: &str) -> Report {
+        Report::log_line(format!("DB node id: {} backend pid: {} statement: {statement}", self.node, self.pid))
     }
 
     /// Whether nothing is owed in either direction and no transaction is open: fit for the pool.

@@ -58,8 +58,7 @@ pub fn look_up_until(
     }
     for questions in questions.chunks(AT_ONCE) {
         let columns: Vec<_> = questions.iter().map(|question| question.column()).collect();
-        let deadline = Deadline::after(LIMIT).min(deadline);
-        let answers = control::query(server, &format!("SELECT {}", columns.join(", ")), deadline);
+        let answers = ask(server, &format!("SELECT {}", columns.join(", ")), settings, deadline);
         let (answers, error) = match answers {
             Ok(mut rows) => (rows.pop().unwrap_or_default(), None),
             Err(report) if report.code == SqlState::CONNECTION_FAILURE => return Err(report),
@@ -145,6 +144,13 @@ fn relation_condition(name: &Name) -> String {
 fn in_schema(column: &str, schema: &str) -> String {
     let condition = format!("nspname OPERATOR(pg_catalog.=) {}", literal(schema));
     format!(" AND {column} OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_namespace WHERE {condition})")
+}
+
+fn ask(server: &mut ServerConnection, sql: &str, settings: &Settings, deadline: Deadline) -> Result<control::Rows> {
+    if settings.log_per_node_statement {
+        server.statement_line(sql).context("while searching system catalog, When relcache is missed").log();
+    }
+    control::query(server, sql, Deadline::after(LIMIT).min(deadline))
 }
 
 /// A string literal that means the same whatever `standard_conforming_strings` says.

@@ -1,6 +1,7 @@
 //! Who is speaking: process and session names for the log line prefix (process-model 5, 10.2).
 //!
-//! One value per process by its nature; written by whoever the process is, read only by the log line.
+//! One value per process by its nature; written by whoever the process is, read only by the log line. A client chooses
+//! its names: control characters in them could forge a line, and are shown as `?`.
 
 use parking_lot::Mutex;
 
@@ -26,12 +27,12 @@ pub fn set_process(process: &'static str, label: &'static str) {
 
 /// Names the session this process serves: user and database.
 pub fn set_session(user: &str, database: &str) {
-    IDENTITY.lock().session = Some((user.to_owned(), database.to_owned()));
+    IDENTITY.lock().session = Some((shown(user), shown(database)));
 }
 
 /// Sets `%a` to the client's application_name.
 pub fn set_application_name(name: &str) {
-    IDENTITY.lock().application = (!name.is_empty()).then(|| name.to_owned());
+    IDENTITY.lock().application = (!name.is_empty()).then(|| shown(name));
 }
 
 /// The session is over: `%a`, `%u` and `%d` are the process's own again.
@@ -43,4 +44,18 @@ pub fn clear_session() {
 
 pub(super) fn current() -> Identity {
     IDENTITY.lock().clone()
+}
+
+fn shown(name: &str) -> String {
+    name.replace(char::is_control, "?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn names_cannot_break_a_line() {
+        assert_eq!(shown("a\nLOG:  \u{e9}\x1b"), "a?LOG:  \u{e9}?");
+    }
 }

@@ -1,10 +1,12 @@
 //! The log: reports through crate `log`, written by `env_logger` in the original's line format (process-model 10.3).
 //!
 //! One write per message, so that lines of different processes are not mixed. A failing write (disk full, reader gone) is
-//! dropped: the log must never stop the service.
+//! dropped: the log must never stop the service. What clients and servers say cannot pass for a line of its own, nor
+//! play tricks on the reader's terminal ([`inert`]).
 
 use super::{LinePrefix, Report, Severity, identity};
 use parking_lot::RwLock;
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -83,8 +85,7 @@ fn render(report: &Report) -> String {
         if let Some(settings) = settings.as_ref() {
             settings.prefix.expand(&identity, now, LINES.fetch_add(1, Ordering::Relaxed) + 1, &mut out);
         }
-        // Further lines of a text are indented, so that every line of the log has an owner.
-        let _ = writeln!(out, "{label}:  {}", text.trim_end_matches('\n').replace('\n', "\n\t"));
+        let _ = writeln!(out, "{label}:  {}", inert(text.trim_end_matches('\n')));
     };
     line(report.severity.word(), &report.message);
     if settings.as_ref().is_some_and(|settings| settings.verbosity == Verbosity::Terse) {
@@ -98,6 +99,28 @@ fn render(report: &Report) -> String {
     out
 }
 
+/// `text` with its further lines indented, so that every line of the log has an owner, and control characters in words:
+/// `\x1b`. Tabs stay, and so do line ends of Windows.
+fn inert(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\n' => out.push_str("\n\t"),
+            '\t' => out.push(c),
+            '\r' if chars.peek() == Some(&'\n') => out.push(c),
+            c if c.is_control() => {
+                let _ = write!(out, "\\x{:02x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,5 +129,11 @@ mod tests {
     fn lines_carry_label_and_continuation_tabs() {
         let report = Report::warning("two\nlines").detail("why").hint("what");
         assert_eq!(render(&report), "WARNING:  two\n\tlines\nDETAIL:  why\nHINT:  what\n");
+    }
+
+    #[test]
+    fn control_characters_are_written_in_words() {
+        assert_eq!(inert("plain\ttext \u{e9}"), "plain\ttext \u{e9}");
+        assert_eq!(inert("a\r\nb\rc\0d\x1b[1m\u{9b}"), "a\r\n\tb\\x0dc\\x00d\\x1b[1m\\x9b");
     }
 }

@@ -51,6 +51,7 @@ impl Session<'_> {
                     remaining => ReplyState::Inside { remaining, deliver },
                 };
                 self.pass(node, now, deliver)?;
+                self.release_notices(node)?;
                 moved = true;
                 continue;
             }
@@ -76,7 +77,8 @@ impl Session<'_> {
     #[inline]
     fn pass_rows(&mut self, node: usize) {
         let Some(server) = self.group.get(node) else { return };
-        if server.state != ReplyState::Between
+        if self.message_log.answers
+            || server.state != ReplyState::Between
             || !matches!(server.replies.head(), Some(Awaited::Query | Awaited::Execute))
             || !server.replies.delivers()
         {
@@ -98,6 +100,9 @@ impl Session<'_> {
         let must_read = matches!(header.kind, b'E' | b'N' | b'S' | b'Z' | b'C' | b'A');
         if must_read && available < header.total && header.total <= MAX_READ {
             return Ok(Next::Incomplete);
+        }
+        if self.message_log.answers {
+            self.message_log.received(node, header.kind);
         }
         let deliver = match header.kind {
             b'N' => server.replies.delivers(),
@@ -151,7 +156,7 @@ impl Session<'_> {
     }
 
     /// Sends what has been approved, straight from the receive buffer.
-    fn send_answers(&mut self, node: usize) -> Result<(), End> {
+    pub(super) fn send_answers(&mut self, node: usize) -> Result<(), End> {
         let Some(server) = self.group.get_mut(node) else { return Ok(()) };
         if self.answered > 0 {
             self.client.send(&server.input.bytes()[..self.answered])?;
@@ -320,6 +325,9 @@ impl Session<'_> {
             let header = Header::read(server.input.bytes(), backend::name)
                 .map_err(|error| End::server_lost(node, &error.to_string()))?;
             let Some(header) = header.filter(|header| header.total <= server.input.len()) else { return Ok(heard) };
+            if self.message_log.answers {
+                self.message_log.received(node, header.kind);
+            }
             let content = &server.input.bytes()[HEADER_LENGTH..header.total];
             let status = backend::ready_for_query(content).ok().filter(|_| header.kind == b'Z');
             match header.kind {
@@ -361,6 +369,9 @@ impl Session<'_> {
                 .map_err(|error| End::server_lost(node, &error.to_string()))?;
             let Some(header) = header.filter(|header| header.total <= server.input.len()) else { return Ok(heard) };
             heard = true;
+            if self.message_log.answers {
+                self.message_log.received(node, header.kind);
+            }
             let message = &server.input.bytes()[..header.total];
             match header.kind {
                 b'A' => self.client.output.extend_from_slice(message),

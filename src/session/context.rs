@@ -94,12 +94,14 @@ impl Context {
         }
     }
 
-    /// Does so if a signal taken during the session asks for it.
-    pub(super) fn reload_if_asked(&mut self) {
-        if self.deferred.has(Signal::SIGHUP) {
+    /// Does so if a signal taken during the session asks for it, and tells whether.
+    pub(super) fn reload_if_asked(&mut self) -> bool {
+        let asked = self.deferred.has(Signal::SIGHUP);
+        if asked {
             self.deferred = self.deferred.without(Signal::SIGHUP);
             self.reload();
         }
+        asked
     }
 
     /// A standby has refused a statement as a write.

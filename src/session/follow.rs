@@ -15,6 +15,7 @@ impl Session<'_> {
     pub(super) fn replay(&mut self, node: usize) {
         let Some(server) = self.group.get_mut(node) else { return };
         self.journal.replay(node, |text| {
+            self.message_log.sent(server, "", text);
             write::query(&mut server.output, text);
             server.replies.sent(Awaited::Query, Deliver::Silent);
         });
@@ -39,8 +40,10 @@ impl Session<'_> {
             return;
         };
         let Some(server) = self.group.get_mut(node) else { return };
+        self.message_log.sent(server, if prepared.is_parse() { "Parse: " } else { "" }, prepared.text());
         server.output.extend_from_slice(&prepared.message);
         if prepared.is_parse() {
+            self.message_log.sent(server, "", b"Sync");
             server.replies.sent(Awaited::Parse, Deliver::Silent);
             write::sync(&mut server.output);
             server.replies.sent(Awaited::Sync, Deliver::Silent);
@@ -52,9 +55,10 @@ impl Session<'_> {
 
     /// The transaction block has ended on the primary: so it does on every node where it was opened (routing 7.7).
     pub(super) fn end_block_elsewhere(&mut self) {
-        let group = &mut self.group;
+        let (group, log) = (&mut self.group, &self.message_log);
         self.journal.take_ending(|node, text| {
             if let Some(server) = group.get_mut(node) {
+                log.sent(server, "", text);
                 write::query(&mut server.output, text);
                 server.replies.sent(Awaited::Query, Deliver::Silent);
             }
@@ -66,6 +70,7 @@ impl Session<'_> {
     pub(super) fn fail_block_at_home(&mut self) {
         let home = self.home;
         let Some(server) = self.group.get_mut(home) else { return };
+        self.message_log.sent(server, "", ABORT_TEXT);
         write::query(&mut server.output, ABORT_TEXT);
         server.replies.sent(Awaited::Query, Deliver::Silent);
         server.status = TransactionStatus::Failed;

@@ -109,9 +109,9 @@ impl Session<'_> {
     }
 
     /// Why a statement goes to `node`, in words, if the log is to tell (`log_routing_reason`).
+    #[inline]
     pub(super) fn reason_for_log(&self, facts: &Statement, text: &[u8], node: usize) -> Option<String> {
-        let settings = &self.context.settings;
-        if !settings.log_routing_reason || !settings.log_per_node_statement {
+        if !self.message_log.reasons {
             return None;
         }
         let route = self.decide(facts, text, self.transaction());

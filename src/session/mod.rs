@@ -21,6 +21,7 @@ mod follow;
 mod journal;
 mod judge;
 mod local;
+mod message_log;
 mod open;
 mod plan;
 mod portals;
@@ -41,6 +42,7 @@ use batch::{Batch, Sighted};
 use client::Client;
 use end::End;
 use journal::Journal;
+use message_log::MessageLog;
 use portals::Portals;
 use requests::{Direct, RequestState};
 use retry::Kept;
@@ -102,6 +104,7 @@ struct Session<'c> {
     terminating: bool,
     /// A server's FATAL has been passed on.
     fatal: bool,
+    message_log: MessageLog,
 }
 
 impl Session<'_> {

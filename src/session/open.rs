@@ -3,6 +3,7 @@
 use super::client::Client;
 use super::end::End;
 use super::journal::Journal;
+use super::message_log::MessageLog;
 use super::portals::Portals;
 use super::requests::{Direct, RequestState};
 use super::retry::Kept;
@@ -26,7 +27,7 @@ pub fn serve(stream: Stream, context: &mut Context) -> bool {
     let deadline = Deadline::after_seconds(context.settings.authentication_timeout);
     context.refresh_cluster();
     let host = host_of(stream.peer());
-    let opening = match startup::read(&stream, &context.shared, deadline, || context.is_stopping()) {
+    let opening = match startup::read(&stream, context, deadline) {
         Ok(Some(_)) if context.refuse_sessions => {
             let report = Report::fatal("Sorry, too many clients already").code(SqlState::TOO_MANY_CONNECTIONS);
             finish::dismiss(Client::new(stream), &report.into());
@@ -74,6 +75,7 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance, appl
         && settings.load_balance_mode
         && (balance != home || (settings.statement_level_load_balance && context.cluster.attached().len() > 1));
     let database = String::from_utf8_lossy(&group.key.database).into_owned();
+    let message_log = MessageLog::new(settings);
     let mut session = Session {
         catalog: context.take_catalog(&group.key),
         context,
@@ -106,12 +108,14 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance, appl
         flush_next: false,
         terminating: false,
         fatal: false,
+        message_log,
     };
     let parameters = session.group.get(home).map(|server| server.parameters.clone()).unwrap_or_default();
     for (name, value) in parameters {
         session.note_parameter(&name, &value);
     }
     let mut end = session.run().err().unwrap_or(End::Terminated);
+    session.message_log.finish();
     // A batch without its Sync is rolled back when its client leaves; a reset query would commit it.
     if session.batch.is_some() && matches!(end, End::Terminated) {
         end = End::ClientGone;

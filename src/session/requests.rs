@@ -16,7 +16,7 @@ use crate::wire::{HEADER_LENGTH, Header, write};
 use std::rc::Rc;
 
 /// Messages that must be read as a whole are read up to this length, in bytes; longer ones go to the primary unread.
-const MAX_READ: usize = 1 << 20;
+pub(super) const MAX_READ: usize = 1 << 20;
 /// A server that does not take so many bytes keeps the client waiting.
 const MAX_BACKLOG: usize = 256 * 1024;
 
@@ -37,7 +37,7 @@ pub(super) enum RequestState {
 }
 
 /// What became of the message at the front.
-enum Taken {
+pub(super) enum Taken {
     /// So many bytes of it belong to this node.
     Forward { node: usize, now: usize },
     /// It was answered here.
@@ -76,7 +76,12 @@ impl Session<'_> {
             let start = self.direct.length;
             let header = Header::read(&self.client.input.bytes()[start..], frontend::name);
             let Some(header) = header.map_err(|error| End::protocol_violation(&error))? else { break };
-            match self.take_request(header, available)? {
+            let taken = if self.message_log.requests {
+                self.take_request_told(header, available)?
+            } else {
+                self.take_request(header, available)?
+            };
+            match taken {
                 Taken::Forward { node, now } => {
                     self.kept_is_taken(header.total);
                     self.append_direct(node, now)?;
@@ -111,13 +116,14 @@ impl Session<'_> {
         Ok(moved)
     }
 
-    /// Whether the active server does not take what is sent.
+    /// Whether the active server does not take what is sent, or the client what it is told.
     pub(super) fn is_congested(&self) -> bool {
-        self.group.get(self.active).is_some_and(|server| server.output.len() > MAX_BACKLOG)
+        let to_client = self.client.output.len() + self.message_log.notices.len();
+        self.group.get(self.active).map_or(0, |server| server.output.len()).max(to_client) > MAX_BACKLOG
     }
 
     /// Looks at the message at the front of which `available` bytes are here.
-    fn take_request(&mut self, header: Header, available: usize) -> Result<Taken, End> {
+    pub(super) fn take_request(&mut self, header: Header, available: usize) -> Result<Taken, End> {
         let whole = available >= header.total;
         let copying_in = self.group.get(self.active).is_some_and(|server| server.replies.is_copying_in());
         match header.kind {
@@ -230,8 +236,8 @@ impl Session<'_> {
         let in_transaction = self.transaction() != Transaction::Idle;
         let content = front(&self.client, self.direct, header, header.total);
         let text = content.strip_suffix(b"\0").unwrap_or(content);
-        let reason = self.reason_for_log(&facts, text, node);
-        trace::statement(self.context, &self.group, node, &facts, ("", text, reason));
+        self.message_log.reason = self.reason_for_log(&facts, text, node);
+        trace::statement(self.context, &self.group, node, &facts, text);
         if let Some(writes) = writes {
             self.catalog.note(&facts, text, in_transaction);
             self.journal.sent(number, &facts, text, writes);
@@ -325,6 +331,7 @@ impl Session<'_> {
         let Some(batch) = self.batch.take() else { return };
         for other in batch.nodes.iter().filter(|other| *other != node) {
             if let Some(server) = self.group.get_mut(other) {
+                self.message_log.sent(server, "", b"Sync");
                 write::sync(&mut server.output);
                 server.replies.sent(Awaited::Sync, Deliver::Silent);
             }
@@ -386,9 +393,8 @@ impl Session<'_> {
         let Some(prepared) = self.portals.statement(portal).and_then(|name| self.statements.get(name)) else {
             return Ok(());
         };
-        let reason = self.reason_for_log(&prepared.facts, prepared.text(), node);
-        let told = ("Execute: ", prepared.text(), reason);
-        trace::statement(self.context, &self.group, node, &prepared.facts, told);
+        self.message_log.reason = self.reason_for_log(&prepared.facts, prepared.text(), node);
+        trace::statement(self.context, &self.group, node, &prepared.facts, prepared.text());
         if node == self.home {
             let writes = self.writes_of(&prepared.facts);
             let in_transaction = self.transaction() != Transaction::Idle;
@@ -421,6 +427,7 @@ impl Session<'_> {
             && let Some(server) = self.group.get_mut(node)
             && server.replies.sent(Awaited::Parse, Deliver::Nobody)
         {
+            self.message_log.sent(server, "Parse: ", prepared.text());
             server.output.extend_from_slice(&prepared.message);
             prepared.nodes.insert(node);
             self.parsing.push_back(Some(name.into()));
@@ -437,6 +444,7 @@ impl Session<'_> {
         if let Some(server) = self.group.get_mut(node)
             && server.replies.sent(Awaited::Close, Deliver::Nobody)
         {
+            self.message_log.sent(server, "", b"C message");
             write::close_statement(&mut server.output, name);
         }
         Ok(())
@@ -504,6 +512,6 @@ impl Session<'_> {
 }
 
 /// The first `available` bytes, at most, of the message behind the direct part of the client's buffer, without its header.
-fn front(client: &Client, direct: Direct, header: Header, available: usize) -> &[u8] {
+pub(super) fn front(client: &Client, direct: Direct, header: Header, available: usize) -> &[u8] {
     &client.input.bytes()[direct.length + HEADER_LENGTH..direct.length + header.total.min(available)]
 }

@@ -4,6 +4,7 @@
 
 use super::end::End;
 use super::plan::address_of;
+use super::{Context, message_log};
 use crate::backend::{Key, cancel};
 use crate::net::{Deadline, InBuffer, Received, Stream};
 use crate::report::{Report, SqlState};
@@ -32,13 +33,9 @@ pub(super) struct Opening {
 }
 
 /// Reads up to the startup packet. `Ok(None)`: there will be no session (a cancel request was served, or the client has
-/// left without a word). `stopping` is asked when a signal has come.
-pub(super) fn read(
-    stream: &Stream,
-    shared: &Shared,
-    deadline: Deadline,
-    stopping: impl Fn() -> bool,
-) -> Result<Option<Opening>, End> {
+/// left without a word).
+pub(super) fn read(stream: &Stream, context: &Context, deadline: Deadline) -> Result<Option<Opening>, End> {
+    let stopping = || context.is_stopping();
     let mut input = InBuffer::with_capacity(4096);
     for _ in 0..MAX_REQUESTS {
         let Some(length) = packet(stream, &mut input, deadline, &stopping)? else { return Ok(None) };
@@ -54,7 +51,10 @@ pub(super) fn read(
                 stream.send(b"N").map_err(End::client_lost)?;
             }
             Request::Cancel { pid, key } => {
-                forward_cancel(shared, pid, key);
+                if context.settings.log_client_messages {
+                    message_log::cancel_arrived(pid);
+                }
+                forward_cancel(&context.shared, pid, key);
                 return Ok(None);
             }
             Request::Startup(startup) => {

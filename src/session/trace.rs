@@ -1,6 +1,7 @@
-//! What others can see of a session: shared memory, process title, counters, log lines (process-model 5, 11).
+//! What others can see of a session: shared memory, process title, counters (process-model 5, 11). Log lines about single
+//! messages are in `message_log`.
 //!
-//! Everything on the way of a statement is a few stores into memory; text is built only for a log that wants it.
+//! Everything on the way of a statement is a few stores into memory.
 
 use super::Context;
 use crate::backend::{Group, ServerConnection};
@@ -17,35 +18,12 @@ pub(super) fn busy(context: &Context, node: usize) {
     context.slot.set_status(ProcessStatus::ExecuteCommand);
 }
 
-/// A statement is sent to `node`. `kind` is what the log puts in front: `Parse: `, `Execute: `, or nothing.
-/// `reason`: why it goes there, if the log is to tell.
-pub(super) fn statement(
-    context: &Context,
-    group: &Group,
-    node: usize,
-    facts: &Statement,
-    (kind, text, reason): (&str, &[u8], Option<String>),
-) {
+/// A statement is sent to `node`.
+pub(super) fn statement(context: &Context, group: &Group, node: usize, facts: &Statement, text: &[u8]) {
     busy(context, node);
     count(context, node, facts.class());
     context.slot.pool(group.slot).set_statement(node, text);
     title::set_activity(command_word(text).as_str());
-    let settings = &context.settings;
-    if (settings.log_statement || settings.log_per_node_statement) && is_logged(Severity::Log) {
-        log_statement(context, group, node, kind, text, reason);
-    }
-}
-
-fn log_statement(context: &Context, group: &Group, node: usize, kind: &str, text: &[u8], reason: Option<String>) {
-    let text = String::from_utf8_lossy(text);
-    if context.settings.log_statement {
-        Report::log_line(format!("statement: {text}")).log();
-    }
-    if context.settings.log_per_node_statement {
-        let pid = group.get(node).map_or(0, |server| server.pid);
-        let reason = reason.map_or(String::new(), |reason| format!(" reason: {reason}"));
-        Report::log_line(format!("DB node id: {node} backend pid: {pid} statement: {kind}{text}{reason}")).log();
-    }
 }
 
 fn count(context: &Context, node: usize, class: StatementClass) {
@@ -140,7 +118,6 @@ pub(super) fn reset_query(context: &Context, server: &ServerConnection, slot: us
         Report::log_line(format!("statement: {query}")).log();
     }
     if context.settings.log_per_node_statement {
-        let line = format!("DB node id: {} backend pid: {} statement: {query}", server.node, server.pid);
-        Report::log_line(line).log();
+        server.statement_line(query).log();
     }
 }

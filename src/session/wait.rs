@@ -6,6 +6,7 @@
 
 use super::Session;
 use super::end::End;
+use super::message_log::MessageLog;
 use crate::net::{Deadline, Received};
 use crate::report::{Report, SqlState};
 use nix::poll::{PollFd, PollFlags, poll};
@@ -150,8 +151,9 @@ impl Session<'_> {
         if self.context.must_stop() {
             return Err(End::shutdown());
         }
-        if self.is_quiet() && self.batch.is_none() {
-            self.context.reload_if_asked();
+        if self.is_quiet() && self.batch.is_none() && self.context.reload_if_asked() {
+            self.message_log.finish();
+            self.message_log = MessageLog::new(&self.context.settings);
         }
         Ok(())
     }

@@ -87,6 +87,11 @@ pub fn object<'a>(content: &'a [u8], message: &'static str) -> Result<Object<'a>
     }
 }
 
+/// Function named by FunctionCall: its OID.
+pub fn function_call(content: &[u8]) -> Result<u32, Malformed> {
+    Cursor::new(content).u32().ok_or(Malformed::Content("FunctionCall"))
+}
+
 /// Portal named by Execute.
 pub fn execute(content: &[u8]) -> Result<&[u8], Malformed> {
     Cursor::new(content).text().ok_or(Malformed::Content("Execute"))

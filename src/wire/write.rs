@@ -104,6 +104,18 @@ pub fn negotiate_protocol_version(out: &mut Vec<u8>, minor: u16, options: &[&[u8
     });
 }
 
+/// NoticeResponse of severity NOTICE. `message` is in the client's encoding; zero bytes in it are left out.
+pub fn notice(out: &mut Vec<u8>, code: &str, message_text: &[u8]) {
+    message(out, b'N', |out| {
+        for (tag, value) in [(b'S', &b"NOTICE"[..]), (b'V', b"NOTICE"), (b'C', code.as_bytes()), (b'M', message_text)] {
+            out.push(tag);
+            out.extend(value.iter().filter(|byte| **byte != 0));
+            out.push(0);
+        }
+        out.push(0);
+    });
+}
+
 /// Type OID of `text`.
 const TEXT_OID: u32 = 25;
 

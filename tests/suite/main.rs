@@ -10,6 +10,7 @@ mod explain;
 mod faults;
 mod garbage;
 mod harness;
+mod logging;
 mod pool;
 mod process;
 mod relcache;
