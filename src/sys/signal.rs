@@ -17,6 +17,8 @@ pub use nix::sys::signal::Signal;
 static PENDING: AtomicU64 = AtomicU64::new(0);
 static HANDLED: AtomicU64 = AtomicU64::new(0);
 static WAKE: AtomicI32 = AtomicI32::new(-1);
+/// A fast or immediate stop was asked for.
+static STOP: AtomicBool = AtomicBool::new(false);
 /// The descriptor may be readable.
 static RUNG: AtomicBool = AtomicBool::new(false);
 
@@ -126,6 +128,12 @@ impl Drop for Signals {
     }
 }
 
+/// Whether this process was ever told to stop at once, by SIGINT or SIGQUIT (process-model 6): for whoever waits far away
+/// from the [`Signals`]. Taking the signal does not change it. A wait that such a signal interrupts should end.
+pub fn told_to_stop() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
+
 /// Ignores `signals` in this process and those it forks.
 ///
 /// # Errors
@@ -138,6 +146,7 @@ pub fn ignore(signals: &[Signal]) -> nix::Result<()> {
 pub(super) fn forget_parents() {
     WAKE.store(-1, Ordering::SeqCst);
     RUNG.store(false, Ordering::SeqCst);
+    STOP.store(false, Ordering::SeqCst);
     PENDING.store(0, Ordering::SeqCst);
 }
 
@@ -153,6 +162,9 @@ fn set(signal: Signal, handler: SigHandler) -> nix::Result<()> {
 
 extern "C" fn note(signal: libc::c_int) {
     PENDING.fetch_or(1 << (signal - 1), Ordering::SeqCst);
+    if signal == libc::SIGINT || signal == libc::SIGQUIT {
+        STOP.store(true, Ordering::SeqCst);
+    }
     preserving_errno(|| {
         let wake = WAKE.load(Ordering::SeqCst);
         if wake >= 0 {
