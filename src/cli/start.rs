@@ -31,11 +31,9 @@ pub(super) fn run(mut settings: Settings, files: FileLocations, options: &Option
     if options.foreground {
         return supervisor::run(settings, files, options.discard_status, None);
     }
-    if settings.log_destination.stderr && !settings.logging_collector {
-        Report::warning("a daemon has no stderr: nothing will be logged once it has started")
-            .hint("Set logging_collector = on or log_destination = 'syslog', or start with -n.")
-            .log();
-    }
+    Report::warning("a daemon has no stderr: nothing will be logged once it has started")
+        .hint("Start with -n, under a service manager or in the background, and send stderr to where the log shall be.")
+        .log();
     daemonise(settings, files, options.discard_status)
 }
 

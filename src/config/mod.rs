@@ -22,6 +22,7 @@ mod file;
 mod load;
 mod log;
 mod node_id;
+mod not_yet;
 mod paths;
 mod problem;
 pub mod reload;
