@@ -27,6 +27,7 @@ mod paths;
 mod problem;
 pub mod reload;
 pub mod settings;
+mod snapshot;
 mod suggest;
 pub mod value;
 

@@ -1,8 +1,8 @@
 //! What the processes of pgpool know in common: a typed view of the shared segment (process-model 4).
 //!
 //! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, one slot per
-//! worker with its pooled connections, the keys for cancel requests, and counters. [`TableMutations`] beside it holds the
-//! tables written lately.
+//! worker with its pooled connections, the keys for cancel requests, counters, and the settings after a reload.
+//! [`TableMutations`] beside it holds the tables written lately.
 //!
 //! Invariants:
 //! - Readers never lock and never wait; what they read was whole at some moment, whoever was killed when.
@@ -18,6 +18,7 @@ mod mutations;
 mod node_set;
 mod nodes;
 mod pools;
+mod settings;
 mod workers;
 
 pub use cancel::{CancelTarget, ServerKey};
@@ -64,6 +65,7 @@ struct Inner {
     pools: Region<pools::PoolRecord>,
     servers: Region<pools::ServerRecord>,
     statements: Region<pools::StatementText>,
+    settings: Region<settings::SettingsRecord>,
 }
 
 impl Shared {
@@ -85,10 +87,23 @@ impl Shared {
         let servers_region = layout.array(servers);
         layout.page_break();
         let statements = layout.array(servers);
+        layout.page_break();
+        let settings = layout.array(1);
         let segment = Segment::create(layout)?;
         segment.slice::<nodes::Table>(nodes)[0].prepare();
         let servers = servers_region;
-        Ok(Self(Arc::new(Inner { limits, segment, nodes, counters, connected, workers, pools, servers, statements })))
+        Ok(Self(Arc::new(Inner {
+            limits,
+            segment,
+            nodes,
+            counters,
+            connected,
+            workers,
+            pools,
+            servers,
+            statements,
+            settings,
+        })))
     }
 
     /// The sizes it was made with.
@@ -127,6 +142,10 @@ impl Shared {
 
     fn record(&self, worker: usize) -> &workers::WorkerRecord {
         &self.0.segment.slice(self.0.workers)[worker]
+    }
+
+    fn settings_record(&self) -> &settings::SettingsRecord {
+        &self.0.segment.slice(self.0.settings)[0]
     }
 
     fn connected(&self) -> &[AtomicU64] {

@@ -95,7 +95,7 @@ impl Supervisor {
             Role::Finder => {
                 drop(listeners);
                 match self.ready.writer() {
-                    Ok(ready) => finder::run(settings, files, shared, ready),
+                    Ok(ready) => finder::run(settings, shared, ready),
                     Err(error) => {
                         Report::fatal("nodes cannot be searched").detail(error.to_string()).log();
                         EXIT_RESTART
