@@ -1,7 +1,7 @@
 //! The form without a word: starts pgpool, in the foreground or as a daemon (process-model 1.4, 2).
 
 use super::options::Options;
-use super::{EXIT_FATAL, EXIT_USAGE};
+use super::{EXIT_FATAL, EXIT_USAGE, tell};
 use crate::config::{self, FileLocations, Settings};
 use crate::report::{self, Report};
 use crate::supervisor::{self, pid_file};
@@ -18,10 +18,10 @@ pub(super) fn run(mut settings: Settings, files: FileLocations, options: &Option
     }
     match pid_file::read(Path::new(&settings.pid_file_name)) {
         Ok(Some(pid)) if pid_file::is_in_the_way(pid) => {
-            eprintln!("ERROR: pid file found. is another pgpool({pid}) is running?");
+            tell(&format!("ERROR: pid file found. is another pgpool({pid}) is running?\n"));
             return EXIT_USAGE;
         }
-        Ok(Some(_)) => eprintln!("NOTICE: pid file found but it seems bogus. Trying to start pgpool anyway..."),
+        Ok(Some(_)) => tell("NOTICE: pid file found but it seems bogus. Trying to start pgpool anyway...\n"),
         Ok(None) => {}
         Err(report) => {
             report.log();
