@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::frontend::{query, startup};
-use crate::harness::{Cluster, LOGIN, Pgpool, Stop, eventually, process_title, shared, wait_for};
+use crate::harness::{Cluster, LOGIN, Pgpool, Stop, eventually, foreign, process_title, shared, wait_for};
 use crate::only_ours;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -129,9 +129,15 @@ fn titles_tell_what_a_worker_does() {
     assert!(process_title(worker.as_raw()).starts_with("pgpool: postgres test 127.0.0.1("));
     session.query("BEGIN").succeeded();
     wait_for_one(&pool, "idle in transaction");
-    session.send(query("SELECT pg_sleep(0.5)"));
+    session.send(query("/* a comment */ SELECT pg_sleep(0.5)"));
     wait_for_one(&pool, "SELECT");
     session.read_until('Z').succeeded();
+    if !foreign() {
+        assert_eq!(session.query("SELECT 1/0").state(), 'E');
+        wait_for_one(&pool, "idle in transaction");
+        session.query("ROLLBACK").succeeded();
+        wait_for("the title", || pool.children("idle in transaction").is_empty());
+    }
     session.close();
     wait_for("the worker to be free", || pool.children("idle").is_empty());
 }
