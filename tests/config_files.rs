@@ -132,6 +132,7 @@ fn names_of_older_releases_are_understood_with_one_warning_each() {
         "socket_dir is changed to unix_socket_directories",
         "delegate_IP is changed to delegate_ip",
         "follow_master_command is changed to follow_primary_command",
+        "follow_primary_command has no effect yet",
         "logdir is changed to work_dir",
         "fail_over_on_backend_error is changed to failover_on_backend_error",
         "white_function_list is changed to read_only_function_list",
@@ -217,6 +218,38 @@ fn cross_checks_carry_the_known_messages() {
     for (text, message, detail) in cases {
         assert_eq!(error(text), (message.to_owned(), detail.map(str::to_owned)), "{text}");
     }
+}
+
+#[test]
+fn what_does_not_exist_yet_is_never_silently_ignored() {
+    for mode in ["native_replication", "snapshot_isolation"] {
+        let (message, detail) = error(&format!("backend_clustering_mode = {mode}"));
+        assert_eq!(message, format!("mode {mode} is not supported yet"));
+        assert!(detail.is_some_and(|detail| detail.contains("the nodes would differ")));
+    }
+    let wanted = [
+        "enable_pool_hba = on",
+        "ssl = on",
+        "health_check_period0 = 5",
+        "failover_command = 'f'",
+        "follow_primary_command = 'f'",
+        "failback_command = 'f'",
+        "auto_failback = on",
+        "detach_false_primary = on",
+        "delay_threshold = 1",
+        "delay_threshold_by_time = 1",
+        "memory_cache_enabled = on",
+        "log_destination = 'syslog'",
+        "logging_collector = on",
+    ];
+    for text in wanted {
+        let name = text.split(' ').next().unwrap_or_default().trim_end_matches('0');
+        assert_eq!(warnings(text), [format!("{name} has no effect yet")]);
+        let loaded = load(text).unwrap();
+        let place = loaded.warnings.iter().next().unwrap().place.as_ref().expect("a place");
+        assert_eq!((place.line, place.column), (4, 1), "{text}");
+    }
+    assert!(warnings("").is_empty());
 }
 
 #[test]

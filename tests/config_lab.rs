@@ -16,7 +16,12 @@ fn as_written_but(replacements: &[(usize, &str)]) -> LoadResult {
     config::load_text(&path, lines.join("\n").as_bytes())
 }
 
-/// `line:column severity message | detail | hint` of each problem.
+/// Whether it is not the user's slip but ours: what he wants does not exist yet.
+fn is_not_yet(problem: &config::Problem) -> bool {
+    problem.report.message.ends_with(" has no effect yet")
+}
+
+/// `line:column severity message | detail | hint` of each slip.
 fn described(problems: &Problems) -> Vec<String> {
     let describe = |problem: &config::Problem| {
         let place = problem.place.as_ref().map(|place| format!("{}:{}", place.line, place.column)).unwrap_or_default();
@@ -26,7 +31,7 @@ fn described(problems: &Problems) -> Vec<String> {
         format!("{place} {} {text}", report.severity.word())
             .replace(&file("pgpool.conf.as-written").display().to_string(), "FILE")
     };
-    problems.iter().map(describe).collect()
+    problems.iter().filter(|problem| !is_not_yet(problem)).map(describe).collect()
 }
 
 const LOGDIR: &str =
@@ -70,9 +75,14 @@ fn after_mending_the_syntax_the_other_slips_are_still_warned_of() {
 }
 
 #[test]
-fn the_mended_file_loads_with_one_warning() {
+fn the_mended_file_loads_with_one_slip_and_is_told_what_does_not_exist_yet() {
     let loaded = config::load(&file("pgpool.conf")).unwrap();
     assert_eq!(described(&loaded.warnings), [LOGDIR]);
+    let not_yet = loaded.warnings.iter().filter(|problem| is_not_yet(problem));
+    let names: Vec<_> = not_yet.filter_map(|problem| problem.report.message.split(' ').next()).collect();
+    let expected = "enable_pool_hba detach_false_primary logging_collector delay_threshold health_check_period \
+                    memory_cache_enabled";
+    assert_eq!(names.join(" "), expected);
     let settings = &loaded.settings;
     let ports: Vec<_> = settings.used_nodes().map(|(_, node)| node.port).collect();
     assert_eq!(ports, [55160, 55161, 55162, 55163]);

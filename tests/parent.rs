@@ -1,8 +1,10 @@
 //! The parent process and the command line, seen from outside, with no server to be reached (process-model 1, 3, 9, 13).
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
+use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -64,6 +66,15 @@ impl Place {
         let pid = Pid::from_raw(child.id() as i32);
         self.foreground = Some(child);
         wait_for("pgpool to serve", || self.log().contains("successfully started"));
+        pid
+    }
+
+    /// Starts in the foreground with `log` as its stderr and waits for the workers, whatever becomes of the log.
+    fn serve_with_log(&mut self, log: impl Into<Stdio>) -> Pid {
+        let child = self.command(&["-n"]).stdout(Stdio::null()).stderr(log).spawn().expect("pgpool");
+        let pid = Pid::from_raw(child.id() as i32);
+        self.foreground = Some(child);
+        wait_for("the workers", || workers(pid).len() == WORKERS);
         pid
     }
 
@@ -193,6 +204,54 @@ fn a_killed_worker_is_replaced_and_the_others_stay() {
     });
     let expected = format!("child process with pid: {} was terminated by sigkill", before[0]);
     assert!(place.log().contains(&expected), "{}", place.log());
+}
+
+/// Settings that are warned of at length.
+fn talkative() -> String {
+    (0..150).map(|number| format!("no_such_parameter{number} = 1\n")).collect()
+}
+
+/// The parent does its duty.
+fn assert_replaces(parent: Pid) {
+    let first = workers(parent)[0];
+    kill(first, Signal::SIGKILL).expect("kill");
+    wait_for("the replacement", || workers(parent).len() == WORKERS && !lives(first));
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nobody_and_losses_are_counted() {
+    let mut place = Place::new();
+    place.write_config(&talkative());
+    let (mut reader, writer) = std::io::pipe().expect("pipe");
+    fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).expect("a small pipe");
+    let parent = place.serve_with_log(writer);
+    assert_eq!(place.run(&["reload"]).0, 0);
+    assert_replaces(parent);
+    let read = std::thread::spawn(move || {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).map(|_| text)
+    });
+    let stopped = place.run(&["-m", "fast", "stop"]);
+    assert_eq!(stopped.0, 0, "{}", stopped.1);
+    assert_eq!(place.exit_status(), Some(0));
+    let text = read.join().expect("thread").expect("text");
+    assert!(text.contains("log messages were lost"), "{text}");
+    assert!(text.contains("Pgpool-II system is shutdown"), "{text}");
+    // Whole lines, each with its prefix or as continuation.
+    let is_whole = |line: &str| line.is_empty() || line.starts_with('\t') || line.contains(":  ");
+    assert!(text.lines().all(is_whole), "{text}");
+}
+
+#[test]
+fn a_full_disk_for_the_log_stops_nobody() {
+    let mut place = Place::new();
+    place.write_config(&talkative());
+    let parent = place.serve_with_log(File::options().write(true).open("/dev/full").expect("/dev/full"));
+    assert_eq!(place.run(&["reload"]).0, 0);
+    assert_replaces(parent);
+    kill(parent, Signal::SIGTERM).expect("kill");
+    assert_eq!(place.exit_status(), Some(0));
+    assert!(place.leaves_nothing());
 }
 
 #[test]

@@ -4,13 +4,12 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use pgpool::config::{FileLocations, Settings};
+use pgpool::config::Settings;
 use pgpool::state::{Limits, ProcessStatus, Shared};
 use pgpool::sys::{Fork, fork};
 use pgpool::worker::{self, Start};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,11 +29,10 @@ impl Worker {
         listener.set_nonblocking(true).expect("non-blocking");
         let address = listener.local_addr().expect("address");
         let shared = Shared::create(Limits { workers: 2, pool_slots: 2, ..Limits::default() }).expect("shared");
-        let files = FileLocations::find(Some(Path::new("/nonexistent/pgpool.conf")), None, None, Path::new("/"));
         let settings = Arc::new(settings);
         match fork().expect("fork") {
             Fork::Child => {
-                let start = Start { index: 0, listeners: vec![listener.into()], settings, files, shared };
+                let start = Start { index: 0, listeners: vec![listener.into()], settings, shared };
                 std::process::exit(worker::run(start));
             }
             Fork::Parent(pid) => {
@@ -169,11 +167,10 @@ fn a_socket_shut_down_by_the_parent_does_not_make_workers_busy() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     listener.set_nonblocking(true).expect("non-blocking");
     let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
-    let files = FileLocations::find(None, None, None, Path::new("/"));
     let address = listener.local_addr().expect("address");
     let Fork::Parent(pid) = fork().expect("fork") else {
         let settings = Arc::new(Settings::default());
-        let start = Start { index: 0, listeners: vec![listener.into()], settings, files, shared };
+        let start = Start { index: 0, listeners: vec![listener.into()], settings, shared };
         std::process::exit(worker::run(start));
     };
     let mut worker = Worker { pid, address, shared, ended: false };

@@ -3,6 +3,7 @@
 use super::{Awaited, Deliver, LoginError, ServerConnection, open};
 use crate::net::{Address, Deadline, Received, Stream};
 use crate::report::{Report, Result, SqlState};
+use crate::sys::signal;
 use crate::wire::{Cursor, HEADER_LENGTH, Header, backend, write};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::io;
@@ -136,6 +137,7 @@ fn next_message(connection: &mut ServerConnection, deadline: Deadline) -> Result
         };
         match received {
             Ok(Received::Closed) => return Err(broken(node, "EOF encountered with backend")),
+            Ok(Received::Interrupted) if signal::told_to_stop() => return Err(broken(node, "pgpool is being stopped")),
             Ok(_) if deadline.passed() => return Err(broken(node, "no answer in time")),
             Ok(_) => {}
             Err(error) => return Err(broken(node, &error.to_string())),

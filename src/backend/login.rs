@@ -2,12 +2,12 @@
 
 use super::connection::BUFFER;
 use super::{ReplyQueue, ReplyState, ServerConnection};
-use crate::net::{Address, ConnectError, Deadline, InBuffer, PATIENCE, Received, Stream, connect};
+use crate::net::{Address, ConnectError, Deadline, InBuffer, PATIENCE, Received, Stream, Waited, connect, wait};
 use crate::report::{Report, SqlState};
+use crate::sys::signal;
 use crate::wire::backend::{self, Authentication};
 use crate::wire::{HEADER_LENGTH, Header, TransactionStatus};
-use nix::poll::{PollFd, PollFlags, poll};
-use std::os::fd::AsFd;
+use nix::poll::PollFlags;
 use std::time::SystemTime;
 
 /// The longest message a server may send before it is ready, in bytes.
@@ -70,6 +70,7 @@ pub fn open(
 
 fn unreachable(node: usize, address: &Address, error: &ConnectError) -> LoginError {
     let hint = match error {
+        ConnectError::Stopped => return stopped(),
         ConnectError::Resolve { .. } => "Check backend_hostname and the name service.",
         ConnectError::TimedOut => "Check that the server runs and that no firewall drops packets; see connect_timeout.",
         ConnectError::Failed(_) => "Check that the server runs and listens on this address.",
@@ -79,6 +80,15 @@ fn unreachable(node: usize, address: &Address, error: &ConnectError) -> LoginErr
             .detail(format!("connecting to {address} failed: {error}"))
             .hint(hint)
             .code(SqlState::UNABLE_TO_ESTABLISH),
+    )
+}
+
+/// pgpool stops: whoever waits for the server learns that, and not that the server is at fault.
+fn stopped() -> LoginError {
+    LoginError::Unreachable(
+        Report::fatal("terminating connection due to administrator command")
+            .detail("pgpool is being stopped.")
+            .code(SqlState::ADMIN_SHUTDOWN),
     )
 }
 
@@ -148,6 +158,7 @@ impl Login<'_> {
             }
             match self.input.receive_until(stream, self.deadline) {
                 Ok(Received::Closed) => return Err(self.lost("the server closed the connection")),
+                Ok(Received::Interrupted) if signal::told_to_stop() => return Err(stopped()),
                 Ok(_) if self.deadline.passed() => return Err(self.too_late()),
                 Ok(_) => {}
                 Err(error) => return Err(self.lost(&error.to_string())),
@@ -171,14 +182,11 @@ impl Login<'_> {
     }
 
     fn wait_for_room(&self, stream: &Stream) -> Result<(), LoginError> {
-        loop {
-            let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
-            match poll(&mut fds, self.deadline.poll_timeout()) {
-                Ok(0) if self.deadline.passed() => return Err(self.too_late()),
-                Ok(0) | Err(nix::errno::Errno::EINTR) if !self.deadline.passed() => {}
-                Ok(_) => return Ok(()),
-                Err(errno) => return Err(self.lost(errno.desc())),
-            }
+        match wait(stream, PollFlags::POLLOUT, self.deadline) {
+            Ok(Waited::Ready) => Ok(()),
+            Ok(Waited::TooLate) => Err(self.too_late()),
+            Ok(Waited::Stopped) => Err(stopped()),
+            Err(error) => Err(self.lost(&error.to_string())),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Unlike in the original, a pgpool.conf with errors does not keep a running pgpool from being stopped.
 
 use super::options::StopMode;
+use super::tell;
 use crate::config::{self, FileLocations, LoadResult, Settings};
 use crate::report::{Report, Severity};
 use crate::supervisor::pid_file;
@@ -38,7 +39,7 @@ pub(super) fn stop(files: &FileLocations, loaded: LoadResult, mode: StopMode) ->
     }
     Report::log_line(format!("stop request sent to pgpool (pid: {pid}). waiting for termination...")).log();
     wait_for_end(pid, signal);
-    eprintln!("done.");
+    tell("done.\n");
     pid_file::delete(&path, pid);
     0
 }
@@ -49,7 +50,7 @@ fn wait_for_end(pid: Pid, signal: Signal) {
     while pid_file::is_alive(pid) {
         std::thread::sleep(LOOK);
         if started.elapsed() >= DOT * (dots + 1) {
-            eprint!(".");
+            tell(".");
             dots += 1;
             if dots % 5 == 0 {
                 let _ = kill(pid, signal);

@@ -13,6 +13,7 @@ use crate::report::{self, Severity, version};
 use crate::sys::title;
 use options::{Command, Options, Usage};
 use std::ffi::OsString;
+use std::io::{self, Write};
 
 /// Exit status of usage errors.
 const EXIT_USAGE: i32 = 1;
@@ -26,18 +27,23 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> i32 {
     match options::parse(arguments) {
         Ok(options) => carry_out(&options),
         Err(Usage::Help) => {
-            eprint!("{}", options::usage());
+            tell(&options::usage());
             0
         }
         Err(Usage::Version) => {
-            eprintln!("pgpool-II version {}", version::text());
+            tell(&format!("pgpool-II version {}\n", version::text()));
             0
         }
         Err(Usage::Wrong(message)) => {
-            eprint!("pgpool: {message}\n{}", options::usage());
+            tell(&format!("pgpool: {message}\n{}", options::usage()));
             EXIT_USAGE
         }
     }
+}
+
+/// Says something to whoever has given the command. Unlike `eprint` it does not panic when nobody can hear it.
+fn tell(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 fn carry_out(options: &Options) -> i32 {

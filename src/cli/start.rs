@@ -1,7 +1,7 @@
 //! The form without a word: starts pgpool, in the foreground or as a daemon (process-model 1.4, 2).
 
 use super::options::Options;
-use super::{EXIT_FATAL, EXIT_USAGE};
+use super::{EXIT_FATAL, EXIT_USAGE, tell};
 use crate::config::{self, FileLocations, Settings};
 use crate::report::{self, Report};
 use crate::supervisor::{self, pid_file};
@@ -18,10 +18,10 @@ pub(super) fn run(mut settings: Settings, files: FileLocations, options: &Option
     }
     match pid_file::read(Path::new(&settings.pid_file_name)) {
         Ok(Some(pid)) if pid_file::is_in_the_way(pid) => {
-            eprintln!("ERROR: pid file found. is another pgpool({pid}) is running?");
+            tell(&format!("ERROR: pid file found. is another pgpool({pid}) is running?\n"));
             return EXIT_USAGE;
         }
-        Ok(Some(_)) => eprintln!("NOTICE: pid file found but it seems bogus. Trying to start pgpool anyway..."),
+        Ok(Some(_)) => tell("NOTICE: pid file found but it seems bogus. Trying to start pgpool anyway...\n"),
         Ok(None) => {}
         Err(report) => {
             report.log();
@@ -31,11 +31,9 @@ pub(super) fn run(mut settings: Settings, files: FileLocations, options: &Option
     if options.foreground {
         return supervisor::run(settings, files, options.discard_status, None);
     }
-    if settings.log_destination.stderr && !settings.logging_collector {
-        Report::warning("a daemon has no stderr: nothing will be logged once it has started")
-            .hint("Set logging_collector = on or log_destination = 'syslog', or start with -n.")
-            .log();
-    }
+    Report::warning("a daemon has no stderr: nothing will be logged once it has started")
+        .hint("Start with -n, under a service manager or in the background, and send stderr to where the log shall be.")
+        .log();
     daemonise(settings, files, options.discard_status)
 }
 

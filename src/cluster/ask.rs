@@ -6,6 +6,7 @@ use crate::config::Settings;
 use crate::net::{Address, Deadline};
 use crate::report::SqlState;
 use crate::state::{Node, Role};
+use crate::sys::thread::without_signals;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -95,10 +96,12 @@ pub(super) fn ask_all(
     let ask = |question: Question| {
         let running = Arc::clone(&running);
         let node = question.node;
-        let thread = thread::Builder::new().name(format!("node {node}")).spawn(move || {
-            let answer = question.ask();
-            drop(running);
-            answer
+        let thread = without_signals(|| {
+            thread::Builder::new().name(format!("node {node}")).spawn(move || {
+                let answer = question.ask();
+                drop(running);
+                answer
+            })
         });
         (node, thread)
     };

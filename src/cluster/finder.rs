@@ -5,9 +5,9 @@
 
 use super::ask::{Question, ask_all};
 use super::search::{self, Answer};
-use crate::config::{self, FileLocations, Settings};
+use crate::config::Settings;
 use crate::net::Deadline;
-use crate::report::{self, Report, Severity};
+use crate::report::{self, Report};
 use crate::state::{Cluster, Role, Shared};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use crate::sys::title;
@@ -26,7 +26,7 @@ const SEARCH_PERIOD: Duration = Duration::from_secs(1);
 
 /// The life of the forked helper. A byte is written to `ready` when every node has been asked once. Returns the exit
 /// status (process-model 9).
-pub fn run(settings: Arc<Settings>, files: FileLocations, shared: Shared, ready: OwnedFd) -> i32 {
+pub fn run(settings: Arc<Settings>, shared: Shared, ready: OwnedFd) -> i32 {
     report::set_process("sr_check_worker", "WORKER");
     title::set("worker process");
     let signals = match Signals::install(&SIGNALS) {
@@ -37,8 +37,8 @@ pub fn run(settings: Arc<Settings>, files: FileLocations, shared: Shared, ready:
         }
     };
     let search = Some(Instant::now());
-    let Leave = Finder { settings, files, shared, signals, noted: SignalSet::default(), answers: Vec::new(), search }
-        .live(ready);
+    let Leave =
+        Finder { settings, shared, signals, noted: SignalSet::default(), answers: Vec::new(), search }.live(ready);
     0
 }
 
@@ -47,7 +47,6 @@ struct Leave;
 
 struct Finder {
     settings: Arc<Settings>,
-    files: FileLocations,
     shared: Shared,
     signals: Signals,
     /// Signals that arrived while nodes were asked.
@@ -198,23 +197,16 @@ impl Finder {
         }
     }
 
-    /// Reads the configuration again (config 6). Whoever kept silent is asked once more: that may be what has changed.
+    /// Takes over what the parent has put into force (config 6). Whoever kept silent is asked once more: that may be what
+    /// has changed.
     fn reload(&mut self) {
         Report::log_line("reloading config file").log();
-        let nodes = self.shared.nodes().view().nodes;
-        let is_down = |id: usize| nodes.get(id).is_none_or(|node| !node.status.is_attached());
-        let outcome = config::load(&self.files.config)
-            .and_then(|loaded| config::reload::reload(&self.settings, &loaded, is_down));
-        match outcome {
-            Ok(reloaded) => {
-                self.settings = Arc::new(reloaded.settings);
-                report::configure(self.settings.log_settings());
-                self.answers.iter_mut().filter(|answer| matches!(answer, Answer::Closed(_))).for_each(|answer| {
-                    *answer = Answer::NotAsked;
-                });
-            }
-            Err(problems) => problems.log(Severity::Warning),
-        }
+        let Some(settings) = Settings::from_snapshot(&self.shared.published_settings()) else { return };
+        self.settings = Arc::new(settings);
+        report::configure(self.settings.log_settings());
+        self.answers.iter_mut().filter(|answer| matches!(answer, Answer::Closed(_))).for_each(|answer| {
+            *answer = Answer::NotAsked;
+        });
     }
 }
 

@@ -4,7 +4,7 @@ use super::apply::{Positions, apply};
 use super::file::{self, Statements};
 use super::problem::Problems;
 use super::settings::Settings;
-use super::{cross_check, node_id, paths};
+use super::{cross_check, node_id, not_yet, paths};
 use crate::report::Report;
 use std::path::{Path, PathBuf};
 
@@ -67,6 +67,7 @@ fn finish(path: &Path, statements: &Statements, mut problems: Problems) -> LoadR
     // Settings that are wrong by themselves would only make these checks complain about consequences.
     if !problems.has_errors() {
         cross_check::check(&settings, own_node, &positions, &mut problems);
+        not_yet::check(&settings, &positions, &mut problems);
     }
     problems.sort();
     if problems.has_errors() {

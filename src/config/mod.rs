@@ -22,10 +22,12 @@ mod file;
 mod load;
 mod log;
 mod node_id;
+mod not_yet;
 mod paths;
 mod problem;
 pub mod reload;
 pub mod settings;
+mod snapshot;
 mod suggest;
 pub mod value;
 

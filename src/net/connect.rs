@@ -1,11 +1,15 @@
-//! Connecting to a server: one deadline for all its addresses together.
+//! Connecting to a server: one deadline for its name and all its addresses together.
 
+use super::resolve::resolve;
+use super::wait::{Waited, wait};
 use super::{Deadline, Peer, Stream};
-use nix::poll::{PollFd, PollFlags, poll};
+use crate::sys::signal;
+use nix::poll::PollFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +37,9 @@ pub enum ConnectError {
         /// The resolver's answer.
         cause: io::Error,
     },
+    /// This process was told to stop at once.
+    #[error("pgpool is being stopped")]
+    Stopped,
     /// Nobody answered in time.
     #[error("no answer in time")]
     TimedOut,
@@ -45,38 +52,57 @@ pub enum ConnectError {
 pub fn connect(address: &Address, deadline: Deadline) -> Result<Stream, ConnectError> {
     if address.host.starts_with('/') {
         let path = format!("{}/.s.PGSQL.{}", address.host, address.port);
-        let target = SockAddr::unix(path).map_err(ConnectError::Failed)?;
-        return connect_one(Domain::UNIX, &target, deadline).map(|fd| Stream::new(fd, Peer::Local));
+        return connect_unix(&path, deadline);
     }
     let mut last = ConnectError::TimedOut;
-    for target in resolve(address)? {
+    for target in resolve(address, deadline)? {
         if deadline.passed() {
             return Err(ConnectError::TimedOut);
         }
-        match connect_one(Domain::for_address(target), &target.into(), deadline) {
-            Ok(fd) => return Ok(Stream::new(fd, Peer::Tcp(target.ip(), target.port()))),
+        match connect_tcp(target, deadline) {
+            Ok(stream) => return Ok(stream),
+            Err(ConnectError::Stopped) => return Err(ConnectError::Stopped),
             Err(error) => last = error,
         }
     }
     Err(last)
 }
 
-fn resolve(address: &Address) -> Result<Vec<SocketAddr>, ConnectError> {
-    let failed = |cause| ConnectError::Resolve { host: address.host.clone(), cause };
-    let found: Vec<_> = (address.host.as_str(), address.port).to_socket_addrs().map_err(failed)?.collect();
-    if found.is_empty() {
-        return Err(failed(io::Error::other("no address")));
+/// A server that is slow to accept has a full queue, and only a blocking call waits for room in it: on a non-blocking
+/// socket nothing would tell when to try again.
+fn connect_unix(path: &str, deadline: Deadline) -> Result<Stream, ConnectError> {
+    let target = SockAddr::unix(path).map_err(ConnectError::Failed)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(ConnectError::Failed)?;
+    loop {
+        // Zero would mean no limit.
+        let limit = deadline.remaining().map(|left| left.max(Duration::from_millis(1)));
+        socket.set_write_timeout(limit).map_err(ConnectError::Failed)?;
+        match socket.connect(&target) {
+            Ok(()) => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted && signal::told_to_stop() => {
+                return Err(ConnectError::Stopped);
+            }
+            Err(error) if !matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
+                return Err(ConnectError::Failed(error));
+            }
+            Err(_) if deadline.passed() => return Err(ConnectError::TimedOut),
+            Err(_) => {}
+        }
     }
-    Ok(found)
+    Ok(Stream::new(OwnedFd::from(socket), Peer::Local))
 }
 
-fn connect_one(domain: Domain, target: &SockAddr, deadline: Deadline) -> Result<OwnedFd, ConnectError> {
-    let socket = Socket::new(domain, Type::STREAM, None).map_err(ConnectError::Failed)?;
+fn connect_tcp(target: SocketAddr, deadline: Deadline) -> Result<Stream, ConnectError> {
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM, None).map_err(ConnectError::Failed)?;
     socket.set_nonblocking(true).map_err(ConnectError::Failed)?;
-    match socket.connect(target) {
+    match socket.connect(&target.into()) {
         Ok(()) => {}
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
-            wait_connected(&socket, deadline)?;
+            match wait(&socket, PollFlags::POLLOUT, deadline).map_err(ConnectError::Failed)? {
+                Waited::Ready => {}
+                Waited::TooLate => return Err(ConnectError::TimedOut),
+                Waited::Stopped => return Err(ConnectError::Stopped),
+            }
             if let Some(error) = socket.take_error().map_err(ConnectError::Failed)? {
                 return Err(ConnectError::Failed(error));
             }
@@ -84,25 +110,40 @@ fn connect_one(domain: Domain, target: &SockAddr, deadline: Deadline) -> Result<
         Err(error) => return Err(ConnectError::Failed(error)),
     }
     socket.set_nonblocking(false).map_err(ConnectError::Failed)?;
-    if domain != Domain::UNIX {
-        socket.set_tcp_nodelay(true).map_err(ConnectError::Failed)?;
-        socket.set_keepalive(true).map_err(ConnectError::Failed)?;
-    }
-    Ok(socket.into())
+    socket.set_tcp_nodelay(true).map_err(ConnectError::Failed)?;
+    socket.set_keepalive(true).map_err(ConnectError::Failed)?;
+    Ok(Stream::new(OwnedFd::from(socket), Peer::Tcp(target.ip(), target.port())))
 }
 
-fn wait_connected(socket: &Socket, deadline: Deadline) -> Result<(), ConnectError> {
-    loop {
-        let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-        match poll(&mut fds, deadline.poll_timeout()) {
-            Ok(0) if deadline.passed() => return Err(ConnectError::TimedOut),
-            Ok(0) | Err(nix::errno::Errno::EINTR) => {
-                if deadline.passed() {
-                    return Err(ConnectError::TimedOut);
-                }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+    use std::time::Instant;
+
+    #[test]
+    fn a_server_with_a_full_queue_is_waited_for_until_the_deadline() {
+        let directory = std::env::temp_dir().join(format!("pgpool-connect-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("directory");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).expect("socket");
+        let path = directory.join(".s.PGSQL.5432");
+        listener.bind(&SockAddr::unix(&path).expect("path")).expect("bind");
+        listener.listen(0).expect("listen");
+        let address = Address { host: directory.display().to_string(), port: 5432 };
+        let soon = || Deadline::after(Duration::from_millis(200));
+        let mut queued = Vec::new();
+        let started = Instant::now();
+        let failure = loop {
+            match connect(&address, soon()) {
+                Ok(stream) if queued.len() < 10 => queued.push(stream),
+                outcome => break outcome.expect_err("the queue has an end"),
             }
-            Ok(_) => return Ok(()),
-            Err(errno) => return Err(ConnectError::Failed(errno.into())),
-        }
+        };
+        assert!(matches!(failure, ConnectError::TimedOut), "{failure}");
+        assert!(started.elapsed() >= Duration::from_millis(200));
+        let waiting = thread::spawn(move || connect(&address, Deadline::after(Duration::from_secs(20))).is_ok());
+        listener.accept().expect("accept");
+        assert!(waiting.join().expect("thread"), "there was room");
+        std::fs::remove_dir_all(&directory).expect("remove");
     }
 }

@@ -7,9 +7,12 @@
 mod buffer;
 mod connect;
 mod deadline;
+mod resolve;
 mod stream;
+mod wait;
 
 pub use buffer::InBuffer;
 pub use connect::{Address, ConnectError, connect};
 pub use deadline::Deadline;
 pub use stream::{PATIENCE, Peer, Received, Stream, set_inherited_options};
+pub use wait::{Waited, wait};

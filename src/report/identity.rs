@@ -1,7 +1,7 @@
 //! Who is speaking: process and session names for the log line prefix (process-model 5, 10.2).
 //!
-//! One value per process by its nature; written by whoever the process is, read only by the log line. A client chooses
-//! its names: control characters in them could forge a line, and are shown as `?`.
+//! One value per process by its nature; written by whoever the process is, read only by the log line. Names come from
+//! clients and become part of log lines, so they are kept [`printable`].
 
 use parking_lot::Mutex;
 
@@ -27,12 +27,12 @@ pub fn set_process(process: &'static str, label: &'static str) {
 
 /// Names the session this process serves: user and database.
 pub fn set_session(user: &str, database: &str) {
-    IDENTITY.lock().session = Some((shown(user), shown(database)));
+    IDENTITY.lock().session = Some((printable(user), printable(database)));
 }
 
 /// Sets `%a` to the client's application_name.
 pub fn set_application_name(name: &str) {
-    IDENTITY.lock().application = (!name.is_empty()).then(|| shown(name));
+    IDENTITY.lock().application = (!name.is_empty()).then(|| printable(name));
 }
 
 /// The session is over: `%a`, `%u` and `%d` are the process's own again.
@@ -46,16 +46,22 @@ pub(super) fn current() -> Identity {
     IDENTITY.lock().clone()
 }
 
-fn shown(name: &str) -> String {
-    name.replace(char::is_control, "?")
+/// `name` with a question mark for every character that could end a line or steer a terminal.
+fn printable(name: &str) -> String {
+    let steers = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    name.replace(steers, "?")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::shown;
+    use super::printable;
 
     #[test]
-    fn names_cannot_break_a_line() {
-        assert_eq!(shown("a\nLOG:  \u{e9}\x1b"), "a?LOG:  \u{e9}?");
+    fn a_name_cannot_begin_a_line_of_its_own() {
+        assert_eq!(
+            printable("bob\r\n2026-01-01: FATAL:  \u{1b}[31mforged\u{2028}\u{85}"),
+            "bob??2026-01-01: FATAL:  ?[31mforged??"
+        );
+        assert_eq!(printable("J\u{f6}rg's \u{65e5}\u{672c}"), "J\u{f6}rg's \u{65e5}\u{672c}");
     }
 }

@@ -1,9 +1,10 @@
 //! The log: reports through crate `log`, written by `env_logger` in the original's line format (process-model 10.3).
 //!
-//! One write per message, so that lines of different processes are not mixed. A failing write (disk full, reader gone) is
-//! dropped: the log must never stop the service. What clients and servers say cannot pass for a line of its own, nor
-//! play tricks on the reader's terminal ([`inert`]).
+//! One write per message, so that lines of different processes are not mixed ([`Sink`]). The log must never stop the
+//! service. What clients and servers say cannot pass for a line of its own, nor play tricks on the reader's terminal
+//! ([`inert`]).
 
+use super::sink::Sink;
 use super::{LinePrefix, Report, Severity, identity};
 use parking_lot::RwLock;
 use std::borrow::Cow;
@@ -45,6 +46,7 @@ pub fn init() {
     let _ = env_logger::Builder::new()
         .filter_module(TARGET, log::LevelFilter::Trace)
         .write_style(env_logger::WriteStyle::Never)
+        .target(env_logger::Target::Pipe(Box::new(Sink::default())))
         .format(|out, record| write!(out, "{}", record.args()))
         .try_init();
 }
@@ -76,7 +78,7 @@ fn level(severity: Severity) -> log::Level {
     }
 }
 
-fn render(report: &Report) -> String {
+pub(super) fn render(report: &Report) -> String {
     let settings = SETTINGS.read();
     let identity = identity::current();
     let now = chrono::Local::now();

@@ -13,6 +13,7 @@ mod identity;
 mod logger;
 mod prefix;
 mod severity;
+mod sink;
 mod sqlstate;
 pub mod version;
 

@@ -3,9 +3,9 @@
 use super::plan::address_of;
 use crate::backend::{Key, Pool};
 use crate::catalog::{self, Facts};
-use crate::config::{self, FileLocations, Settings};
+use crate::config::Settings;
 use crate::net::{Address, Deadline};
-use crate::report::{self, Severity};
+use crate::report;
 use crate::sql::{FactsCache, Statement};
 use crate::state::{Cluster, Shared, WorkerSlot, uptime};
 use crate::sys::signal::{Signal, SignalSet, Signals};
@@ -25,8 +25,6 @@ const AVOIDANCE: Duration = Duration::from_secs(5);
 pub struct Context {
     /// The parameters in force.
     pub settings: Arc<Settings>,
-    /// Where to read them again.
-    files: FileLocations,
     /// Shared memory.
     pub shared: Shared,
     /// This worker's slot in it.
@@ -52,17 +50,10 @@ pub struct Context {
 
 impl Context {
     /// For a worker process, after the fork.
-    pub fn new(
-        settings: Arc<Settings>,
-        files: FileLocations,
-        shared: Shared,
-        slot: WorkerSlot,
-        signals: Signals,
-    ) -> Self {
+    pub fn new(settings: Arc<Settings>, shared: Shared, slot: WorkerSlot, signals: Signals) -> Self {
         let pool = Pool::new(usize::try_from(settings.max_pool).unwrap_or(1), settings.connection_life_time);
         Self {
             settings,
-            files,
             shared,
             slot,
             signals,
@@ -78,20 +69,12 @@ impl Context {
         }
     }
 
-    /// Reads the configuration again (config 6). The parent has checked the file and told what changes.
+    /// Takes the settings that the parent has published (config 6), having checked the file and told what changes.
     pub fn reload(&mut self) {
-        let nodes = self.shared.nodes().view().nodes;
-        let is_down = |id: usize| nodes.get(id).is_none_or(|node| !node.status.is_attached());
-        let outcome = config::load(&self.files.config)
-            .and_then(|loaded| config::reload::reload(&self.settings, &loaded, is_down));
-        match outcome {
-            Ok(reloaded) => {
-                self.settings = Arc::new(reloaded.settings);
-                self.pool.set_life_time(self.settings.connection_life_time);
-                report::configure(self.settings.log_settings());
-            }
-            Err(problems) => problems.log(Severity::Warning),
-        }
+        let Some(settings) = Settings::from_snapshot(&self.shared.published_settings()) else { return };
+        self.settings = Arc::new(settings);
+        self.pool.set_life_time(self.settings.connection_life_time);
+        report::configure(self.settings.log_settings());
     }
 
     /// Does so if a signal taken during the session asks for it, and tells whether.

@@ -1,8 +1,8 @@
 //! What the processes of pgpool know in common: a typed view of the shared segment (process-model 4).
 //!
 //! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, one slot per
-//! worker with its pooled connections, the keys for cancel requests, counters, what is known of the servers' catalogs, and
-//! the tables written lately.
+//! worker with its pooled connections, the keys for cancel requests, counters, what is known of the servers' catalogs, the
+//! tables written lately, and the settings after a reload.
 //!
 //! Invariants:
 //! - Readers never lock and never wait; what they read was whole at some moment, whoever was killed when.
@@ -19,6 +19,7 @@ mod node_set;
 mod nodes;
 mod pools;
 mod relcache;
+mod settings;
 mod workers;
 
 pub use cancel::{CancelTarget, ServerKey};
@@ -76,6 +77,7 @@ struct Inner {
     epoch: Region<relcache::Epoch>,
     facts: Region<relcache::Bucket>,
     mutations: TableMutations,
+    settings: Region<settings::SettingsRecord>,
 }
 
 impl Shared {
@@ -100,6 +102,7 @@ impl Shared {
         layout.page_break();
         let epoch = layout.array(1);
         let facts = layout.array(relcache::buckets(limits.relcache));
+        let settings = layout.array(1);
         let segment = Segment::create(layout)?;
         segment.slice::<nodes::Table>(nodes)[0].prepare();
         let servers = servers_region;
@@ -117,6 +120,7 @@ impl Shared {
             epoch,
             facts,
             mutations: TableMutations::create(limits.mutation_buckets, limits.mutation_places)?,
+            settings,
         })))
     }
 
@@ -166,6 +170,10 @@ impl Shared {
 
     fn record(&self, worker: usize) -> &workers::WorkerRecord {
         &self.0.segment.slice(self.0.workers)[worker]
+    }
+
+    fn settings_record(&self) -> &settings::SettingsRecord {
+        &self.0.segment.slice(self.0.settings)[0]
     }
 
     fn connected(&self) -> &[AtomicU64] {

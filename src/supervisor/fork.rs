@@ -88,14 +88,14 @@ impl Supervisor {
             // Whoever starts a daemon sees what its parent has to say, and no descriptor of his stays open.
             let _ = descriptor::stdio_to_null();
         }
-        let (settings, files, shared) = (Arc::clone(&self.settings), self.files.clone(), self.shared.clone());
+        let (settings, shared) = (Arc::clone(&self.settings), self.shared.clone());
         let listeners = self.listeners.take();
         match role {
-            Role::Worker(index) => worker::run(worker::Start { index, listeners, settings, files, shared }),
+            Role::Worker(index) => worker::run(worker::Start { index, listeners, settings, shared }),
             Role::Finder => {
                 drop(listeners);
                 match self.ready.writer() {
-                    Ok(ready) => finder::run(settings, files, shared, ready),
+                    Ok(ready) => finder::run(settings, shared, ready),
                     Err(error) => {
                         Report::fatal("nodes cannot be searched").detail(error.to_string()).log();
                         EXIT_RESTART

@@ -35,8 +35,12 @@ use pid_file::PidFile;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use stop::Stopping;
 
+/// How long clients wait at start for the finder to have asked every node once. It takes no longer than its slowest
+/// question, so this only matters if the finder fails.
+const SEARCH_LIMIT: Duration = Duration::from_secs(15);
 const SIGNALS: Token = Token(0);
 const READY: Token = Token(1);
 
@@ -69,7 +73,7 @@ impl Supervisor {
         poll.registry().register(&mut SourceFd(&signals), SIGNALS, Interest::READABLE)?;
         let ready = self.ready.reader().as_raw_fd();
         poll.registry().register(&mut SourceFd(&ready), READY, Interest::READABLE)?;
-        let search_limit = Deadline::after_seconds(self.settings.search_primary_node_timeout);
+        let search_limit = Deadline::after(SEARCH_LIMIT);
         loop {
             let mut deadline = self.children.next_start().min(self.stop_deadline());
             if !self.announced {
@@ -85,6 +89,8 @@ impl Supervisor {
             }
             let told = events.iter().any(|event| event.token() == READY);
             if !self.announced && self.stopping.is_none() && (told || search_limit.passed()) {
+                (0..self.shared.limits().workers).map(Role::Worker).for_each(|role| self.children.start(role));
+                self.start_due();
                 self.announce();
             }
             self.start_due();

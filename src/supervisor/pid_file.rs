@@ -66,7 +66,7 @@ impl PidFile {
     /// Writes this process's pid, synchronised to disk.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be written. It is not left behind empty then, which would be in the way of the next start.
     pub fn write(path: &Path) -> Result<Self> {
         let failed = |verb: &str, error: io::Error| {
             Report::fatal(format!("could not {verb} pid file \"{}\"", path.display()))
@@ -80,9 +80,19 @@ impl PidFile {
             .mode(0o600)
             .open(path)
             .map_err(|error| failed("open", error))?;
-        writeln!(file, "{}", Pid::this()).map_err(|error| failed("write", error))?;
-        file.sync_all().map_err(|error| failed("fsync", error))?;
-        Ok(Self(path.to_owned()))
+        let written = writeln!(file, "{}", Pid::this())
+            .map_err(|error| failed("write", error))
+            .and_then(|()| file.sync_all().map_err(|error| failed("fsync", error)));
+        match written {
+            Ok(()) => Ok(Self(path.to_owned())),
+            Err(report) => {
+                // Whatever else somebody has put there is not ours to delete.
+                if file.metadata().is_ok_and(|file| file.is_file()) {
+                    let _ = fs::remove_file(path);
+                }
+                Err(report)
+            }
+        }
     }
 
     /// Deletes the file.
@@ -94,6 +104,10 @@ impl PidFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::signal::{self, Signal};
+    use crate::sys::{Fork, fork};
+    use nix::sys::resource::{Resource, setrlimit};
+    use nix::sys::wait::{WaitStatus, waitpid};
     use std::process::Command;
 
     fn path(name: &str) -> PathBuf {
@@ -134,6 +148,18 @@ mod tests {
         other.wait().expect("wait");
         assert!(!is_alive(pid));
         assert!(is_alive(Pid::this()) && !is_in_the_way(Pid::this()));
+    }
+
+    #[test]
+    fn a_full_disk_leaves_no_empty_file() {
+        let path = path("full");
+        let Fork::Parent(child) = fork().expect("fork") else {
+            signal::ignore(&[Signal::SIGXFSZ]).expect("ignore");
+            let left_nothing =
+                setrlimit(Resource::RLIMIT_FSIZE, 0, 0).is_ok() && PidFile::write(&path).is_err() && !path.exists();
+            std::process::exit(i32::from(!left_nothing));
+        };
+        assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
     }
 
     #[test]

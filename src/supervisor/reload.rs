@@ -1,5 +1,6 @@
-//! SIGHUP: the files are read once and checked here, with all their problems in the log; then every child takes them over
-//! (config 6). A file with errors changes nothing.
+//! SIGHUP: the files are read once and checked here, with all their problems in the log (config 6). A file with errors
+//! changes nothing. What is in force then is published in shared memory for the children, so that an edit in between cannot
+//! make them differ.
 
 use super::{Supervisor, nodes};
 use crate::config::{self, Problems};
@@ -25,6 +26,11 @@ impl Supervisor {
         let cluster = self.shared.nodes().view();
         let is_down = |id: usize| cluster.nodes.get(id).is_none_or(|node| !node.status.is_attached());
         let reloaded = config::reload::reload(&self.settings, &loaded, is_down)?;
+        if !self.shared.publish_settings(&reloaded.settings.to_snapshot()) {
+            let mut problems = Problems::default();
+            problems.add(Report::error("the settings are too long to be handed to running processes"), None);
+            return Err(problems);
+        }
         reloaded.log.iter().for_each(Report::log);
         self.settings = Arc::new(reloaded.settings);
         report::configure(self.settings.log_settings());

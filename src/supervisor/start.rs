@@ -67,9 +67,13 @@ fn prepare(
     let mut listeners = Listeners::open(&settings)?;
     // Only now: who did not get the sockets must not touch the files of the pgpool that has them.
     let pid_file = PidFile::write(Path::new(&settings.pid_file_name)).inspect_err(|_| listeners.remove())?;
-    nodes::fill(&shared, &settings, &status_file, discard_status).map_err(failed("the nodes cannot be prepared"))?;
+    if let Err(error) = nodes::fill(&shared, &settings, &status_file, discard_status) {
+        listeners.remove();
+        pid_file.remove();
+        return Err(failed("the nodes cannot be prepared")(error));
+    }
     let mut children = Children::default();
-    (0..shared.limits().workers).map(Role::Worker).for_each(|role| children.start(role));
+    // Workers come when it is known which node is the primary: until then clients wait in the listen queue.
     children.start(Role::Finder);
     Ok(Supervisor {
         settings: Arc::new(settings),

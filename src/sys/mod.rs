@@ -10,6 +10,7 @@
 pub mod descriptor;
 mod fork;
 pub mod signal;
+pub mod thread;
 pub mod title;
 
 pub use fork::{Fork, die_with_parent, fork};

@@ -10,13 +10,17 @@
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 pub use nix::sys::signal::Signal;
 
 static PENDING: AtomicU64 = AtomicU64::new(0);
 static HANDLED: AtomicU64 = AtomicU64::new(0);
 static WAKE: AtomicI32 = AtomicI32::new(-1);
+/// A fast or immediate stop was asked for.
+static STOP: AtomicBool = AtomicBool::new(false);
+/// The descriptor may be readable.
+static RUNG: AtomicBool = AtomicBool::new(false);
 
 /// A set of signals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,6 +83,7 @@ impl Signals {
         HANDLED.store(wanted.0, Ordering::SeqCst);
         if PENDING.load(Ordering::SeqCst) != 0 {
             let _ = event.write(1);
+            RUNG.store(true, Ordering::SeqCst);
         }
         Ok(Self { event })
     }
@@ -89,11 +94,15 @@ impl Signals {
         SignalSet(PENDING.load(Ordering::Relaxed))
     }
 
-    /// Takes what has arrived and makes the descriptor unreadable again. No system call when nothing is pending.
+    /// Takes what has arrived and makes the descriptor unreadable again. No system call when nothing has arrived.
+    ///
+    /// A signal that comes while this runs is never lost: either it is taken now and leaves the descriptor readable, which
+    /// the next call puts right, or it is pending with the descriptor readable.
     pub fn take(&self) -> SignalSet {
-        if self.pending().is_empty() {
+        if self.pending().is_empty() && !RUNG.load(Ordering::Relaxed) {
             return SignalSet::default();
         }
+        RUNG.store(false, Ordering::SeqCst);
         let _ = self.event.read();
         nix::unistd::alarm::cancel();
         SignalSet(PENDING.swap(0, Ordering::SeqCst))
@@ -119,6 +128,12 @@ impl Drop for Signals {
     }
 }
 
+/// Whether this process was ever told to stop at once, by SIGINT or SIGQUIT (process-model 6): for whoever waits far away
+/// from the [`Signals`]. Taking the signal does not change it. A wait that such a signal interrupts should end.
+pub fn told_to_stop() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
+
 /// Ignores `signals` in this process and those it forks.
 ///
 /// # Errors
@@ -130,6 +145,8 @@ pub fn ignore(signals: &[Signal]) -> nix::Result<()> {
 /// For a new child, with all signals blocked: what the parent had not taken is not the child's.
 pub(super) fn forget_parents() {
     WAKE.store(-1, Ordering::SeqCst);
+    RUNG.store(false, Ordering::SeqCst);
+    STOP.store(false, Ordering::SeqCst);
     PENDING.store(0, Ordering::SeqCst);
 }
 
@@ -145,12 +162,17 @@ fn set(signal: Signal, handler: SigHandler) -> nix::Result<()> {
 
 extern "C" fn note(signal: libc::c_int) {
     PENDING.fetch_or(1 << (signal - 1), Ordering::SeqCst);
+    if signal == libc::SIGINT || signal == libc::SIGQUIT {
+        STOP.store(true, Ordering::SeqCst);
+    }
     preserving_errno(|| {
         let wake = WAKE.load(Ordering::SeqCst);
         if wake >= 0 {
             let one = 1_u64;
             // SAFETY: the buffer is ours; a descriptor that is gone meanwhile only makes the call fail.
             unsafe { libc::write(wake, (&raw const one).cast(), size_of::<u64>()) };
+            // Behind the write: whoever finds it set also finds the descriptor readable.
+            RUNG.store(true, Ordering::SeqCst);
         }
         // SAFETY: no memory is involved.
         unsafe { libc::alarm(1) };
@@ -214,6 +236,19 @@ mod tests {
                 && taken.has(Signal::SIGHUP)
                 && !taken.has(Signal::SIGUSR1)
                 && !readable()
+        });
+    }
+
+    #[test]
+    fn a_signal_that_came_while_others_were_taken_does_not_leave_the_descriptor_readable() {
+        in_child(|| {
+            let signals = Signals::install(&[Signal::SIGHUP]).expect("install");
+            raise(Signal::SIGHUP).expect("raise");
+            // What is left when it came between emptying the descriptor and taking what is pending.
+            PENDING.store(0, Ordering::SeqCst);
+            let taken = signals.take();
+            let ready = poll(&mut [PollFd::new(signals.fd(), PollFlags::POLLIN)], PollTimeout::ZERO);
+            taken.is_empty() && ready == Ok(0)
         });
     }
 

@@ -9,7 +9,7 @@
 mod accept;
 mod idle;
 
-use crate::config::{FileLocations, Settings};
+use crate::config::Settings;
 use crate::net::{Deadline, Stream};
 use crate::report::{self, Report};
 use crate::session::{self, Context};
@@ -35,8 +35,6 @@ pub struct Start {
     pub listeners: Vec<OwnedFd>,
     /// The parameters in force.
     pub settings: Arc<Settings>,
-    /// Where to read them again.
-    pub files: FileLocations,
     /// Shared memory.
     pub shared: Shared,
 }
@@ -59,7 +57,7 @@ pub fn run(start: Start) -> i32 {
 fn live(start: Start) -> Exit {
     report::set_process("child", "CHILD");
     title::set(WAITING);
-    let Start { index, listeners, settings, files, shared } = start;
+    let Start { index, listeners, settings, shared } = start;
     let prepared = Signals::install(&SIGNALS).and_then(|signals| Ok((Idle::new(listeners, &signals)?, signals)));
     let (idle, signals) = match prepared {
         Ok(prepared) => prepared,
@@ -69,7 +67,7 @@ fn live(start: Start) -> Exit {
         }
     };
     let slot = shared.worker(index);
-    let context = Context::new(settings, files, shared, slot, signals);
+    let context = Context::new(settings, shared, slot, signals);
     Worker { context, sessions: 0, last_client: None }.live(idle)
 }
 

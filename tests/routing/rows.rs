@@ -242,9 +242,16 @@ fn settings(lines: &str) -> Result<Settings, String> {
         return Ok(Settings::default());
     }
     let nodes = "backend_hostname0 = 'a'\nbackend_port0 = 5432\n";
-    let loaded = load_text(Path::new("/pgpool.conf"), format!("{nodes}{lines}").as_bytes());
-    match loaded {
-        Ok(loaded) => Ok(loaded.settings),
+    // Modes have their rules before a start accepts them, so the mode is not read but assigned.
+    let mode = |line: &&str| line.starts_with("backend_clustering_mode");
+    let (modes, rest): (Vec<_>, Vec<_>) = lines.lines().partition(mode);
+    match load_text(Path::new("/pgpool.conf"), format!("{nodes}{}", rest.join("\n")).as_bytes()) {
+        Ok(mut loaded) => {
+            for (name, value) in modes.iter().filter_map(|line| line.split_once(" = ")) {
+                loaded.settings.assign(name, value).map_err(|report| report.to_string())?;
+            }
+            Ok(loaded.settings)
+        }
         Err(problems) => Err(problems.iter().map(|problem| problem.to_string()).collect::<Vec<_>>().join("\n")),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 
 use crate::harness::frontend::query;
-use crate::harness::{Cluster, Pgpool, Stop, eventually, shared, wait_for};
+use crate::harness::{Cluster, Pgpool, Stop, Wire, eventually, shared, wait_for};
 use crate::only_ours;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -106,6 +106,28 @@ fn a_node_missing_at_start_is_used_as_soon_as_it_answers() {
     assert_eq!(pool.connect().value(port), cluster.node(0).port.to_string());
     cluster.node(1).start();
     wait_for("the standby to be used", || pool.connect().value(port) == cluster.node(1).port.to_string());
+}
+
+#[test]
+fn nobody_is_served_before_the_primary_is_known() {
+    only_ours!("searches before it starts, node after node");
+    let cluster = Cluster::streaming(3).start();
+    // As after a failover: the lowest node is a standby. The node that hangs makes the search last.
+    let mut pool = Pgpool::on(&cluster)
+        .set("backend_port0", cluster.node(1).port)
+        .set("backend_port1", cluster.node(0).port)
+        .set("connect_timeout", 1500)
+        .set("load_balance_mode", "off")
+        .prepare();
+    cluster.node(2).pause();
+    pool.launch(&[]);
+    let mut session = None;
+    wait_for("the first session", || {
+        session = Wire::login(pool.port).ok();
+        session.is_some()
+    });
+    assert_eq!(session.expect("a session").value("SELECT pg_is_in_recovery()"), "f");
+    cluster.node(2).resume();
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Input that no decent client sends: it is refused with words, costs nobody else anything, and never hangs a worker.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::harness::frontend::{SSL_REQUEST, message, packet, parse, query, startup, sync};
+use nix::unistd::Pid;
+
+use crate::harness::frontend::{
+    SSL_REQUEST, bind, close_statement, execute, message, packet, parse, query, startup, sync,
+};
 use crate::harness::{LOGIN, Pgpool, Wire, shared, wait_for};
 use crate::only_ours;
 
@@ -75,6 +79,80 @@ fn half_a_startup_packet_and_then_silence_is_bounded() {
     let reply = wire.read_until('E');
     assert_eq!(reply.error().and_then(|e| e.field('M')).as_deref(), Some("authentication timeout"));
     assert!(wire.is_closed_within(PATIENCE));
+}
+
+/// What a client has sent of a message that it never completes.
+fn halves() -> Vec<Vec<u8>> {
+    let whole = query(&format!("SELECT '{}'", "x".repeat(1000)));
+    vec![b"Q".to_vec(), whole[..4].to_vec(), whole[..500].to_vec(), [sync(), whole[..7].to_vec()].concat()]
+}
+
+#[test]
+fn half_a_message_and_then_silence_is_ended_by_client_idle_limit() {
+    only_ours!("no message");
+    let pool = Pgpool::on(shared()).set("num_init_children", 4).set("client_idle_limit", 2).start();
+    let mut sessions: Vec<(Wire, Pid)> = halves().iter().map(|half| silent(&pool, half)).collect();
+    for (session, _) in &mut sessions {
+        assert_eq!(session.read_until('E').sqlstate(), "57000");
+        assert!(session.is_closed_within(PATIENCE));
+    }
+    let workers: Vec<_> = sessions.iter().map(|(_, worker)| *worker).collect();
+    let used: Vec<_> = workers.iter().map(|worker| cpu_time(*worker)).collect();
+    assert!(used.iter().all(|used| *used < Duration::from_millis(500)), "{used:?}");
+}
+
+#[test]
+fn half_a_message_keeps_no_worker_busy() {
+    let pool = Pgpool::on(shared()).set("num_init_children", 4).start();
+    let sessions: Vec<(Wire, Pid)> = halves().iter().map(|half| silent(&pool, half)).collect();
+    let used = || sessions.iter().map(|(_, worker)| cpu_time(*worker)).collect::<Vec<_>>();
+    // A busy worker would use all of the time; whatever an idle one does now and then stands still in between.
+    let mut before = (used(), Instant::now());
+    wait_for("a second in which no worker works", || {
+        let now = used();
+        if now != before.0 {
+            before = (now, Instant::now());
+        }
+        before.1.elapsed() > Duration::from_secs(1)
+    });
+}
+
+/// A session that has sent `half` a message, and its worker.
+fn silent(pool: &Pgpool, half: &[u8]) -> (Wire, Pid) {
+    let before = pool.children("postgres test");
+    let mut session = pool.connect();
+    let worker = pool.children("postgres test").into_iter().find(|pid| !before.contains(pid)).expect("its worker");
+    session.send(half);
+    (session, worker)
+}
+
+/// The processor time a process has used.
+fn cpu_time(pid: Pid) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Behind the command's name in parentheses: utime and stime are the 14th and 15th field of all.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |number: usize| fields.get(number - 3).and_then(|ticks| ticks.parse::<u64>().ok()).expect("ticks");
+    Duration::from_millis((ticks(14) + ticks(15)) * 10)
+}
+
+#[test]
+fn ten_thousand_parameters() {
+    let pool = pool();
+    let mut session = pool.connect();
+    let count = 10_000;
+    let list: Vec<_> = (1..=count).map(|number| format!("${number}::text")).collect();
+    let sql = format!("SELECT count(*), max(x) FROM unnest(ARRAY[{}]) x", list.join(","));
+    let values: Vec<_> = (0..count).map(|number| format!("{number:05}")).collect();
+    let values: Vec<_> = values.iter().map(|value| Some(value.as_str())).collect();
+    for _ in 0..2 {
+        let reply = session.ask([parse("s", &sql, &[]), bind("", "s", &values), execute("", 0), sync()].concat());
+        assert_eq!((reply.first_value().as_deref(), reply.state()), (Some("10000"), 'I'));
+        assert_eq!(session.ask([close_statement("s"), sync()].concat()).state(), 'I');
+    }
+    // One value too few is the server's to refuse.
+    let few = [parse("", &sql, &[]), bind("", "", &values[1..]), execute("", 0), sync()].concat();
+    assert_eq!(session.ask(few).sqlstate(), "08P01");
+    assert_eq!(session.value("SELECT 1"), "1");
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::frontend::query;
-use crate::harness::{Pgpool, Stop, eventually, process_title, shared, wait_for};
+use crate::harness::frontend::{query, startup};
+use crate::harness::{Cluster, LOGIN, Pgpool, Stop, eventually, foreign, process_title, shared, wait_for};
 use crate::only_ours;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,6 +37,23 @@ fn a_client_that_says_nothing_does_not_hold_up_a_fast_stop() {
     assert_eq!(pool.stop(Stop::Fast).code(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert_eq!(silent.read_until('E').sqlstate(), "57P01");
+}
+
+#[test]
+fn a_server_that_hangs_in_a_login_does_not_hold_up_a_fast_stop() {
+    only_ours!("waits for the server");
+    let cluster = Cluster::streaming(1).start();
+    let mut pool = Pgpool::on(&cluster).set("connect_timeout", 60_000).start();
+    cluster.node(0).pause();
+    let mut client = pool.open();
+    client.send(startup(0, LOGIN));
+    wait_for("the worker to log in", || !pool.children("postgres test").is_empty());
+    let begun = std::time::Instant::now();
+    assert_eq!(pool.stop(Stop::Fast).code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert_eq!(client.read_until('E').sqlstate(), "57P01");
+    assert!(!pool.log().contains("did not end in time"), "{}", pool.log());
+    cluster.node(0).resume();
 }
 
 #[test]
@@ -112,9 +129,15 @@ fn titles_tell_what_a_worker_does() {
     assert!(process_title(worker.as_raw()).starts_with("pgpool: postgres test 127.0.0.1("));
     session.query("BEGIN").succeeded();
     wait_for_one(&pool, "idle in transaction");
-    session.send(query("SELECT pg_sleep(0.5)"));
+    session.send(query("/* a comment */ SELECT pg_sleep(0.5)"));
     wait_for_one(&pool, "SELECT");
     session.read_until('Z').succeeded();
+    if !foreign() {
+        assert_eq!(session.query("SELECT 1/0").state(), 'E');
+        wait_for_one(&pool, "idle in transaction");
+        session.query("ROLLBACK").succeeded();
+        wait_for("the title", || pool.children("idle in transaction").is_empty());
+    }
     session.close();
     wait_for("the worker to be free", || pool.children("idle").is_empty());
 }
@@ -134,7 +157,7 @@ fn limits_of_clients_and_time() {
         .start();
     let mut session = pool.connect();
     let mut second = pool.open();
-    let refusal = second.start(crate::harness::LOGIN).expect_err("a refusal").to_string();
+    let refusal = second.start(LOGIN).expect_err("a refusal").to_string();
     assert!(refusal.contains("53300: Sorry, too many clients already"), "{refusal}");
     assert!(second.is_closed_within(PATIENCE));
     assert_eq!(session.read_until('E').sqlstate(), "57000");

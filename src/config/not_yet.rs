@@ -1,0 +1,128 @@
+//! What can be configured but does not exist yet (config 5.3). A parameter that asks for it is never silently ignored:
+//! where data would be at risk the configuration is refused, else it is warned of, with what to do until then.
+//!
+//! Whoever builds one of these features deletes its entry here; this file goes when the last one is gone.
+
+use super::apply::Positions;
+use super::choices::BackendClusteringMode;
+use super::problem::Problems;
+use super::settings::Settings;
+use crate::report::Report;
+
+/// A feature to come.
+struct Feature {
+    /// The parameter that asks for it, and whether it does.
+    name: &'static str,
+    is_wanted: fn(&Settings) -> bool,
+    /// What that means now.
+    detail: &'static str,
+    /// What to do instead.
+    hint: &'static str,
+}
+
+const FEATURES: &[Feature] = &[
+    Feature {
+        name: "enable_pool_hba",
+        is_wanted: |settings| settings.enable_pool_hba,
+        detail: "pool_hba.conf is not read: pgpool lets in every client that a server lets in from pgpool's own host.",
+        hint: "Protect port and sockets by listen_addresses, unix_socket_permissions and a firewall.",
+    },
+    Feature {
+        name: "ssl",
+        is_wanted: |settings| settings.ssl,
+        detail: "Nothing is encrypted: clients that ask for TLS get \"no\", and servers are not asked.",
+        hint: "Let pgpool be reached over a trusted network or a tunnel only; clients with sslmode=require will not connect.",
+    },
+    Feature {
+        name: "health_check_period",
+        is_wanted: |settings| settings.used_nodes().any(|(_, node)| node.health_check_period > 0),
+        detail: "Servers are not checked: one that fails stays attached, and no failover takes place.",
+        hint: "Sessions avoid a standby that cannot be reached; watch the primary by other means.",
+    },
+    Feature {
+        name: "failover_command",
+        is_wanted: |settings| !settings.failover_command.is_empty(),
+        detail: "No failover takes place, so the command is never run.",
+        hint: "Watch the primary by other means, and restart pgpool when another node was promoted.",
+    },
+    Feature {
+        name: "follow_primary_command",
+        is_wanted: |settings| !settings.follow_primary_command.is_empty(),
+        detail: "No failover takes place, so the command is never run.",
+        hint: "Let the standbys follow a new primary by other means.",
+    },
+    Feature {
+        name: "failback_command",
+        is_wanted: |settings| !settings.failback_command.is_empty(),
+        detail: "The command is never run.",
+        hint: "A node that was not reached at start is used as soon as it answers.",
+    },
+    Feature {
+        name: "auto_failback",
+        is_wanted: |settings| settings.auto_failback,
+        detail: "Nodes that were detached stay detached.",
+        hint: "Start once with option -D to attach all nodes.",
+    },
+    Feature {
+        name: "detach_false_primary",
+        is_wanted: |settings| settings.detach_false_primary,
+        detail: "A second primary is not detached.",
+        hint: "Take a node that is not the primary any more out of the configuration.",
+    },
+    Feature {
+        name: "delay_threshold",
+        is_wanted: |settings| settings.delay_threshold > 0,
+        detail: "The delay of standbys is not measured: a read may see data of any age.",
+        hint: "Give a standby that falls behind backend_weight 0.",
+    },
+    Feature {
+        name: "delay_threshold_by_time",
+        is_wanted: |settings| settings.delay_threshold_by_time > 0,
+        detail: "The delay of standbys is not measured: a read may see data of any age.",
+        hint: "Give a standby that falls behind backend_weight 0.",
+    },
+    Feature {
+        name: "memory_cache_enabled",
+        is_wanted: |settings| settings.memory_cache_enabled,
+        detail: "No results are cached; every query goes to a server.",
+        hint: "Nothing to be done: answers are right, only not from a cache.",
+    },
+    Feature {
+        name: "use_watchdog",
+        is_wanted: |settings| settings.use_watchdog,
+        detail: "Other pgpool nodes are not watched, and delegate_ip is not taken.",
+        hint: "Let a cluster manager watch pgpool and hold the address.",
+    },
+    Feature {
+        name: "log_destination",
+        is_wanted: |settings| settings.log_destination.syslog,
+        detail: "Nothing is sent to syslog; the log goes to stderr.",
+        hint: "Start with -n and pass stderr on, for example to \"logger -t pgpool\".",
+    },
+    Feature {
+        name: "logging_collector",
+        is_wanted: |settings| settings.logging_collector,
+        detail: "No log files are written; the log goes to stderr.",
+        hint: "Start with -n and send stderr to a file.",
+    },
+];
+
+/// Adds what `settings` ask for in vain.
+pub(super) fn check(settings: &Settings, positions: &Positions, problems: &mut Problems) {
+    use BackendClusteringMode::{NativeReplication, SnapshotIsolation};
+    let mode = settings.backend_clustering_mode;
+    if matches!(mode, NativeReplication | SnapshotIsolation) {
+        let name = settings.get("backend_clustering_mode").unwrap_or_default();
+        let report = Report::error(format!("mode {name} is not supported yet"))
+            .detail("Writes would reach the main node only, and the nodes would differ from then on.")
+            .hint("Use streaming_replication, logical_replication or raw, or stay with Pgpool-II.");
+        problems.add(report, positions.place("backend_clustering_mode", None));
+    }
+    for Feature { name, is_wanted, detail, hint } in FEATURES {
+        if is_wanted(settings) {
+            let report = Report::warning(format!("{name} has no effect yet"));
+            let first = || (0..settings.nodes.len()).find_map(|id| positions.place(name, Some(id)));
+            problems.add(report.detail(*detail).hint(*hint), positions.place(name, None).or_else(first));
+        }
+    }
+}

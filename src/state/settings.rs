@@ -1,0 +1,43 @@
+//! The settings in force, for processes that run already (config 6): bytes, of whose meaning nothing is known here.
+
+use super::Shared;
+use pgpool_shm::{Versioned, shareable};
+
+/// Bytes of settings at most; memory is used only as far as they go.
+const LIMIT: usize = 1 << 20;
+
+shareable! {
+    pub(super) struct SettingsRecord {
+        snapshot: Versioned<u8, LIMIT>,
+    }
+}
+
+impl Shared {
+    /// Publishes the settings in force. For the parent. `false`: they are too long, and what was published before stays.
+    #[must_use]
+    pub fn publish_settings(&self, snapshot: &[u8]) -> bool {
+        if snapshot.len() > LIMIT {
+            return false;
+        }
+        self.settings_record().snapshot.write(snapshot);
+        true
+    }
+
+    /// The settings published last; empty before the first time.
+    pub fn published_settings(&self) -> Vec<u8> {
+        self.settings_record().snapshot.read()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::state::{Limits, Shared};
+
+    #[test]
+    fn the_last_that_fit_are_there() {
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
+        assert!(shared.published_settings().is_empty());
+        assert!(shared.publish_settings(&[7; 100]) && !shared.publish_settings(&vec![8; super::LIMIT + 1]));
+        assert_eq!(shared.published_settings(), [7; 100]);
+    }
+}
