@@ -23,6 +23,7 @@ mod judge;
 mod local;
 mod message_log;
 mod open;
+mod own_servers;
 mod plan;
 mod portals;
 mod requests;

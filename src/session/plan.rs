@@ -5,6 +5,7 @@ use super::judge::executed_name;
 use super::{Session, open, trace};
 use crate::backend::LoginError;
 use crate::net::Address;
+use crate::report::{Report, SqlState};
 use crate::route::{self, Target, Transaction};
 use crate::sql::{Kind, Statement};
 use std::rc::Rc;
@@ -14,6 +15,20 @@ impl Session<'_> {
     pub(super) fn node_for(&mut self, facts: &Rc<Statement>, text: &[u8], length: usize) -> Result<Option<usize>, End> {
         if let Some(batch) = self.batch {
             return Ok(Some(batch.node));
+        }
+        if facts.terminates.is_some() && !self.is_quiet() {
+            return Ok(None);
+        }
+        if let Some(node) = self.node_to_terminate(facts) {
+            let placed = if self.activate(node) { self.place(node) } else { None };
+            return match placed {
+                // Never sent anywhere else: the process id means another process there.
+                Some(other) if other != node => Err(Report::fatal(format!("DB node id: {node} cannot be reached"))
+                    .detail("The server process to be terminated runs there.")
+                    .code(SqlState::UNABLE_TO_ESTABLISH)
+                    .into()),
+                placed => Ok(placed),
+            };
         }
         let mut wanted = self.home;
         if let Kind::Deallocate(Some(name)) = &facts.kind {

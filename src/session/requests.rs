@@ -228,6 +228,7 @@ impl Session<'_> {
         }
         self.end_batch(node);
         self.at_home = false;
+        self.prepare_to_drop(&facts);
         if !self.expect(node, Awaited::Query, Deliver::Client) {
             return Ok(Taken::Forward { node, now: header.total });
         }

@@ -151,6 +151,7 @@ impl Session<'_> {
         if self.context.must_stop() {
             return Err(End::shutdown());
         }
+        self.context.close_pooled_if_asked();
         if self.is_quiet() && self.batch.is_none() && self.context.reload_if_asked() {
             self.message_log.finish();
             self.message_log = MessageLog::new(&self.context.settings);

@@ -52,6 +52,25 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// The node on which the server process `pid` serves a connection of ours, pooled or in use. Process ids are unique per
+    /// server only: the first one found counts.
+    pub fn node_of_server(&self, pid: u32) -> Option<usize> {
+        let node_of = |slot: &WorkerSlot| (0..slot.pool_slots()).find_map(|pool| slot.pool(pool).node_of(pid));
+        self.workers().iter().filter(|_| pid != 0).find_map(|slot| node_of(&slot))
+    }
+
+    /// Whether a connection to `database` waits in any pool.
+    pub fn is_pooled(&self, database: &str) -> bool {
+        let waits = |slot: &WorkerSlot| {
+            (0..slot.pool_slots())
+                .map(|pool| slot.pool(pool).get())
+                .any(|entry| !entry.connected && entry.database == database)
+        };
+        self.workers().iter().any(|slot| waits(&slot))
+    }
+}
+
 /// Whether two keys are equal, in a time that tells nothing about where they differ.
 fn same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && black_box(one.iter().zip(other).fold(0, |seen, (a, b)| black_box(seen | (a ^ b)))) == 0
@@ -73,6 +92,10 @@ mod tests {
         slot.pool(0).set_server(1, &server);
         let target = CancelTarget { worker: 2, nodes: vec![(1, server)], busy: NodeSet::of(1) };
         assert_eq!(shared.find_cancel_target(11, &[1, 2, 3, 4]), Some(target));
+        assert_eq!(
+            (shared.node_of_server(77), shared.node_of_server(78), shared.node_of_server(0)),
+            (Some(1), None, None)
+        );
         for (pid, key) in [(11, &[1, 2, 3, 5][..]), (11, &[1, 2, 3]), (12, &[1, 2, 3, 4]), (0, &[]), (11, &[])] {
             assert_eq!(shared.find_cancel_target(pid, key), None);
         }

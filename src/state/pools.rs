@@ -157,6 +157,11 @@ impl<'a> PoolSlot<'a> {
         if self.touched().contains(node) { self.statements[node].read() } else { Vec::new() }
     }
 
+    /// The node whose server process `pid` serves a connection of this slot.
+    pub fn node_of(self, pid: u32) -> Option<usize> {
+        self.touched().iter().find(|node| self.servers[*node].get().pid == pid)
+    }
+
     /// Empties the slot: its connections are closed, its worker is dead. The time a client left last stays.
     pub fn clear(self) {
         for node in self.touched().iter() {

@@ -88,7 +88,7 @@ impl Worker {
             let deadline = self.next_limit();
             match idle.wait(&self.context.signals, &self.context.pool, deadline) {
                 Ok(Wake::Client(client)) => self.serve(client),
-                Ok(Wake::Server) => self.close_pooled(|pool| pool.close_broken()),
+                Ok(Wake::Server) => self.context.close_pooled(|pool| pool.close_broken()),
                 Ok(Wake::Other) => {}
                 Err(error) => {
                     Report::error("failed to accept user connection")
@@ -99,7 +99,7 @@ impl Worker {
                 }
             }
         };
-        self.close_pooled(|pool| pool.close_all());
+        self.context.close_pooled(|pool| pool.close_all());
         exit
     }
 
@@ -117,7 +117,7 @@ impl Worker {
             self.context.reload();
         }
         if taken.has(Signal::SIGUSR1) {
-            self.close_pooled(|pool| pool.close_all());
+            self.context.close_pooled(|pool| pool.close_all());
         }
         None
     }
@@ -134,7 +134,7 @@ impl Worker {
             return Some(Exit::Restart);
         }
         if self.context.pool.next_expiry().is_some_and(|left| left.is_zero()) {
-            self.close_pooled(|pool| pool.expire());
+            self.context.close_pooled(|pool| pool.expire());
         }
         None
     }
@@ -149,13 +149,6 @@ impl Worker {
     fn next_limit(&self) -> Deadline {
         let first = self.life_left().into_iter().chain(self.context.pool.next_expiry()).min();
         first.map_or(Deadline::NEVER, Deadline::after)
-    }
-
-    /// Closes pooled connections; what monitoring shows of them goes with them.
-    fn close_pooled(&mut self, close: impl FnOnce(&mut crate::backend::Pool) -> Vec<usize>) {
-        for slot in close(&mut self.context.pool) {
-            self.context.slot.pool(slot).clear();
-        }
     }
 
     fn serve(&mut self, client: Stream) {

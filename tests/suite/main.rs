@@ -11,6 +11,7 @@ mod faults;
 mod garbage;
 mod harness;
 mod logging;
+mod own_servers;
 mod pool;
 mod process;
 mod relcache;
