@@ -233,7 +233,7 @@ proptest! {
         }
         script.into_iter().for_each(|message| run.send(message));
         while run.work() || run.receive()? {}
-        prop_assert!(run.queue.is_settled() && run.queue.len() == 0, "{:?}", run.queue);
+        prop_assert!(run.queue.is_settled() && run.queue.is_empty(), "{:?}", run.queue);
         prop_assert!(!run.queue.is_copying_in() && !run.queue.will_answer());
     }
 }
