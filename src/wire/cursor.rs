@@ -40,7 +40,13 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next zero-terminated text, without its zero.
+    #[inline]
     pub fn text(&mut self) -> Option<&'a [u8]> {
+        // Most names are empty: those of the unnamed statement and portal.
+        if let [0, rest @ ..] = self.0 {
+            self.0 = rest;
+            return Some(&[]);
+        }
         let end = memchr::memchr(0, self.0)?;
         let text = &self.0[..end];
         self.0 = &self.0[end + 1..];
