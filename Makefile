@@ -5,6 +5,7 @@ DESTDIR ?=
 TEST_THREADS ?= 4
 T ?=
 BENCH ?=
+CARGO ?= cargo
 
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 PROGRAMS = pgpool $(patsubst src/bin/%.rs,%,$(wildcard src/bin/*.rs)) $(patsubst src/bin/%/main.rs,%,$(wildcard src/bin/*/main.rs))
@@ -23,10 +24,10 @@ setup: ## install what building and testing needs (Debian, Ubuntu)
 	@if [ -n "$(PG)" ]; then scripts/setup --pg $(PG); fi
 
 build: setup ## the programs, optimised
-	cargo build --release
+	$(CARGO) build --release
 
 install: ## programs to PREFIX/bin, samples to PREFIX/etc, documents to PREFIX/share/doc/pgpool
-	cargo build --release
+	$(CARGO) build --release
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/etc $(DESTDIR)$(PREFIX)/share/doc/pgpool
 	install -m 755 $(addprefix $(RELEASE)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(wildcard conf/*.sample) $(DESTDIR)$(PREFIX)/etc

@@ -20,7 +20,7 @@ pub enum Fork {
 pub fn fork() -> nix::Result<Fork> {
     let mut before = SigSet::empty();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
-    // SAFETY: no process of this program has a second thread, so the child has a complete copy of every lock and heap
+    // SAFETY: processes that fork never have a second thread, so the child has a complete copy of every lock and heap
     // structure.
     let forked = unsafe { unistd::fork() };
     if matches!(forked, Ok(ForkResult::Child)) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 
 use crate::harness::frontend::{query, startup};
 use crate::harness::{Cluster, LOGIN, Pgpool, Stop, eventually, foreign, process_title, shared, wait_for};
@@ -119,6 +119,27 @@ fn a_reload_takes_effect_and_a_broken_file_does_not() {
     wait_for("the complaint", || pool.log().contains("client_idle_limit"));
     assert_eq!(pool.connect().value("SELECT 1"), "1");
     assert!(pool.is_running());
+}
+
+#[test]
+fn an_edit_behind_the_parents_check_counts_for_nobody() {
+    only_ours!("every process reads the files by itself");
+    let mut pool = Pgpool::on(shared()).set("num_init_children", 1).set("log_statement", "off").start();
+    wait_for("the worker", || !pool.children("wait for connection").is_empty());
+    let worker = pool.children("wait for connection")[0];
+    kill(worker, Signal::SIGSTOP).expect("stop");
+    pool.set("log_statement", "on");
+    pool.signal(Signal::SIGHUP);
+    wait_for("the reload", || pool.log().contains("parameter \"log_statement\" changed"));
+    pool.set("log_statement", "off");
+    pool.set("client_idle_limit", "nonsense");
+    kill(worker, Signal::SIGCONT).expect("continue");
+    wait_for("the worker to take over what the parent has read", || {
+        pool.connect().value("SELECT 'as the parent says'");
+        pool.log().contains("statement: SELECT 'as the parent says'")
+    });
+    assert!(!pool.log().contains("nonsense"), "{}", pool.log());
+    assert!(process_title(worker.as_raw()).starts_with("pgpool: "), "it is another worker");
 }
 
 #[test]

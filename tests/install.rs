@@ -1,0 +1,70 @@
+//! `make install`: what is put where, and that it needs nothing of the source tree.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A directory that goes away with the test.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The files below `directory`, as paths from there.
+fn files(directory: &Path, inside: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(directory.join(inside)).expect(inside).flatten() {
+        let name = format!("{inside}/{}", entry.file_name().to_string_lossy()).trim_start_matches('/').to_owned();
+        if entry.path().is_dir() {
+            found.extend(files(directory, &name));
+        } else {
+            found.insert(name);
+        }
+    }
+    found
+}
+
+#[test]
+fn programs_samples_and_documents_are_installed_and_work_from_there() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let built = Path::new(env!("CARGO_BIN_EXE_pgpool"));
+    let folder = Folder(std::env::temp_dir().join(format!("pgpool-install-{}", std::process::id())));
+    let destination = folder.0.join("stage");
+    // The programs are those that were built for the tests: nothing is built here.
+    let output = Command::new("make")
+        .current_dir(source)
+        .args(["install", "CARGO=true", "PREFIX=/opt/pgpool"])
+        .arg(format!("DESTDIR={}", destination.display()))
+        .arg(format!("RELEASE={}", built.parent().expect("directory").display()))
+        .output()
+        .expect("make");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let installed = files(&destination, "");
+    let prefix = |name: &str| format!("opt/pgpool/{name}");
+    let outside: Vec<_> = installed.iter().filter(|name| !name.starts_with("opt/pgpool/")).collect();
+    assert!(outside.is_empty(), "{outside:?}");
+    for name in ["bin/pgpool", "etc/pgpool.conf.sample", "etc/pool_hba.conf.sample", "etc/pcp.conf.sample"] {
+        assert!(installed.contains(&prefix(name)), "{name} is missing: {installed:?}");
+    }
+    for document in files(source, "docs").into_iter().chain(["README.md".to_owned()]).filter(|n| n.ends_with(".md")) {
+        let name = document.rsplit('/').next().unwrap_or_default();
+        assert!(installed.contains(&prefix(&format!("share/doc/pgpool/{name}"))), "{name} is missing");
+    }
+
+    let root = destination.join("opt/pgpool");
+    let program = |arguments: &[&str]| {
+        let output = Command::new(root.join("bin/pgpool")).args(arguments).current_dir("/").output().expect("pgpool");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let (status, text) = program(&["--version"]);
+    assert!(status == Some(0) && text.contains("pgpool-II version"), "{text}");
+    let sample = root.join("etc/pgpool.conf.sample");
+    let (status, text) = program(&["-f", &sample.display().to_string(), "check"]);
+    assert!(status == Some(0) && text.contains("The configuration can be used"), "{text}");
+}
