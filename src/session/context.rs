@@ -7,7 +7,7 @@ use crate::config::Settings;
 use crate::net::{Address, Deadline};
 use crate::report;
 use crate::sql::{FactsCache, Statement};
-use crate::state::{Cluster, Shared, WorkerSlot, uptime};
+use crate::state::{Cluster, NodeStatus, Shared, WorkerSlot, uptime};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -123,6 +123,14 @@ impl Context {
     pub(super) fn connect_deadline(&self, node: usize) -> Deadline {
         let limit = self.settings.nodes.get(node).map_or(self.settings.connect_timeout, |node| node.connect_timeout);
         Deadline::after_milliseconds(limit)
+    }
+
+    /// A session has connected to `node`: a node that was only waiting for that is up (failover 1).
+    pub(super) fn connected(&self, node: usize) {
+        if self.cluster.nodes.get(node).is_some_and(|node| node.status == NodeStatus::Waiting) {
+            // A table that is locked for long will be told by the next session.
+            let _ = self.shared.nodes().mark_connected(node);
+        }
     }
 
     /// `node` could not be reached: do not let every session wait for it.

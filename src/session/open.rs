@@ -140,7 +140,10 @@ fn begin(context: &mut Context, client: &mut Client, opening: Opening, deadline:
     group.connections.resize_with(nodes.max(group.connections.len()), || None);
     if group.get(home).is_none() {
         match open(home, &context.address(home), &opening.key.startup, context.connect_deadline(home).min(deadline)) {
-            Ok(server) => group.connections[home] = Some(server),
+            Ok(server) => {
+                context.connected(home);
+                group.connections[home] = Some(server);
+            }
             Err(error) => {
                 trace::discarded(context, group.slot);
                 group.close();

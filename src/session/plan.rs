@@ -123,6 +123,7 @@ impl Session<'_> {
         let address = self.context.address(node);
         match crate::backend::open(node, &address, &self.group.key.startup, deadline) {
             Ok(server) => {
+                self.context.connected(node);
                 trace::joined(self.context, &self.group, &server);
                 self.group.connections[node] = Some(server);
                 true

@@ -15,6 +15,7 @@ use crate::wire::backend::ErrorFields;
 /// `node` is at work for the client.
 pub(super) fn busy(context: &Context, node: usize) {
     context.slot.set_busy(NodeSet::of(node));
+    context.slot.set_idle(false);
     context.slot.set_status(ProcessStatus::ExecuteCommand);
 }
 
@@ -55,6 +56,9 @@ pub(super) fn server_error(context: &Context, node: usize, fields: &ErrorFields<
 /// Nothing is at work for the client any more.
 pub(super) fn idle(context: &Context, status: TransactionStatus) {
     context.slot.set_busy(NodeSet::EMPTY);
+    if context.settings.client_idle_limit > 0 {
+        context.slot.set_idle(true);
+    }
     let (state, word) = match status {
         TransactionStatus::Idle => (ProcessStatus::Idle, "idle"),
         _ => (ProcessStatus::IdleInTransaction, "idle in transaction"),
