@@ -21,7 +21,6 @@ pub struct Plan {
 }
 
 impl Plan {
-    #[allow(dead_code, reason = "tests of failover need it")]
     /// A parameter of postgresql.conf, for every node.
     pub fn set(mut self, name: &str, value: &str) -> Plan {
         self.settings.push((name.to_owned(), value.to_owned()));
@@ -103,9 +102,19 @@ pub fn shared() -> &'static Cluster {
     SHARED.get_or_init(|| Cluster::streaming(3).start())
 }
 
-/// The shared cluster, if a test has asked for it.
-pub fn shared_if_started() -> Option<&'static Cluster> {
-    SHARED.get()
+/// Like [`shared`], but a COMMIT returns only when both standbys show it: a program may write here and read at once,
+/// wherever its read goes.
+pub fn without_lag() -> &'static Cluster {
+    WITHOUT_LAG.get_or_init(|| {
+        let plan = Cluster::streaming(3).set("max_connections", "300");
+        plan.set("synchronous_standby_names", "FIRST 2 (*)").set("synchronous_commit", "remote_apply").start()
+    })
+}
+
+/// The shared clusters that some test has asked for.
+pub fn shared_if_started() -> impl Iterator<Item = &'static Cluster> {
+    SHARED.get().into_iter().chain(WITHOUT_LAG.get())
 }
 
 static SHARED: OnceLock<Cluster> = OnceLock::new();
+static WITHOUT_LAG: OnceLock<Cluster> = OnceLock::new();

@@ -22,7 +22,7 @@ mod template;
 mod wait;
 mod wire;
 
-pub use cluster::{Cluster, shared};
+pub use cluster::{Cluster, shared, without_lag};
 pub use environment::{client_version, foreign, is_bare_server, server_version, target_dir};
 pub use node::{Node, Stop};
 pub use pgpool::{Config, Pgpool, process_title};

@@ -270,9 +270,7 @@ impl Drop for Pgpool {
             let _ = child.wait();
             forget_process(child.id());
         }
-        // The shared cluster outlives a failed test: its logs are kept here.
-        if let Some(shared) = shared_if_started() {
-            keep_if_failed(shared.directory());
-        }
+        // A shared cluster outlives a failed test: its logs are kept here.
+        shared_if_started().for_each(|cluster| keep_if_failed(cluster.directory()));
     }
 }

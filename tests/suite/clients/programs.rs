@@ -1,13 +1,7 @@
-//! Programs that people really use: PostgreSQL's own and the drivers of four languages.
+//! PostgreSQL's own programs: psql, pgbench, pg_dump, pg_restore.
 
-use std::time::Duration;
-
-use crate::harness::{Cluster, Pgpool, Program, client_version, server_version, shared, target_dir};
-
-/// A program of tests/clients.
-fn smoke_program(name: &str) -> String {
-    format!("{}/tests/clients/{name}", env!("CARGO_MANIFEST_DIR"))
-}
+use super::pool_on_shared;
+use crate::harness::{Cluster, Pgpool, Program, client_version, server_version, shared};
 
 /// A pgpool in front of an own cluster. Programs read right after they write, so the reads go to the primary too:
 /// replication delay is not what is tested here.
@@ -15,11 +9,6 @@ fn own_cluster() -> (Cluster, Pgpool) {
     let cluster = Cluster::streaming(2).start();
     let pool = Pgpool::on(&cluster).weights(&[1.0, 0.0]).set("num_init_children", 10).start();
     (cluster, pool)
-}
-
-/// A pgpool in front of the shared cluster; reads on the primary for the same reason.
-fn pool_on_shared() -> Pgpool {
-    Pgpool::on(shared()).weights(&[1.0, 0.0, 0.0]).set("num_init_children", 4).start()
 }
 
 #[test]
@@ -133,42 +122,4 @@ fn copy_of_some_megabytes_in_and_out() {
     let output = pool.psql("COPY (SELECT * FROM copied ORDER BY id) TO STDOUT;").succeeded();
     assert!(output + "\n" == rows, "what comes out is what went in");
     pool.psql("DROP TABLE copied;").succeeded();
-}
-
-#[test]
-fn psycopg_3() {
-    python("psycopg3_smoke.py");
-}
-
-#[test]
-fn psycopg_2() {
-    python("psycopg2_smoke.py");
-}
-
-#[test]
-fn asyncpg() {
-    python("asyncpg_smoke.py");
-}
-
-#[test]
-fn jdbc() {
-    let pool = pool_on_shared();
-    let program = Program::new("java").at_port(pool.port).args(["-XX:TieredStopAtLevel=1", "-cp"]);
-    let program = program.args(["/usr/share/java/postgresql.jar", &smoke_program("JdbcSmoke.java")]);
-    assert_eq!(program.patience(Duration::from_secs(180)).run().succeeded(), "ok");
-}
-
-#[test]
-fn node() {
-    let pool = pool_on_shared();
-    let modules = format!("{}/node/node_modules:/usr/share/nodejs", target_dir().display());
-    let program = Program::new("node").at_port(pool.port).env("NODE_PATH", &modules);
-    assert_eq!(program.args([smoke_program("node_smoke.js")]).run().succeeded(), "ok");
-}
-
-/// Debian's drivers belong to Debian's Python, which another one may hide.
-fn python(name: &str) {
-    let pool = pool_on_shared();
-    let program = Program::new("/usr/bin/python3").at_port(pool.port);
-    assert_eq!(program.args([smoke_program(name)]).run().succeeded(), "ok");
 }

@@ -1,0 +1,18 @@
+//! Python: psycopg 2 and 3.
+
+use super::{python_matrix, python_smoke};
+
+#[test]
+fn smoke_2() {
+    python_smoke("psycopg2_smoke.py");
+}
+
+#[test]
+fn smoke_3() {
+    python_smoke("psycopg3_smoke.py");
+}
+
+#[test]
+fn matrix_3() {
+    python_matrix("psycopg3_matrix.py", &["matrix_psycopg3"]);
+}
