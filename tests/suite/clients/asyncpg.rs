@@ -9,5 +9,5 @@ fn smoke() {
 
 #[test]
 fn matrix() {
-    python_matrix("asyncpg_matrix.py", &["matrix_asyncpg"]);
+    python_matrix("asyncpg_matrix.py", "matrix_asyncpg");
 }

@@ -24,5 +24,5 @@ fn smoke() {
 
 #[test]
 fn matrix() {
-    run_matrix(java("JdbcMatrix.java"), &["matrix_jdbc"]);
+    run_matrix(java("JdbcMatrix.java"), "matrix_jdbc");
 }

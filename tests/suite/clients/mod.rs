@@ -8,12 +8,14 @@
 mod asyncpg;
 mod jdbc;
 mod node;
+mod pgbench;
 mod programs;
 mod psycopg;
+mod tokio;
 
 use std::time::Duration;
 
-use crate::harness::{Pgpool, Program, shared, without_lag};
+use crate::harness::{Pgpool, Program, is_bare_server, shared, without_lag};
 
 /// A program of tests/clients.
 fn client_program(name: &str) -> String {
@@ -32,31 +34,54 @@ fn python_smoke(name: &str) {
     assert_eq!(program.args([client_program(name)]).run().succeeded(), "ok");
 }
 
-fn python_matrix(name: &str, tables: &[&str]) {
-    matrix(Program::new("/usr/bin/python3").args([client_program(name)]), tables);
+fn python_matrix(name: &str, table: &str) {
+    matrix(Program::new("/usr/bin/python3").args([client_program(name)]), table);
 }
 
-/// Runs a program of the driver matrix. It finds in $PORTS pgpools that differ in where reads go, all of them in front
-/// of the cluster without lag, and there these tables with the columns `id int PRIMARY KEY` and `note text`.
-fn matrix(program: Program, tables: &[&str]) {
-    let cluster = without_lag();
-    for table in tables {
-        let sql = format!("CREATE TABLE {table} (id int PRIMARY KEY, note text)");
-        cluster.primary().sql(&sql);
-    }
-    let pool = |weights: [f64; 3]| Pgpool::on(cluster).weights(&weights).set("num_init_children", 10);
-    let pools = [
-        pool([1.0, 0.0, 0.0]).start(),
-        pool([0.0, 1.0, 0.0]).start(),
-        pool([1.0, 1.0, 1.0]).set("statement_level_load_balance", "on").start(),
-    ];
-    let mut ports: Vec<String> = pools.iter().map(|pool| pool.port.to_string()).collect();
-    ports.dedup(); // A bare server has but one.
-    let program = program.at_port(pools[0].port).env("PORTS", &ports.join(" "));
+/// Runs a program of the driver matrix at the ports of a [`Field`], which it finds in $PORTS.
+fn matrix(program: Program, table: &str) {
+    let field = Field::with(table);
+    let ports: Vec<String> = field.ports().iter().map(u16::to_string).collect();
+    let program = program.at_port(field.ports()[0]).env("PORTS", &ports.join(" "));
     let outcome = program.patience(Duration::from_secs(180)).run();
     println!("{}", outcome.stderr);
     assert!(outcome.status.success() && outcome.stdout == "ok\n", "see above: {}", outcome.stdout);
-    for table in tables {
-        cluster.primary().sql(&format!("DROP TABLE {table}"));
+    field.finish();
+}
+
+/// Where the matrix is played: pgpools that differ in where reads go, in front of the cluster without lag, and a table
+/// there with the columns `id int PRIMARY KEY` and `note text`.
+struct Field<'a> {
+    table: &'a str,
+    pools: [Pgpool; 3],
+}
+
+impl Field<'_> {
+    fn with(table: &str) -> Field<'_> {
+        let cluster = without_lag();
+        cluster.primary().sql(&format!("CREATE TABLE {table} (id int PRIMARY KEY, note text)"));
+        let pool = |weights: [f64; 3]| Pgpool::on(cluster).weights(&weights).set("num_init_children", 10);
+        let anywhere = pool([1.0, 1.0, 1.0]).set("statement_level_load_balance", "on");
+        let pools = [pool([1.0, 0.0, 0.0]).start(), pool([0.0, 1.0, 0.0]).start(), anywhere.start()];
+        Field { table, pools }
+    }
+
+    fn ports(&self) -> Vec<u16> {
+        let mut ports: Vec<_> = self.pools.iter().map(|pool| pool.port).collect();
+        ports.dedup(); // A bare server has but one.
+        ports
+    }
+
+    /// Removes the table, and checks that the test was one: that reads went to the standby where they should.
+    fn finish(self) {
+        without_lag().primary().sql(&format!("DROP TABLE {}", self.table));
+        if !is_bare_server() {
+            let nodes = self.pools[1].psql("SHOW POOL_NODES").succeeded();
+            let selects: Vec<&str> = nodes.lines().filter_map(|line| line.split('|').nth(SELECT_CNT)).collect();
+            assert!(selects.len() == 3 && selects[1] != "0", "reads on node 1: {nodes}");
+        }
     }
 }
+
+/// The column of SHOW POOL_NODES that counts the reads of a node.
+const SELECT_CNT: usize = 8;

@@ -17,5 +17,5 @@ fn smoke() {
 
 #[test]
 fn matrix() {
-    run_matrix(node("node_matrix.js"), &["matrix_node"]);
+    run_matrix(node("node_matrix.js"), "matrix_node");
 }

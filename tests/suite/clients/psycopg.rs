@@ -14,5 +14,5 @@ fn smoke_3() {
 
 #[test]
 fn matrix_3() {
-    python_matrix("psycopg3_matrix.py", &["matrix_psycopg3"]);
+    python_matrix("psycopg3_matrix.py", "matrix_psycopg3");
 }
