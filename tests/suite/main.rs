@@ -13,6 +13,7 @@ mod harness;
 mod killed;
 mod logging;
 mod own_servers;
+mod pauses;
 mod pool;
 mod process;
 mod relcache;
