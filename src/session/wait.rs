@@ -6,6 +6,7 @@
 
 use super::Session;
 use super::end::End;
+use super::requests::RequestState;
 use super::message_log::MessageLog;
 use crate::net::{Deadline, Received};
 use crate::report::{Report, SqlState};
@@ -43,6 +44,8 @@ impl Session<'_> {
     #[inline]
     fn receive_from_next(&mut self) -> Result<bool, End> {
         match self.group.get(self.active) {
+            // In the middle of a message it is the client's turn, whatever was asked before.
+            _ if matches!(self.request_state, RequestState::Inside { .. }) => self.client.receive(true),
             Some(server) if server.replies.will_answer() && !server.replies.is_copying_in() => {
                 self.receive_from_server(self.active, true)
             }
