@@ -174,7 +174,10 @@ impl Session<'_> {
     /// Returns how many bytes they are, and whether the Sync is among them.
     fn look_ahead(&mut self, sighted: &mut Vec<Sighted>) -> Result<(usize, bool), End> {
         let with_text = !self.context.settings.primary_routing_query_pattern_list.is_empty();
-        let text_of = |text: &[u8]| if with_text { text.to_vec() } else { Vec::new() };
+        let concern_of = |facts: &Rc<Statement>, text: &[u8]| match self.portals.node_of_cursor(facts) {
+            Some(node) => Concern::Portal(node),
+            None => Concern::Statement(Rc::clone(facts), if with_text { text.to_vec() } else { Vec::new() }),
+        };
         let input = &self.client.input.bytes()[self.direct.length..];
         let (mut parsed, mut bound) = (Vec::new(), Vec::new());
         let (mut parsed_unnamed, mut bound_unnamed) = (false, false);
@@ -190,7 +193,7 @@ impl Session<'_> {
                 b'P' => {
                     let parse = frontend::parse(content).map_err(|error| End::protocol_violation(&error))?;
                     let facts = self.context.facts.get(parse.query, self.lexing);
-                    sighted.push(Sighted { at, concern: Concern::Statement(facts, text_of(parse.query)) });
+                    sighted.push(Sighted { at, concern: concern_of(&facts, parse.query) });
                     if parse.statement.is_empty() { parsed_unnamed = true } else { parsed.push(parse.statement) }
                 }
                 b'B' => {
@@ -214,7 +217,7 @@ impl Session<'_> {
             };
             if let Some(name) = statement.filter(|name| !is_new(name, parsed_unnamed, &parsed)) {
                 let concern = match self.statements.get(name) {
-                    Some(prepared) => Concern::Statement(Rc::clone(&prepared.facts), text_of(prepared.text())),
+                    Some(prepared) => concern_of(&prepared.facts, prepared.text()),
                     None => Concern::Unknown,
                 };
                 sighted.push(Sighted { at, concern });

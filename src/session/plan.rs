@@ -13,8 +13,9 @@ use std::rc::Rc;
 impl Session<'_> {
     /// The node for the simple query at the front, which is `length` bytes long; `None`: it has to wait.
     pub(super) fn node_for(&mut self, facts: &Rc<Statement>, text: &[u8], length: usize) -> Result<Option<usize>, End> {
-        if let Some(batch) = self.batch {
-            return Ok(Some(batch.node));
+        // A batch left without Sync goes on with this statement, on the primary if it has been there.
+        if self.batch.is_some_and(|batch| batch.nodes.contains(self.home)) && self.transaction() == Transaction::Idle {
+            return Ok(Some(self.home));
         }
         if facts.terminates.is_some() && !self.is_quiet() {
             return Ok(None);
@@ -38,6 +39,8 @@ impl Session<'_> {
                 .filter(|nodes| !nodes.contains(self.home))
                 .and_then(|nodes| nodes.iter().next())
                 .unwrap_or(wanted);
+        } else if let Some(node) = self.portals.node_of_cursor(facts) {
+            wanted = node;
         } else if self.may_balance() {
             let transaction = self.transaction();
             if self.route(facts, text, transaction)?.target == Target::Balance {
@@ -48,7 +51,9 @@ impl Session<'_> {
             if !self.activate(wanted) {
                 return Ok(None);
             }
-            self.keep(wanted, length, Rc::clone(facts));
+            if self.portals.node_of_cursor(facts).is_none() {
+                self.keep(wanted, length, Rc::clone(facts));
+            }
         }
         let Some(node) = self.place(wanted) else { return Ok(None) };
         let name = match &facts.kind {

@@ -1,5 +1,6 @@
 //! Portals: on which node each one is, and which statement it runs.
 
+use crate::sql::{Kind, Statement};
 use std::collections::HashMap;
 
 /// A portal that the client has bound.
@@ -34,6 +35,14 @@ impl Portals {
     /// Where `portal` is; `None` if it was not bound here: it may be a cursor.
     pub fn node(&self, portal: &[u8]) -> Option<usize> {
         if portal.is_empty() { self.unnamed } else { self.named.get(portal).map(|portal| portal.node) }
+    }
+
+    /// Where the portal is that FETCH, MOVE or CLOSE names: SQL takes a portal for a cursor.
+    pub fn node_of_cursor(&self, facts: &Statement) -> Option<usize> {
+        match &facts.kind {
+            Kind::Fetch(name) | Kind::Close(Some(name)) if !facts.is_multi() => self.node(name.as_bytes()),
+            _ => None,
+        }
     }
 
     /// Name of the statement that `portal` runs.

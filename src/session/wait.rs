@@ -6,8 +6,8 @@
 
 use super::Session;
 use super::end::End;
-use super::requests::RequestState;
 use super::message_log::MessageLog;
+use super::requests::RequestState;
 use crate::net::{Deadline, Received};
 use crate::report::{Report, SqlState};
 use nix::poll::{PollFd, PollFlags, poll};

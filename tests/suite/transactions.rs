@@ -401,3 +401,48 @@ fn a_congested_copy_goes_on_when_the_server_does() {
     assert_eq!(session.read_until('Z').succeeded().tags(), [format!("COPY {rows}")]);
     thread.join().expect("the writer ends");
 }
+
+#[test]
+fn a_query_behind_a_batch_without_sync_goes_where_it_should() {
+    let pool = pool();
+    let mut session = pool.connect();
+    session.query("CREATE TABLE tx_unsynced (id int)").succeeded();
+    shared().wait_replayed();
+    // asyncpg prepares like this: Flush brings the answers, and no Sync follows.
+    let prepare = |name: &str| [parse(name, READ, &[]), describe_statement(name), flush()].concat();
+    session.send(prepare("one"));
+    assert_eq!(session.read_some(3).kinds(), "1tT");
+    session.query("INSERT INTO tx_unsynced VALUES (1)").succeeded();
+    session.send(prepare("two"));
+    assert_eq!(session.read_some(3).kinds(), "1tT");
+    session.send(query("COPY tx_unsynced FROM STDIN"));
+    assert_eq!(session.read().kind, b'G');
+    session.send([copy_data(b"2\n"), copy_done()].concat());
+    session.read_until('Z').succeeded();
+    session.send(prepare("three"));
+    assert_eq!(session.read_some(3).kinds(), "1tT");
+    assert_eq!(session.value(READ), standby());
+    for name in ["one", "two", "three"] {
+        let reply = session.ask([bind("", name, &[]), execute("", 0), sync()].concat());
+        assert_eq!(reply.first_value(), Some(standby()));
+    }
+    assert_eq!(shared().primary().sql("SELECT count(*) FROM tx_unsynced"), "2");
+    session.query("DROP TABLE tx_unsynced").succeeded();
+}
+
+#[test]
+fn sql_finds_portals_where_they_are() {
+    let pool = pool();
+    let mut session = pool.connect();
+    session.query("BEGIN").succeeded();
+    let open =
+        [parse("", "SELECT n FROM ten ORDER BY n", &[]), bind("a_portal", "", &[]), execute("a_portal", 2), sync()];
+    assert_eq!(session.ask(open.concat()).column().len(), 2);
+    assert_eq!(session.query("FETCH 1 FROM a_portal").succeeded().column(), ["3"]);
+    assert_eq!(session.query("MOVE 1 FROM a_portal").succeeded().tags(), ["MOVE 1"]);
+    let fetch = [parse("", "FETCH 1 FROM a_portal", &[]), bind("", "", &[]), execute("", 0), sync()].concat();
+    assert_eq!(session.ask(fetch).succeeded().column(), ["5"]);
+    session.query("CLOSE a_portal").succeeded();
+    assert_eq!(session.query("FETCH 1 FROM a_portal").sqlstate(), "34000");
+    session.query("ROLLBACK").succeeded();
+}
