@@ -5,6 +5,8 @@
 use super::{Session, trace};
 use crate::backend::{Awaited, Deliver};
 use crate::report::Report;
+use crate::sql::{Kind, Statement};
+use crate::state::NodeSet;
 use crate::wire::{TransactionStatus, write};
 
 /// What no server understands (routing 14.3).
@@ -51,6 +53,24 @@ impl Session<'_> {
             server.replies.sent(Awaited::Query, Deliver::Silent);
         }
         prepared.nodes.insert(node);
+    }
+
+    /// The client ends its transaction block: nodes that have only read in it are let go before the primary answers. With
+    /// `synchronous_commit = remote_apply` its COMMIT may be waiting for just them, whose cursor keeps a standby from
+    /// replaying. A node in the batch has to wait for its Sync.
+    pub(super) fn release_readers(&mut self, facts: &Statement) {
+        if facts.is_multi() || !matches!(facts.kind, Kind::Commit { chain: false } | Kind::Rollback { chain: false }) {
+            return;
+        }
+        let in_batch = self.batch.map_or(NodeSet::EMPTY, |batch| batch.nodes);
+        let (group, log) = (&mut self.group, &self.message_log);
+        self.journal.release(in_batch, |node| {
+            if let Some(server) = group.get_mut(node) {
+                log.sent(server, "", b"ROLLBACK");
+                write::query(&mut server.output, b"ROLLBACK");
+                server.replies.sent(Awaited::Query, Deliver::Silent);
+            }
+        });
     }
 
     /// The transaction block has ended on the primary: so it does on every node where it was opened (routing 7.7).

@@ -12,6 +12,7 @@
 use crate::config::DisableLoadBalanceOnWrite as OnWrite;
 use crate::route::Transaction;
 use crate::sql::{DiscardTarget, Isolation, Kind, Statement, TransactionModes, VariableScope};
+use crate::state::NodeSet;
 use crate::wire::TransactionStatus;
 use std::collections::VecDeque;
 
@@ -367,6 +368,17 @@ impl Journal {
     /// Whether a block is open on the primary.
     pub fn has_block(&self) -> bool {
         self.block.is_some()
+    }
+
+    /// An end of the block is on its way to the primary: the nodes that have it open, `but` those, need it no more. Their
+    /// settings are undone there with it, and made again when they are needed.
+    pub fn release(&mut self, but: NodeSet, mut emit: impl FnMut(usize)) {
+        for (node, progress) in self.progress.iter_mut().enumerate() {
+            if progress.block.is_some() && !but.contains(node) {
+                progress.block = None;
+                emit(node);
+            }
+        }
     }
 
     /// Whether a block has ended on the primary and other nodes must follow.

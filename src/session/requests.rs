@@ -242,6 +242,7 @@ impl Session<'_> {
         if let Some(writes) = writes {
             self.catalog.note(&facts, text, in_transaction);
             self.journal.sent(number, &facts, text, writes);
+            self.release_readers(&facts);
         }
         match &facts.kind {
             Kind::Prepare { name, .. } if !facts.is_multi() && self.statements.get(name.as_bytes()).is_none() => {
@@ -401,6 +402,8 @@ impl Session<'_> {
             let in_transaction = self.transaction() != Transaction::Idle;
             self.catalog.note(&prepared.facts, prepared.text(), in_transaction);
             self.journal.sent(self.last_number(node), &prepared.facts, prepared.text(), writes);
+            let facts = Rc::clone(&prepared.facts);
+            self.release_readers(&facts);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::harness::frontend::{
     bind, close_statement, copy_data, copy_done, describe_portal, describe_statement, execute, flush, parse, query,
     sync, terminate,
 };
-use crate::harness::{Cluster, Pgpool, Wire, shared, wait_for};
+use crate::harness::{Cluster, Pgpool, Wire, shared, wait_for, without_lag};
 use crate::only_ours;
 
 /// Which server answers; nothing but the load balance node binds it.
@@ -445,4 +445,25 @@ fn sql_finds_portals_where_they_are() {
     session.query("CLOSE a_portal").succeeded();
     assert_eq!(session.query("FETCH 1 FROM a_portal").sqlstate(), "34000");
     session.query("ROLLBACK").succeeded();
+}
+
+#[test]
+fn commit_does_not_wait_for_its_own_cursor_on_a_standby() {
+    let primary = without_lag().primary();
+    primary.sql("CREATE TABLE tx_pinned AS SELECT n FROM generate_series(1, 100) n");
+    let pool = Pgpool::on(without_lag()).weights(&[0.0, 0.0, 1.0]).start();
+    let mut session = pool.connect();
+    session.query("BEGIN").succeeded();
+    let open = [parse("", "SELECT n FROM tx_pinned", &[]), bind("c", "", &[]), execute("c", 2), sync()].concat();
+    session.ask(open);
+    // The standby cannot replay this while the cursor is on the page: it would cancel it after 30 seconds.
+    let mut other = primary.connect();
+    other.query("SET synchronous_commit = local").succeeded();
+    other.query("DELETE FROM tx_pinned WHERE n > 50").succeeded();
+    other.query("VACUUM tx_pinned").succeeded();
+    session.query("INSERT INTO tx_pinned VALUES (1)").succeeded();
+    let begun = Instant::now();
+    session.query("COMMIT").succeeded();
+    assert!(begun.elapsed() < Duration::from_secs(15), "COMMIT took {:?}", begun.elapsed());
+    session.query("DROP TABLE tx_pinned").succeeded();
 }
