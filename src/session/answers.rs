@@ -5,6 +5,7 @@
 use super::end::End;
 use super::{Session, trace};
 use crate::backend::{Awaited, ReplyState};
+use crate::state::NodeSet;
 use crate::wire::{HEADER_LENGTH, Header, TransactionStatus, backend};
 
 /// The longest message of the kinds that must be read as a whole, in bytes. Longer ones are passed on unread.
@@ -115,10 +116,11 @@ impl Session<'_> {
                 if kind == b'C' && node == self.home {
                     self.rolled_back = self.reply_content(node, header).starts_with(b"ROLLBACK");
                 }
-                match step.finished {
-                    Some(Awaited::Parse) => _ = self.parsing.pop_front(),
-                    Some(Awaited::Execute) if node == self.home => self.done_at_home(step.number),
-                    _ => {}
+                if step.finished.is_some() {
+                    self.changes.done(node, step.number, &mut self.statements);
+                    if node == self.home && step.finished == Some(Awaited::Execute) {
+                        self.done_at_home(step.number);
+                    }
                 }
                 step.deliver
             }
@@ -172,9 +174,18 @@ impl Session<'_> {
     fn done_at_home(&mut self, number: u64) {
         let rolled_back = std::mem::take(&mut self.rolled_back);
         self.journal.finished(number, rolled_back, self.context.settings.disable_load_balance_on_write);
-        if self.journal.has_ending() {
+        if self.journal.take_ended() {
             self.end_block_elsewhere();
         }
+        if self.journal.take_discarded() {
+            self.forget_statements();
+        }
+    }
+
+    /// The client has discarded all its statements: names are free, and nodes that could not follow may be able to.
+    fn forget_statements(&mut self) {
+        self.statements.clear();
+        self.excluded = NodeSet::EMPTY;
     }
 
     fn reply_content(&self, node: usize, header: Header) -> &[u8] {
@@ -198,7 +209,10 @@ impl Session<'_> {
         let content = if available >= header.total { self.reply_content(node, header) } else { &[] };
         let fields = backend::ErrorFields::new(content);
         let fatal = matches!(fields.severity(), b"FATAL" | b"PANIC");
-        let refused = fields.code() == READ_ONLY && self.group.status(self.home) == TransactionStatus::Idle;
+        let refused = fields.code() == READ_ONLY
+            && self.group.status(self.home) == TransactionStatus::Idle
+            && !self.journal.has_block()
+            && self.is_kept_whole(node);
         let cause = fields.message();
         trace::server_error(self.context, node, &fields);
         if fatal && self.retry_without(node, &cause) {
@@ -207,30 +221,19 @@ impl Session<'_> {
         let Some(server) = self.group.get_mut(node) else { return Ok(true) };
         let refused = refused && server.replies.owes_one_batch();
         let step = server.replies.received(b'E').map_err(|_| End::server_confused(node, b'E'))?;
-        self.preparing.retain(|(at, number, name)| {
-            let failed = *at == node && number.wrapping_sub(step.number) < step.failed;
-            if failed {
-                self.statements.forget_on(name, node);
-            }
-            !failed
-        });
+        self.changes.failed(node, step.number, step.failed, &mut self.statements);
         if node == self.home {
             self.journal.failed(step.number, step.failed);
             self.catalog.failed();
             self.rolled_back = false;
-        } else if !step.deliver || (refused && self.is_kept(node)) {
-            let cause = format!("it cannot follow the session: {cause}");
-            match (self.kept.retrying.is_some(), self.is_kept(node)) {
+        } else if !step.deliver || refused {
+            match (self.kept.retrying.is_some(), self.is_kept_whole(node)) {
                 (true, _) => {}
                 (false, true) => self.retry_after_answers(node, (!step.deliver).then_some(cause.as_str())),
-                (false, false) => self.leave_node(node, &cause),
+                (false, false) if self.needs(node) => return Err(End::server_lost(node, &cause)),
+                (false, false) => self.exclude_node(node, &cause),
             }
             return Ok(false);
-        }
-        for _ in 0..step.failed_parses {
-            if let Some(Some(name)) = self.parsing.pop_front() {
-                self.statements.forget_on(&name, node);
-            }
         }
         self.fatal = fatal && step.deliver;
         Ok(step.deliver)
@@ -249,7 +252,10 @@ impl Session<'_> {
         if settled {
             trace::idle(self.context, status);
         }
-        self.preparing.retain(|(at, number, _)| (*at, *number) != (node, step.number));
+        self.changes.done(node, step.number, &mut self.statements);
+        if step.deliver && !self.journal.has_block() && node != self.home {
+            self.portals.clear();
+        }
         if node == self.home {
             self.done_at_home(step.number);
             self.home_is_ready(status, settled);
@@ -268,7 +274,7 @@ impl Session<'_> {
     /// The primary is ready for the next statement.
     fn home_is_ready(&mut self, status: TransactionStatus, settled: bool) {
         self.journal.ready(status);
-        if self.journal.has_ending() {
+        if self.journal.take_ended() {
             self.end_block_elsewhere();
         }
         self.publish_writes();
@@ -279,7 +285,7 @@ impl Session<'_> {
     /// nothing.
     fn settle(&mut self, status: TransactionStatus, answered: bool) {
         if self.journal.take_discarded() {
-            self.statements.clear();
+            self.forget_statements();
         }
         if status == TransactionStatus::Idle {
             self.catalog.settle(answered);

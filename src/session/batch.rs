@@ -12,7 +12,7 @@ use crate::route::{Target, Transaction};
 use crate::sql::{Kind, Statement};
 use crate::state::NodeSet;
 use crate::wire::frontend::{self, Object};
-use crate::wire::{HEADER_LENGTH, Header};
+use crate::wire::{HEADER_LENGTH, Header, TransactionStatus};
 use std::rc::Rc;
 
 /// A batch in progress.
@@ -22,6 +22,8 @@ pub(super) struct Batch {
     pub node: usize,
     /// The nodes that must get its Sync.
     pub nodes: NodeSet,
+    /// The nodes that have got a message of it already.
+    pub begun: NodeSet,
     /// So many bytes of what comes next have been judged: they go to `node`.
     approved: usize,
 }
@@ -46,7 +48,8 @@ pub(super) struct Sighted {
 struct Read {
     at: usize,
     node: usize,
-    facts: Option<Rc<Statement>>,
+    /// It is a portal of that node.
+    is_portal: bool,
 }
 
 /// Where the next messages go.
@@ -54,21 +57,21 @@ struct Verdict {
     node: usize,
     /// So many bytes of them.
     length: usize,
-    /// They are whole batch, up to its Sync, and a read: it can be sent again elsewhere.
-    keep: Option<Rc<Statement>>,
+    /// They are a whole batch, up to its Sync, of these reads: it can be sent again elsewhere.
+    keep: Vec<Rc<Statement>>,
 }
 
 impl Verdict {
     fn all(node: usize) -> Self {
-        Self { node, length: usize::MAX, keep: None }
+        Self { node, length: usize::MAX, keep: Vec::new() }
     }
 }
 
 impl Session<'_> {
     /// `node` gets a message of the batch that has been placed otherwise.
     pub(super) fn join_batch(&mut self, node: usize) {
-        let nodes = self.batch.map_or(NodeSet::EMPTY, |batch| batch.nodes).union(NodeSet::of(node));
-        self.batch = Some(Batch { node, nodes, approved: 0 });
+        let (nodes, begun) = self.batch.map_or((NodeSet::EMPTY, NodeSet::EMPTY), |batch| (batch.nodes, batch.begun));
+        self.batch = Some(Batch { node, nodes: nodes.union(NodeSet::of(node)), begun, approved: 0 });
     }
 
     /// The node for the message at the front, which is part of a batch and no Sync; `None`: it has to wait.
@@ -84,11 +87,11 @@ impl Session<'_> {
             }
         }
         let verdict = self.judge_batch()?;
-        if verdict.node != self.home && !self.activate(verdict.node) {
+        if verdict.node != self.home && !self.activate_for_read(verdict.node) {
             return Ok(None);
         }
-        if let Some(facts) = verdict.keep {
-            self.keep(verdict.node, verdict.length, facts);
+        if !verdict.keep.is_empty() {
+            self.keep(verdict.node, verdict.length, verdict.keep);
         }
         let Some(node) = self.place(verdict.node) else { return Ok(None) };
         if !self.activate(node) {
@@ -121,20 +124,22 @@ impl Session<'_> {
         if transaction == Transaction::Idle && self.batch.is_some_and(|batch| batch.nodes.contains(home)) {
             return Ok(Verdict::all(home));
         }
+        self.begin_statement(transaction);
         let mut leads = false;
         let mut read: Option<Read> = None;
+        let mut reads = Vec::new();
         for Sighted { at, concern } in sighted {
             let (facts, text) = match concern {
                 Concern::Statement(facts, text) => (facts, text),
                 Concern::Portal(node) if *node != home => match &read {
                     None if !leads => {
-                        read = Some(Read { at: *at, node: *node, facts: None });
+                        read = Some(Read { at: *at, node: *node, is_portal: true });
                         continue;
                     }
                     Some(read) if read.node == *node => continue,
                     _ => {
                         let node = read.map_or(home, |read| read.node);
-                        return Ok(Verdict { node, length: *at, keep: None });
+                        return Ok(Verdict { node, length: *at, keep: Vec::new() });
                     }
                 },
                 Concern::Portal(_) | Concern::Unknown => return Ok(Verdict::all(home)),
@@ -143,10 +148,10 @@ impl Session<'_> {
             match route.target {
                 Target::Balance if read.is_none() => {
                     let here = self.batch.map(|batch| batch.node).filter(|node| *node != home);
-                    let node = here.unwrap_or_else(|| self.draw_balance());
-                    read = Some(Read { at: *at, node, facts: Some(Rc::clone(facts)) });
+                    read = Some(Read { at: *at, node: here.unwrap_or(self.balance), is_portal: false });
+                    reads.push(Rc::clone(facts));
                 }
-                Target::Balance => {}
+                Target::Balance => reads.push(Rc::clone(facts)),
                 Target::Both if read.is_none() => {
                     leads = true;
                     if let Kind::Begin(modes) = &facts.kind {
@@ -156,17 +161,20 @@ impl Session<'_> {
                 }
                 // A portal of another node is served first.
                 _ => match read {
-                    Some(Read { node, facts: None, .. }) => return Ok(Verdict { node, length: *at, keep: None }),
+                    Some(Read { node, is_portal: true, .. }) => {
+                        return Ok(Verdict { node, length: *at, keep: Vec::new() });
+                    }
                     _ => return Ok(Verdict::all(home)),
                 },
             }
         }
         Ok(match read {
-            Some(read) if leads => Verdict { node: home, length: read.at, keep: None },
-            Some(Read { node, facts, .. }) => {
-                Verdict { node, length, keep: facts.filter(|_| complete && self.batch.is_none()) }
+            Some(read) if leads => Verdict { node: home, length: read.at, keep: Vec::new() },
+            Some(Read { node, is_portal, .. }) => {
+                let can_be_kept = complete && !is_portal && self.batch.is_none();
+                Verdict { node, length, keep: if can_be_kept { reads } else { Vec::new() } }
             }
-            None => Verdict { node: self.batch.map_or(home, |batch| batch.node), length, keep: None },
+            None => Verdict { node: self.batch.map_or(home, |batch| batch.node), length, keep: Vec::new() },
         })
     }
 
@@ -174,7 +182,11 @@ impl Session<'_> {
     /// Returns how many bytes they are, and whether the Sync is among them.
     fn look_ahead(&mut self, sighted: &mut Vec<Sighted>) -> Result<(usize, bool), End> {
         let with_text = !self.context.settings.primary_routing_query_pattern_list.is_empty();
-        let concern_of = |facts: &Rc<Statement>, text: &[u8]| match self.portals.node_of_cursor(facts) {
+        let failed = self.group.status(self.home) == TransactionStatus::Failed;
+        let node_of = |facts: &Rc<Statement>| {
+            self.portals.node_of_cursor(facts).or_else(|| self.statements.node_to_deallocate(facts, self.home, failed))
+        };
+        let concern_of = |facts: &Rc<Statement>, text: &[u8]| match node_of(facts) {
             Some(node) => Concern::Portal(node),
             None => Concern::Statement(Rc::clone(facts), if with_text { text.to_vec() } else { Vec::new() }),
         };

@@ -87,12 +87,11 @@ impl Context {
         asked
     }
 
-    /// A standby has refused a statement as a write.
-    pub(super) fn misjudge(&mut self, facts: Option<Rc<Statement>>) {
-        if self.misjudged.len() >= MAX_MISJUDGED {
-            self.misjudged.pop_front();
-        }
+    /// A standby has refused one of these statements as a write.
+    pub(super) fn misjudge(&mut self, facts: Vec<Rc<Statement>>) {
         self.misjudged.extend(facts);
+        let surplus = self.misjudged.len().saturating_sub(MAX_MISJUDGED);
+        self.misjudged.drain(..surplus);
     }
 
     /// Until when this worker takes every table for just written (`track_table_mutation_cold_start_duration`, routing 16.4).

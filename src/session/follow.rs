@@ -2,6 +2,8 @@
 //!
 //! What is sent here is for no client: its answers are awaited by nobody ([`Deliver::Silent`]).
 
+use super::changes::Change;
+use super::end::End;
 use super::{Session, trace};
 use crate::backend::{Awaited, Deliver};
 use crate::report::Report;
@@ -24,35 +26,46 @@ impl Session<'_> {
         self.statements.unnamed_lost(node);
     }
 
-    /// A statement that the client has closed elsewhere must not be found on `node`.
-    pub(super) fn close_before_use(&mut self, name: &[u8], node: usize) {
-        if !self.statements.take_stale(name, node) {
-            return;
+    /// Lets `name` mean on `node` what it means in the session, before a statement in SQL uses it there: one that the client
+    /// has closed elsewhere is closed, one that is known on other nodes only is prepared (routing 10).
+    pub(super) fn bring(&mut self, name: &[u8], node: usize) -> Result<(), End> {
+        let is_stale = self.statements.is_stale(name, node);
+        let is_missing = self.statements.get(name).is_some_and(|prepared| !prepared.nodes.contains(node));
+        if !is_stale && !is_missing {
+            return Ok(());
         }
-        let Some(server) = self.group.get_mut(node) else { return };
-        write::close_statement(&mut server.output, name);
-        server.replies.sent(Awaited::Close, Deliver::Silent);
-        write::sync(&mut server.output);
-        server.replies.sent(Awaited::Sync, Deliver::Silent);
-    }
-
-    /// The statement that EXECUTE names is prepared on `node` first if it is known on another one only (routing 10).
-    pub(super) fn prepare_for_execute(&mut self, name: &[u8], node: usize) {
-        let Some(prepared) = self.statements.get_mut(name).filter(|prepared| !prepared.nodes.contains(node)) else {
-            return;
-        };
-        let Some(server) = self.group.get_mut(node) else { return };
-        self.message_log.sent(server, if prepared.is_parse() { "Parse: " } else { "" }, prepared.text());
-        server.output.extend_from_slice(&prepared.message);
-        if prepared.is_parse() {
+        self.send_direct()?;
+        // In the middle of a batch a Sync of ours would end its implicit transaction.
+        let in_batch = self.batch.is_some_and(|batch| batch.begun.contains(node));
+        let in_block = self.group.status(self.home) == TransactionStatus::Open;
+        let Some(server) = self.group.get_mut(node) else { return Ok(()) };
+        let mut to_sync = false;
+        if is_stale && self.statements.take_stale(name, node) {
+            self.message_log.sent(server, "", b"C message");
+            write::close_statement(&mut server.output, name);
+            to_sync |= server.replies.sent(Awaited::Close, Deliver::Silent);
+        }
+        let prepared = self.statements.get_mut(name).filter(|prepared| !prepared.nodes.contains(node));
+        if let Some(prepared) = prepared.filter(|prepared| prepared.is_parse() || !in_batch || in_block) {
+            let is_parse = prepared.is_parse();
+            let (label, awaited) = if is_parse { ("Parse: ", Awaited::Parse) } else { ("", Awaited::Query) };
+            self.message_log.sent(server, label, prepared.text());
+            if server.replies.sent(awaited, Deliver::Silent) {
+                server.output.extend_from_slice(&prepared.message);
+                prepared.nodes.insert(node);
+                self.changes.sent(node, server.replies.last_number(), Change::New(name.into()));
+                to_sync |= is_parse;
+            }
+            if !is_parse {
+                self.statements.unnamed_lost(node);
+            }
+        }
+        if to_sync && !in_batch {
             self.message_log.sent(server, "", b"Sync");
-            server.replies.sent(Awaited::Parse, Deliver::Silent);
             write::sync(&mut server.output);
             server.replies.sent(Awaited::Sync, Deliver::Silent);
-        } else {
-            server.replies.sent(Awaited::Query, Deliver::Silent);
         }
-        prepared.nodes.insert(node);
+        Ok(())
     }
 
     /// The client ends its transaction block: nodes that have only read in it are let go before the primary answers. With
@@ -62,26 +75,24 @@ impl Session<'_> {
         if facts.is_multi() || !matches!(facts.kind, Kind::Commit { chain: false } | Kind::Rollback { chain: false }) {
             return;
         }
-        let in_batch = self.batch.map_or(NodeSet::EMPTY, |batch| batch.nodes);
-        let (group, log) = (&mut self.group, &self.message_log);
-        self.journal.release(in_batch, |node| {
+        self.release_but(self.batch.map_or(NodeSet::EMPTY, |batch| batch.nodes));
+    }
+
+    /// The transaction block has ended on the primary: so it does on every node where it is still open (routing 7.7).
+    pub(super) fn end_block_elsewhere(&mut self) {
+        self.release_but(NodeSet::EMPTY);
+    }
+
+    /// Ends the block on all nodes that have it open, `but` those.
+    fn release_but(&mut self, but: NodeSet) {
+        let (group, log, statements) = (&mut self.group, &self.message_log, &mut self.statements);
+        self.journal.release(but, |node| {
             if let Some(server) = group.get_mut(node) {
                 log.sent(server, "", b"ROLLBACK");
                 write::query(&mut server.output, b"ROLLBACK");
                 server.replies.sent(Awaited::Query, Deliver::Silent);
             }
-        });
-    }
-
-    /// The transaction block has ended on the primary: so it does on every node where it was opened (routing 7.7).
-    pub(super) fn end_block_elsewhere(&mut self) {
-        let (group, log) = (&mut self.group, &self.message_log);
-        self.journal.take_ending(|node, text| {
-            if let Some(server) = group.get_mut(node) {
-                log.sent(server, "", text);
-                write::query(&mut server.output, text);
-                server.replies.sent(Awaited::Query, Deliver::Silent);
-            }
+            statements.unnamed_lost(node);
         });
     }
 
@@ -97,6 +108,12 @@ impl Session<'_> {
         self.statements.unnamed_lost(home);
     }
 
+    /// `node` cannot take the session's state: it is left for as long as that lasts.
+    pub(super) fn exclude_node(&mut self, node: usize, cause: &str) {
+        self.excluded.insert(node);
+        self.leave_node(node, &format!("it cannot follow the session: {cause}"));
+    }
+
     /// The session goes on without `node`; its reads go to the primary.
     pub(super) fn leave_node(&mut self, node: usize, cause: &str) {
         Report::log_line(format!("DB node id: {node} is no longer used by this session: {cause}"))
@@ -108,6 +125,7 @@ impl Session<'_> {
         }
         self.journal.forget_node(node);
         self.statements.forget_node(node);
+        self.changes.forget_node(node);
         if self.balance == node {
             self.balance = self.home;
         }

@@ -28,6 +28,8 @@ enum Effect {
     Setting(Entry),
     /// Something that ends with the transaction block: SET LOCAL, SAVEPOINT, ... It may set the isolation level.
     Local(Entry, Option<Isolation>),
+    /// ROLLBACK TO this savepoint.
+    RollbackTo(Entry, Box<str>),
     /// Something in the transaction block that no other node can follow.
     PrimaryOnly,
     /// BEGIN.
@@ -66,6 +68,8 @@ struct Entry {
     scope: Scope,
     /// A later setting with the same key replaces it.
     key: Option<Box<str>>,
+    /// It makes this savepoint.
+    savepoint: Option<Box<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +90,8 @@ struct Block {
     entries: Vec<Entry>,
     bytes: usize,
     isolation: Option<Isolation>,
+    /// SET TRANSACTION has changed its modes.
+    sets_modes: bool,
     /// It cannot be opened on another node.
     on_primary_only: bool,
 }
@@ -97,15 +103,6 @@ struct Progress {
     settings: u64,
     /// Entries of the block it has seen; `None`: no transaction is open there.
     block: Option<usize>,
-}
-
-/// How a block has ended on the primary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ending {
-    commit: bool,
-    chain: bool,
-    /// Ids of the settings that it made.
-    settings: (u64, u64),
 }
 
 /// The journal of one session.
@@ -123,7 +120,12 @@ pub(super) struct Journal {
     /// The session holds something that the journal cannot bring to another node.
     tied: bool,
     progress: Vec<Progress>,
-    ending: Option<Ending>,
+    /// The block has ended: other nodes must follow.
+    ended: bool,
+    /// Something was done outside a block since the last ReadyForQuery: a BEGIN behind it takes it in.
+    implicit: bool,
+    /// The same, before the statement at hand.
+    implicit_before: bool,
     /// All prepared statements were discarded.
     discarded: bool,
     /// The writing flag (routing 7.1).
@@ -158,6 +160,8 @@ impl Journal {
             return;
         }
         let Some(note) = self.notes.pop_front() else { return };
+        self.implicit_before = self.implicit && self.block.is_none();
+        self.implicit |= self.block.is_none();
         self.apply(note.effect, rolled_back, mode);
         self.writing |= note.writes.flag;
         self.uncommitted.extend(note.writes.for_all);
@@ -170,7 +174,10 @@ impl Journal {
 
     /// `count` messages from `number` on have failed on the primary, or will not be done.
     pub fn failed(&mut self, number: u64, count: u64) {
-        self.notes.retain(|note| note.number.wrapping_sub(number) >= count);
+        let failed = |note: &Note| note.number.wrapping_sub(number) < count;
+        // Of several statements the first ones may be in force.
+        self.tied |= self.notes.iter().any(|note| failed(note) && matches!(note.effect, Effect::Several { .. }));
+        self.notes.retain(|note| !failed(note));
         self.batch_failed = true;
     }
 
@@ -186,7 +193,14 @@ impl Journal {
             }
             Effect::Local(entry, isolation) => {
                 if let Some(block) = &mut self.block {
+                    block.sets_modes |= isolation.is_some();
                     block.isolation = isolation.or(block.isolation);
+                    block.add(entry);
+                }
+            }
+            Effect::RollbackTo(entry, savepoint) => {
+                if let Some(block) = &mut self.block {
+                    block.undo_behind(&savepoint);
                     block.add(entry);
                 }
             }
@@ -199,11 +213,11 @@ impl Journal {
                 self.forget_writing(mode);
                 // A second BEGIN is only warned of.
                 if self.block.is_none() {
-                    // What was set before it in the same batch belongs to the transaction now.
-                    let on_primary_only = !self.fresh.is_empty();
+                    // What was done before it in the same batch belongs to the transaction now.
+                    let on_primary_only = std::mem::take(&mut self.implicit_before);
                     let mut block = Block { isolation: modes.isolation, on_primary_only, ..Block::default() };
-                    self.fresh.clear();
                     block.add(Entry::local(&text));
+                    self.fresh.drain(..).for_each(|entry| block.add(entry));
                     self.block = Some(block);
                 }
             }
@@ -235,7 +249,7 @@ impl Journal {
         }
         self.uncommitted.clear();
         let Some(block) = self.block.take() else { return };
-        let first = self.next_id;
+        self.tied |= commit && block.bytes > MAX_BYTES;
         let mut entries = block.entries.into_iter();
         let begin = entries.next();
         for entry in entries {
@@ -245,10 +259,11 @@ impl Journal {
                 Scope::Block | Scope::Session | Scope::Discard => {}
             }
         }
-        self.ending = Some(Ending { commit, chain, settings: (first, self.next_id) });
+        self.ended = true;
         if chain {
-            let mut next =
-                Block { isolation: block.isolation, on_primary_only: block.on_primary_only, ..Block::default() };
+            // Modes set by SET TRANSACTION live on in it, and are not in its BEGIN.
+            let on_primary_only = block.on_primary_only || block.sets_modes;
+            let mut next = Block { isolation: block.isolation, on_primary_only, ..Block::default() };
             begin.into_iter().for_each(|begin| next.add(begin));
             self.block = Some(next);
         }
@@ -271,6 +286,7 @@ impl Journal {
     pub fn ready(&mut self, status: TransactionStatus) {
         let fresh = std::mem::take(&mut self.fresh);
         let failed = std::mem::take(&mut self.batch_failed);
+        self.implicit = false;
         if !failed {
             fresh.into_iter().for_each(|entry| self.set(entry));
         }
@@ -381,43 +397,35 @@ impl Journal {
         }
     }
 
-    /// Whether a block has ended on the primary and other nodes must follow.
-    pub fn has_ending(&self) -> bool {
-        self.ending.is_some()
+    /// Whether a block has ended on the primary and other nodes must follow; asked once.
+    pub fn take_ended(&mut self) -> bool {
+        std::mem::take(&mut self.ended)
     }
 
-    /// The end of the block for all nodes that have it open: `emit` gets node and text.
-    pub fn take_ending(&mut self, mut emit: impl FnMut(usize, &[u8])) {
-        let Some(Ending { commit, chain, settings }) = self.ending.take() else { return };
-        let text: &[u8] = match (commit, chain) {
-            (true, false) => b"COMMIT",
-            (true, true) => b"COMMIT AND CHAIN",
-            (false, false) => b"ROLLBACK",
-            (false, true) => b"ROLLBACK AND CHAIN",
-        };
-        let made = |id: u64| (settings.0..settings.1).contains(&id);
-        let missed: Vec<_> =
-            self.settings.iter().filter(|(id, _)| commit && made(*id)).map(|(_, entry)| &entry.text).collect();
-        for (node, progress) in self.progress.iter_mut().enumerate() {
-            if progress.block.take().is_none() {
-                continue;
-            }
-            // Settings made since the node last looked are made there too, inside the transaction, where they belong.
-            missed.iter().for_each(|text| emit(node, text));
-            emit(node, text);
-            progress.settings = settings.1;
-            progress.block = chain.then_some(1);
-        }
+    /// Whether all prepared statements will be discarded by a statement that is not answered yet.
+    pub fn will_discard(&self) -> bool {
+        let discards = |entry: &Entry| matches!(entry.scope, Scope::Statements | Scope::Discard);
+        self.notes.iter().any(|note| matches!(&note.effect, Effect::Setting(entry) if discards(entry)))
     }
 }
 
 impl Entry {
     fn local(text: &[u8]) -> Self {
-        Self { text: text.into(), scope: Scope::Block, key: None }
+        Self { text: text.into(), scope: Scope::Block, key: None, savepoint: None }
     }
 }
 
 impl Block {
+    /// ROLLBACK TO: what was set behind the savepoint is undone with it, here and where the block is replayed.
+    fn undo_behind(&mut self, savepoint: &str) {
+        let Some(at) = self.entries.iter().rposition(|entry| entry.savepoint.as_deref() == Some(savepoint)) else {
+            return;
+        };
+        for entry in self.entries[at..].iter_mut().filter(|entry| entry.scope == Scope::Session) {
+            entry.scope = Scope::Block;
+        }
+    }
+
     fn add(&mut self, entry: Entry) {
         self.bytes += entry.text.len();
         if self.bytes <= MAX_BYTES {
@@ -431,8 +439,13 @@ impl Block {
 fn effect_of(facts: &Statement, text: &[u8]) -> Effect {
     if facts.is_multi() {
         let control = facts.kinds().any(is_control);
-        let settings = facts.kinds().any(|kind| setting(kind, b"").is_some());
-        return if control || settings { Effect::Several { control, settings } } else { Effect::Nothing };
+        let settings = facts.kinds().any(|kind| setting(kind, b"").is_some() || names_statement(kind));
+        let local = facts.kinds().any(is_local);
+        return match (control || settings, local) {
+            (true, _) => Effect::Several { control, settings },
+            (false, true) => Effect::PrimaryOnly,
+            (false, false) => Effect::Nothing,
+        };
     }
     let kind = &facts.kind;
     // What a standby refuses is kept from it: it only reads.
@@ -441,7 +454,10 @@ fn effect_of(facts: &Statement, text: &[u8]) -> Effect {
     match kind {
         Kind::Begin(modes) => Effect::Begin { text: if refused { b"BEGIN" } else { text }.into(), modes: *modes },
         Kind::Commit { chain } | Kind::Rollback { chain } => Effect::End { chain: *chain },
-        Kind::Savepoint(_) | Kind::Release(_) | Kind::RollbackTo(_) | Kind::Lock { writes: false } => local(None),
+        Kind::PrepareTransaction => Effect::End { chain: false },
+        Kind::Savepoint(name) => Effect::Local(Entry { savepoint: Some(name.clone()), ..Entry::local(text) }, None),
+        Kind::RollbackTo(name) => Effect::RollbackTo(Entry::local(text), name.clone()),
+        Kind::Release(_) | Kind::Lock { writes: false } => local(None),
         Kind::SetTransaction { scope: VariableScope::Transaction, modes } => local(modes.isolation),
         Kind::Set { name, .. } if &**name == "transaction_snapshot" => Effect::PrimaryOnly,
         Kind::Set { name, value, .. } if &**name == "transaction_isolation" => {
@@ -465,16 +481,33 @@ fn setting(kind: &Kind, text: &[u8]) -> Option<Entry> {
         Kind::Set { scope: VariableScope::Session, name, .. } | Kind::Reset(Some(name)) => {
             (Scope::Session, Some(name.to_ascii_lowercase().into()))
         }
-        Kind::SetTransaction { scope: VariableScope::Session, .. } | Kind::Reset(None) => (Scope::Session, None),
-        Kind::Deallocate(None) => (Scope::Statements, None),
+        Kind::SetTransaction { scope: VariableScope::Session, .. } => (Scope::Session, Some("characteristics".into())),
+        Kind::Reset(None) => (Scope::Session, Some("reset all".into())),
+        Kind::Deallocate(None) => (Scope::Statements, Some("deallocate all".into())),
         Kind::Discard(DiscardTarget::All) => (Scope::Discard, None),
         _ => return None,
     };
-    Some(Entry { text: text.into(), scope, key })
+    Some(Entry { text: text.into(), scope, key, savepoint: None })
 }
 
 fn calls_set_config(facts: &Statement) -> bool {
     facts.has.session_state && facts.functions.iter().any(|function| &*function.name == "set_config")
+}
+
+fn names_statement(kind: &Kind) -> bool {
+    matches!(kind, Kind::Prepare { .. } | Kind::Deallocate(_))
+}
+
+/// Whether it leaves something behind in the transaction block only.
+fn is_local(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Savepoint(_)
+            | Kind::Release(_)
+            | Kind::RollbackTo(_)
+            | Kind::Set { scope: VariableScope::Transaction, .. }
+            | Kind::SetTransaction { scope: VariableScope::Transaction, .. }
+    )
 }
 
 fn is_control(kind: &Kind) -> bool {
@@ -518,10 +551,13 @@ mod tests {
             texts
         }
 
-        fn ending(&mut self) -> Vec<(usize, String)> {
-            let mut texts = Vec::new();
-            self.journal.take_ending(|node, text| texts.push((node, String::from_utf8_lossy(text).into_owned())));
-            texts
+        /// The nodes that must end their transaction.
+        fn ending(&mut self) -> Vec<usize> {
+            let mut nodes = Vec::new();
+            if self.journal.take_ended() {
+                self.journal.release(NodeSet::EMPTY, |node| nodes.push(node));
+            }
+            nodes
         }
 
         fn transaction(&self, status: TransactionStatus) -> Transaction {
@@ -570,18 +606,54 @@ mod tests {
         assert_eq!(session.replay(1), ["BEGIN", "SET a.b = 1"]);
         session.run("SAVEPOINT s", Open);
         session.run("SET a.c = 1", Open);
-        assert!(!session.journal.has_ending());
+        assert_eq!(session.ending(), []);
         session.run("COMMIT", Idle);
-        let expected = [(1, "SET a.b = 1"), (1, "SET a.c = 1"), (1, "COMMIT")];
-        assert_eq!(session.ending(), expected.map(|(node, text)| (node, text.to_owned())));
-        assert!(session.journal.is_current(1));
+        // What was set there is undone with the transaction and made again when the node is needed.
+        assert_eq!(session.ending(), [1]);
+        assert_eq!(session.replay(1), ["SET a.b = 1", "SET a.c = 1"]);
         assert_eq!(session.replay(2), ["SET a.b = 1", "SET a.c = 1"]);
         session.run("BEGIN", Open);
         session.run("SET a.b = 7", Open);
         session.replay(2);
         session.run("ROLLBACK", Idle);
-        assert_eq!(session.ending(), [(2, "ROLLBACK".to_owned())]);
+        assert_eq!(session.ending(), [2]);
         assert!(session.journal.is_current(1) && session.journal.is_current(2));
+    }
+
+    #[test]
+    fn what_a_savepoint_undoes_is_not_replayed_later() {
+        let mut session = Session::default();
+        session.run("BEGIN", Open);
+        session.run("SET a.b = 1", Open);
+        session.run("SAVEPOINT s", Open);
+        session.run("SET a.c = 1", Open);
+        session.run("ROLLBACK TO s", Open);
+        session.run("SET a.d = 1", Open);
+        session.run("COMMIT", Idle);
+        assert_eq!(session.replay(1), ["SET a.b = 1", "SET a.d = 1"]);
+    }
+
+    #[test]
+    fn what_stands_in_front_of_begin_in_its_batch_belongs_to_the_block() {
+        let mut session = Session::default();
+        let numbers = ["SET a.b = 1", "BEGIN"].map(|text| session.send(text));
+        numbers.map(|number| session.journal.finished(number, false, OnWrite::Transaction));
+        session.journal.ready(Open);
+        let isolation = Some(Isolation::ReadCommitted);
+        assert_eq!(session.transaction(Open), Transaction::Open { isolation, on_primary_only: true });
+        session.run("COMMIT", Idle);
+        assert_eq!(session.replay(1), ["SET a.b = 1"]);
+    }
+
+    #[test]
+    fn settings_do_not_pile_up() {
+        let mut session = Session::default();
+        for _ in 0..10_000 {
+            session.run("RESET ALL", Idle);
+            session.run("DEALLOCATE ALL", Idle);
+        }
+        assert!(!session.journal.tied());
+        assert_eq!(session.replay(1), ["RESET ALL", "DEALLOCATE ALL"]);
     }
 
     #[test]
@@ -590,8 +662,8 @@ mod tests {
         session.run("BEGIN ISOLATION LEVEL REPEATABLE READ", Open);
         session.replay(1);
         session.run("COMMIT AND CHAIN", Open);
-        assert_eq!(session.ending(), [(1, "COMMIT AND CHAIN".to_owned())]);
-        assert!(session.journal.is_current(1));
+        assert_eq!(session.ending(), [1]);
+        assert_eq!(session.replay(1), ["BEGIN ISOLATION LEVEL REPEATABLE READ"]);
         assert_eq!(session.replay(2), ["BEGIN ISOLATION LEVEL REPEATABLE READ"]);
     }
 
@@ -601,7 +673,7 @@ mod tests {
         session.run("BEGIN", Open);
         session.replay(1);
         session.run("PREPARE TRANSACTION 'x'", Idle);
-        assert_eq!(session.ending(), [(1, "ROLLBACK".to_owned())]);
+        assert_eq!(session.ending(), [1]);
         session.run("SELECT 1; BEGIN", Open);
         assert_eq!(
             session.transaction(Open),

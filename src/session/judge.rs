@@ -34,7 +34,6 @@ impl Session<'_> {
     /// Decides about a statement. Facts of the catalog that nobody knows are asked for when a server is free to answer; until
     /// then they count against the load balance node.
     pub(super) fn route(&mut self, facts: &Statement, text: &[u8], transaction: Transaction) -> Result<Route, End> {
-        self.heed_cluster(transaction);
         self.catalog.begin_statement(transaction != Transaction::Idle);
         let route = self.decide(facts, text, transaction);
         if !matches!(route.reason, Reason::FactsMissing | Reason::IsolationUnknown) {
@@ -190,8 +189,16 @@ impl Session<'_> {
     }
 }
 
+/// The name that the statement gives to a prepared statement, or by which it means one.
+pub(super) fn named_statement(kind: &Kind) -> Option<&[u8]> {
+    match kind {
+        Kind::Prepare { name, .. } => Some(name.as_bytes()),
+        kind => executed_name(kind),
+    }
+}
+
 /// The name that EXECUTE or DEALLOCATE gives.
-pub(super) fn executed_name(kind: &Kind) -> Option<&[u8]> {
+fn executed_name(kind: &Kind) -> Option<&[u8]> {
     match kind {
         Kind::Execute(name) | Kind::Deallocate(Some(name)) => Some(name.as_bytes()),
         Kind::Explain { inner, .. } => executed_name(inner),

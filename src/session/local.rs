@@ -65,6 +65,7 @@ impl Session<'_> {
                 .hint("For example: PGPOOL EXPLAIN SELECT * FROM orders")
                 .code(SqlState::SYNTAX_ERROR)));
         }
+        self.begin_statement(self.transaction());
         self.catalog.begin_statement(self.transaction() != Transaction::Idle);
         self.learn(&facts)?;
         let route = match self.local_command(&facts) {

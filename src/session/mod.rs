@@ -13,6 +13,7 @@
 
 mod answers;
 mod batch;
+mod changes;
 mod client;
 mod context;
 mod end;
@@ -39,7 +40,9 @@ pub use open::serve;
 use crate::backend::Group;
 use crate::catalog::Facts;
 use crate::sql::{Encoding, Lexing};
+use crate::state::NodeSet;
 use batch::{Batch, Sighted};
+use changes::Changes;
 use client::Client;
 use end::End;
 use journal::Journal;
@@ -48,7 +51,6 @@ use portals::Portals;
 use requests::{Direct, RequestState};
 use retry::Kept;
 use statements::Statements;
-use std::collections::VecDeque;
 
 /// A session in progress.
 struct Session<'c> {
@@ -83,11 +85,10 @@ struct Session<'c> {
     retry_next: bool,
     /// The primary's last CommandComplete said ROLLBACK.
     rolled_back: bool,
-    /// Names of the statements whose Parse is outstanding on the active node, oldest first; `None` for one that leaves
-    /// nothing to forget if it fails.
-    parsing: VecDeque<Option<Box<[u8]>>>,
-    /// PREPAREs outstanding: node, number of the message, name.
-    preparing: VecDeque<(usize, u64, Box<[u8]>)>,
+    /// Changes to `statements` that a server has still to confirm.
+    changes: Changes,
+    /// Nodes that cannot follow this session's state, until it is discarded.
+    excluded: NodeSet,
     /// Memory for looking ahead in a batch.
     sighted: Vec<Sighted>,
     request_state: RequestState,

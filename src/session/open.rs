@@ -1,5 +1,6 @@
 //! The beginning of a session: from an accepted connection to the client's first ReadyForQuery (protocol 2, 6-8).
 
+use super::changes::Changes;
 use super::client::Client;
 use super::end::End;
 use super::journal::Journal;
@@ -16,9 +17,9 @@ use crate::net::{Deadline, Peer, Stream};
 use crate::report::{self, Report, SqlState};
 use crate::route::{self, Candidate};
 use crate::sql::Lexing;
+use crate::state::NodeSet;
 use crate::sys::title;
 use crate::wire::{TransactionStatus, write};
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Serves one client to its end. Returns whether it was a session: cancel requests and probes are none.
@@ -97,8 +98,8 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance, appl
         kept: Kept::default(),
         retry_next: false,
         rolled_back: false,
-        parsing: VecDeque::new(),
-        preparing: VecDeque::new(),
+        changes: Changes::default(),
+        excluded: NodeSet::EMPTY,
         sighted: Vec::new(),
         request_state: RequestState::Between,
         direct: Direct { node: home, length: 0 },

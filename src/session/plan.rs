@@ -1,13 +1,14 @@
 //! Which node gets the next statement: asks `route`, and brings that node into the session when it is first needed.
 
 use super::end::End;
-use super::judge::executed_name;
+use super::judge::named_statement;
 use super::{Session, open, trace};
 use crate::backend::LoginError;
 use crate::net::Address;
 use crate::report::{Report, SqlState};
 use crate::route::{self, Target, Transaction};
-use crate::sql::{Kind, Statement};
+use crate::sql::Statement;
+use crate::wire::TransactionStatus;
 use std::rc::Rc;
 
 impl Session<'_> {
@@ -32,40 +33,32 @@ impl Session<'_> {
             };
         }
         let mut wanted = self.home;
-        if let Kind::Deallocate(Some(name)) = &facts.kind {
-            // Any node that has it will do; the others learn of it when the name is used again.
-            let nodes = self.statements.get(name.as_bytes()).map(|prepared| prepared.nodes);
-            wanted = nodes
-                .filter(|nodes| !nodes.contains(self.home))
-                .and_then(|nodes| nodes.iter().next())
-                .unwrap_or(wanted);
-        } else if let Some(node) = self.portals.node_of_cursor(facts) {
+        let failed = self.group.status(self.home) == TransactionStatus::Failed;
+        let bound_to =
+            self.portals.node_of_cursor(facts).or_else(|| self.statements.node_to_deallocate(facts, self.home, failed));
+        if let Some(node) = bound_to {
             wanted = node;
         } else if self.may_balance() {
             let transaction = self.transaction();
+            self.begin_statement(transaction);
             if self.route(facts, text, transaction)?.target == Target::Balance {
-                wanted = self.draw_balance();
+                wanted = self.balance;
             }
         }
         if wanted != self.home {
-            if !self.activate(wanted) {
+            if !self.activate_for_read(wanted) {
                 return Ok(None);
             }
-            if self.portals.node_of_cursor(facts).is_none() {
-                self.keep(wanted, length, Rc::clone(facts));
+            if bound_to.is_none() {
+                self.keep(wanted, length, vec![Rc::clone(facts)]);
             }
         }
         let Some(node) = self.place(wanted) else { return Ok(None) };
-        let name = match &facts.kind {
-            Kind::Prepare { name, .. } => Some(name.as_bytes()),
-            kind => executed_name(kind),
-        };
-        if let Some(name) = name {
+        if let Some(name) = named_statement(&facts.kind) {
             if !self.activate(node) {
                 return Ok(None);
             }
-            self.close_before_use(name, node);
-            self.prepare_for_execute(name, node);
+            self.bring(name, node)?;
         }
         Ok(Some(node))
     }
@@ -76,31 +69,36 @@ impl Session<'_> {
         self.follows && !self.at_home && !self.journal.tied()
     }
 
-    /// Looks whether the nodes have changed. A load balance node that is not attached any more, or too far behind with
-    /// `prefer_lower_delay_standby`, is replaced while no transaction is open (routing 2.1, 2.5).
-    pub(super) fn heed_cluster(&mut self, transaction: Transaction) {
+    /// As [`Session::activate`], for a statement that may displace what is kept: not while that may still have to be sent
+    /// again, since `node` has not confirmed the session's state.
+    pub(super) fn activate_for_read(&mut self, node: usize) -> bool {
+        let confirms = self.group.get(node).is_some_and(|server| !server.replies.delivers());
+        !(confirms && self.is_kept(node)) && self.activate(node)
+    }
+
+    /// Looks whether the nodes have changed, and draws the load balance node anew where that is due: for each statement with
+    /// `statement_level_load_balance`; outside of transactions when it was lost, is not attached any more, or too far behind
+    /// with `prefer_lower_delay_standby` (routing 2.1, 2.5).
+    pub(super) fn begin_statement(&mut self, transaction: Transaction) {
         self.context.refresh_cluster();
+        let settings = &self.context.settings;
+        if settings.statement_level_load_balance {
+            self.balance = open::balance_node(self.context, &self.group.key, &self.application_name, self.home);
+            return;
+        }
         if transaction != Transaction::Idle || (self.balance == self.home && !self.redraw) {
             return;
         }
-        let settings = &self.context.settings;
         let attached = self.context.cluster.attached();
         let is_late =
-            || settings.prefer_lower_delay_standby && route::exceeds_limit(self.delay_of(self.balance), settings);
-        if self.redraw || !attached.contains(self.balance) || is_late() {
+            settings.prefer_lower_delay_standby && route::exceeds_limit(self.delay_of(self.balance), settings);
+        if self.redraw || is_late || !attached.contains(self.balance) {
             self.balance = open::balance_node(self.context, &self.group.key, &self.application_name, self.home);
             // As long as there is no choice, the next read asks again.
             let is_choice = |node: usize| node != self.home && !self.context.is_avoided(node);
-            self.redraw = self.balance == self.home && !attached.iter().any(is_choice);
+            let lasting = attached.iter().any(is_choice) && !settings.prefer_lower_delay_standby;
+            self.redraw = self.balance == self.home && !lasting;
         }
-    }
-
-    /// The node for a read: drawn anew for each one if `statement_level_load_balance` is on (routing 2.1).
-    pub(super) fn draw_balance(&mut self) -> usize {
-        if self.context.settings.statement_level_load_balance {
-            return open::balance_node(self.context, &self.group.key, &self.application_name, self.home);
-        }
-        self.balance
     }
 
     /// `node` if it can be had, else the primary, up to date with the session's state; `None`: wait first.
@@ -108,7 +106,7 @@ impl Session<'_> {
         if node == self.home {
             return Some(node);
         }
-        if self.group.get(node).is_none() && !self.join(node) {
+        if self.excluded.contains(node) || (self.group.get(node).is_none() && !self.join(node)) {
             return Some(self.home);
         }
         if self.journal.is_current(node) {
@@ -130,6 +128,9 @@ impl Session<'_> {
             Ok(server) => {
                 self.context.connected(node);
                 trace::joined(self.context, &self.group, &server);
+                if self.group.connections.len() <= node {
+                    self.group.connections.resize_with(node + 1, || None);
+                }
                 self.group.connections[node] = Some(server);
                 true
             }

@@ -4,19 +4,23 @@
 //! answers to the client: when the next message belongs to another node, it waits until the first one is done, so that
 //! answers arrive in the order of the questions.
 
+use super::changes::Change;
 use super::client::Client;
 use super::end::End;
+use super::judge::named_statement;
 use super::{Session, trace};
 use crate::backend::{Awaited, Deliver, ReplyState};
 use crate::report::{Report, SqlState};
 use crate::route::Transaction;
-use crate::sql::Kind;
+use crate::sql::{Kind, Statement};
 use crate::wire::frontend::{self, Object};
-use crate::wire::{HEADER_LENGTH, Header, write};
+use crate::wire::{Cursor, HEADER_LENGTH, Header, Malformed, write};
 use std::rc::Rc;
 
 /// Messages that must be read as a whole are read up to this length, in bytes; longer ones go to the primary unread.
 pub(super) const MAX_READ: usize = 1 << 20;
+/// The names at the beginning of a longer message, in bytes at most.
+const MAX_NAMES: usize = 4096;
 /// A server that does not take so many bytes keeps the client waiting.
 const MAX_BACKLOG: usize = 256 * 1024;
 
@@ -156,7 +160,7 @@ impl Session<'_> {
                 }
                 Ok(Taken::Forward { node: self.active, now: header.total })
             }
-            kind => Err(End::protocol_violation(&crate::wire::Malformed::UnknownType(kind))),
+            kind => Err(End::protocol_violation(&Malformed::UnknownType(kind))),
         }
     }
 
@@ -167,9 +171,23 @@ impl Session<'_> {
 
     /// A text or value too long to be read here: it goes to the primary, which needs nothing from us to deal with it.
     fn take_long(&mut self, header: Header, available: usize) -> Result<Taken, End> {
-        let node = match header.kind {
-            b'Q' | b'F' => self.home,
-            _ => self.batch.map_or(self.home, |batch| batch.node),
+        let node = self.home;
+        let names = {
+            let mut cursor = Cursor::new(front(&self.client, self.direct, header, available));
+            match header.kind {
+                b'P' => cursor.text().map(|name| (name.to_vec(), Vec::new())),
+                b'B' => {
+                    cursor.text().zip(cursor.text()).map(|(portal, statement)| (portal.to_vec(), statement.to_vec()))
+                }
+                _ => Some((Vec::new(), Vec::new())),
+            }
+        };
+        let Some((name, statement)) = names else {
+            return if available < MAX_NAMES {
+                Ok(Taken::Incomplete)
+            } else {
+                Err(End::protocol_violation(&Malformed::Content(frontend::name(header.kind))))
+            };
         };
         if !self.activate(node) {
             return Ok(Taken::Blocked);
@@ -180,22 +198,24 @@ impl Session<'_> {
             b'P' => Awaited::Parse,
             _ => Awaited::Bind,
         };
-        if header.kind == b'B'
-            && let Ok(bind) = frontend::bind(front(&self.client, self.direct, header, available))
-        {
-            let (portal, statement) = (bind.portal.to_vec(), bind.statement.to_vec());
-            self.prepare_on(&statement, node)?;
-            self.portals.bind(&portal, &statement, node);
+        match header.kind {
+            // What it will be is not read.
+            b'P' => self.statements.forget(&name),
+            b'B' => {
+                self.prepare_on(&statement, node)?;
+                self.portals.bind(&name, &statement, node);
+            }
+            _ => {}
         }
         match header.kind {
-            b'P' | b'B' => self.join_batch(node),
+            b'P' | b'B' => {
+                self.join_batch(node);
+                self.batch_has_begun(node);
+            }
             _ => self.end_batch(node),
         }
         if self.expect(node, awaited, Deliver::Client) {
-            if awaited == Awaited::Parse {
-                self.parsing.push_back(None);
-            }
-            if node == self.home && matches!(header.kind, b'Q' | b'F') {
+            if matches!(header.kind, b'Q' | b'F') {
                 self.note_unknown();
             }
             if matches!(header.kind, b'Q' | b'P') {
@@ -244,16 +264,35 @@ impl Session<'_> {
             self.journal.sent(number, &facts, text, writes);
             self.release_readers(&facts);
         }
-        match &facts.kind {
-            Kind::Prepare { name, .. } if !facts.is_multi() && self.statements.get(name.as_bytes()).is_none() => {
-                let message = &self.client.input.bytes()[self.direct.length..self.direct.length + header.total];
-                self.statements.prepare(name.as_bytes(), message, Rc::clone(&facts), node);
-                self.preparing.push_back((node, number, name.as_bytes().into()));
-            }
-            Kind::Deallocate(Some(name)) if !facts.is_multi() => self.statements.close(name.as_bytes(), node),
-            _ => {}
+        if !facts.is_multi() && matches!(facts.kind, Kind::Prepare { .. } | Kind::Deallocate(Some(_))) {
+            let message = self.client.input.bytes()[self.direct.length..self.direct.length + header.total].to_vec();
+            self.record_sql(&facts, message, node, number);
         }
         Ok(Taken::Forward { node, now: header.total })
+    }
+
+    /// PREPARE or DEALLOCATE goes to `node` as its message `number`. `message`: the Query that prepares it.
+    fn record_sql(&mut self, facts: &Rc<Statement>, message: Vec<u8>, node: usize, number: u64) {
+        match &facts.kind {
+            Kind::Prepare { name, .. } => self.record(name.as_bytes(), message, Rc::clone(facts), node, number),
+            Kind::Deallocate(Some(name)) => {
+                if let Some(prepared) = self.statements.close(name.as_bytes(), node) {
+                    self.changes.sent(node, number, Change::Closed(name.as_bytes().into(), prepared));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// `message`, which prepares `name`, goes to `node` as its message `number`.
+    fn record(&mut self, name: &[u8], message: Vec<u8>, facts: Rc<Statement>, node: usize, number: u64) {
+        let change = if self.statements.get(name).is_none() {
+            self.statements.prepare(name, &message, facts, node);
+            Change::New(name.into())
+        } else {
+            Change::Again(name.into(), message, facts)
+        };
+        self.changes.sent(node, number, change);
     }
 
     /// Number of the last message sent to `node`.
@@ -284,6 +323,10 @@ impl Session<'_> {
         if header.kind == b'S' {
             return self.take_sync(header);
         }
+        // A name may be about to become free.
+        if header.kind == b'P' && self.journal.will_discard() && !self.is_quiet() {
+            return Ok(Taken::Blocked);
+        }
         let Some(node) = self.node_for_extended(header)? else { return Ok(Taken::Blocked) };
         match header.kind {
             b'P' => self.take_parse(header, node)?,
@@ -293,27 +336,38 @@ impl Session<'_> {
                 self.expect(node, Awaited::Describe, Deliver::Client);
             }
             b'E' => self.take_execute(header, node)?,
-            b'C' => {
-                match frontend::object(self.content(header), "Close") {
-                    Ok(Object::Statement(name)) => {
-                        let name = name.to_vec();
-                        self.statements.close(&name, node);
-                    }
-                    Ok(Object::Portal(name)) => {
-                        let name = name.to_vec();
-                        self.portals.close(&name);
-                    }
-                    Err(_) => {}
-                }
-                self.expect(node, Awaited::Close, Deliver::Client);
-            }
+            b'C' => self.take_close(header, node),
             _ => {
                 if let Some(server) = self.group.get_mut(node) {
                     server.replies.flush_sent();
                 }
             }
         }
+        self.batch_has_begun(node);
         Ok(Taken::Forward { node, now: header.total })
+    }
+
+    fn take_close(&mut self, header: Header, node: usize) {
+        if !self.expect(node, Awaited::Close, Deliver::Client) {
+            return;
+        }
+        let content = front(&self.client, self.direct, header, header.total);
+        match frontend::object(content, "Close") {
+            Ok(Object::Statement(name)) => {
+                if let Some(prepared) = self.statements.close(name, node) {
+                    let number = self.group.get(node).map_or(0, |server| server.replies.last_number());
+                    self.changes.sent(node, number, Change::Closed(name.into(), prepared));
+                }
+            }
+            Ok(Object::Portal(name)) => self.portals.close(name),
+            Err(_) => {}
+        }
+    }
+
+    fn batch_has_begun(&mut self, node: usize) {
+        if let Some(batch) = &mut self.batch {
+            batch.begun.insert(node);
+        }
     }
 
     /// Sync goes to every node of the batch; the last one answers it.
@@ -351,21 +405,37 @@ impl Session<'_> {
             self.prepare_on(&name, node)?;
             self.close_stale(&name, node)?;
         }
+        if let Some(name) = named_statement(&facts.kind) {
+            self.bring(name, node)?;
+        }
         if !self.expect(node, Awaited::Parse, Deliver::Client) {
             return Ok(());
         }
+        let number = self.last_number(node);
         let start = self.direct.length;
         let message = &self.client.input.bytes()[start..start + header.total];
         if let Ok(parse) = frontend::parse(&message[HEADER_LENGTH..]) {
-            self.parsing.push_back(is_new.then(|| parse.statement.into()));
-            self.statements.prepare(parse.statement, message, facts, node);
+            let name = parse.statement.into();
+            let change = if is_new {
+                self.statements.prepare(parse.statement, message, facts, node);
+                Change::New(name)
+            } else {
+                Change::Again(name, message.to_vec(), facts)
+            };
+            self.changes.sent(node, number, change);
         }
         Ok(())
     }
 
     fn take_bind(&mut self, header: Header, node: usize) -> Result<(), End> {
         let bind = frontend::bind(self.content(header)).map_err(|error| End::protocol_violation(&error))?;
-        if self.must_be_prepared(bind.statement, node) {
+        if let Some(prepared) = self.statements.get(bind.statement)
+            && named_statement(&prepared.facts.kind).is_some()
+        {
+            let (name, facts) = (bind.statement.to_vec(), Rc::clone(&prepared.facts));
+            self.bring(named_statement(&facts.kind).unwrap_or_default(), node)?;
+            self.prepare_on(&name, node)?;
+        } else if self.must_be_prepared(bind.statement, node) {
             let name = bind.statement.to_vec();
             self.prepare_on(&name, node)?;
         }
@@ -393,17 +463,33 @@ impl Session<'_> {
         let content = front(&self.client, self.direct, header, header.total);
         let portal = frontend::execute(content).map_err(|error| End::protocol_violation(&error))?;
         let Some(prepared) = self.portals.statement(portal).and_then(|name| self.statements.get(name)) else {
+            trace::busy(self.context, node);
+            if node == self.home {
+                self.note_unknown();
+            }
             return Ok(());
         };
         self.message_log.reason = self.reason_for_log(&prepared.facts, prepared.text(), node);
         trace::statement(self.context, &self.group, node, &prepared.facts, prepared.text());
+        let number = self.last_number(node);
         if node == self.home {
             let writes = self.writes_of(&prepared.facts);
             let in_transaction = self.transaction() != Transaction::Idle;
             self.catalog.note(&prepared.facts, prepared.text(), in_transaction);
-            self.journal.sent(self.last_number(node), &prepared.facts, prepared.text(), writes);
-            let facts = Rc::clone(&prepared.facts);
-            self.release_readers(&facts);
+            self.journal.sent(number, &prepared.facts, prepared.text(), writes);
+        }
+        match prepared.facts.kind {
+            Kind::Commit { .. } | Kind::Rollback { .. } if node == self.home => {
+                let facts = Rc::clone(&prepared.facts);
+                self.release_readers(&facts);
+            }
+            Kind::Prepare { .. } | Kind::Deallocate(Some(_)) => {
+                let facts = Rc::clone(&prepared.facts);
+                let mut message = Vec::new();
+                write::query(&mut message, prepared.text());
+                self.record_sql(&facts, message, node, number);
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -434,7 +520,7 @@ impl Session<'_> {
             self.message_log.sent(server, "Parse: ", prepared.text());
             server.output.extend_from_slice(&prepared.message);
             prepared.nodes.insert(node);
-            self.parsing.push_back(Some(name.into()));
+            self.changes.sent(node, server.replies.last_number(), Change::New(name.into()));
         }
         Ok(())
     }
@@ -498,20 +584,36 @@ impl Session<'_> {
     /// Sends the direct part, behind what waits already for that node.
     pub(super) fn send_direct(&mut self) -> Result<(), End> {
         let Direct { node, length } = self.direct;
-        let Some(server) = self.group.get_mut(node) else { return Ok(()) };
+        let Some(server) = self.group.get_mut(node) else {
+            return if length == 0 { Ok(()) } else { Err(End::server_lost(node, "the connection was closed before")) };
+        };
         let bytes = &self.client.input.bytes()[..length];
-        if server.output.is_empty() {
-            if length > 0 {
-                let sent = server.stream.send(bytes).map_err(|error| End::server_lost(node, &error.to_string()))?;
-                server.output.extend_from_slice(&bytes[sent..]);
-            }
-        } else {
+        if !server.output.is_empty() {
             server.output.extend_from_slice(bytes);
-            server.flush().map_err(|error| End::server_lost(node, &error.to_string()))?;
+        } else if length > 0 {
+            match server.stream.send(bytes) {
+                Ok(sent) => server.output.extend_from_slice(&bytes[sent..]),
+                Err(error) if node == self.home => return Err(End::server_lost(node, &error.to_string())),
+                // The receive will tell what has become of it.
+                Err(_) => {}
+            }
         }
         self.client.input.consume(length);
         self.direct.length = 0;
-        Ok(())
+        self.flush_server(node)
+    }
+
+    /// Sends what waits for `node`. Another node than the primary that does not take it is dealt with by the receive.
+    pub(super) fn flush_server(&mut self, node: usize) -> Result<(), End> {
+        let Some(server) = self.group.get_mut(node) else { return Ok(()) };
+        match server.flush() {
+            Ok(_) => Ok(()),
+            Err(error) if node == self.home => Err(End::server_lost(node, &error.to_string())),
+            Err(_) => {
+                server.output.clear();
+                Ok(())
+            }
+        }
     }
 }
 

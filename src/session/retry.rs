@@ -8,7 +8,7 @@
 use super::Session;
 use super::end::End;
 use crate::report::Report;
-use crate::sql::Statement;
+use crate::sql::{Kind, Statement};
 use crate::state::NodeCounters;
 use crate::wire::{HEADER_LENGTH, Header, frontend};
 use std::rc::Rc;
@@ -20,7 +20,7 @@ const MAX_KEPT: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     bytes: Vec<u8>,
-    facts: Option<Rc<Statement>>,
+    facts: Vec<Rc<Statement>>,
     /// Where it was sent; `None`: it cannot be sent again any more.
     node: Option<usize>,
     /// So many of its bytes are still to be taken.
@@ -30,9 +30,11 @@ pub(super) struct Kept {
 }
 
 impl Session<'_> {
-    /// Keeps the next `length` bytes of the client, which go to `node`, to which nothing is owed.
-    pub(super) fn keep(&mut self, node: usize, length: usize, facts: Rc<Statement>) {
-        if length > MAX_KEPT {
+    /// Keeps the next `length` bytes of the client, which go to `node`: reads. Not if that node owes answers to earlier
+    /// ones, which would be lost with them.
+    pub(super) fn keep(&mut self, node: usize, length: usize, facts: Vec<Rc<Statement>>) {
+        let owes = self.group.get(node).is_some_and(|server| server.replies.owes_client());
+        if length > MAX_KEPT || owes || self.answered > 0 {
             self.kept.node = None;
             return;
         }
@@ -40,13 +42,18 @@ impl Session<'_> {
         self.kept.bytes.clear();
         self.kept.bytes.extend_from_slice(&self.client.input.bytes()[start..start + length]);
         self.kept.node = Some(node);
-        self.kept.facts = Some(facts);
+        self.kept.facts = facts;
         self.kept.untaken = length;
     }
 
     /// Whether what `node` works on can be sent again elsewhere.
     pub(super) fn is_kept(&self, node: usize) -> bool {
         self.kept.node == Some(node)
+    }
+
+    /// Whether all of it has been sent.
+    pub(super) fn is_kept_whole(&self, node: usize) -> bool {
+        self.is_kept(node) && self.kept.untaken == 0
     }
 
     /// A message of `length` bytes is forwarded. One that is not part of what is kept would come out of order.
@@ -76,7 +83,7 @@ impl Session<'_> {
         }
         let leave = leave.map(str::to_owned);
         if leave.is_none() {
-            self.context.misjudge(self.kept.facts.take());
+            self.context.misjudge(std::mem::take(&mut self.kept.facts));
             NodeCounters::count(&self.context.shared.counters(node).retried);
             Report::log_line(format!("DB node id: {node} refused a statement as a write: it is sent to the primary"))
                 .detail(format!("statement: {}", self.kept_text()))
@@ -90,7 +97,7 @@ impl Session<'_> {
     pub(super) fn retry(&mut self) -> Result<(), End> {
         let (Some(node), Some(leave)) = (self.kept.node.take(), self.kept.retrying.take()) else { return Ok(()) };
         if let Some(cause) = leave {
-            self.leave_node(node, &cause);
+            self.exclude_node(node, &cause);
         }
         self.send_again(node);
         Ok(())
@@ -98,7 +105,7 @@ impl Session<'_> {
 
     /// `node` is gone: sends the read again, to the primary. `false`: it cannot be done.
     pub(super) fn retry_without(&mut self, node: usize, cause: &str) -> bool {
-        if !self.is_kept(node) || node == self.home || self.kept.untaken > 0 {
+        if !self.is_kept_whole(node) || node == self.home {
             return false;
         }
         self.kept.node = None;
@@ -122,7 +129,12 @@ impl Session<'_> {
             }
             bytes = &bytes[header.total..];
         }
-        self.parsing.clear();
+        for facts in &self.kept.facts {
+            if let Kind::Prepare { name, .. } = &facts.kind {
+                self.statements.withdraw(name.as_bytes(), node);
+            }
+        }
+        self.changes.forget_node(node);
         self.batch = None;
         self.client.input.put_back(&self.kept.bytes);
         self.at_home = true;

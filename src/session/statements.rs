@@ -4,7 +4,7 @@
 //! The whole message that prepares it is kept, so that a statement prepared on one node can be prepared on another when a
 //! later Bind or EXECUTE has to go there.
 
-use crate::sql::{ByteHasher, Statement};
+use crate::sql::{ByteHasher, Kind, Statement};
 use crate::state::NodeSet;
 use crate::wire::{HEADER_LENGTH, frontend};
 use std::collections::HashMap;
@@ -95,15 +95,27 @@ impl Statements {
         }
     }
 
-    /// The client closes `name` and Close goes to `node`: elsewhere the statement stays behind.
-    pub fn close(&mut self, name: &[u8], node: usize) {
-        if let Some(mut prepared) = self.named.remove(name) {
-            prepared.nodes.remove(node);
-            if !prepared.nodes.is_empty() {
-                self.stale.insert(name.into(), prepared.nodes);
-            }
-        } else if name.is_empty() {
-            self.unnamed = None;
+    /// The client closes `name` and that goes to `node`: elsewhere the statement stays behind. Returns what it was.
+    pub fn close(&mut self, name: &[u8], node: usize) -> Option<Prepared> {
+        if name.is_empty() {
+            return self.unnamed.take();
+        }
+        let prepared = self.named.remove(name)?;
+        let mut rest = prepared.nodes;
+        rest.remove(node);
+        if !rest.is_empty() {
+            self.stale.insert(name.into(), rest);
+        }
+        Some(prepared)
+    }
+
+    /// Closing `name` has failed: it is what it was, unless it is something else by now.
+    pub fn restore(&mut self, name: &[u8], prepared: Prepared) {
+        self.stale.remove(name);
+        if name.is_empty() {
+            self.unnamed.get_or_insert(prepared);
+        } else {
+            self.named.entry(name.into()).or_insert(prepared);
         }
     }
 
@@ -112,9 +124,21 @@ impl Statements {
         for prepared in self.named.values_mut().chain(&mut self.unnamed) {
             prepared.nodes.remove(node);
         }
-        for nodes in self.stale.values_mut() {
+        self.stale.retain(|_, nodes| {
             nodes.remove(node);
+            !nodes.is_empty()
+        });
+    }
+
+    /// The node that DEALLOCATE must go to, if that is not `home`: any that has the statement will do, the others learn of it
+    /// when the name is used again. In a transaction that has `failed` it is for `home` to refuse.
+    pub fn node_to_deallocate(&self, facts: &Statement, home: usize, failed: bool) -> Option<usize> {
+        let Kind::Deallocate(Some(name)) = &facts.kind else { return None };
+        if failed {
+            return None;
         }
+        let nodes = self.get(name.as_bytes())?.nodes;
+        if nodes.contains(home) { None } else { nodes.iter().next() }
     }
 
     /// Whether any name may have to be closed before it can be prepared.
@@ -122,7 +146,12 @@ impl Statements {
         !self.stale.is_empty()
     }
 
-    /// Whether `name` must be closed on `node` before it can be prepared there; asked once.
+    /// Whether `name` must be closed on `node` before it can be used there.
+    pub fn is_stale(&self, name: &[u8], node: usize) -> bool {
+        self.stale.get(name).is_some_and(|nodes| nodes.contains(node))
+    }
+
+    /// The same; asked once.
     pub fn take_stale(&mut self, name: &[u8], node: usize) -> bool {
         let Some(nodes) = self.stale.get_mut(name).filter(|nodes| nodes.contains(node)) else { return false };
         nodes.remove(node);

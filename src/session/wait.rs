@@ -32,9 +32,10 @@ impl Session<'_> {
     /// Sends what waits for servers. `Ok(true)`: nothing waits any more.
     fn flush_servers(&mut self) -> Result<bool, End> {
         let mut all = true;
-        for server in self.group.connections.iter_mut().flatten() {
-            if !server.output.is_empty() {
-                all &= server.flush().map_err(|error| End::server_lost(server.node, &error.to_string()))?;
+        for node in 0..self.group.connections.len() {
+            if self.group.get(node).is_some_and(|server| !server.output.is_empty()) {
+                self.flush_server(node)?;
+                all &= self.group.get(node).is_none_or(|server| server.output.is_empty());
             }
         }
         Ok(all)
@@ -64,13 +65,18 @@ impl Session<'_> {
         }
     }
 
+    /// Whether the session cannot do without `node` now: it owes answers, or it has part of a batch.
+    pub(super) fn needs(&self, node: usize) -> bool {
+        self.group.get(node).is_some_and(|server| server.replies.owes_client())
+            || self.batch.is_some_and(|batch| batch.begun.contains(node))
+    }
+
     /// A server has closed its connection. A session that does not need it goes on (protocol 14.2).
     fn server_gone(&mut self, node: usize, cause: &str) -> Result<bool, End> {
         if self.retry_without(node, cause) {
             return Ok(true);
         }
-        let owes = self.group.get(node).is_some_and(|server| server.replies.owes_client());
-        if node == self.home || owes {
+        if node == self.home || self.needs(node) {
             return Err(End::server_lost(node, cause));
         }
         self.leave_node(node, cause);
