@@ -13,7 +13,7 @@
 //!
 //! The reason is the name of the variant, with a word that its sentence must contain. In statements `\n`, `\t`, `\r`, `\s`
 //! (blank), `\xHH` and `\\` are escapes, `<empty>` is no text at all. `#` begins a comment line. `primary|balance` is a
-//! statement that Pgpool-II sends elsewhere; a comment in front of it says why we do not.
+//! statement that Pgpool-II (4.3, Debian's) sends elsewhere, perhaps `nowhere`; a comment in front of it says why.
 //!
 //! A circumstance is one of those in [`Circumstances::add`], or else a line of pgpool.conf. Names say what the catalog
 //! knows of them; see [`NamesTell`].
