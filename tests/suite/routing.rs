@@ -99,7 +99,9 @@ fn play(file: &str) {
 impl Scene<'_> {
     fn is_not_yet_right(&self) -> bool {
         let given = &self.section.given.lines;
-        NOT_YET.iter().any(|(line, text, _)| given.iter().any(|given| given == line) && self.row.text == text.as_bytes())
+        NOT_YET
+            .iter()
+            .any(|(line, text, _)| given.iter().any(|given| given == line) && self.row.text == text.as_bytes())
     }
 
     fn play(&self, stage: &mut Stage) -> Result<Outcome, String> {
@@ -175,7 +177,9 @@ impl Scene<'_> {
         match self.target() {
             "balance" if !at_once(1) => Err("not at the standby"),
             // A standby that refuses a read as a write does not have the last word.
-            "balance" if ever(0) && !outcome.at_once[1].iter().any(|entry| entry.refuses_write()) => Err("at the primary"),
+            "balance" if ever(0) && !outcome.at_once[1].iter().any(|entry| entry.refuses_write()) => {
+                Err("at the primary")
+            }
             "nowhere" if ever(0) || ever(1) => Err("at a server"),
             "primary" | "main" if !at_once(0) => Err("not at the primary"),
             "primary" | "main" if ever(1) => Err("at the standby"),
@@ -207,7 +211,9 @@ impl Scene<'_> {
             // Only reads of its own transaction need a BEGIN, and serializable ones are done on the primary.
             Kind::Begin(_) if facts.kind.asks_serializable() || outcome.state != 'T' => return Ok(()),
             Kind::Begin(_) => plain.or(is("BEGIN")),
-            Kind::Set { name, .. } if ["transaction_isolation", "transaction_read_only"].contains(&&**name) => return Ok(()),
+            Kind::Set { name, .. } if ["transaction_isolation", "transaction_read_only"].contains(&&**name) => {
+                return Ok(());
+            }
             Kind::Set { scope: VariableScope::Session, .. } | Kind::Reset(_) | Kind::Deallocate(None) => plain,
             Kind::SetTransaction { scope: VariableScope::Session, .. } | Kind::Discard(DiscardTarget::All) => plain,
             _ => return Ok(()),

@@ -76,7 +76,8 @@ pub fn prepare(section: &Section, row: &Row) -> Result<Preparation, &'static str
 
     let mut settings: Vec<(String, String)> = given.iter().filter_map(|line| setting(line)).collect();
     if has("no other node") {
-        settings.extend([("backend_weight0", "1"), ("backend_weight1", "0")].map(|(n, v)| (n.to_owned(), v.to_owned())));
+        settings
+            .extend([("backend_weight0", "1"), ("backend_weight1", "0")].map(|(n, v)| (n.to_owned(), v.to_owned())));
     }
     let parameters = after("encoding ").map(|name| ("client_encoding", name.to_owned())).into_iter().collect();
     let for_ever = has("disable_load_balance_on_write = always") && has("has written");
@@ -91,7 +92,11 @@ fn possible(section: &Section, row: &Row) -> Result<(), &'static str> {
         if begins(&["behind", "others", "disable_load_balance_on_write = dml_adaptive_global"]) {
             return Err("the delay of a node and the writes of others are set by hand in shared memory");
         }
-        if begins(&["no transactions elsewhere", "no statements prepared elsewhere", "in transaction of unknown isolation"]) {
+        if begins(&[
+            "no transactions elsewhere",
+            "no statements prepared elsewhere",
+            "in transaction of unknown isolation",
+        ]) {
             return Err("the session has this ability always");
         }
         if begins(&["backend_clustering_mode = native_replication", "backend_clustering_mode = snapshot_isolation"]) {
