@@ -1,6 +1,7 @@
 //! The circumstances of a section, made with real statements and settings.
 
 use super::rows::{Row, Section};
+use crate::harness::server_version;
 
 /// What must be done before a row's statement is sent.
 pub struct Preparation {
@@ -105,6 +106,11 @@ fn possible(section: &Section, row: &Row) -> Result<(), &'static str> {
         if begins(&["encoding SJIS"]) && !row.text.is_ascii() {
             return Err("the log would show the text in another encoding");
         }
+    }
+    // No function extract, and a timezone that is volatile.
+    let of_14 = |name: &pgpool::sql::Name| ["extract", "timezone"].contains(&&*name.name);
+    if server_version() < 14 && section.given.facts(&row.text).functions.iter().any(of_14) {
+        return Err("the catalog of such an old server knows the function otherwise");
     }
     match row.reason.as_str() {
         "FactsMissing" => Err("facts are never missing where a server can be asked"),
