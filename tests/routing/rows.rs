@@ -12,7 +12,8 @@
 //! ```
 //!
 //! The reason is the name of the variant, with a word that its sentence must contain. In statements `\n`, `\t`, `\r`, `\s`
-//! (blank), `\xHH` and `\\` are escapes, `<empty>` is no text at all. `#` begins a comment line.
+//! (blank), `\xHH` and `\\` are escapes, `<empty>` is no text at all. `#` begins a comment line. `primary|balance` is a
+//! statement that Pgpool-II (4.3, Debian's) sends elsewhere, perhaps `nowhere`; a comment in front of it says why.
 //!
 //! A circumstance is one of those in [`Circumstances::add`], or else a line of pgpool.conf. Names say what the catalog
 //! knows of them; see [`NamesTell`].
@@ -33,6 +34,9 @@ pub struct Row {
     pub place: String,
     /// `balance`, `primary`, `both` or `main`.
     pub target: String,
+    /// Where Pgpool-II sends it, if elsewhere.
+    #[allow(dead_code, reason = "only the run against real servers compares with it")]
+    pub original: Option<String>,
     /// Name of the reason, perhaps with a word of its sentence.
     pub reason: String,
     /// The statement.
@@ -86,7 +90,11 @@ fn row(line: &str, place: String) -> Row {
     let (target, rest) = line.split_once("  ").unwrap_or_else(|| split("a reason"));
     let (reason, text) = rest.trim_start().split_once("  ").unwrap_or_else(|| split("a statement"));
     let text = unescape(text.trim_start());
-    Row { target: target.to_owned(), reason: reason.to_owned(), text, place }
+    let (target, original) = match target.split_once('|') {
+        Some((target, original)) => (target, Some(original.to_owned())),
+        None => (target, None),
+    };
+    Row { target: target.to_owned(), original, reason: reason.to_owned(), text, place }
 }
 
 fn unescape(text: &str) -> Vec<u8> {

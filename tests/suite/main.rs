@@ -17,6 +17,7 @@ mod pauses;
 mod pool;
 mod process;
 mod relcache;
+mod routing;
 mod session;
 mod show;
 mod transactions;

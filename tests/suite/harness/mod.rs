@@ -3,6 +3,7 @@
 //! - `Cluster`: PostgreSQL servers, streaming or independent; `shared()` is the one for tests that break nothing.
 //! - `Pgpool`: the pgpool under test, ours or another installation.
 //! - `Wire`: a raw protocol client; `frontend` builds its messages.
+//! - `Listener`: what arrived at a server, by its own log.
 //! - `Program`: any client program, with a deadline.
 //!
 //! Nothing here waits for a fixed time: `wait_for` polls a condition until its deadline. Every process is registered
@@ -11,6 +12,7 @@
 mod cluster;
 mod environment;
 pub mod frontend;
+mod heard;
 mod logs;
 mod node;
 mod pgpool;
@@ -24,6 +26,7 @@ mod wire;
 
 pub use cluster::{Cluster, shared, without_lag};
 pub use environment::{client_version, foreign, is_bare_server, server_version, target_dir};
+pub use heard::{Entry, Listener};
 pub use node::{Node, Stop};
 pub use pgpool::{Config, Pgpool, process_title};
 pub use program::{Outcome, Program};

@@ -198,6 +198,11 @@ impl Node {
         &self.data
     }
 
+    /// The file that holds the server's log.
+    pub fn log_file(&self) -> &Path {
+        &self.log
+    }
+
     /// What the server has logged.
     pub fn log_text(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()

@@ -48,7 +48,7 @@ fn cached_template() -> PathBuf {
 fn make(data: &Path) {
     let mut initdb = as_server_user(&server_program("initdb"));
     initdb.arg("-D").arg(data).args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]);
-    initdb.args(["--wal-segsize=1", "--no-sync", "--no-instructions"]);
+    initdb.args(["--wal-segsize=1", "--no-sync"]);
     let output = initdb.output().expect("initdb");
     assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
 
