@@ -130,15 +130,12 @@ impl Statements {
         });
     }
 
-    /// The node that DEALLOCATE must go to, if that is not `home`: any that has the statement will do, the others learn of it
-    /// when the name is used again. In a transaction that has `failed` it is for `home` to refuse.
+    /// The node that DEALLOCATE of a known statement must go to: `home` or any other that has it, the rest learn of it when
+    /// the name is used again. In a transaction that has `failed` it is for `home` to refuse.
     pub fn node_to_deallocate(&self, facts: &Statement, home: usize, failed: bool) -> Option<usize> {
         let Kind::Deallocate(Some(name)) = &facts.kind else { return None };
-        if failed {
-            return None;
-        }
         let nodes = self.get(name.as_bytes())?.nodes;
-        if nodes.contains(home) { None } else { nodes.iter().next() }
+        if failed || nodes.contains(home) { Some(home) } else { nodes.iter().next() }
     }
 
     /// Whether any name may have to be closed before it can be prepared.

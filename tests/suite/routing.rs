@@ -25,10 +25,6 @@ use crate::{needs_pgpool, only_ours};
 /// No test may take longer, whatever hangs.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Rows that still go elsewhere, with the reason; one that goes right is to be taken from here.
-const NOT_YET: [(&str, &str, &str); 1] =
-    [("in failed transaction", "deallocate a", "DEALLOCATE does not ask whether the transaction has failed")];
-
 /// The scenes of one file in the order of their settings, and how many rows were left out, by reason.
 fn scenes<'a>(tables: &'a [Section], file: &str) -> (Vec<Scene<'a>>, BTreeMap<&'static str, usize>) {
     let mut left_out = BTreeMap::new();
@@ -61,9 +57,7 @@ fn play(file: &str) {
             assert!(begin.elapsed() < DEADLINE, "{file} takes too long\n{failures}");
             match scene.play(&mut stage) {
                 Ok(outcome) => match scene.judge(&outcome) {
-                    Err(_) if is_not_yet_right(scene) => {}
                     Err(why) => scene.describe(&mut failures, why, Some(outcome)),
-                    Ok(()) if is_not_yet_right(scene) => scene.describe(&mut failures, "right by now", Some(outcome)),
                     Ok(()) => {}
                 },
                 Err(error) => scene.describe(&mut failures, &error, None),
@@ -73,11 +67,6 @@ fn play(file: &str) {
     let count = scenes.len();
     println!("{file}: {count} rows in {:?}, left out {left_out:?}", begin.elapsed());
     assert!(failures.is_empty(), "{failures}");
-}
-
-fn is_not_yet_right(scene: &Scene) -> bool {
-    let has = |line: &str| scene.section.given.lines.iter().any(|given| given == line);
-    NOT_YET.iter().any(|(line, text, _)| has(line) && scene.row.text == text.as_bytes())
 }
 
 #[test]
