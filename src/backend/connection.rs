@@ -3,7 +3,7 @@
 use super::ReplyQueue;
 use crate::net::{InBuffer, Stream};
 use crate::report::Report;
-use crate::wire::{TransactionStatus, write};
+use crate::wire::{HEADER_LENGTH, TransactionStatus, backend, write};
 use std::io;
 use std::time::SystemTime;
 
@@ -14,6 +14,8 @@ pub(super) const BUFFER: usize = 64 * 1024;
 
 /// A server reports a handful of parameters; the bound keeps a mad one from filling the memory.
 const MAX_PARAMETERS: usize = 1024;
+/// What is put aside during one query of our own, in bytes at most.
+const MAX_ASIDE: usize = 64 * 1024;
 
 /// A server connection with everything needed to go on using it.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct ServerConnection {
     pub parameters: Vec<(Vec<u8>, Vec<u8>)>,
     /// NegotiateProtocolVersion as received at login, whole message; empty if none came.
     pub negotiation: Vec<u8>,
+    /// Parameter values and notifications that came while a query of our own was at work: the client's, whole messages.
+    pub aside: Vec<u8>,
     /// When it was made.
     pub created: SystemTime,
 }
@@ -66,6 +70,20 @@ impl ServerConnection {
             known.extend_from_slice(value);
         } else if self.parameters.len() < MAX_PARAMETERS {
             self.parameters.push((name.to_vec(), value.to_vec()));
+        }
+    }
+
+    /// Puts the message at the front of `input`, of `length` bytes, aside for the client. It stays in `input`.
+    pub(super) fn set_aside(&mut self, length: usize) {
+        let message = &self.input.bytes()[..length];
+        if self.aside.len() + length <= MAX_ASIDE {
+            self.aside.extend_from_slice(message);
+        }
+        if message[0] == b'S'
+            && let Ok((name, value)) = backend::parameter_status(&message[HEADER_LENGTH..])
+        {
+            let (name, value) = (name.to_vec(), value.to_vec());
+            self.remember_parameter(&name, &value);
         }
     }
 
@@ -108,6 +126,7 @@ impl ServerConnection {
 
     /// Puts it to rest in the pool: small buffer.
     pub(super) fn rest(&mut self) {
+        self.aside = Vec::new();
         self.input.shrink(POOLED_BUFFER);
         self.output.shrink_to(POOLED_BUFFER);
     }

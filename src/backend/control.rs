@@ -65,7 +65,8 @@ pub(crate) fn query(connection: &mut ServerConnection, sql: &str, deadline: Dead
         let content = &connection.input.bytes()[HEADER_LENGTH..header.total];
         match header.kind {
             b'D' => rows.push(row(content).ok_or_else(|| broken(connection.node, "malformed DataRow"))?),
-            b'E' => {
+            // Answers nobody waits for may come first; their errors are no concern of this query.
+            b'E' if connection.replies.first_number() == number => {
                 let fields = backend::ErrorFields::new(content);
                 failure = Some(
                     Report::error(format!(
@@ -77,12 +78,7 @@ pub(crate) fn query(connection: &mut ServerConnection, sql: &str, deadline: Dead
                     .code(SqlState::from_bytes(fields.code())),
                 );
             }
-            b'S' => {
-                if let Ok((name, value)) = backend::parameter_status(content) {
-                    let (name, value) = (name.to_vec(), value.to_vec());
-                    connection.remember_parameter(&name, &value);
-                }
-            }
+            b'S' | b'A' => connection.set_aside(header.total),
             b'Z' => {
                 connection.status =
                     backend::ready_for_query(content).map_err(|error| broken(connection.node, &error.to_string()))?;

@@ -61,6 +61,7 @@ pub fn open(
         cancel_key: Vec::new(),
         parameters: Vec::new(),
         negotiation: Vec::new(),
+        aside: Vec::new(),
         created: SystemTime::now(),
     };
     login.run(&mut connection)?;

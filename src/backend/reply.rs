@@ -140,6 +140,11 @@ impl ReplyQueue {
         self.first.wrapping_add(self.entries.len() as u64).wrapping_sub(1)
     }
 
+    /// Number of the message that is answered first, if one is outstanding.
+    pub fn first_number(&self) -> u64 {
+        self.first
+    }
+
     /// Whether the server reads copy data.
     pub fn is_copying_in(&self) -> bool {
         self.copying_in

@@ -272,7 +272,7 @@ impl Session<'_> {
     }
 
     /// The primary is ready for the next statement.
-    fn home_is_ready(&mut self, status: TransactionStatus, settled: bool) {
+    pub(super) fn home_is_ready(&mut self, status: TransactionStatus, settled: bool) {
         self.journal.ready(status);
         if self.journal.take_ended() {
             self.end_block_elsewhere();
@@ -289,122 +289,6 @@ impl Session<'_> {
         }
         if status == TransactionStatus::Idle {
             self.catalog.settle(answered);
-        }
-    }
-
-    /// What other nodes than the active one have said, as far as it is here: answers nobody waits for, notifications and
-    /// notices, or their end. `Ok(true)`: something was done.
-    pub(super) fn hear_bystanders(&mut self) -> Result<bool, End> {
-        let active = self.active;
-        let is_between =
-            self.answered == 0 && self.group.get(active).is_none_or(|server| server.state == ReplyState::Between);
-        let mut heard = false;
-        for node in 0..self.group.connections.len() {
-            if node != active && self.group.get(node).is_some_and(|server| !server.input.is_empty()) {
-                heard |= self.absorb(node)?;
-                // Nothing may come between the parts of a message.
-                if is_between {
-                    heard |= self.hear_bystander(node)?;
-                }
-            }
-        }
-        Ok(heard)
-    }
-
-    /// Drops the answers that nobody waits for.
-    fn absorb(&mut self, node: usize) -> Result<bool, End> {
-        let mut heard = false;
-        loop {
-            let Some(server) = self.group.get_mut(node) else { return Ok(true) };
-            if let ReplyState::Inside { remaining, deliver } = server.state {
-                let now = remaining.min(server.input.len());
-                server.input.consume(now);
-                if now < remaining {
-                    server.state = ReplyState::Inside { remaining: remaining - now, deliver };
-                    return Ok(heard);
-                }
-                server.state = ReplyState::Between;
-            }
-            if server.replies.is_empty() {
-                return Ok(heard);
-            }
-            let header = Header::read(server.input.bytes(), backend::name)
-                .map_err(|error| End::server_lost(node, &error.to_string()))?;
-            let Some(header) = header.filter(|header| header.total <= server.input.len()) else { return Ok(heard) };
-            if self.message_log.answers {
-                self.message_log.received(node, header.kind);
-            }
-            let content = &server.input.bytes()[HEADER_LENGTH..header.total];
-            let status = backend::ready_for_query(content).ok().filter(|_| header.kind == b'Z');
-            match header.kind {
-                b'N' | b'S' | b'A' => {}
-                kind => {
-                    let failed = kind == b'E' && node != self.home;
-                    let cause = failed.then(|| backend::ErrorFields::new(content).message());
-                    server.replies.received(kind).map_err(|_| End::server_confused(node, kind))?;
-                    if let Some(cause) = cause {
-                        self.leave_node(node, &format!("it cannot follow the session: {cause}"));
-                        return Ok(true);
-                    }
-                }
-            }
-            server.input.consume(header.total);
-            heard = true;
-            if let Some(status) = status {
-                let settled = server.replies.is_empty();
-                if settled {
-                    server.status = status;
-                }
-                if node == self.home {
-                    self.home_is_ready(status, settled);
-                }
-            }
-        }
-    }
-
-    /// What a node says that owes nothing: notifications for the client, or its end (protocol 14.2, 15.6). `Ok(true)`:
-    /// something was heard.
-    pub(super) fn hear_bystander(&mut self, node: usize) -> Result<bool, End> {
-        let mut heard = false;
-        loop {
-            let Some(server) = self.group.get_mut(node) else { return Ok(true) };
-            if !server.replies.is_empty() {
-                return Ok(heard);
-            }
-            let header = Header::read(server.input.bytes(), backend::name)
-                .map_err(|error| End::server_lost(node, &error.to_string()))?;
-            let Some(header) = header.filter(|header| header.total <= server.input.len()) else { return Ok(heard) };
-            heard = true;
-            if self.message_log.answers {
-                self.message_log.received(node, header.kind);
-            }
-            let message = &server.input.bytes()[..header.total];
-            match header.kind {
-                b'A' => self.client.output.extend_from_slice(message),
-                b'S' if node == self.home => {
-                    self.client.output.extend_from_slice(message);
-                    if let Ok((name, value)) = backend::parameter_status(&message[HEADER_LENGTH..]) {
-                        let (name, value) = (name.to_vec(), value.to_vec());
-                        server.remember_parameter(&name, &value);
-                    }
-                }
-                b'N' | b'S' => {}
-                b'E' if node == self.home => {
-                    self.client.output.extend_from_slice(message);
-                    self.client.flush()?;
-                    return Err(End::Told);
-                }
-                b'E' => {
-                    let cause = backend::ErrorFields::new(&message[HEADER_LENGTH..]).message();
-                    self.leave_node(node, &cause);
-                    self.redraw = true;
-                    return Ok(true);
-                }
-                kind => return Err(End::server_confused(node, kind)),
-            }
-            if let Some(server) = self.group.get_mut(node) {
-                server.input.consume(header.total);
-            }
         }
     }
 }

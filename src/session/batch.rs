@@ -16,7 +16,7 @@ use crate::wire::{HEADER_LENGTH, Header, TransactionStatus};
 use std::rc::Rc;
 
 /// A batch in progress.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Batch {
     /// Where its messages go now.
     pub node: usize,
@@ -24,6 +24,8 @@ pub(super) struct Batch {
     pub nodes: NodeSet,
     /// The nodes that have got a message of it already.
     pub begun: NodeSet,
+    /// The primary has executed statements of it.
+    pub executed: bool,
     /// So many bytes of what comes next have been judged: they go to `node`.
     approved: usize,
 }
@@ -70,8 +72,8 @@ impl Verdict {
 impl Session<'_> {
     /// `node` gets a message of the batch that has been placed otherwise.
     pub(super) fn join_batch(&mut self, node: usize) {
-        let (nodes, begun) = self.batch.map_or((NodeSet::EMPTY, NodeSet::EMPTY), |batch| (batch.nodes, batch.begun));
-        self.batch = Some(Batch { node, nodes: nodes.union(NodeSet::of(node)), begun, approved: 0 });
+        let batch = self.batch.unwrap_or_default();
+        self.batch = Some(Batch { node, nodes: batch.nodes.union(NodeSet::of(node)), approved: 0, ..batch });
     }
 
     /// The node for the message at the front, which is part of a batch and no Sync; `None`: it has to wait.

@@ -33,7 +33,12 @@ enum Effect {
     /// Something in the transaction block that no other node can follow.
     PrimaryOnly,
     /// BEGIN.
-    Begin { text: Box<[u8]>, modes: TransactionModes },
+    Begin {
+        text: Box<[u8]>,
+        modes: TransactionModes,
+        /// Statements of the same batch stand in front of it: they belong to the transaction.
+        is_joined: bool,
+    },
     /// COMMIT, ROLLBACK.
     End { chain: bool },
     /// A text of several statements, with transaction control among them or settings.
@@ -122,10 +127,6 @@ pub(super) struct Journal {
     progress: Vec<Progress>,
     /// The block has ended: other nodes must follow.
     ended: bool,
-    /// Something was done outside a block since the last ReadyForQuery: a BEGIN behind it takes it in.
-    implicit: bool,
-    /// The same, before the statement at hand.
-    implicit_before: bool,
     /// All prepared statements were discarded.
     discarded: bool,
     /// The writing flag (routing 7.1).
@@ -139,9 +140,9 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// A statement is sent to the primary as its message `number`.
-    pub fn sent(&mut self, number: u64, facts: &Statement, text: &[u8], writes: Writes) {
-        let effect = effect_of(facts, text);
+    /// A statement is sent to the primary as its message `number`. `is_joined`: behind others of the same batch.
+    pub fn sent(&mut self, number: u64, facts: &Statement, text: &[u8], writes: Writes, is_joined: bool) {
+        let effect = effect_of(facts, text, is_joined);
         let is_harmless = !writes.flag && writes.touched.is_empty() && writes.for_all.is_empty();
         if !is_harmless || !matches!(effect, Effect::Nothing) {
             self.notes.push_back(Note { number, effect, writes });
@@ -160,8 +161,6 @@ impl Journal {
             return;
         }
         let Some(note) = self.notes.pop_front() else { return };
-        self.implicit_before = self.implicit && self.block.is_none();
-        self.implicit |= self.block.is_none();
         self.apply(note.effect, rolled_back, mode);
         self.writing |= note.writes.flag;
         self.uncommitted.extend(note.writes.for_all);
@@ -209,13 +208,12 @@ impl Journal {
                     block.on_primary_only = true;
                 }
             }
-            Effect::Begin { text, modes } => {
+            Effect::Begin { text, modes, is_joined } => {
                 self.forget_writing(mode);
                 // A second BEGIN is only warned of.
                 if self.block.is_none() {
-                    // What was done before it in the same batch belongs to the transaction now.
-                    let on_primary_only = std::mem::take(&mut self.implicit_before);
-                    let mut block = Block { isolation: modes.isolation, on_primary_only, ..Block::default() };
+                    let mut block =
+                        Block { isolation: modes.isolation, on_primary_only: is_joined, ..Block::default() };
                     block.add(Entry::local(&text));
                     self.fresh.drain(..).for_each(|entry| block.add(entry));
                     self.block = Some(block);
@@ -286,7 +284,6 @@ impl Journal {
     pub fn ready(&mut self, status: TransactionStatus) {
         let fresh = std::mem::take(&mut self.fresh);
         let failed = std::mem::take(&mut self.batch_failed);
-        self.implicit = false;
         if !failed {
             fresh.into_iter().for_each(|entry| self.set(entry));
         }
@@ -436,7 +433,7 @@ impl Block {
     }
 }
 
-fn effect_of(facts: &Statement, text: &[u8]) -> Effect {
+fn effect_of(facts: &Statement, text: &[u8], is_joined: bool) -> Effect {
     if facts.is_multi() {
         let control = facts.kinds().any(is_control);
         let settings = facts.kinds().any(|kind| setting(kind, b"").is_some() || names_statement(kind));
@@ -452,7 +449,9 @@ fn effect_of(facts: &Statement, text: &[u8]) -> Effect {
     let refused = kind.asks_read_write() || kind.asks_serializable();
     let local = |isolation| if refused { Effect::PrimaryOnly } else { Effect::Local(Entry::local(text), isolation) };
     match kind {
-        Kind::Begin(modes) => Effect::Begin { text: if refused { b"BEGIN" } else { text }.into(), modes: *modes },
+        Kind::Begin(modes) => {
+            Effect::Begin { text: if refused { b"BEGIN" } else { text }.into(), modes: *modes, is_joined }
+        }
         Kind::Commit { chain } | Kind::Rollback { chain } => Effect::End { chain: *chain },
         Kind::PrepareTransaction => Effect::End { chain: false },
         Kind::Savepoint(name) => Effect::Local(Entry { savepoint: Some(name.clone()), ..Entry::local(text) }, None),
@@ -525,6 +524,7 @@ mod tests {
     struct Session {
         journal: Journal,
         sent: u64,
+        in_batch: bool,
     }
 
     impl Session {
@@ -533,7 +533,7 @@ mod tests {
             let facts = analyse(text.as_bytes(), Lexing::default());
             let for_all = facts.writes().map(|name| name.name.clone()).collect();
             let writes = Writes { flag: matches!(facts.kind, Kind::Insert), for_all, ..Writes::default() };
-            self.journal.sent(self.sent, &facts, text.as_bytes(), writes);
+            self.journal.sent(self.sent, &facts, text.as_bytes(), writes, self.in_batch);
             self.sent
         }
 
@@ -635,9 +635,9 @@ mod tests {
 
     #[test]
     fn what_stands_in_front_of_begin_in_its_batch_belongs_to_the_block() {
-        let mut session = Session::default();
+        let mut session = Session { in_batch: true, ..Session::default() };
         let numbers = ["SET a.b = 1", "BEGIN"].map(|text| session.send(text));
-        numbers.map(|number| session.journal.finished(number, false, OnWrite::Transaction));
+        numbers.into_iter().for_each(|number| session.journal.finished(number, false, OnWrite::Transaction));
         session.journal.ready(Open);
         let isolation = Some(Isolation::ReadCommitted);
         assert_eq!(session.transaction(Open), Transaction::Open { isolation, on_primary_only: true });

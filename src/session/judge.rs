@@ -84,6 +84,7 @@ impl Session<'_> {
         let Some(server) = self.group.get_mut(node) else { return Ok(()) };
         let looked_up = catalog::look_up(&mut self.catalog, facts, &self.context.settings, server, is_primary);
         self.statements.unnamed_lost(node);
+        self.hear_aside(node);
         let Err(report) = looked_up else { return Ok(()) };
         let cause = report.detail.as_deref().unwrap_or(&report.message);
         match report.code {

@@ -13,6 +13,7 @@
 
 mod answers;
 mod batch;
+mod bystanders;
 mod changes;
 mod client;
 mod context;

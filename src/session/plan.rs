@@ -72,8 +72,7 @@ impl Session<'_> {
     /// As [`Session::activate`], for a statement that may displace what is kept: not while that may still have to be sent
     /// again, since `node` has not confirmed the session's state.
     pub(super) fn activate_for_read(&mut self, node: usize) -> bool {
-        let confirms = self.group.get(node).is_some_and(|server| !server.replies.delivers());
-        !(confirms && self.is_kept(node)) && self.activate(node)
+        !(self.is_confirming(node) && self.is_kept(node)) && self.activate(node)
     }
 
     /// Looks whether the nodes have changed, and draws the load balance node anew where that is due: for each statement with
@@ -109,15 +108,20 @@ impl Session<'_> {
         if self.excluded.contains(node) || (self.group.get(node).is_none() && !self.join(node)) {
             return Some(self.home);
         }
-        if self.journal.is_current(node) {
-            return Some(node);
+        if !self.journal.is_current(node) {
+            if !self.activate(node) {
+                return None;
+            }
+            self.replay(node);
         }
-        if !self.activate(node) {
-            return None;
-        }
-        self.replay(node);
-        // If the statement can be sent again elsewhere, it leaves in the same write.
-        if self.is_kept(node) { Some(node) } else { None }
+        // If the statement can be sent again elsewhere, it leaves in the same write, without waiting for the node to confirm
+        // the session's state.
+        if self.is_kept(node) || !self.is_confirming(node) { Some(node) } else { None }
+    }
+
+    /// Whether `node` has still to answer something of ours.
+    fn is_confirming(&self, node: usize) -> bool {
+        self.group.get(node).is_some_and(|server| !server.replies.delivers())
     }
 
     /// Connects this session to `node`. On failure the session does without it.

@@ -261,7 +261,7 @@ impl Session<'_> {
         trace::statement(self.context, &self.group, node, &facts, text);
         if let Some(writes) = writes {
             self.catalog.note(&facts, text, in_transaction);
-            self.journal.sent(number, &facts, text, writes);
+            self.journal.sent(number, &facts, text, writes, false);
             self.release_readers(&facts);
         }
         if !facts.is_multi() && matches!(facts.kind, Kind::Prepare { .. } | Kind::Deallocate(Some(_))) {
@@ -476,7 +476,11 @@ impl Session<'_> {
             let writes = self.writes_of(&prepared.facts);
             let in_transaction = self.transaction() != Transaction::Idle;
             self.catalog.note(&prepared.facts, prepared.text(), in_transaction);
-            self.journal.sent(number, &prepared.facts, prepared.text(), writes);
+            let is_joined = self.batch.is_some_and(|batch| batch.executed);
+            self.journal.sent(number, &prepared.facts, prepared.text(), writes, is_joined);
+            if let Some(batch) = &mut self.batch {
+                batch.executed = true;
+            }
         }
         match prepared.facts.kind {
             Kind::Commit { .. } | Kind::Rollback { .. } if node == self.home => {

@@ -10,6 +10,7 @@ mod explain;
 mod faults;
 mod garbage;
 mod harness;
+mod interplay;
 mod killed;
 mod logging;
 mod own_servers;

@@ -56,10 +56,11 @@ fn play(file: &str) {
         for scene in act {
             assert!(begin.elapsed() < DEADLINE, "{file} takes too long\n{failures}");
             match scene.play(&mut stage) {
-                Ok(outcome) => match scene.judge(&outcome) {
-                    Err(why) => scene.describe(&mut failures, why, Some(outcome)),
-                    Ok(()) => {}
-                },
+                Ok(outcome) => {
+                    if let Err(why) = scene.judge(&outcome) {
+                        scene.describe(&mut failures, why, Some(outcome));
+                    }
+                }
                 Err(error) => scene.describe(&mut failures, &error, None),
             }
         }
