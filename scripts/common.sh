@@ -26,10 +26,11 @@ pg_bin() {
     fi
 }
 
-# as_postgres COMMAND...: PostgreSQL refuses to run as root, so root lends the command the user postgres.
+# as_postgres COMMAND...: PostgreSQL refuses to run as root, so root lends the command the user postgres, who may not be
+# allowed where we are.
 as_postgres() {
     if [ "$(id -u)" = 0 ]; then
-        runuser -u postgres -- "$@"
+        runuser -u postgres -- env -C / "$@"
     else
         "$@"
     fi

@@ -65,7 +65,8 @@ pub(super) enum Usage {
     Wrong(String),
 }
 
-/// Reads the arguments. Options stand before the word; `-h` and `-v` act where they are met.
+/// Reads the arguments. Options may stand before and behind the word, but those of `route` behind it; `-h` and `-v` act
+/// where they are met.
 pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Options, Usage> {
     use lexopt::Arg::{Long, Short, Value};
     let wrong = |error: lexopt::Error| Usage::Wrong(error.to_string());
@@ -73,9 +74,6 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
     let mut words = Vec::new();
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(wrong)? {
-        if !words.is_empty() && !matches!(argument, Value(_)) {
-            return Err(Usage::Wrong("options must stand before the command".to_owned()));
-        }
         match argument {
             Short('a') | Long("hba-file") => options.hba_file = Some(parser.value().map_err(wrong)?.into()),
             Short('f') | Long("config-file") => options.config_file = Some(parser.value().map_err(wrong)?.into()),
@@ -209,6 +207,9 @@ mod tests {
         assert_eq!(options.config_file, Some("x.conf".into()));
         assert_eq!((options.pcp_file, options.hba_file), (Some("p".into()), Some("h".into())));
         assert_eq!(read(&["-m", "slow", "stop"]).expect("read").mode, StopMode::Smart);
+        let options = read(&["check", "-f", "x.conf"]).expect("read");
+        assert_eq!((options.command, options.config_file), (Command::Check, Some("x.conf".into())));
+        assert_eq!(read(&["stop", "-m", "fast"]).expect("read").mode, StopMode::Fast);
         assert_eq!(read(&["--check-config"]).expect("read").command, Command::Check);
         assert_eq!(read(&[]).expect("read").command, Command::Start);
     }
@@ -237,8 +238,7 @@ mod tests {
     #[test]
     fn slips_are_usage_errors() {
         for arguments in [
-            &["stop", "-m", "fast"][..],
-            &["--conf", "x"],
+            &["--conf", "x"][..],
             &["-q"],
             &["-m", "x", "stop"],
             &["go"],

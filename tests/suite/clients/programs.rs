@@ -2,6 +2,7 @@
 
 use super::pool_on_shared;
 use crate::harness::{Cluster, Pgpool, Program, client_version, server_version, shared};
+use crate::needs_pgpool;
 
 /// A pgpool in front of an own cluster. Programs read right after they write, so the reads go to the primary too:
 /// replication delay is not what is tested here.
@@ -21,6 +22,7 @@ fn psql_runs_scripts_and_meta_commands() {
 
 #[test]
 fn psql_over_the_unix_socket() {
+    needs_pgpool!();
     let pool = Pgpool::on(shared()).start();
     let directory = pool.socket().parent().expect("a directory").display().to_string();
     let program = Program::client("psql").at_port(pool.port).env("PGHOST", &directory);
