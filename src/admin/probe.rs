@@ -67,7 +67,7 @@ impl Server<'_> {
                 connection.close();
                 true
             }
-            Err(LoginError::Unreachable(_)) => false,
+            Err(LoginError::NotConnected(..) | LoginError::Unreachable(_)) => false,
             Err(error @ LoginError::Refused(_)) => error.into_report(self.id).code != SqlState::CANNOT_CONNECT_NOW,
             Err(LoginError::Unsupported(_)) => true,
         }

@@ -1,6 +1,6 @@
 //! Small queries of our own, on connections of our own: node discovery, checks, catalog facts.
 
-use super::{Awaited, Deliver, LoginError, ServerConnection, open};
+use super::{Awaited, Deliver, LoginError, ServerConnection, login::open_within};
 use crate::net::{Address, Deadline, Received, Stream};
 use crate::report::{Report, Result, SqlState};
 use crate::sys::signal;
@@ -33,9 +33,21 @@ impl Connection {
         database: &str,
         deadline: Deadline,
     ) -> Result<Self, LoginError> {
+        Self::login_within(node, address, user, database, deadline, deadline)
+    }
+
+    /// As [`Connection::login`], with a limit of its own for the connection, which the login does not need to keep.
+    pub fn login_within(
+        node: usize,
+        address: &Address,
+        user: &str,
+        database: &str,
+        connect: Deadline,
+        deadline: Deadline,
+    ) -> Result<Self, LoginError> {
         let mut startup = Vec::new();
         write::startup(&mut startup, &[("user", user), ("database", database), ("application_name", "pgpool")]);
-        open(node, address, &startup, deadline).map(Self)
+        open_within(node, address, &startup, connect, deadline).map(Self)
     }
 
     /// Runs `sql` and returns its rows.

@@ -16,7 +16,9 @@ const MAX_LOGIN_MESSAGE: usize = 64 * 1024;
 /// Why there is no session on the server.
 #[derive(Debug)]
 pub enum LoginError {
-    /// It could not be reached, or went away during the login.
+    /// There is no connection to it.
+    NotConnected(Report, ConnectError),
+    /// It went away during the login, or was silent for too long, or pgpool stops.
     Unreachable(Report),
     /// It refused: its ErrorResponse, whole message, to be relayed unchanged (protocol 7.4).
     Refused(Vec<u8>),
@@ -28,7 +30,7 @@ impl LoginError {
     /// The error as a report, for logs and our own queries.
     pub fn into_report(self, node: usize) -> Report {
         match self {
-            Self::Unreachable(report) | Self::Unsupported(report) => report,
+            Self::NotConnected(report, _) | Self::Unreachable(report) | Self::Unsupported(report) => report,
             Self::Refused(message) => {
                 let fields = backend::ErrorFields::new(message.get(HEADER_LENGTH..).unwrap_or_default());
                 Report::error(format!("DB node id: {node} refused the connection: {}", fields.message()))
@@ -45,7 +47,18 @@ pub fn open(
     startup: &[u8],
     deadline: Deadline,
 ) -> Result<ServerConnection, LoginError> {
-    let stream = connect(address, deadline).map_err(|error| unreachable(node, address, &error))?;
+    open_within(node, address, startup, deadline, deadline)
+}
+
+/// As [`open`], with a limit of its own for the connection: `connected_by`.
+pub(super) fn open_within(
+    node: usize,
+    address: &Address,
+    startup: &[u8],
+    connected_by: Deadline,
+    deadline: Deadline,
+) -> Result<ServerConnection, LoginError> {
+    let stream = connect(address, connected_by).map_err(|error| unreachable(node, address, error))?;
     let mut login = Login { node, address, deadline, input: InBuffer::with_capacity(BUFFER) };
     stream.set_patience(PATIENCE).map_err(|error| login.lost(&error.to_string()))?;
     login.send(&stream, startup)?;
@@ -69,19 +82,18 @@ pub fn open(
     Ok(connection)
 }
 
-fn unreachable(node: usize, address: &Address, error: &ConnectError) -> LoginError {
-    let hint = match error {
+fn unreachable(node: usize, address: &Address, error: ConnectError) -> LoginError {
+    let hint = match &error {
         ConnectError::Stopped => return stopped(),
         ConnectError::Resolve { .. } => "Check backend_hostname and the name service.",
         ConnectError::TimedOut => "Check that the server runs and that no firewall drops packets; see connect_timeout.",
         ConnectError::Failed(_) => "Check that the server runs and listens on this address.",
     };
-    LoginError::Unreachable(
-        Report::error(format!("failed to create a backend {node} connection"))
-            .detail(format!("connecting to {address} failed: {error}"))
-            .hint(hint)
-            .code(SqlState::UNABLE_TO_ESTABLISH),
-    )
+    let report = Report::error(format!("failed to create a backend {node} connection"))
+        .detail(format!("connecting to {address} failed: {error}"))
+        .hint(hint)
+        .code(SqlState::UNABLE_TO_ESTABLISH);
+    LoginError::NotConnected(report, error)
 }
 
 /// pgpool stops: whoever waits for the server learns that, and not that the server is at fault.

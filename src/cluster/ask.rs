@@ -57,7 +57,9 @@ impl Question {
         let login = control::Connection::login(self.node, &self.address, &self.user, &self.database, deadline);
         let mut connection = match login {
             Ok(connection) => connection,
-            Err(LoginError::Unreachable(report)) => return Answer::Unreachable(report.to_string()),
+            Err(LoginError::NotConnected(report, _) | LoginError::Unreachable(report)) => {
+                return Answer::Unreachable(report.to_string());
+            }
             Err(error) => {
                 let report = error.into_report(self.node);
                 // A server that starts up or is full answers too, but cannot serve anybody now.

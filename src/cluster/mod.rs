@@ -1,12 +1,14 @@
 //! Helper processes that watch the servers.
 //!
-//! A helper asks (`ask`), decides without I/O (`search`) and writes what it found to the node table (`finder`). A command
+//! A helper asks (`ask`), decides without I/O (`search`) and writes what it found to the node table (`finder`). The health check
+//! (`health`) asks the parent to detach a node that fails. A command
 //! that needs no running pgpool takes one `look` instead.
 //!
 //! They must never touch sessions, and never wait for a server without a deadline.
 
 mod ask;
 pub mod finder;
+pub mod health;
 mod look;
 mod search;
 

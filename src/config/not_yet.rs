@@ -34,12 +34,6 @@ const FEATURES: &[Feature] = &[
         hint: "Let pgpool be reached over a trusted network or a tunnel only; clients with sslmode=require will not connect.",
     },
     Feature {
-        name: "health_check_period",
-        is_wanted: |settings| settings.used_nodes().any(|(_, node)| node.health_check_period > 0),
-        detail: "Servers are not checked: one that fails stays attached, and no failover takes place.",
-        hint: "Sessions avoid a standby that cannot be reached; watch the primary by other means.",
-    },
-    Feature {
         name: "failover_command",
         is_wanted: |settings| !settings.failover_command.is_empty(),
         detail: "No failover takes place, so the command is never run.",

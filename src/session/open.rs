@@ -208,7 +208,9 @@ fn refused(client: &mut Client, error: LoginError) -> End {
             let _ = client.flush();
             End::Told
         }
-        LoginError::Unreachable(mut report) | LoginError::Unsupported(mut report) => {
+        LoginError::NotConnected(mut report, _)
+        | LoginError::Unreachable(mut report)
+        | LoginError::Unsupported(mut report) => {
             report.severity = report::Severity::Fatal;
             report.into()
         }

@@ -139,7 +139,7 @@ impl Session<'_> {
                 true
             }
             Err(error) => {
-                if matches!(error, LoginError::Unreachable(_)) {
+                if matches!(error, LoginError::NotConnected(..) | LoginError::Unreachable(_)) {
                     self.context.avoid(node);
                     self.redraw = true;
                 }

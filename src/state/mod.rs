@@ -2,7 +2,7 @@
 //!
 //! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, one slot per
 //! worker with its pooled connections, the keys for cancel requests, counters, what is known of the servers' catalogs, the
-//! tables written lately, and the settings after a reload.
+//! tables written lately, the settings after a reload, requests for failover, and what the health checks found.
 //!
 //! Invariants:
 //! - Readers never lock and never wait; what they read was whole at some moment, whoever was killed when.
@@ -14,6 +14,8 @@
 
 mod cancel;
 mod counters;
+mod failover;
+mod health;
 mod mutations;
 mod node_set;
 mod nodes;
@@ -24,6 +26,8 @@ mod workers;
 
 pub use cancel::{CancelTarget, ServerKey};
 pub use counters::{NodeCounters, NodeCounts};
+pub use failover::{Failover, Progress, Request, RequestKind, RequestsBusy};
+pub use health::{HealthStats, NodeHealth, RoundEnd};
 pub use mutations::{TableKey, TableMutations, WriteAge};
 pub use node_set::NodeSet;
 pub use nodes::{Cluster, Delay, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
@@ -78,6 +82,8 @@ struct Inner {
     facts: Region<relcache::Bucket>,
     mutations: TableMutations,
     settings: Region<settings::SettingsRecord>,
+    failover: Region<failover::Record>,
+    health: Region<NodeHealth>,
 }
 
 impl Shared {
@@ -103,8 +109,11 @@ impl Shared {
         let epoch = layout.array(1);
         let facts = layout.array(relcache::buckets(limits.relcache));
         let settings = layout.array(1);
+        let failover = layout.array(1);
+        let health = layout.array(MAX_NODES);
         let segment = Segment::create(layout)?;
         segment.slice::<nodes::Table>(nodes)[0].prepare();
+        segment.slice::<failover::Record>(failover)[0].prepare();
         let servers = servers_region;
         Ok(Self(Arc::new(Inner {
             limits,
@@ -121,6 +130,8 @@ impl Shared {
             facts,
             mutations: TableMutations::create(limits.mutation_buckets, limits.mutation_places)?,
             settings,
+            failover,
+            health,
         })))
     }
 
@@ -137,6 +148,16 @@ impl Shared {
     /// The nodes and their states.
     pub fn nodes(&self) -> NodeTable<'_> {
         NodeTable::new(&self.0.segment.slice(self.0.nodes)[0])
+    }
+
+    /// What is asked of the parent, and how far it is with it.
+    pub fn failover(&self) -> Failover<'_> {
+        Failover::new(&self.0.segment.slice(self.0.failover)[0])
+    }
+
+    /// The health checks of a node. An id out of range gets those of the last possible node.
+    pub fn health(&self, node: usize) -> &NodeHealth {
+        &self.0.segment.slice(self.0.health)[node.min(MAX_NODES - 1)]
     }
 
     /// The statement counters of a node (show-commands 5.7b). An id out of range gets those of the last possible node.

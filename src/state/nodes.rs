@@ -230,8 +230,20 @@ impl<'a> NodeTable<'a> {
     /// # Errors
     /// Another process holds the lock for too long. A dead one does not.
     pub fn update<R>(self, change: impl FnOnce(&mut Cluster) -> R) -> Result<R, NodeTableBusy> {
+        self.update_within(PATIENCE, change)
+    }
+
+    /// As [`Self::update`], for the parent: it never waits, but tries again later.
+    ///
+    /// # Errors
+    /// Another process changes the table at this moment.
+    pub fn try_update<R>(self, change: impl FnOnce(&mut Cluster) -> R) -> Result<R, NodeTableBusy> {
+        self.update_within(Duration::ZERO, change)
+    }
+
+    fn update_within<R>(self, patience: Duration, change: impl FnOnce(&mut Cluster) -> R) -> Result<R, NodeTableBusy> {
         // A holder that died inside left a whole table, the last one published: nothing to repair.
-        let _lock = self.0.changing.try_lock_for(PATIENCE).ok_or(NodeTableBusy)?;
+        let _lock = self.0.changing.try_lock_for(patience).ok_or(NodeTableBusy)?;
         let before = self.view();
         let mut cluster = before.clone();
         let result = change(&mut cluster);

@@ -25,6 +25,8 @@ pub(super) enum Role {
     Worker(usize),
     /// The finder.
     Finder,
+    /// The health check of this node.
+    Health(usize),
 }
 
 impl Role {
@@ -32,6 +34,7 @@ impl Role {
     pub fn name(self) -> &'static str {
         match self {
             Self::Worker(_) => "child",
+            Self::Health(_) => "health check",
             Self::Finder => "worker child",
         }
     }
@@ -75,6 +78,11 @@ impl Children {
     /// A child has been forked.
     pub fn add(&mut self, pid: Pid, role: Role) {
         self.living.insert(pid, Child { role, started: Instant::now() });
+    }
+
+    /// Whether a child of this role lives or is to be started.
+    pub fn has(&self, role: Role) -> bool {
+        self.living.values().any(|child| child.role == role) || self.due.iter().any(|(_, due)| *due == role)
     }
 
     /// Whether no child is left.
@@ -135,6 +143,13 @@ impl Children {
     /// No child is started any more.
     pub fn start_none(&mut self) {
         self.due.clear();
+    }
+
+    /// Sends `signal` to those whose role `is_meant`.
+    pub fn signal(&self, signal: Signal, is_meant: impl Fn(Role) -> bool) {
+        for (pid, _) in self.living.iter().filter(|(_, child)| is_meant(child.role)) {
+            let _ = kill(*pid, signal);
+        }
     }
 
     /// Sends `signal` to all.

@@ -90,10 +90,20 @@ impl Supervisor {
             let told = events.iter().any(|event| event.token() == READY);
             if !self.announced && self.stopping.is_none() && (told || search_limit.passed()) {
                 (0..self.shared.limits().workers).map(Role::Worker).for_each(|role| self.children.start(role));
+                self.start_health_checks();
                 self.start_due();
                 self.announce();
             }
             self.start_due();
+        }
+    }
+
+    /// One health check for every configured node that has none (failover 4.1).
+    fn start_health_checks(&mut self) {
+        for (id, _) in self.settings.used_nodes() {
+            if !self.children.has(Role::Health(id)) {
+                self.children.start(Role::Health(id));
+            }
         }
     }
 

@@ -39,6 +39,9 @@ impl Supervisor {
         }
         self.write_status();
         self.children.signal_all(Signal::SIGHUP);
+        if self.announced {
+            self.start_health_checks();
+        }
         Ok(())
     }
 }

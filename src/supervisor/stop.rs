@@ -2,6 +2,7 @@
 //! weaker one at any time.
 
 use super::Supervisor;
+use super::children::Role;
 use crate::net::Deadline;
 use crate::report::Report;
 use crate::sys::signal::Signal;
@@ -44,6 +45,8 @@ impl Supervisor {
         self.children.start_none();
         // Idle workers must know of the stop before they see that their sockets are dead.
         self.children.signal_all(signal);
+        // Nobody needs to know any more how a node is: a check does not go on until it ends by itself.
+        self.children.signal(Signal::SIGINT, |role| matches!(role, Role::Health(_)));
         // New clients are refused from now on, also by workers that still have a session.
         self.listeners.refuse();
     }

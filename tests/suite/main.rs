@@ -11,6 +11,7 @@ mod faults;
 mod garbage;
 mod harness;
 mod interplay;
+mod health;
 mod killed;
 mod logging;
 mod own_servers;

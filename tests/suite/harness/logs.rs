@@ -1,9 +1,18 @@
-//! The logs of a failed test stay in target/test-logs/NAME.
+//! What a log says. The logs of a failed test stay in target/test-logs/NAME.
 
 use std::fs;
 use std::path::Path;
 
 use super::environment;
+
+/// Checks that lines with these texts are in the log in this order, whatever stands between them.
+#[track_caller]
+pub fn lines_in_order(log: &str, expected: &[&str]) {
+    let mut lines = log.lines();
+    for text in expected {
+        assert!(lines.any(|line| line.contains(text)), "\"{text}\" is missing or in the wrong place:\n{log}");
+    }
+}
 
 /// Copies the log and configuration files of a scratch directory, if the test of this thread is failing.
 pub fn keep_if_failed(scratch: &Path) {

@@ -1,0 +1,166 @@
+//! One attempt to log in to a node, and what its failure means.
+
+use crate::backend::{LoginError, control};
+use crate::config::{NodeSettings, Settings};
+use crate::net::{Address, ConnectError, Deadline};
+use crate::report::{Report, SqlState};
+
+/// Used where the configuration leaves it open.
+const DEFAULT_DATABASE: &str = "postgres";
+
+/// Why a node did not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The time for the whole attempt was over (`health_check_timeout`).
+    TimedOut,
+    /// `connect_timeout` was over.
+    NotConnectedInTime,
+    /// Nobody listens there, or no way leads there.
+    NotConnected,
+    /// Its name has no address.
+    NoAddress,
+    /// It went away during the login.
+    Lost,
+    /// It is starting up or shutting down.
+    Starting,
+    /// It is alive and has said why it lets nobody in now.
+    Refused,
+}
+
+/// A failed attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// What kind of failure it is.
+    pub kind: Kind,
+    /// The cause, in words.
+    pub cause: String,
+}
+
+impl Failure {
+    /// What the log says of it (failover 4.8), with the true cause as the detail.
+    pub fn report(&self, id: usize, node: &NodeSettings) -> Report {
+        let place = format!("failed to connect to PostgreSQL server on \"{}:{}\"", node.hostname, node.port);
+        let text = match self.kind {
+            Kind::TimedOut => format!("{place} using INET socket"),
+            Kind::NotConnectedInTime => format!("{place}, timed out"),
+            Kind::NotConnected if node.hostname.starts_with('/') || node.hostname.is_empty() => {
+                "failed to connect to PostgreSQL server by unix domain socket".to_owned()
+            }
+            Kind::NotConnected => format!("{place}, getsockopt() failed"),
+            Kind::NoAddress => "failed to connect to PostgreSQL server, getaddrinfo() failed".to_owned(),
+            Kind::Lost => format!("{place}, the login was not completed"),
+            Kind::Starting => format!("{place}, it is not ready yet"),
+            Kind::Refused => format!("health check: DB node {id} is alive but refuses the login"),
+        };
+        let detail = match self.kind {
+            Kind::TimedOut => format!("health check timer expired: {}", self.cause),
+            _ => self.cause.clone(),
+        };
+        Report::log_line(text).detail(detail)
+    }
+}
+
+/// Logs in to node `id` once, name, connection, login and all within `health_check_timeout`, and says goodbye.
+pub(super) fn probe(id: usize, node: &NodeSettings) -> Result<(), Failure> {
+    let whole = Deadline::after_seconds(node.health_check_timeout);
+    let connect = Deadline::after_milliseconds(node.connect_timeout).min(whole);
+    let host = if node.hostname.is_empty() { "/tmp" } else { &node.hostname };
+    let database = if node.health_check_database.is_empty() { DEFAULT_DATABASE } else { &node.health_check_database };
+    let address = Address { host: host.to_owned(), port: node.port };
+    match control::Connection::login_within(id, &address, &node.health_check_user, database, connect, whole) {
+        Ok(connection) => {
+            connection.close();
+            Ok(())
+        }
+        Err(error) => judge(id, error, whole.passed()).map_or(Ok(()), Err),
+    }
+}
+
+/// What a failed login tells about the node; `None`: it is well.
+fn judge(id: usize, error: LoginError, too_late: bool) -> Option<Failure> {
+    let kind = match &error {
+        LoginError::NotConnected(..) | LoginError::Unreachable(_) if too_late => Kind::TimedOut,
+        LoginError::NotConnected(_, ConnectError::TimedOut) => Kind::NotConnectedInTime,
+        LoginError::NotConnected(_, ConnectError::Resolve { .. }) => Kind::NoAddress,
+        LoginError::NotConnected(..) => Kind::NotConnected,
+        LoginError::Unreachable(_) => Kind::Lost,
+        // It wants a password that we cannot give yet: that is an answer of a server in good health.
+        LoginError::Unsupported(_) => return None,
+        LoginError::Refused(_) => Kind::Refused,
+    };
+    let report = error.into_report(id);
+    let kind = match report.code {
+        SqlState::CANNOT_CONNECT_NOW | SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN if kind == Kind::Refused => {
+            Kind::Starting
+        }
+        _ => kind,
+    };
+    Some(Failure { kind, cause: report.detail.unwrap_or(report.message) })
+}
+
+/// Whether the failure counts as one of the node (`failover_on_login_refused`).
+pub(super) fn counts(settings: &Settings, failure: &Failure) -> bool {
+    settings.failover_on_login_refused || failure.kind != Kind::Refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    fn node(port: u16) -> NodeSettings {
+        NodeSettings { hostname: "127.0.0.1".to_owned(), port, health_check_timeout: 1, ..NodeSettings::default() }
+    }
+
+    /// A server that answers the startup packet with an ErrorResponse of this SQLSTATE.
+    fn refusing(code: &'static str) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        thread::spawn(move || {
+            let (mut client, _) = listener.accept().expect("accept");
+            let _ = client.read(&mut [0; 1024]);
+            let fields = format!("SFATAL\0VFATAL\0C{code}\0Mnot now\0\0");
+            let mut message = vec![b'E'];
+            message.extend_from_slice(&(fields.len() as u32 + 4).to_be_bytes());
+            message.extend_from_slice(fields.as_bytes());
+            let _ = client.write_all(&message);
+        });
+        port
+    }
+
+    #[test]
+    fn causes_are_told_apart() {
+        let absent = TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port();
+        let told = |node: &NodeSettings| {
+            let failure = probe(1, node).expect_err("a failure");
+            (failure.kind, failure.report(1, node).to_string())
+        };
+        let (kind, text) = told(&node(absent));
+        assert_eq!(kind, Kind::NotConnected);
+        assert!(text.contains("\", getsockopt() failed (") && text.contains("refused"), "{text}");
+        let (kind, text) = told(&NodeSettings { hostname: "no such host".to_owned(), ..node(5432) });
+        assert!(kind == Kind::NoAddress && text.contains("cannot be resolved"), "{text}");
+        let (kind, text) = told(&NodeSettings { hostname: "/nowhere".to_owned(), ..node(5432) });
+        assert!(kind == Kind::NotConnected && text.contains("by unix domain socket"), "{text}");
+        let (kind, text) = told(&node(refusing("57P03")));
+        assert!(kind == Kind::Starting && text.contains("not now"), "{text}");
+        for code in ["28P01", "53300", "3D000"] {
+            let failure = probe(1, &node(refusing(code))).expect_err(code);
+            assert_eq!(failure.kind, Kind::Refused);
+            assert!(counts(&Settings::default(), &failure), "as the original");
+            assert!(!counts(&Settings { failover_on_login_refused: false, ..Settings::default() }, &failure));
+        }
+    }
+
+    #[test]
+    fn a_server_that_accepts_and_never_answers_has_the_whole_time_and_no_more() {
+        let silent = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let begun = Instant::now();
+        let failure = probe(0, &node(silent.local_addr().expect("address").port())).expect_err("silence");
+        assert_eq!(failure.kind, Kind::TimedOut);
+        assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&begun.elapsed()));
+    }
+}

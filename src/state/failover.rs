@@ -1,0 +1,252 @@
+//! What is asked of the parent, and how far it is with it (failover 6.1).
+//!
+//! Every node has one place per kind of request, so duplicates are one request and nothing ever overflows. Writers exclude
+//! each other by a lock; the parent takes requests without it: a number that grows tells what is new, and it counts only
+//! once the request is whole. A writer killed at any instruction leaves a request that is there or not, never half of one.
+
+use super::{MAX_NODES, now};
+use pgpool_shm::{SharedMutex, Text, Versioned, plain, shareable};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How long a request waits for another process's, which is a matter of microseconds unless that process is stopped.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Server processes remembered that pg_terminate_backend has ended.
+const TERMINATED: usize = 64;
+
+/// What is asked for (failover 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum RequestKind {
+    /// Detach the node: NODE_DOWN_REQUEST.
+    Down = 0,
+    /// Attach the node: NODE_UP_REQUEST.
+    Up = 1,
+}
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What is asked for.
+    pub kind: RequestKind,
+    /// The node.
+    pub node: usize,
+    /// Why, in words for a person.
+    pub cause: String,
+    /// An administrator asks, not a process that met a fault.
+    pub by_operator: bool,
+    /// Process id of the asking process.
+    pub pid: u32,
+    /// When, seconds since 1970.
+    pub time: u64,
+}
+
+/// What the parent is doing (failover 6.6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Progress {
+    /// Nothing.
+    #[default]
+    Idle = 0,
+    /// A failover or failback that leaves the primary alone.
+    Standby = 1,
+    /// The primary is gone and its successor is not known yet.
+    Primary = 2,
+}
+
+/// The requesting process could not write its request: another one holds the lock and does not let go of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("requests are locked by another process for more than {} seconds", PATIENCE.as_secs())]
+pub struct RequestsBusy;
+
+plain! {
+    pub(super) struct RequestRecord {
+        number: u64,
+        time: u64,
+        pid: u32,
+        by_operator: u32,
+        cause: Text<256>,
+    }
+}
+
+shareable! {
+    pub(super) struct Record {
+        asking: SharedMutex<[AtomicU64; 0]>,
+        /// Number of the last request that is whole.
+        last: AtomicU64,
+        /// Number of the last request that the parent has taken.
+        taken: AtomicU64,
+        /// How many failovers and failbacks have begun.
+        begun: AtomicU64,
+        progress: AtomicU32,
+        next_terminated: AtomicU32,
+        terminated: [AtomicU32; TERMINATED],
+        places: [[Versioned<RequestRecord>; 2]; MAX_NODES],
+    }
+}
+
+impl Record {
+    pub(super) fn prepare(&self) {
+        pgpool_shm::prepare(&self.asking);
+    }
+}
+
+/// Requests and progress.
+#[derive(Clone, Copy)]
+pub struct Failover<'a>(&'a Record);
+
+impl<'a> Failover<'a> {
+    pub(super) fn new(record: &'a Record) -> Self {
+        Self(record)
+    }
+
+    /// Leaves a request for the parent; one of the same kind for the same node that waits already stands for both.
+    ///
+    /// # Errors
+    /// Another process holds the lock for too long. A dead one does not.
+    pub fn ask(self, request: &Request) -> Result<(), RequestsBusy> {
+        let Some(places) = self.0.places.get(request.node) else { return Ok(()) };
+        let _lock = self.0.asking.try_lock_for(PATIENCE).ok_or(RequestsBusy)?;
+        let place = &places[request.kind as usize];
+        if place.get().number > self.0.taken.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let number = self.0.last.load(Ordering::Relaxed) + 1;
+        place.set(RequestRecord {
+            number,
+            time: request.time,
+            pid: request.pid,
+            by_operator: request.by_operator.into(),
+            cause: Text::new(&request.cause),
+        });
+        self.0.last.store(number, Ordering::Release);
+        Ok(())
+    }
+
+    /// Takes what has been asked for since the last time, oldest first. For the parent; never waits.
+    pub fn take(self) -> Vec<Request> {
+        let (last, taken) = (self.0.last.load(Ordering::Acquire), self.0.taken.load(Ordering::Relaxed));
+        if last == taken {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for (node, places) in self.0.places.iter().enumerate() {
+            for kind in [RequestKind::Down, RequestKind::Up] {
+                let record = places[kind as usize].get();
+                if record.number > taken && record.number <= last {
+                    found.push((
+                        record.number,
+                        Request {
+                            kind,
+                            node,
+                            cause: record.cause.to_string(),
+                            by_operator: record.by_operator != 0,
+                            pid: record.pid,
+                            time: record.time,
+                        },
+                    ));
+                }
+            }
+        }
+        self.0.taken.store(last, Ordering::Release);
+        found.sort_by_key(|(number, _)| *number);
+        found.into_iter().map(|(_, request)| request).collect()
+    }
+
+    /// What the parent is doing.
+    #[inline]
+    pub fn progress(self) -> Progress {
+        match self.0.progress.load(Ordering::Acquire) {
+            0 => Progress::Idle,
+            1 => Progress::Standby,
+            _ => Progress::Primary,
+        }
+    }
+
+    /// How many failovers and failbacks have begun. What was learnt of roles before the last one began does not count.
+    pub fn begun(self) -> u64 {
+        self.0.begun.load(Ordering::Acquire)
+    }
+
+    /// A failover or failback begins. For the parent.
+    pub fn begin(self, progress: Progress) {
+        self.0.begun.fetch_add(1, Ordering::AcqRel);
+        self.0.progress.store(progress as u32, Ordering::Release);
+    }
+
+    /// Everything asked for is done. For the parent.
+    pub fn end(self) {
+        self.0.progress.store(Progress::Idle as u32, Ordering::Release);
+    }
+
+    /// pg_terminate_backend is about to end this server process: its death is nobody's failure.
+    pub fn note_terminated(self, pid: u32) {
+        let place = self.0.next_terminated.fetch_add(1, Ordering::Relaxed) as usize % TERMINATED;
+        self.0.terminated[place].store(pid, Ordering::Release);
+    }
+
+    /// Whether pg_terminate_backend was called for this server process. Tells it once.
+    pub fn was_terminated(self, pid: u32) -> bool {
+        let is_it = |place: &AtomicU32| place.compare_exchange(pid, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        pid != 0 && self.0.terminated.iter().any(is_it)
+    }
+}
+
+impl Request {
+    /// A request of this process, now.
+    pub fn new(kind: RequestKind, node: usize, cause: &str) -> Self {
+        Self { kind, node, cause: cause.to_owned(), by_operator: false, pid: std::process::id(), time: now() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{Limits, Shared};
+
+    fn shared() -> Shared {
+        Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared")
+    }
+
+    #[test]
+    fn requests_come_once_and_in_order() {
+        let shared = shared();
+        let ask = |kind, node, cause: &str| shared.failover().ask(&Request::new(kind, node, cause)).expect("ask");
+        ask(RequestKind::Down, 2, "refused");
+        ask(RequestKind::Down, 0, "timed out");
+        ask(RequestKind::Down, 2, "refused again");
+        ask(RequestKind::Up, 2, "streams");
+        ask(RequestKind::Down, MAX_NODES, "no such node");
+        let told = |requests: Vec<Request>| {
+            requests.into_iter().map(|request| (request.kind, request.node, request.cause)).collect::<Vec<_>>()
+        };
+        let expected = [
+            (RequestKind::Down, 2, "refused".to_owned()),
+            (RequestKind::Down, 0, "timed out".to_owned()),
+            (RequestKind::Up, 2, "streams".to_owned()),
+        ];
+        assert_eq!(told(shared.failover().take()), expected);
+        assert!(shared.failover().take().is_empty());
+        ask(RequestKind::Down, 2, "refused");
+        assert_eq!(told(shared.failover().take()), expected[..1]);
+    }
+
+    #[test]
+    fn a_terminated_process_is_told_once() {
+        let shared = shared();
+        let failover = shared.failover();
+        (1..=TERMINATED as u32 + 1).for_each(|pid| failover.note_terminated(pid));
+        assert!(!failover.was_terminated(1) && failover.was_terminated(2) && !failover.was_terminated(2));
+        assert!(failover.was_terminated(TERMINATED as u32 + 1) && !failover.was_terminated(0));
+    }
+
+    #[test]
+    fn progress_is_seen_by_all() {
+        let shared = shared();
+        assert_eq!((shared.failover().progress(), shared.failover().begun()), (Progress::Idle, 0));
+        shared.failover().begin(Progress::Primary);
+        assert_eq!((shared.failover().progress(), shared.failover().begun()), (Progress::Primary, 1));
+        shared.failover().end();
+        assert_eq!((shared.failover().progress(), shared.failover().begun()), (Progress::Idle, 1));
+    }
+}
