@@ -17,7 +17,7 @@ const MAX_LOGIN_MESSAGE: usize = 64 * 1024;
 #[derive(Debug)]
 pub enum LoginError {
     /// There is no connection to it.
-    NotConnected(Report, ConnectError),
+    NotConnected(Report, Box<ConnectError>),
     /// It went away during the login, or was silent for too long, or pgpool stops.
     Unreachable(Report),
     /// It refused: its ErrorResponse, whole message, to be relayed unchanged (protocol 7.4).
@@ -93,7 +93,7 @@ fn unreachable(node: usize, address: &Address, error: ConnectError) -> LoginErro
         .detail(format!("connecting to {address} failed: {error}"))
         .hint(hint)
         .code(SqlState::UNABLE_TO_ESTABLISH);
-    LoginError::NotConnected(report, error)
+    LoginError::NotConnected(report, Box::new(error))
 }
 
 /// pgpool stops: whoever waits for the server learns that, and not that the server is at fault.

@@ -165,6 +165,11 @@ impl Pool {
         self.close_where(|group| !group.is_untouched())
     }
 
+    /// Closes groups with a connection to a node that `is_lost`. Returns their slots.
+    pub fn close_lost(&mut self, is_lost: impl Fn(usize) -> bool) -> Vec<usize> {
+        self.close_where(|group| group.connections.iter().flatten().any(|server| is_lost(server.node)))
+    }
+
     /// Closes all groups. Returns their slots.
     pub fn close_all(&mut self) -> Vec<usize> {
         self.close_where(|_| true)

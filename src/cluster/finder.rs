@@ -6,9 +6,10 @@
 use super::ask::{Question, ask_all};
 use super::search::{self, Answer};
 use crate::config::Settings;
+use crate::failover;
 use crate::net::Deadline;
 use crate::report::{self, Report};
-use crate::state::{Cluster, Role, Shared};
+use crate::state::{Cluster, Progress, Role, Shared};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use crate::sys::title;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -24,9 +25,12 @@ const DEFAULT_PERIOD: Duration = Duration::from_secs(10);
 /// How often a missing primary is looked for within `search_primary_node_timeout` (failover 7.3).
 const SEARCH_PERIOD: Duration = Duration::from_secs(1);
 
-/// The life of the forked helper. A byte is written to `ready` when every node has been asked once. Returns the exit
+/// Exit status of one that is to be replaced (process-model 9).
+const EXIT_RESTART: i32 = 1;
+
+/// The life of the forked helper. `at_start`: pgpool is being started; later it takes another one's place. A byte is written to `ready` when every node has been asked once. Returns the exit
 /// status (process-model 9).
-pub fn run(settings: Arc<Settings>, shared: Shared, ready: OwnedFd) -> i32 {
+pub fn run(settings: Arc<Settings>, shared: Shared, ready: OwnedFd, at_start: bool) -> i32 {
     report::set_process("sr_check_worker", "WORKER");
     title::set("worker process");
     let signals = match Signals::install(&SIGNALS) {
@@ -36,14 +40,15 @@ pub fn run(settings: Arc<Settings>, shared: Shared, ready: OwnedFd) -> i32 {
             return 1;
         }
     };
-    let search = Some(Instant::now());
-    let Leave =
-        Finder { settings, shared, signals, noted: SignalSet::default(), answers: Vec::new(), search }.live(ready);
-    0
+    let search = at_start.then(Instant::now);
+    let begun = shared.failover().begun();
+    let (noted, answers) = (SignalSet::default(), Vec::new());
+    let Leave(status) = Finder { settings, shared, signals, noted, answers, search, at_start, begun }.live(ready);
+    status
 }
 
-/// The finder was told to leave.
-struct Leave;
+/// The finder was told to leave, with this exit status.
+struct Leave(i32);
 
 struct Finder {
     settings: Arc<Settings>,
@@ -55,16 +60,20 @@ struct Finder {
     answers: Vec<Answer>,
     /// Since when a primary is looked for; `None` when that was given up or is done.
     search: Option<Instant>,
+    /// The first round of a pgpool that is being started is still to come.
+    at_start: bool,
+    /// How many failovers had begun when this process started: after another one nothing it knows counts.
+    begun: u64,
 }
 
 impl Finder {
     fn live(mut self, ready: OwnedFd) -> Leave {
         let mut ready = Some(ready);
-        if search::has_primary(&self.settings) {
+        if self.at_start && search::has_primary(&self.settings) {
             Report::log_line("find_primary_node_repeatedly: waiting for finding a primary node").log();
         }
         loop {
-            let Ok(complete) = self.round() else { return Leave };
+            let Ok(complete) = self.round() else { return Leave(0) };
             if let Some(ready) = ready.take() {
                 let _ = nix::unistd::write(&ready, b"1");
             }
@@ -77,7 +86,9 @@ impl Finder {
 
     /// Asks whoever has something to tell. Returns whether nothing is missing now.
     fn round(&mut self) -> Result<bool, Leave> {
-        let at_start = self.answers.is_empty();
+        let at_start = std::mem::take(&mut self.at_start);
+        // What one that takes another's place finds out first has been told already.
+        let is_new = at_start || !self.answers.is_empty();
         let cluster = self.shared.nodes().view();
         let asked = search::to_ask(&self.settings, &cluster, &self.answers);
         let questions: Vec<_> =
@@ -85,19 +96,28 @@ impl Finder {
         let told = if questions.is_empty() { Vec::new() } else { self.ask(questions)? };
         search::forget_detached(&cluster, &mut self.answers);
         for (id, answer) in told {
-            if !answer.is_like(&self.answers[id]) {
+            if is_new && !answer.is_like(&self.answers[id]) {
                 self.tell(&cluster, id, &answer, at_start);
             }
             let known = std::mem::take(&mut self.answers[id]);
             self.answers[id] = search::merge(&cluster.nodes[id], known, answer);
         }
-        let (settings, answers) = (&self.settings, &self.answers);
+        let (settings, answers, requests) = (&self.settings, &self.answers, self.shared.failover());
         let outcome = self.shared.nodes().update(|cluster| {
-            search::apply(settings, cluster, answers, at_start);
-            (cluster.nodes.iter().any(|node| node.missing), cluster.attached().is_empty())
+            let attached = cluster.attached();
+            let is_disturbed = requests.begun() != self.begun || requests.progress() != Progress::Idle;
+            if !is_disturbed {
+                search::apply(settings, cluster, answers, at_start);
+            }
+            let missing = is_disturbed || cluster.nodes.iter().any(|node| node.missing);
+            (missing, cluster.attached().is_empty(), cluster.attached() != attached)
         });
         match outcome {
-            Ok((missing, all_down)) => {
+            Ok((missing, all_down, changed)) => {
+                if changed && !at_start {
+                    // For the status file, and for sessions.
+                    failover::wake_parent();
+                }
                 let found = search::primary(settings, answers).is_some() || !search::has_primary(settings);
                 self.conclude(found, all_down);
                 Ok(found && !missing)
@@ -115,7 +135,7 @@ impl Finder {
             *noted = noted.with(signals.take());
             means_leave(*noted)
         })
-        .ok_or(Leave)
+        .ok_or(Leave(0))
     }
 
     /// The log lines of one node (failover 7.4), when what it says is new.
@@ -184,7 +204,11 @@ impl Finder {
         loop {
             let taken = std::mem::take(&mut self.noted).with(self.signals.take());
             if means_leave(taken) {
-                return Err(Leave);
+                return Err(Leave(0));
+            }
+            if taken.has(Signal::SIGUSR1) {
+                Report::log_line("worker process received restart request").log();
+                return Err(Leave(EXIT_RESTART));
             }
             if taken.has(Signal::SIGHUP) {
                 self.reload();

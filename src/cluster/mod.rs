@@ -10,6 +10,7 @@ mod ask;
 pub mod finder;
 pub mod health;
 mod look;
+pub mod primary;
 mod search;
 
 pub use look::{assume, look};

@@ -34,30 +34,6 @@ const FEATURES: &[Feature] = &[
         hint: "Let pgpool be reached over a trusted network or a tunnel only; clients with sslmode=require will not connect.",
     },
     Feature {
-        name: "failover_command",
-        is_wanted: |settings| !settings.failover_command.is_empty(),
-        detail: "No failover takes place, so the command is never run.",
-        hint: "Watch the primary by other means, and restart pgpool when another node was promoted.",
-    },
-    Feature {
-        name: "follow_primary_command",
-        is_wanted: |settings| !settings.follow_primary_command.is_empty(),
-        detail: "No failover takes place, so the command is never run.",
-        hint: "Let the standbys follow a new primary by other means.",
-    },
-    Feature {
-        name: "failback_command",
-        is_wanted: |settings| !settings.failback_command.is_empty(),
-        detail: "The command is never run.",
-        hint: "A node that was not reached at start is used as soon as it answers.",
-    },
-    Feature {
-        name: "auto_failback",
-        is_wanted: |settings| settings.auto_failback,
-        detail: "Nodes that were detached stay detached.",
-        hint: "Start once with option -D to attach all nodes.",
-    },
-    Feature {
         name: "detach_false_primary",
         is_wanted: |settings| settings.detach_false_primary,
         detail: "A second primary is not detached.",

@@ -18,6 +18,7 @@ mod changes;
 mod client;
 mod context;
 mod end;
+mod failover;
 mod finish;
 mod follow;
 mod journal;

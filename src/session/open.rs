@@ -130,6 +130,7 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance, appl
 
 /// Finds the servers for the session and greets the client.
 fn begin(context: &mut Context, client: &mut Client, opening: Opening, deadline: Deadline) -> Result<Start, End> {
+    context.wait_for_primary();
     let Some(home) = context.cluster.write_node() else { return Err(no_node()) };
     let application_name = String::from_utf8_lossy(&opening.application_name).into_owned();
     let balance = balance_node(context, &opening.key, &application_name, home);

@@ -72,7 +72,7 @@ impl Session<'_> {
     }
 
     /// A server has closed its connection. A session that does not need it goes on (protocol 14.2).
-    fn server_gone(&mut self, node: usize, cause: &str) -> Result<bool, End> {
+    pub(super) fn server_gone(&mut self, node: usize, cause: &str) -> Result<bool, End> {
         if self.retry_without(node, cause) {
             return Ok(true);
         }
@@ -161,6 +161,7 @@ impl Session<'_> {
             return Err(End::shutdown());
         }
         self.context.close_pooled_if_asked();
+        self.heed_failover()?;
         if self.is_quiet() && self.batch.is_none() && self.context.reload_if_asked() {
             self.message_log.finish();
             self.message_log = MessageLog::new(&self.context.settings);

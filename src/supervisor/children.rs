@@ -7,7 +7,7 @@
 use crate::net::Deadline;
 use crate::sys::signal::Signal;
 use nix::errno::Errno;
-use nix::sys::signal::kill;
+use nix::sys::signal::{kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::collections::HashMap;
@@ -27,6 +27,19 @@ pub(super) enum Role {
     Finder,
     /// The health check of this node.
     Health(usize),
+    /// The search for the primary within a failover.
+    Search,
+    /// A command of the user: no process of ours.
+    Script(ScriptKind),
+}
+
+/// Which command of the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum ScriptKind {
+    /// The one that a failover or failback waits for.
+    Failover,
+    /// follow_primary_command.
+    Follow,
 }
 
 impl Role {
@@ -35,6 +48,8 @@ impl Role {
         match self {
             Self::Worker(_) => "child",
             Self::Health(_) => "health check",
+            Self::Search => "primary search",
+            Self::Script(_) => "command",
             Self::Finder => "worker child",
         }
     }
@@ -145,6 +160,16 @@ impl Children {
         self.due.clear();
     }
 
+    /// Kills all, commands with everything they have started.
+    pub fn kill_all(&self) {
+        for (pid, child) in &self.living {
+            let _ = match child.role {
+                Role::Script(_) => killpg(*pid, Signal::SIGKILL),
+                _ => kill(*pid, Signal::SIGKILL),
+            };
+        }
+    }
+
     /// Sends `signal` to those whose role `is_meant`.
     pub fn signal(&self, signal: Signal, is_meant: impl Fn(Role) -> bool) {
         for (pid, _) in self.living.iter().filter(|(_, child)| is_meant(child.role)) {
@@ -152,11 +177,9 @@ impl Children {
         }
     }
 
-    /// Sends `signal` to all.
+    /// Sends `signal` to all processes of ours.
     pub fn signal_all(&self, signal: Signal) {
-        for pid in self.living.keys() {
-            let _ = kill(*pid, signal);
-        }
+        self.signal(signal, |role| !matches!(role, Role::Script(_)));
     }
 }
 

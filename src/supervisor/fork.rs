@@ -5,7 +5,7 @@
 
 use super::Supervisor;
 use super::children::Role;
-use crate::cluster::{finder, health};
+use crate::cluster::{finder, health, primary};
 use crate::report::{self, Report};
 use crate::sys::signal::Signal;
 use crate::sys::{Fork, descriptor, die_with_parent, fork};
@@ -58,7 +58,7 @@ impl Supervisor {
         }
     }
 
-    fn start_child(&mut self, role: Role) -> nix::Result<()> {
+    pub(super) fn start_child(&mut self, role: Role) -> nix::Result<()> {
         let parent = Pid::this();
         match fork()? {
             Fork::Child => {
@@ -96,10 +96,16 @@ impl Supervisor {
                 drop(listeners);
                 health::run(settings, shared, id)
             }
+            Role::Search => {
+                drop(listeners);
+                self.search_writer.as_ref().map_or(EXIT_RESTART, |found| primary::run(&settings, &shared, found))
+            }
+            // Those are run by the shell.
+            Role::Script(_) => EXIT_RESTART,
             Role::Finder => {
                 drop(listeners);
                 match self.ready.writer() {
-                    Ok(ready) => finder::run(settings, shared, ready),
+                    Ok(ready) => finder::run(settings, shared, ready, !self.announced),
                     Err(error) => {
                         Report::fatal("nodes cannot be searched").detail(error.to_string()).log();
                         EXIT_RESTART

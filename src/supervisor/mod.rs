@@ -4,10 +4,13 @@
 //! the deadlines it has set itself. Whatever happens to a child, the others are not disturbed. While nothing happens it
 //! sleeps without a timeout.
 //!
+//! Nodes that are lost or come back are the business of [`failover`].
+//!
 //! The start sequence is in [`start`], forking in [`fork`], the table of children in [`children`]; what signals ask for is
 //! done by [`reload`] and [`stop`].
 
 mod children;
+mod failover;
 mod fork;
 mod listen;
 mod nodes;
@@ -23,10 +26,11 @@ pub use start::run;
 use crate::config::{FileLocations, Settings};
 use crate::net::Deadline;
 use crate::report::{Report, version};
-use crate::state::Shared;
+use crate::state::{NodeSet, Shared};
 use crate::sys::descriptor;
 use crate::sys::signal::{Signal, Signals};
 use children::{Children, Dead, End, Role};
+use failover::Failover;
 use fork::ReadyPipe;
 use listen::Listeners;
 use mio::unix::SourceFd;
@@ -43,6 +47,7 @@ use stop::Stopping;
 const SEARCH_LIMIT: Duration = Duration::from_secs(15);
 const SIGNALS: Token = Token(0);
 const READY: Token = Token(1);
+const OUTPUT: Token = Token(2);
 
 /// The running parent.
 struct Supervisor {
@@ -58,6 +63,11 @@ struct Supervisor {
     starter: Option<OwnedFd>,
     /// The finder's word that it has asked every node once.
     ready: ReadyPipe,
+    failover: Failover,
+    /// For the search process that is being forked: where it writes its answer.
+    search_writer: Option<OwnedFd>,
+    /// The attached nodes as the status file has them.
+    written: NodeSet,
     /// The service was announced as complete.
     announced: bool,
     stopping: Option<Stopping>,
@@ -73,9 +83,11 @@ impl Supervisor {
         poll.registry().register(&mut SourceFd(&signals), SIGNALS, Interest::READABLE)?;
         let ready = self.ready.reader().as_raw_fd();
         poll.registry().register(&mut SourceFd(&ready), READY, Interest::READABLE)?;
+        let output = self.failover.output.reader().as_raw_fd();
+        poll.registry().register(&mut SourceFd(&output), OUTPUT, Interest::READABLE)?;
         let search_limit = Deadline::after(SEARCH_LIMIT);
         loop {
-            let mut deadline = self.children.next_start().min(self.stop_deadline());
+            let mut deadline = self.children.next_start().min(self.stop_deadline()).min(self.failover.deadline());
             if !self.announced {
                 deadline = deadline.min(search_limit);
             }
@@ -83,7 +95,10 @@ impl Supervisor {
                 Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
+            // The pipe is edge-triggered, so it is looked at whatever has woken us.
+            self.failover.output.log();
             self.heed_signals();
+            self.proceed();
             if let Some(status) = self.finish_stop() {
                 return Ok(status);
             }
@@ -137,6 +152,9 @@ impl Supervisor {
         if taken.has(Signal::SIGHUP) && self.stopping.is_none() {
             self.reload();
         }
+        if taken.has(Signal::SIGUSR1) && self.stopping.is_none() {
+            self.heed_requests();
+        }
         if taken.has(Signal::SIGUSR2) {
             self.children.signal_all(Signal::SIGUSR2);
         }
@@ -144,6 +162,9 @@ impl Supervisor {
 
     /// A child has ended: nothing of it stays behind, and somebody takes its place.
     fn bury(&mut self, dead: &Dead) {
+        if matches!(dead.role, Role::Search | Role::Script(_)) {
+            return self.failover_child_ended(dead);
+        }
         let (mut client, mut was_useful) = (String::new(), false);
         if let Role::Worker(index) = dead.role {
             let slot = self.shared.worker(index);
@@ -161,8 +182,10 @@ impl Supervisor {
         }
     }
 
-    fn write_status(&self) {
-        if let Err(report) = status_file::write(&self.status_file, &self.shared.nodes().view()) {
+    fn write_status(&mut self) {
+        let cluster = self.shared.nodes().view();
+        self.written = cluster.attached();
+        if let Err(report) = status_file::write(&self.status_file, &cluster) {
             report.log();
         }
     }

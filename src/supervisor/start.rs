@@ -1,6 +1,7 @@
 //! The start sequence (process-model 2).
 
 use super::children::{Children, Role};
+use super::failover::Failover;
 use super::fork::ReadyPipe;
 use super::listen::Listeners;
 use super::pid_file::PidFile;
@@ -8,7 +9,7 @@ use super::{Supervisor, nodes, status_file};
 use crate::catalog;
 use crate::config::{FileLocations, Settings};
 use crate::report::{self, Report, Result};
-use crate::state::{Limits, Shared};
+use crate::state::{Limits, NodeSet, Shared};
 use crate::sys::signal::{self, Signal, Signals};
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
@@ -61,6 +62,7 @@ fn prepare(
 ) -> Result<Supervisor> {
     signal::ignore(&[Signal::SIGPIPE]).map_err(failed("SIGPIPE cannot be ignored"))?;
     let signals = Signals::install(&HANDLED).map_err(failed("signals cannot be handled"))?;
+    let failover = Failover::new().map_err(failed("no pipe can be made"))?;
     let ready = ReadyPipe::new().map_err(failed("no pipe can be made"))?;
     let shared = share(&settings)?;
     let status_file = status_file::path(&settings.work_dir);
@@ -86,6 +88,9 @@ fn prepare(
         status_file,
         starter,
         ready,
+        failover,
+        search_writer: None,
+        written: NodeSet::EMPTY,
         announced: false,
         stopping: None,
     })

@@ -61,7 +61,7 @@ impl Supervisor {
         if stopping.kill_at.passed() {
             stopping.kill_at = Deadline::NEVER;
             Report::warning("some child processes did not end in time and are killed").log();
-            self.children.signal_all(Signal::SIGKILL);
+            self.children.kill_all();
         }
         if !self.children.is_empty() {
             return None;

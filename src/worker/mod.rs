@@ -119,6 +119,9 @@ impl Worker {
         if taken.has(Signal::SIGUSR1) {
             self.context.close_pooled(|pool| pool.close_all());
         }
+        if taken.has(Signal::SIGUSR2) {
+            self.context.discard_detached();
+        }
         None
     }
 

@@ -7,6 +7,7 @@ mod balance;
 mod cancel;
 mod clients;
 mod explain;
+mod failover;
 mod faults;
 mod garbage;
 mod harness;

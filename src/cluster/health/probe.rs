@@ -80,9 +80,11 @@ pub(super) fn probe(id: usize, node: &NodeSettings) -> Result<(), Failure> {
 fn judge(id: usize, error: LoginError, too_late: bool) -> Option<Failure> {
     let kind = match &error {
         LoginError::NotConnected(..) | LoginError::Unreachable(_) if too_late => Kind::TimedOut,
-        LoginError::NotConnected(_, ConnectError::TimedOut) => Kind::NotConnectedInTime,
-        LoginError::NotConnected(_, ConnectError::Resolve { .. }) => Kind::NoAddress,
-        LoginError::NotConnected(..) => Kind::NotConnected,
+        LoginError::NotConnected(_, cause) => match **cause {
+            ConnectError::TimedOut => Kind::NotConnectedInTime,
+            ConnectError::Resolve { .. } => Kind::NoAddress,
+            ConnectError::Failed(_) | ConnectError::Stopped => Kind::NotConnected,
+        },
         LoginError::Unreachable(_) => Kind::Lost,
         // It wants a password that we cannot give yet: that is an answer of a server in good health.
         LoginError::Unsupported(_) => return None,

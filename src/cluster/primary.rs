@@ -1,0 +1,118 @@
+//! The search for the primary within a failover (failover 7.3): a process of its own, because the parent never speaks to
+//! servers.
+//!
+//! It asks all attached nodes at the same time, once a second, until one is the primary or the time is over, and writes its
+//! id to the parent's pipe. It changes nothing.
+
+use super::ask::{Question, ask_all};
+use super::search::{self, Answer};
+use crate::config::Settings;
+use crate::net::Deadline;
+use crate::report::{self, Report};
+use crate::state::{Cluster, Role, Shared};
+use crate::sys::signal::{Signal, SignalSet, Signals};
+use crate::sys::title;
+use nix::poll::{PollFd, PollFlags, poll};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+const SIGNALS: [Signal; 6] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+/// Pause between two rounds.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// The life of the forked process. The id of the primary, one byte, goes to `found`; nothing if there is none. Returns the
+/// exit status.
+pub fn run(settings: &Arc<Settings>, shared: &Shared, found: &OwnedFd) -> i32 {
+    report::set_process("main", "MAIN");
+    title::set("search for the primary");
+    let Ok(signals) = Signals::install(&SIGNALS) else { return 1 };
+    let limit = settings.search_primary_node_timeout;
+    let deadline = Deadline::after_seconds(limit);
+    let mut told = Vec::new();
+    loop {
+        let cluster = shared.nodes().view();
+        let Some(answers) = round(settings, &cluster, &signals) else { return 0 };
+        tell(&answers, &mut told);
+        if let Some(primary) = choose(settings, &cluster, &answers) {
+            let _ = nix::unistd::write(found, &[primary as u8]);
+            return 0;
+        }
+        if deadline.passed() {
+            Report::log_line("failed to find primary node")
+                .detail(format!("find_primary_node_repeatedly: expired after {limit} seconds"))
+                .log();
+            return 0;
+        }
+        let next = Deadline::after(PERIOD).min(deadline);
+        while !next.passed() {
+            let _ = poll(&mut [PollFd::new(signals.fd(), PollFlags::POLLIN)], next.poll_timeout());
+            if means_leave(signals.take()) {
+                return 0;
+            }
+        }
+    }
+}
+
+/// Asks every attached node. `None`: this process is to end.
+fn round(settings: &Settings, cluster: &Cluster, signals: &Signals) -> Option<Vec<Answer>> {
+    let mut answers = vec![Answer::NotAsked; cluster.nodes.len()];
+    let question = |id: usize| Question::new(settings, id, &cluster.nodes[id]);
+    let questions = cluster.attached().iter().map(question).collect();
+    for (id, answer) in ask_all(questions, signals.fd(), || means_leave(signals.take()))? {
+        answers[id] = answer;
+    }
+    Some(answers)
+}
+
+/// The primary by these answers. With two of them the one that is known stays: the other was one before.
+fn choose(settings: &Settings, cluster: &Cluster, answers: &[Answer]) -> Option<usize> {
+    let is_primary = |id: &usize| answers.get(*id) == Some(&Answer::Role(Role::Primary));
+    cluster.primary.filter(is_primary).or_else(|| search::primary(settings, answers))
+}
+
+/// The log lines of one round (failover 7.4): what a node says, when that is new.
+fn tell(answers: &[Answer], told: &mut Vec<Answer>) {
+    told.resize(answers.len(), Answer::NotAsked);
+    for (id, (answer, told)) in answers.iter().zip(told).enumerate() {
+        if answer.is_like(told) {
+            continue;
+        }
+        match answer {
+            Answer::Role(role) => {
+                let role = if *role == Role::Primary { "primary" } else { "standby" };
+                Report::log_line(format!("find_primary_node: {role} node is {id}")).log();
+            }
+            Answer::Unreachable(cause) | Answer::Closed(cause) => {
+                Report::log_line(format!(
+                    "find_primary_node: make_persistent_db_connection_noerror failed on node {id}"
+                ))
+                .detail(cause)
+                .log();
+            }
+            Answer::NotAsked => {}
+        }
+        *told = answer.clone();
+    }
+}
+
+fn means_leave(signals: SignalSet) -> bool {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].into_iter().any(|signal| signals.has(signal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_primary_that_is_known_stays_when_another_says_it_is_one() {
+        let settings = Settings::default();
+        let (primary, standby) = (Answer::Role(Role::Primary), Answer::Role(Role::Standby));
+        let known = |primary| Cluster { primary, ..Cluster::default() };
+        let answers = [primary.clone(), standby.clone(), primary];
+        assert_eq!(choose(&settings, &known(Some(0)), &answers), Some(0));
+        assert_eq!(choose(&settings, &known(Some(1)), &answers), Some(2), "it is none any more");
+        assert_eq!(choose(&settings, &known(None), &[standby]), None);
+    }
+}

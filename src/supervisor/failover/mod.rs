@@ -1,0 +1,303 @@
+//! Failover: what the parent does when a node is lost or comes back (failover 6).
+//!
+//! # Design
+//!
+//! ```text
+//! health checks, workers --request--> shared memory --SIGUSR1--> parent: Engine --> actions
+//!                                                     ^                |
+//!                                                     |                +-- node table, status file, log lines
+//!                    end of a command, SIGCHLD -------+                +-- Script: failover_command and its like
+//!                    answer of a search, SIGCHLD -----+                +-- search process
+//!                                                                      +-- SIGUSR2: workers look at the node table
+//! ```
+//!
+//! The [`engine`] decides and does nothing else: events in, actions out, no clock, no I/O. So it can be driven through
+//! random histories (`model`). This file carries its actions out, in their order, within the parent's one event loop:
+//! - A command of the user is a child process (`script`); its end is an event. Its output comes through a pipe to the log.
+//! - The search for the primary is a child process as well, since the parent never speaks to servers.
+//! - The node table is changed without waiting: if another process changes it at that moment, the parent tries again some
+//!   milliseconds later and does its other work meanwhile.
+//!
+//! While an action waits, later events wait with it; so the engine always sees the table as its own actions left it.
+//!
+//! Sessions are not killed. They are told to look at the node table: those that do not use the lost node go on, those that
+//! can do without it leave it, those that cannot end with an error that says why. New sessions wait while the primary is
+//! being replaced.
+
+mod command;
+mod engine;
+#[cfg(test)]
+mod model;
+mod script;
+
+pub(super) use script::Output;
+
+use super::Supervisor;
+use super::children::{Dead, End, Role, ScriptKind};
+use crate::net::Deadline;
+use crate::report::Report;
+use crate::state::{Cluster, NodeStatus, Request};
+use crate::sys::signal::Signal;
+use command::Subject;
+use engine::{Action, Engine, Event, Follow};
+use nix::fcntl::OFlag;
+use nix::unistd::{pipe2, read};
+use script::Script;
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// Pause before the node table is tried again when another process changes it.
+const RETRY: Duration = Duration::from_millis(5);
+/// How long that may go on before it is worth a line.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// The parent's part in failovers.
+#[derive(Debug)]
+pub(super) struct Failover {
+    engine: Engine,
+    /// Not handled yet, oldest first.
+    events: VecDeque<Event>,
+    /// Not carried out yet.
+    actions: VecDeque<Action>,
+    /// When the action in front is tried again.
+    retry: Deadline,
+    /// Since when it is tried; told once.
+    busy: Option<(Instant, bool)>,
+    /// The command the engine waits for.
+    script: Option<Script>,
+    /// Where the search process writes its answer.
+    search: Option<OwnedFd>,
+    following: Option<Following>,
+    /// What commands print.
+    pub output: Output,
+}
+
+/// follow_primary_command, for one node after the other.
+#[derive(Debug)]
+struct Following {
+    follow: Follow,
+    /// Nodes to come.
+    left: VecDeque<usize>,
+    running: Option<(usize, Script)>,
+}
+
+impl Failover {
+    /// # Errors
+    /// Out of descriptors.
+    pub fn new() -> nix::Result<Self> {
+        Ok(Self {
+            engine: Engine::default(),
+            events: VecDeque::new(),
+            actions: VecDeque::new(),
+            retry: Deadline::NEVER,
+            busy: None,
+            script: None,
+            search: None,
+            following: None,
+            output: Output::new()?,
+        })
+    }
+
+    fn scripts(&mut self) -> impl Iterator<Item = &mut Script> {
+        let following = self.following.as_mut().and_then(|following| following.running.as_mut());
+        self.script.iter_mut().chain(following.map(|(_, script)| script))
+    }
+
+    /// When something is to be done even if nothing happens.
+    pub fn deadline(&mut self) -> Deadline {
+        let retry = self.retry;
+        self.scripts().fold(retry, |first, script| first.min(script.deadline()))
+    }
+
+    /// Ends commands that take too long.
+    pub fn heed_time(&mut self) {
+        self.scripts().for_each(Script::heed_time);
+    }
+}
+
+impl Supervisor {
+    /// SIGUSR1: somebody has asked for something, or the finder has changed the attached nodes (failover 5.9).
+    pub(super) fn heed_requests(&mut self) {
+        Report::log_line("Pgpool-II parent process received SIGUSR1").log();
+        let requests: Vec<Request> = self.shared.failover().take();
+        if requests.is_empty() {
+            if self.shared.nodes().view().attached() != self.written {
+                self.write_status();
+                self.tell_workers();
+            }
+            return;
+        }
+        Report::log_line("Pgpool-II parent process has received failover request").log();
+        self.failover.events.push_back(Event::Asked(requests));
+    }
+
+    /// Carries out what can be done now.
+    pub(super) fn proceed(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.failover.heed_time();
+        self.failover.retry = Deadline::NEVER;
+        loop {
+            while let Some(action) = self.failover.actions.pop_front() {
+                if let Err(action) = self.carry_out(action) {
+                    self.failover.actions.push_front(action);
+                    self.failover.retry = Deadline::after(RETRY);
+                    self.tell_busy();
+                    return;
+                }
+                self.failover.busy = None;
+            }
+            let Some(event) = self.failover.events.pop_front() else { return };
+            let cluster = self.shared.nodes().view();
+            let actions = self.failover.engine.handle(event, &cluster, &self.settings, Instant::now());
+            self.failover.actions.extend(actions);
+        }
+    }
+
+    fn tell_busy(&mut self) {
+        let (since, told) = self.failover.busy.get_or_insert((Instant::now(), false));
+        if !*told && since.elapsed() > BUSY {
+            *told = true;
+            Report::warning("the failover cannot go on: another process does not let go of the node table")
+                .hint("Look for a process of pgpool that is stopped (state T), and continue or kill it.")
+                .log();
+        }
+    }
+
+    /// `Err`: not now.
+    fn carry_out(&mut self, action: Action) -> Result<(), Action> {
+        match action {
+            Action::Begin(progress) => self.shared.failover().begin(progress),
+            Action::Log(report) => report.log(),
+            Action::SetStatus(node, status, ref reason) => {
+                self.change(|cluster| cluster.set_status(node, status, reason)).map_err(|()| action)?;
+            }
+            Action::SetMissing(node, ref reason) => {
+                self.change(|cluster| cluster.set_missing(node, reason)).map_err(|()| action)?;
+            }
+            Action::SetPrimary(node) => self.change(|cluster| cluster.set_primary(node)).map_err(|()| action)?,
+            Action::WriteStatusFile => self.write_status(),
+            Action::TellWorkers => self.tell_workers(),
+            Action::RestartFinder => self.children.signal(Signal::SIGUSR1, |role| role == Role::Finder),
+            Action::Run(text) => {
+                self.failover.script = self.start_script(ScriptKind::Failover, "failover command", &text);
+                if self.failover.script.is_none() {
+                    self.failover.events.push_front(Event::CommandEnded);
+                }
+            }
+            Action::Search => self.start_search(),
+            Action::StopSearch => {
+                self.failover.search = None;
+                self.children.signal(Signal::SIGTERM, |role| role == Role::Search);
+            }
+            Action::Follow(follow) => {
+                let left = follow.nodes.iter().copied().collect();
+                self.failover.following = Some(Following { follow, left, running: None });
+                self.follow_next();
+            }
+            Action::End => {
+                self.shared.failover().end();
+                // Those that were waiting for it.
+                self.tell_workers();
+            }
+        }
+        Ok(())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Cluster)) -> Result<(), ()> {
+        self.shared.nodes().try_update(change).map_err(drop)
+    }
+
+    /// Every worker looks at the node table: at once, whatever it waits for.
+    fn tell_workers(&self) {
+        self.children.signal(Signal::SIGUSR2, |role| matches!(role, Role::Worker(_)));
+    }
+
+    fn start_script(&mut self, kind: ScriptKind, name: &'static str, text: &str) -> Option<Script> {
+        match Script::start(name, text, self.settings.failover_command_timeout, &self.failover.output) {
+            Ok(script) => {
+                self.children.add(script.pid(), Role::Script(kind));
+                Some(script)
+            }
+            Err(error) => {
+                Report::warning("the command could not be run").detail(error.to_string()).log();
+                None
+            }
+        }
+    }
+
+    fn start_search(&mut self) {
+        let Ok((reader, writer)) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK) else {
+            return self.failover.events.push_front(Event::Searched(None));
+        };
+        self.search_writer = Some(writer);
+        match self.start_child(Role::Search) {
+            Ok(()) => self.failover.search = Some(reader),
+            Err(errno) => {
+                Report::warning("the primary cannot be searched").detail(errno.desc()).log();
+                self.failover.events.push_front(Event::Searched(None));
+            }
+        }
+        self.search_writer = None;
+    }
+
+    /// A command or a search has ended.
+    pub(super) fn failover_child_ended(&mut self, dead: &Dead) {
+        let (how, is_success) = match dead.end {
+            End::Exit(status) => (format!("has ended with exit status {status}"), status == 0),
+            End::Signal(signal, _) => (format!("was ended by {signal}"), false),
+        };
+        match dead.role {
+            Role::Search => {
+                // Only of the search that is waited for: another one was given up.
+                let Some(reader) = self.failover.search.take() else { return };
+                let mut found = [0];
+                let found = matches!(read(&reader, &mut found), Ok(1)).then_some(usize::from(found[0]));
+                self.failover.events.push_back(Event::Searched(found));
+            }
+            Role::Script(ScriptKind::Failover) => {
+                if let Some(script) = self.failover.script.take() {
+                    script.ended(&how, is_success, &mut self.failover.output);
+                }
+                self.failover.events.push_front(Event::CommandEnded);
+            }
+            Role::Script(ScriptKind::Follow) => {
+                let running = self.failover.following.as_mut().and_then(|following| following.running.take());
+                if let Some((node, script)) = running {
+                    script.ended(&how, is_success, &mut self.failover.output);
+                    Report::log_line(format!("=== Follow primary command for node {node} ended ===")).log();
+                }
+                self.follow_next();
+            }
+            _ => {}
+        }
+    }
+
+    /// The next node that is still down follows the new primary (failover 10.2).
+    fn follow_next(&mut self) {
+        while self.stopping.is_none() {
+            let Some(following) = &mut self.failover.following else { return };
+            let Some(node) = following.left.pop_front() else {
+                self.failover.following = None;
+                return;
+            };
+            let cluster = self.shared.nodes().view();
+            if cluster.nodes.get(node).is_none_or(|node| node.status != NodeStatus::Down) {
+                continue;
+            }
+            let Follow { new_primary, old_primary, .. } = following.follow;
+            let subject = Subject { node, new_main: Some(new_primary), old_main: old_primary, old_primary };
+            let text = command::expand(&self.settings.follow_primary_command, subject, &cluster, &self.settings);
+            Report::log_line(format!("=== Starting follow primary command for node {node} ===")).log();
+            Report::log_line(format!("execute command: {text}")).log();
+            let running = self.start_script(ScriptKind::Follow, "follow_primary_command", &text);
+            let Some(following) = &mut self.failover.following else { return };
+            following.running = running.map(|script| (node, script));
+            if following.running.is_some() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The engine against a small world: servers that die, return and are promoted, requests that come twice and late, commands
+//! and searches that end in any order or after the next event. Seeded, so a failure can be repeated.
+//!
+//! The world carries actions out as the parent does, and keeps its own account of what must be true.
+
+use super::engine::{Action, Engine, Event};
+use crate::config::{BackendClusteringMode, Settings};
+use crate::state::{Cluster, Node, NodeSet, NodeStatus, Progress, Request, RequestKind, Role};
+use fastrand::Rng;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+const HISTORIES: u64 = 3000;
+const EVENTS: usize = 60;
+
+struct World {
+    rng: Rng,
+    settings: Settings,
+    engine: Engine,
+    /// The node table.
+    cluster: Cluster,
+    /// Whether each server answers, and as what.
+    servers: Vec<(bool, Role)>,
+    now: Instant,
+    /// What runs for the engine.
+    command: bool,
+    search: bool,
+    progress: Progress,
+    /// Asked and not answered yet.
+    asked: VecDeque<(RequestKind, usize)>,
+    /// Lines that answer a request.
+    answers: usize,
+    requests: usize,
+    /// Lines of the status file that say up.
+    file: NodeSet,
+    log: Vec<String>,
+    /// Some requests come from an administrator.
+    operators: bool,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let count = rng.usize(1..5);
+        use BackendClusteringMode::{LogicalReplication, Raw, StreamingReplication};
+        let mode = *rng.choice(&[StreamingReplication, StreamingReplication, LogicalReplication, Raw]).expect("a mode");
+        let text = |rng: &mut Rng, text: &str| if rng.bool() { text.to_owned() } else { String::new() };
+        let settings = Settings {
+            backend_clustering_mode: mode,
+            failover_command: text(&mut rng, "failover %d %m %P"),
+            failback_command: text(&mut rng, "failback %d"),
+            follow_primary_command: text(&mut rng, "follow %d"),
+            ..Settings::default()
+        };
+        let node = |id: usize| Node { hostname: format!("db{id}"), port: 5432, ..Node::default() };
+        let mut cluster = Cluster { nodes: (0..count).map(node).collect(), ..Cluster::default() };
+        (0..count).for_each(|id| cluster.set_status(id, NodeStatus::Up, "started"));
+        let has_primary = mode != Raw;
+        cluster.set_primary(has_primary.then_some(0));
+        let role = |id| if id == 0 || mode != StreamingReplication { Role::Primary } else { Role::Standby };
+        let servers = (0..count).map(|id| (true, role(id))).collect();
+        let file = cluster.attached();
+        Self {
+            rng,
+            settings,
+            engine: Engine::default(),
+            cluster,
+            servers,
+            now: Instant::now(),
+            command: false,
+            search: false,
+            progress: Progress::Idle,
+            asked: VecDeque::new(),
+            answers: 0,
+            requests: 0,
+            file,
+            log: Vec::new(),
+            operators: true,
+        }
+    }
+
+    /// Something happens.
+    fn step(&mut self) {
+        self.now += Duration::from_millis(self.rng.u64(0..1000));
+        let node = self.rng.usize(0..self.servers.len());
+        match self.rng.u8(0..10) {
+            0 | 1 => self.servers[node].0 = false,
+            2 => self.servers[node].0 = true,
+            // Somebody promotes a standby, whether it was meant or not.
+            3 => self.servers[node].1 = Role::Primary,
+            4 | 5 => {
+                // Whoever finds a server dead tells it, once or twice.
+                let times = self.rng.usize(1..3);
+                let dead = (0..self.servers.len()).filter(|id| !self.servers[*id].0).collect::<Vec<_>>();
+                let requests = dead.iter().flat_map(|id| vec![(RequestKind::Down, *id); times]).collect();
+                self.ask(requests);
+            }
+            6 => self.ask(vec![(RequestKind::Down, node)]),
+            7 => self.ask(vec![(RequestKind::Up, node)]),
+            8 => self.end_command(),
+            _ => self.end_search(),
+        }
+    }
+
+    fn ask(&mut self, requests: Vec<(RequestKind, usize)>) {
+        if requests.is_empty() {
+            return;
+        }
+        self.requests += requests.len();
+        self.asked.extend(&requests);
+        let by_operator = self.operators && self.rng.u8(0..5) == 0;
+        let request = |(kind, node)| Request { by_operator, ..Request::new(kind, node, "a cause") };
+        self.handle(Event::Asked(requests.into_iter().map(request).collect()));
+    }
+
+    fn end_command(&mut self) {
+        if std::mem::take(&mut self.command) {
+            self.handle(Event::CommandEnded);
+        }
+    }
+
+    fn end_search(&mut self) {
+        if !std::mem::take(&mut self.search) {
+            return;
+        }
+        let is_found = |id: &usize| self.servers[*id] == (true, Role::Primary);
+        let found = self.cluster.attached().iter().find(is_found);
+        self.handle(Event::Searched(found));
+    }
+
+    fn handle(&mut self, event: Event) {
+        self.log.push(format!("{event:?}"));
+        let actions = self.engine.handle(event, &self.cluster, &self.settings, self.now);
+        for action in actions {
+            self.log.push(format!("    {action:?}"));
+            self.carry_out(action);
+            self.check();
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Begin(progress) => self.progress = progress,
+            Action::Log(report) => {
+                let answers =
+                    ["=== Failover done", "=== Failback done", "no backends are degenerated", "invalid failback"];
+                self.answers += usize::from(answers.iter().any(|text| report.message.contains(text)));
+            }
+            Action::SetStatus(node, status, reason) => self.cluster.set_status(node, status, &reason),
+            Action::SetMissing(node, reason) => {
+                assert!(self.cluster.attached().is_empty(), "a node may return although others are there");
+                self.cluster.set_missing(node, &reason);
+            }
+            Action::SetPrimary(primary) => {
+                let attached = self.cluster.attached();
+                assert!(primary.is_none_or(|node| attached.contains(node)), "the primary is not attached");
+                self.cluster.set_primary(primary);
+            }
+            Action::WriteStatusFile => {
+                if !self.cluster.attached().is_empty() {
+                    self.file = self.cluster.attached();
+                }
+            }
+            Action::Run(_) => {
+                assert!(!self.command && !self.search, "two things at once");
+                self.command = true;
+            }
+            Action::Search => {
+                assert!(!self.command && !self.search, "two things at once");
+                self.search = true;
+            }
+            Action::StopSearch => self.search = false,
+            Action::End => self.progress = Progress::Idle,
+            Action::TellWorkers | Action::RestartFinder | Action::Follow(_) => {}
+        }
+    }
+
+    /// True after every single action, since other processes see the table then.
+    fn check(&self) {
+        // While the node that wrote is gone and its successor is unknown, new sessions are held.
+        let successor_is_unknown = self.settings.backend_clustering_mode != BackendClusteringMode::Raw
+            && self.cluster.primary.is_some_and(|node| !self.cluster.attached().contains(node))
+            && self.progress == Progress::Idle;
+        assert!(!successor_is_unknown, "the table names a primary that is detached, and nobody works on it");
+    }
+
+    /// Lets everything come to its end, and checks what must be true then.
+    fn settle(&mut self) {
+        for _ in 0..1000 {
+            if !self.command && !self.search {
+                break;
+            }
+            self.end_command();
+            self.end_search();
+        }
+        assert!(!self.command && !self.search, "no end");
+        assert_eq!(self.answers, self.requests, "requests are lost");
+        assert_eq!(self.progress, Progress::Idle, "it has not said that it is done");
+        let attached = self.cluster.attached();
+        assert!(attached.is_empty() || self.file == attached, "the file says {:?}", self.file);
+        assert!(!self.file.is_empty(), "the file describes no good set");
+        let primary = self.cluster.primary;
+        assert!(primary.is_none_or(|node| attached.contains(node)), "the primary is detached");
+    }
+}
+
+#[test]
+fn whatever_happens_in_whatever_order() {
+    for seed in 0..HISTORIES {
+        let mut world = World::new(seed);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..EVENTS {
+                world.step();
+            }
+            world.settle();
+        }));
+        if let Err(cause) = outcome {
+            eprintln!("history {seed}:\n{}", world.log.join("\n"));
+            std::panic::resume_unwind(cause);
+        }
+    }
+}
+
+/// So there are never two of them: the table names one node, and never one that is a standby.
+#[test]
+fn only_a_server_that_says_it_is_one_becomes_the_primary() {
+    for seed in 0..HISTORIES {
+        let mut world = World::new(seed);
+        if world.settings.backend_clustering_mode != BackendClusteringMode::StreamingReplication {
+            continue;
+        }
+        for _ in 0..EVENTS {
+            let before = world.cluster.primary;
+            world.step();
+            let after = world.cluster.primary;
+            if let Some(after) = after.filter(|_| after != before) {
+                assert_eq!(world.servers[after].1, Role::Primary, "history {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_search_is_not_waited_for_when_nobody_is_left_to_be_found() {
+    let mut world = World::new(0);
+    world.operators = false;
+    world.settings =
+        Settings { backend_clustering_mode: BackendClusteringMode::StreamingReplication, ..Settings::default() };
+    let node = |id: usize| Node { hostname: format!("db{id}"), port: 5432, ..Node::default() };
+    world.cluster = Cluster { nodes: (0..3).map(node).collect(), ..Cluster::default() };
+    (0..3).for_each(|id| world.cluster.set_status(id, NodeStatus::Up, "started"));
+    world.cluster.set_primary(Some(0));
+    world.ask(vec![(RequestKind::Down, 0)]);
+    assert!(world.search);
+    world.ask(vec![(RequestKind::Down, 1)]);
+    assert!(world.search, "node 2 may be promoted");
+    world.ask(vec![(RequestKind::Down, 2)]);
+    assert_eq!((world.command, world.search, world.progress), (false, false, Progress::Idle));
+    let missing = |world: &World| world.cluster.nodes.iter().map(|node| node.missing).collect::<Vec<_>>();
+    assert_eq!(missing(&world), [true, false, true], "the last one and the last primary may return");
+    assert_eq!(world.file.iter().collect::<Vec<_>>(), [2]);
+}

@@ -1,0 +1,321 @@
+//! Nodes come and go on real clusters, and the service stays (failover 5 to 10, 17).
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+
+use crate::harness::frontend::query;
+use crate::harness::{
+    Cluster, Config, LOGIN, Pgpool, Stop, Wire, client_program, eventually, lines_in_order, wait_for,
+};
+use crate::only_ours;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const PORT: &str = "SELECT current_setting('port')";
+
+/// A pgpool that looks at its nodes every second.
+fn checking(cluster: &Cluster) -> Config {
+    Pgpool::on(cluster)
+        .set("health_check_period", 1)
+        .set("health_check_timeout", 2)
+        .set("health_check_user", "postgres")
+        .set("search_primary_node_timeout", 5)
+}
+
+fn status_file(pool: &Pgpool) -> String {
+    std::fs::read_to_string(pool.path("pgpool_status")).unwrap_or_default()
+}
+
+/// Writes a script beside the configuration; it gets all placeholders.
+fn script(pool: &mut Pgpool, parameter: &str, text: &str) {
+    let path = pool.path(&format!("{parameter}.sh"));
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("script");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("mode");
+    pool.set(parameter, format!("{} %d %h %p %D %m %H %M %P %r %R %N %S", path.display()));
+}
+
+/// A failover script that promotes node 1 of the cluster when node 0 is lost.
+fn promoting(cluster: &Cluster) -> String {
+    let psql = client_program("psql");
+    format!(
+        "if [ \"$1\" = 0 ]; then {} -X -h 127.0.0.1 -p {} -U postgres -d postgres -c 'SELECT pg_promote(true, 30)'; fi",
+        psql.display(),
+        cluster.node(1).port
+    )
+}
+
+fn start(mut pool: Pgpool) -> Pgpool {
+    pool.launch(&[]);
+    pool.wait_ready();
+    pool
+}
+
+#[test]
+fn a_standby_that_stops_is_detached_and_nobody_else_notices() {
+    only_ours!("sessions are killed");
+    let cluster = Cluster::streaming(3).start();
+    let pool = checking(&cluster).weights(&[0.0, 0.0, 1.0]).start();
+    let mut reader = pool.connect();
+    assert_eq!(reader.value(PORT), cluster.node(2).port.to_string());
+    let mut writer = pool.connect();
+    writer.query("BEGIN").succeeded();
+    writer.query("CREATE TEMP TABLE kept (i int)").succeeded();
+    cluster.node(2).stop(Stop::Fast);
+    let done = format!("=== Failover done. shutdown host 127.0.0.1({}) ===", cluster.node(2).port);
+    wait_for("the failover", || pool.log().contains(&done));
+    let port = cluster.node(2).port;
+    lines_in_order(
+        &pool.log(),
+        &[
+            &format!("failed to connect to PostgreSQL server on \"127.0.0.1:{port}\""),
+            "health check failed on node 2 (timeout:0)",
+            "received degenerate backend request for node_id: 2 from pid [",
+            "signal_user1_to_parent_with_reason(0)",
+            "Pgpool-II parent process received SIGUSR1",
+            "Pgpool-II parent process has received failover request",
+            &format!("=== Starting degeneration. shutdown host 127.0.0.1({port}) ==="),
+            &format!(
+                "Do not restart children because we are switching over node id 2 host: 127.0.0.1 port: {port} and we are in \
+             streaming replication mode"
+            ),
+            "failover: set new primary node: 0",
+            "failover: set new main node: 0",
+            &done,
+            "failover of DB node 2 took ",
+            "cause: health check failed: ",
+        ],
+    );
+    wait_for("the worker process to be replaced", || pool.log().contains("worker process received restart request"));
+    assert_eq!(status_file(&pool), "up\nup\ndown\n");
+    writer.query("INSERT INTO kept VALUES (1)").succeeded();
+    writer.query("COMMIT").succeeded();
+    assert_ne!(reader.value(PORT), cluster.node(2).port.to_string());
+    let nodes = pool.psql("SHOW POOL_NODES").succeeded();
+    assert_eq!(nodes.matches("|down|").count(), 1, "{nodes}");
+    assert!(!pool.log().contains("failed to find primary"), "{}", pool.log());
+}
+
+#[test]
+fn a_standby_that_is_killed_or_hangs_is_detached() {
+    only_ours!("a hung server is never noticed");
+    let cluster = Cluster::streaming(3).start();
+    let pool = checking(&cluster).weights(&[0.0, 1.0, 0.0]).start();
+    let mut hung = pool.connect();
+    assert_eq!(hung.value(PORT), cluster.node(1).port.to_string());
+    cluster.node(1).pause();
+    // The statement is on its way to a server that will never answer.
+    hung.send(query(PORT));
+    let begun = Instant::now();
+    assert_eq!(hung.read_until('Z').first_value().as_deref(), Some(cluster.node(0).port.to_string().as_str()));
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    lines_in_order(
+        &pool.log(),
+        &[
+            "using INET socket",
+            "health check timer expired",
+            "health check failed on node 1 (timeout:1)",
+            "=== Failover done.",
+        ],
+    );
+    cluster.node(1).resume();
+    cluster.node(2).kill();
+    wait_for("the second failover", || status_file(&pool) == "up\ndown\ndown\n");
+    assert_eq!(hung.value(PORT), cluster.node(0).port.to_string());
+}
+
+#[test]
+fn a_primary_that_is_killed_is_replaced_by_the_script() {
+    only_ours!("other details");
+    let cluster = Cluster::streaming(3).start();
+    let mut pool = checking(&cluster).set("load_balance_mode", "off").prepare();
+    let arguments = pool.path("arguments");
+    script(
+        &mut pool,
+        "failover_command",
+        &format!("echo \"$@\" > {}; echo promoting $5\n{}", arguments.display(), promoting(&cluster)),
+    );
+    let pool = start(pool);
+    let mut session = pool.connect();
+    session.query("BEGIN").succeeded();
+    let begun = Instant::now();
+    cluster.node(0).kill();
+    let end = session.read_until('E');
+    assert!(matches!(end.sqlstate().as_str(), "57P01" | "08006"), "{}", end.sqlstate());
+    // Whoever comes now waits for the new primary.
+    wait_for("the degeneration", || pool.log().contains("=== Starting degeneration."));
+    let mut next = pool.connect();
+    assert_eq!(next.value("SELECT pg_is_in_recovery()"), "f");
+    next.query("CREATE TABLE after_failover (i int)").succeeded();
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    let host = |id: usize| format!("127.0.0.1({})", cluster.node(id).port);
+    wait_for("the end of the failover", || pool.log().contains("=== Failover done."));
+    lines_in_order(
+        &pool.log(),
+        &[
+            "health check failed on node 0 (timeout:0)",
+            "received degenerate backend request for node_id: 0 from pid [",
+            "Pgpool-II parent process has received failover request",
+            &format!("=== Starting degeneration. shutdown host {} ===", host(0)),
+            "Restart all children",
+            "execute command: ",
+            "command output: promoting 1",
+            "find_primary_node_repeatedly: waiting for finding a primary node",
+            "find_primary_node: primary node is 1",
+            "find_primary_node: standby node is 2",
+            "failover: set new primary node: 1",
+            "failover: set new main node: 1",
+            &format!("=== Failover done. shutdown host {} ===", host(0)),
+            "failover of DB node 0 took ",
+        ],
+    );
+    let (port, data) = (|id: usize| cluster.node(id).port, |id: usize| cluster.node(id).data_directory().display());
+    let expected =
+        format!("0 127.0.0.1 {} {} 1 127.0.0.1 0 0 {} {} 127.0.0.1 {}\n", port(0), data(0), port(1), data(1), port(0));
+    assert_eq!(std::fs::read_to_string(arguments).expect("arguments"), expected);
+    assert_eq!(status_file(&pool), "down\nup\nup\n");
+    // The former primary comes back and is left alone.
+    cluster.node(0).start();
+    wait_for("two more rounds of checks", || pool.log().matches("find_primary_node: primary node is").count() == 2);
+    assert_eq!(pool.connect().value("SELECT current_setting('port')"), port(1).to_string());
+    assert_eq!(status_file(&pool), "down\nup\nup\n");
+}
+
+#[test]
+fn the_others_follow_a_new_primary_one_after_the_other() {
+    only_ours!("other details");
+    let cluster = Cluster::streaming(3).start();
+    let mut pool = checking(&cluster).prepare();
+    script(&mut pool, "failover_command", &promoting(&cluster));
+    script(&mut pool, "follow_primary_command", "echo follows $1 $5 $8");
+    let pool = start(pool);
+    cluster.node(0).kill();
+    wait_for("the last one", || pool.log().contains("=== Follow primary command for node 2 ended ==="));
+    let host = |id: usize| format!("127.0.0.1({})", cluster.node(id).port);
+    lines_in_order(
+        &pool.log(),
+        &[
+            "find_primary_node: primary node is 1",
+            &format!("starting follow degeneration. shutdown host {}", host(0)),
+            &format!("starting follow degeneration. shutdown host {}", host(2)),
+            "failover: 2 follow backends have been degenerated",
+            "failover: set new primary node: 1",
+            "=== Failover done.",
+            "=== Starting follow primary command for node 0 ===",
+            "command output: follows 0 1 0",
+            "=== Follow primary command for node 0 ended ===",
+            "=== Starting follow primary command for node 2 ===",
+            "command output: follows 2 1 0",
+            "=== Follow primary command for node 2 ended ===",
+        ],
+    );
+    assert_eq!(status_file(&pool), "down\nup\ndown\n");
+    assert_eq!(pool.connect().value(PORT), cluster.node(1).port.to_string());
+}
+
+#[test]
+fn scripts_that_fail_hang_or_talk_too_much_do_no_harm() {
+    only_ours!("blocks the parent");
+    let cluster = Cluster::streaming(4).start();
+    let mut pool = checking(&cluster).set("failover_command_timeout", 1).weights(&[1.0, 0.0, 0.0, 0.0]).prepare();
+    script(
+        &mut pool,
+        "failover_command",
+        "case $1 in 1) exit 3;; 2) sleep 600;; 3) head -c 1048576 /dev/zero | tr '\\0' x;; esac",
+    );
+    let mut pool = start(pool);
+    let mut session = pool.connect();
+    cluster.node(1).stop(Stop::Immediate);
+    wait_for("the first", || status_file(&pool) == "up\ndown\nup\nup\n" && done(&pool) == 1);
+    assert!(pool.log().contains("failover command has ended with exit status 3"), "{}", pool.log());
+    cluster.node(3).stop(Stop::Immediate);
+    wait_for("the second", || done(&pool) == 2);
+    lines_in_order(&pool.log(), &["command output: xxx", "a command has printed more than 65536 bytes"]);
+    assert!(pool.log().len() < 200_000);
+    cluster.node(2).stop(Stop::Immediate);
+    wait_for("the command to run", || pool.log().matches("execute command: ").count() == 3);
+    // Meanwhile everything else goes on.
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
+    pool.set("log_statement", "on");
+    pool.signal(Signal::SIGHUP);
+    wait_for("the reload", || pool.log().contains("reload config files."));
+    assert_eq!(session.value("SELECT 2"), "2");
+    wait_for("the third", || done(&pool) == 3);
+    lines_in_order(&pool.log(), &["takes too long and is ended", "failover command was ended by SIGTERM"]);
+    assert_eq!(session.value("SELECT 3"), "3");
+}
+
+fn done(pool: &Pgpool) -> usize {
+    pool.log().matches("=== Failover done.").count()
+}
+
+#[test]
+fn a_node_that_must_not_be_detached_stays() {
+    let cluster = Cluster::streaming(2).start();
+    let pool = checking(&cluster).set("backend_flag1", "DISALLOW_TO_FAILOVER").weights(&[1.0, 0.0]).start();
+    cluster.node(1).stop(Stop::Immediate);
+    let line = "health check failed on node 1 but failover is disallowed for the node";
+    wait_for("two rounds", || pool.log().matches(line).count() >= 2);
+    assert!(!pool.log().contains("degenerate"), "{}", pool.log());
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
+}
+
+#[test]
+fn all_nodes_go_down_and_come_back_in_any_order() {
+    only_ours!("needs an administrator");
+    for back in [[0, 1], [1, 0]] {
+        let cluster = Cluster::streaming(2).start();
+        let pool = checking(&cluster).set("search_primary_node_timeout", 2).set("sr_check_period", 1).start();
+        cluster.node(0).kill();
+        cluster.node(1).kill();
+        wait_for("both to be detached", || done(&pool) == 2);
+        lines_in_order(
+            &pool.log(),
+            &[
+                "All the DB nodes are in down status and skip writing status file.",
+                "failover: no valid backend node found",
+                "Restart all children",
+                "find_primary_node_repeatedly: all of the backends are down. Giving up finding primary node",
+                "failover: set new primary node: -1",
+                "=== Failover done.",
+            ],
+        );
+        let refusal = pool.open().start(LOGIN).expect_err("no node").to_string();
+        assert!(refusal.contains("08S01"), "{refusal}");
+        for id in back {
+            cluster.node(id).start();
+        }
+        wait_for("the service to be back", || {
+            Wire::login(pool.port).is_ok_and(|mut session| session.value("SELECT pg_is_in_recovery()") == "f")
+        });
+        wait_for("the status file", || status_file(&pool).contains("up"));
+    }
+}
+
+#[test]
+fn a_parent_that_is_killed_in_a_failover_goes_on_after_a_new_start() {
+    only_ours!("children live on");
+    let cluster = Cluster::streaming(2).start();
+    let mut pool = checking(&cluster).prepare();
+    let (begun, go_on) = (pool.path("begun"), pool.path("go-on"));
+    let text = format!(
+        "touch {}; while [ ! -e {} ]; do sleep 0.05; done\n{}",
+        begun.display(),
+        go_on.display(),
+        promoting(&cluster)
+    );
+    script(&mut pool, "failover_command", &text);
+    let mut pool = start(pool);
+    cluster.node(0).kill();
+    wait_for("the command to run", || begun.exists());
+    kill(pool.pid(), Signal::SIGKILL).expect("kill");
+    pool.wait_end(PATIENCE).expect("the end");
+    assert_eq!(status_file(&pool), "down\nup\n");
+    std::fs::write(&go_on, "").expect("write");
+    // The command goes on and promotes; pgpool finds what it has made.
+    wait_for("the promotion", || cluster.node(1).sql("SELECT pg_is_in_recovery()") == "f");
+    pool.launch(&[]);
+    assert!(eventually(PATIENCE, || pool.log().matches("successfully started").count() == 2), "{}", pool.log());
+    assert_eq!(pool.connect().value("SELECT pg_is_in_recovery()"), "f");
+    assert_eq!(status_file(&pool), "down\nup\n");
+}
