@@ -3,6 +3,7 @@
 //! While something waits for the client's socket, no answer is touched: memory stays bounded by the receive buffers.
 
 use super::end::End;
+use super::failover::is_shutdown;
 use super::{Session, trace};
 use crate::backend::{Awaited, ReplyState};
 use crate::state::NodeSet;
@@ -215,6 +216,9 @@ impl Session<'_> {
             && self.is_kept_whole(node);
         let cause = fields.message();
         trace::server_error(self.context, node, &fields);
+        if is_shutdown(&fields) {
+            self.heed_shutdown(node);
+        }
         if fatal && self.retry_without(node, &cause) {
             return Ok(false);
         }

@@ -4,6 +4,7 @@
 
 use super::Session;
 use super::end::End;
+use super::failover::is_shutdown;
 use crate::backend::ReplyState;
 use crate::wire::{HEADER_LENGTH, Header, backend};
 
@@ -148,14 +149,21 @@ impl Session<'_> {
                 continue;
             }
             let message = &server.input.bytes()[..header.total];
+            let is_shutdown = header.kind == b'E' && is_shutdown(&backend::ErrorFields::new(&message[HEADER_LENGTH..]));
             match header.kind {
                 b'E' if node == self.home => {
                     self.client.output.extend_from_slice(message);
+                    if is_shutdown {
+                        self.heed_shutdown(node);
+                    }
                     self.client.flush()?;
                     return Err(End::Told);
                 }
                 b'E' => {
                     let cause = backend::ErrorFields::new(&message[HEADER_LENGTH..]).message();
+                    if is_shutdown {
+                        self.heed_shutdown(node);
+                    }
                     if self.needs(node) {
                         return Err(End::server_lost(node, &cause));
                     }

@@ -3,13 +3,20 @@
 //! The parent tells by SIGUSR2 that the node table has changed. A session that has no connection to a lost node goes on; one
 //! that can do without the node leaves it; one that cannot ends and tells the client why. Nothing is sent to a node that
 //! writes no more: a session whose primary is not the one that writes ends, too.
+//!
+//! The other way round, a session that has trouble with a server tells so (failover 5.3 to 5.5): an error of the connection
+//! asks for failover with `failover_on_backend_error`; in all other cases the health check of the node looks at once.
 
 use super::end::End;
 use super::{Context, Session};
+use crate::backend::LoginError;
+use crate::config::BackendClusteringMode;
+use crate::failover;
 use crate::net::Deadline;
 use crate::report::{Report, SqlState};
 use crate::state::Progress;
 use crate::sys::signal::Signal;
+use crate::wire::backend::ErrorFields;
 use nix::poll::{PollFd, PollFlags, poll};
 use std::time::Duration;
 
@@ -50,6 +57,75 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+/// Trouble with servers.
+impl Session<'_> {
+    /// The connection to `node` has failed: not that the server has closed it in good order.
+    pub(super) fn connection_failed(&self, node: usize, cause: &str) {
+        if self.was_terminated(node) {
+            Report::log_line(format!("unable to read data from DB node {node}"))
+                .detail("pg_terminate_backend was called on the backend")
+                .log();
+        } else {
+            self.context.node_failed(node, cause);
+        }
+    }
+
+    /// The server of `node` has ended the session because it is shut down, or because somebody ended its process.
+    pub(super) fn heed_shutdown(&self, node: usize) {
+        if self.was_terminated(node) {
+            Report::log_line(format!(
+                "connection to postmaster on DB node {node} was lost due to pg_terminate_backend"
+            ))
+            .detail("pg_terminate_backend was called on the backend")
+            .log();
+            return;
+        }
+        let cause = format!("postmaster on DB node {node} was shutdown by administrative command");
+        Report::log_line("reading and processing packets").detail(cause.clone()).log();
+        let concerns_us = node == self.home || node == self.balance;
+        if self.context.settings.failover_on_backend_shutdown && concerns_us && self.mode_has_primary() {
+            failover::detach(&self.context.shared, node, &cause);
+        } else {
+            failover::suspect(&self.context.shared, node);
+        }
+    }
+
+    fn was_terminated(&self, node: usize) -> bool {
+        self.group.get(node).is_some_and(|server| self.context.shared.failover().was_terminated(server.pid))
+    }
+
+    fn mode_has_primary(&self) -> bool {
+        use BackendClusteringMode::{LogicalReplication, StreamingReplication};
+        matches!(self.context.settings.backend_clustering_mode, StreamingReplication | LogicalReplication)
+    }
+}
+
+impl Context {
+    /// `node` could not be reached, or its connection has failed.
+    pub(super) fn node_failed(&self, node: usize, cause: &str) {
+        if self.settings.failover_on_backend_error {
+            failover::detach(&self.shared, node, cause);
+        } else {
+            failover::suspect(&self.shared, node);
+        }
+    }
+
+    /// A session could not be opened on `node`.
+    pub(super) fn login_failed(&self, node: usize, error: &LoginError) {
+        match error {
+            LoginError::NotConnected(report, _) => self.node_failed(node, &report.to_string()),
+            LoginError::Unreachable(_) => failover::suspect(&self.shared, node),
+            // The server is well.
+            LoginError::Refused(_) | LoginError::Unsupported(_) => {}
+        }
+    }
+}
+
+/// Whether a server says that it ends the session because it is shut down, or was told to end it (failover 5.5).
+pub(super) fn is_shutdown(fields: &ErrorFields<'_>) -> bool {
+    fields.severity() == b"FATAL" && matches!(fields.code(), b"57P01" | b"57P02")
 }
 
 fn detached(node: usize, cause: &str) -> End {

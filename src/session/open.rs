@@ -147,6 +147,7 @@ fn begin(context: &mut Context, client: &mut Client, opening: Opening, deadline:
                 group.connections[home] = Some(server);
             }
             Err(error) => {
+                context.login_failed(home, &error);
                 trace::discarded(context, group.slot);
                 group.close();
                 return Err(refused(client, error));

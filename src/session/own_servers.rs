@@ -19,6 +19,8 @@ impl Session<'_> {
     pub(super) fn node_to_terminate(&self, facts: &Statement) -> Option<usize> {
         let pid = u32::try_from(facts.terminates?).ok()?;
         let node = self.context.shared.node_of_server(pid);
+        // Its death is nobody's failure.
+        self.context.shared.failover().note_terminated(pid);
         let request = format!("found the pg_terminate_backend request for backend pid:{pid}");
         match node {
             Some(node) => Report::log_line(format!("{request} on backend node:{node}"))

@@ -139,6 +139,7 @@ impl Session<'_> {
                 true
             }
             Err(error) => {
+                self.context.login_failed(node, &error);
                 if matches!(error, LoginError::NotConnected(..) | LoginError::Unreachable(_)) {
                     self.context.avoid(node);
                     self.redraw = true;

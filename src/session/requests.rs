@@ -612,10 +612,10 @@ impl Session<'_> {
         let Some(server) = self.group.get_mut(node) else { return Ok(()) };
         match server.flush() {
             Ok(_) => Ok(()),
-            Err(error) if node == self.home => Err(End::server_lost(node, &error.to_string())),
-            Err(_) => {
+            Err(error) => {
                 server.output.clear();
-                Ok(())
+                self.connection_failed(node, &error.to_string());
+                if node == self.home { Err(End::server_lost(node, &error.to_string())) } else { Ok(()) }
             }
         }
     }

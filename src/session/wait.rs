@@ -60,8 +60,15 @@ impl Session<'_> {
         match server.input.receive(&server.stream, wait) {
             Ok(Received::Bytes(_)) => Ok(true),
             Ok(Received::Nothing | Received::Interrupted) => Ok(false),
-            Ok(Received::Closed) => self.server_gone(node, "EOF encountered with backend"),
-            Err(error) => self.server_gone(node, &format!("socket read failed with error \"{error}\"")),
+            Ok(Received::Closed) => {
+                crate::failover::suspect(&self.context.shared, node);
+                self.server_gone(node, "EOF encountered with backend")
+            }
+            Err(error) => {
+                let cause = format!("socket read failed with error \"{error}\"");
+                self.connection_failed(node, &cause);
+                self.server_gone(node, &cause)
+            }
         }
     }
 

@@ -319,3 +319,76 @@ fn a_parent_that_is_killed_in_a_failover_goes_on_after_a_new_start() {
     assert_eq!(pool.connect().value("SELECT pg_is_in_recovery()"), "f");
     assert_eq!(status_file(&pool), "down\nup\n");
 }
+
+#[test]
+fn a_session_that_cannot_connect_asks_for_failover() {
+    only_ours!("other details");
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster).set("failover_on_backend_error", "on").weights(&[0.0, 1.0]).start();
+    cluster.node(1).kill();
+    let mut session = pool.connect();
+    assert_eq!(session.value(PORT), cluster.node(0).port.to_string());
+    wait_for("the failover", || done(&pool) == 1);
+    lines_in_order(
+        &pool.log(),
+        &[
+            "received degenerate backend request for node_id: 1 from pid [",
+            "Pgpool-II parent process has received failover request",
+            "=== Failover done.",
+            "Connection refused",
+        ],
+    );
+    assert_eq!(session.value("SELECT 1"), "1");
+    assert_eq!(status_file(&pool), "up\ndown\n");
+}
+
+#[test]
+fn a_session_that_loses_a_server_has_it_checked_at_once() {
+    only_ours!("waits for the next check");
+    let cluster = Cluster::streaming(2).start();
+    let pool = checking(&cluster).set("health_check_period", 3600).weights(&[0.0, 1.0]).start();
+    let mut session = pool.connect();
+    assert_eq!(session.value(PORT), cluster.node(1).port.to_string());
+    wait_for("the first checks", || pool.log().matches("process started").count() == 2);
+    // A server process that dies is no failure: the check finds the server well.
+    let pid = session.value("SELECT pg_backend_pid()");
+    cluster.node(1).sql(&format!("SELECT pg_terminate_backend({pid})"));
+    wait_for("the session to do without it", || pool.log().contains("no longer used by this session"));
+    let mut other = pool.connect();
+    assert_eq!(other.value(PORT), cluster.node(1).port.to_string());
+    assert_eq!(done(&pool), 0);
+    cluster.node(1).stop(Stop::Immediate);
+    wait_for("the failover", || done(&pool) == 1);
+    assert_eq!(other.value(PORT), cluster.node(0).port.to_string());
+}
+
+#[test]
+fn a_server_that_is_shut_down_is_detached_and_one_process_that_is_terminated_is_not() {
+    only_ours!("other details");
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster)
+        .set("failover_on_backend_shutdown", "on")
+        .set("failover_on_backend_error", "on")
+        .weights(&[0.0, 1.0])
+        .start();
+    let mut session = pool.connect();
+    let pid = session.value("SELECT pg_backend_pid()");
+    let mut killer = pool.connect();
+    assert_eq!(killer.value(&format!("SELECT pg_terminate_backend({pid})")), "t");
+    let line = "connection to postmaster on DB node 1 was lost due to pg_terminate_backend";
+    wait_for("the session to hear of it", || pool.log().contains(line));
+    assert_eq!(session.value("SELECT 1"), "1");
+    assert!(!pool.log().contains("degenerate"), "{}", pool.log());
+    cluster.node(1).stop(Stop::Fast);
+    wait_for("the failover", || done(&pool) == 1);
+    lines_in_order(
+        &pool.log(),
+        &[
+            "reading and processing packets",
+            "postmaster on DB node 1 was shutdown by administrative command",
+            "received degenerate backend request for node_id: 1 from pid [",
+            "=== Failover done.",
+        ],
+    );
+    assert_eq!(killer.value(PORT), cluster.node(0).port.to_string());
+}
