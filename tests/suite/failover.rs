@@ -392,3 +392,61 @@ fn a_server_that_is_shut_down_is_detached_and_one_process_that_is_terminated_is_
     );
     assert_eq!(killer.value(PORT), cluster.node(0).port.to_string());
 }
+
+#[test]
+fn a_primary_that_hangs_is_replaced_and_its_sessions_are_told() {
+    only_ours!("a hung server is never noticed");
+    let cluster = Cluster::streaming(2).start();
+    let mut pool = checking(&cluster).set("load_balance_mode", "off").prepare();
+    script(&mut pool, "failover_command", &promoting(&cluster));
+    let pool = start(pool);
+    let mut waiting = pool.connect();
+    let mut idle = pool.connect();
+    assert_eq!(idle.value("SELECT 1"), "1");
+    cluster.node(0).pause();
+    waiting.send(query("SELECT 2"));
+    for session in [&mut waiting, &mut idle] {
+        assert_eq!(session.read_until('E').sqlstate(), "57P01");
+        assert!(session.is_closed_within(PATIENCE));
+    }
+    assert_eq!(pool.connect().value("SELECT pg_is_in_recovery()"), "f");
+    // It wakes up and still believes to be the primary: nobody writes to it.
+    cluster.node(0).resume();
+    wait_for("the failover", || done(&pool) == 1);
+    assert_eq!(pool.connect().value(PORT), cluster.node(1).port.to_string());
+    assert_eq!(status_file(&pool), "down\nup\n");
+}
+
+#[test]
+fn a_node_that_flaps_is_no_failure_within_its_retries() {
+    let cluster = Cluster::streaming(2).start();
+    let pool = checking(&cluster)
+        .set("health_check_max_retries1", 60)
+        .set("health_check_retry_delay1", 1)
+        .weights(&[1.0, 0.0])
+        .start();
+    let failed = "failed to connect to PostgreSQL server";
+    for round in 1..=2 {
+        let before = pool.log().matches(failed).count();
+        cluster.node(1).stop(Stop::Immediate);
+        wait_for("a failed attempt", || pool.log().matches(failed).count() > before);
+        cluster.node(1).start();
+        wait_for("a good one", || pool.log().matches("health check retrying on DB node: 1 succeeded").count() == round);
+    }
+    assert!(!pool.log().contains("degenerat"), "{}", pool.log());
+    assert_eq!(status_file(&pool), "up\nup\n");
+}
+
+#[test]
+fn a_node_that_was_detached_stays_so_over_a_restart() {
+    let cluster = Cluster::streaming(2).start();
+    let mut pool = checking(&cluster).weights(&[0.0, 1.0]).start();
+    cluster.node(1).stop(Stop::Immediate);
+    wait_for("the failover", || done(&pool) == 1);
+    cluster.node(1).start();
+    assert_eq!(pool.stop(Stop::Fast).code(), Some(0));
+    pool.launch(&[]);
+    assert!(eventually(PATIENCE, || pool.log().matches("successfully started").count() == 2), "{}", pool.log());
+    assert_eq!(pool.connect().value(PORT), cluster.node(0).port.to_string());
+    assert_eq!(status_file(&pool), "up\ndown\n");
+}

@@ -27,6 +27,8 @@
 mod command;
 mod engine;
 #[cfg(test)]
+mod flows;
+#[cfg(test)]
 mod model;
 mod script;
 
