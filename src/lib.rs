@@ -12,7 +12,7 @@
 //! | floor | room | job | must not |
 //! |---|---|---|---|
 //! | 8 | `main.rs`, [`cli`] | arguments to a command | hold logic |
-//! | 7 | [`supervisor`] | start, fork, reap, reload, stop | wait on a lock shared with workers; speak to clients |
+//! | 7 | [`supervisor`] | start, fork, reap, reload, failover, stop | wait on a lock shared with workers; speak to clients |
 //! | 6 | [`worker`] | accept, limits, one session after another | decide cluster state |
 //! | 6 | [`cluster`] | ask the servers what they are | touch sessions |
 //! | 5 | [`session`] | one client's life | open sockets or parse SQL itself |

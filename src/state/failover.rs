@@ -4,7 +4,7 @@
 //! each other by a lock; the parent takes requests without it: a number that grows tells what is new, and it counts only
 //! once the request is whole. A writer killed at any instruction leaves a request that is there or not, never half of one.
 
-use super::{MAX_NODES, now};
+use super::{MAX_NODES, uptime};
 use pgpool_shm::{SharedMutex, Text, Versioned, plain, shareable};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -37,8 +37,8 @@ pub struct Request {
     pub by_operator: bool,
     /// Process id of the asking process.
     pub pid: u32,
-    /// When, seconds since 1970.
-    pub time: u64,
+    /// When, as [`uptime`] tells it.
+    pub asked_at: Duration,
 }
 
 /// What the parent is doing (failover 6.6).
@@ -62,7 +62,8 @@ pub struct RequestsBusy;
 plain! {
     pub(super) struct RequestRecord {
         number: u64,
-        time: u64,
+        /// Microseconds of [`uptime`].
+        asked_at: u64,
         pid: u32,
         by_operator: u32,
         cause: Text<256>,
@@ -114,7 +115,7 @@ impl<'a> Failover<'a> {
         let number = self.0.last.load(Ordering::Relaxed) + 1;
         place.set(RequestRecord {
             number,
-            time: request.time,
+            asked_at: u64::try_from(request.asked_at.as_micros()).unwrap_or(u64::MAX),
             pid: request.pid,
             by_operator: request.by_operator.into(),
             cause: Text::new(&request.cause),
@@ -142,7 +143,7 @@ impl<'a> Failover<'a> {
                             cause: record.cause.to_string(),
                             by_operator: record.by_operator != 0,
                             pid: record.pid,
-                            time: record.time,
+                            asked_at: Duration::from_micros(record.asked_at),
                         },
                     ));
                 }
@@ -194,7 +195,7 @@ impl<'a> Failover<'a> {
 impl Request {
     /// A request of this process, now.
     pub fn new(kind: RequestKind, node: usize, cause: &str) -> Self {
-        Self { kind, node, cause: cause.to_owned(), by_operator: false, pid: std::process::id(), time: now() }
+        Self { kind, node, cause: cause.to_owned(), by_operator: false, pid: std::process::id(), asked_at: uptime() }
     }
 }
 

@@ -4,6 +4,7 @@ use crate::backend::{LoginError, control};
 use crate::config::{NodeSettings, Settings};
 use crate::net::{Address, ConnectError, Deadline};
 use crate::report::{Report, SqlState};
+use std::path::Path;
 
 /// Used where the configuration leaves it open.
 const DEFAULT_DATABASE: &str = "postgres";
@@ -100,6 +101,26 @@ fn judge(id: usize, error: LoginError, too_late: bool) -> Option<Failure> {
     Some(Failure { kind, cause: report.detail.unwrap_or(report.message) })
 }
 
+/// What a node's line in the request file of `health_check_test` makes of it (failover 4.7).
+pub(super) fn pretended(id: usize, work_dir: &str) -> Result<(), Failure> {
+    let path = Path::new(work_dir).join("backend_down_request");
+    let requests = match std::fs::read_to_string(&path) {
+        Ok(requests) => requests,
+        Err(error) => {
+            Report::warning(format!("check_backend_down_request: failed to open file {}", path.display()))
+                .detail(error.to_string())
+                .log();
+            return Ok(());
+        }
+    };
+    let is_down =
+        |line: &str| line.split_once('\t').is_some_and(|(node, word)| (node, word) == (&*id.to_string(), "down"));
+    if requests.lines().any(is_down) {
+        return Err(Failure { kind: Kind::NotConnected, cause: format!("{} says that it is down", path.display()) });
+    }
+    Ok(())
+}
+
 /// Whether the failure counts as one of the node (`failover_on_login_refused`).
 pub(super) fn counts(settings: &Settings, failure: &Failure) -> bool {
     settings.failover_on_login_refused || failure.kind != Kind::Refused
@@ -155,6 +176,17 @@ mod tests {
             assert!(counts(&Settings::default(), &failure), "as the original");
             assert!(!counts(&Settings { failover_on_login_refused: false, ..Settings::default() }, &failure));
         }
+    }
+
+    #[test]
+    fn the_request_file_of_a_test_is_believed() {
+        let directory = std::env::temp_dir().join(format!("pgpool-probe-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("directory");
+        let pretended = |id| pretended(id, &directory.display().to_string());
+        assert_eq!(pretended(1), Ok(()), "there is no file");
+        std::fs::write(directory.join("backend_down_request"), "0\tup\n1\tdown\n12\tdown").expect("write");
+        assert_eq!([0, 1, 2, 12].map(|id| pretended(id).is_ok()), [true, false, true, false]);
+        std::fs::remove_dir_all(&directory).expect("remove");
     }
 
     #[test]

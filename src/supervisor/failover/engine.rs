@@ -50,10 +50,24 @@ pub(super) enum Action {
     Search,
     /// Nobody waits for the result of the search any more.
     StopSearch,
+    /// Tell where the time went.
+    Times(Times),
     /// Run follow_primary_command for those of these nodes that are down by then, one after the other.
     Follow(Follow),
     /// Everything asked for is done.
     End,
+}
+
+/// What a failover or failback has spent its time on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Times {
+    pub kind: RequestKind,
+    pub node: usize,
+    pub cause: String,
+    /// When it was asked for, as `state::uptime` tells it.
+    pub asked_at: Duration,
+    pub command: Duration,
+    pub search: Duration,
 }
 
 /// The nodes that are to follow a new primary (failover 10).
@@ -83,7 +97,6 @@ struct Run {
     old_primary: Option<usize>,
     /// All nodes were down when it began.
     all_were_down: bool,
-    began: Instant,
     /// When the present phase began.
     since: Instant,
     command: Duration,
@@ -283,12 +296,13 @@ impl Engine {
         }
         step.actions.extend([Action::TellWorkers, Action::RestartFinder]);
         let place = step.place(run.request.node);
-        let (done, verb) = match run.request.kind {
-            RequestKind::Down => (format!("=== Failover done. shutdown host {place} ==="), "failover"),
-            RequestKind::Up => (format!("=== Failback done. reconnect host {place} ==="), "failback"),
-        };
-        step.log(done);
-        step.actions.push(Action::Log(run.times(verb, step.now)));
+        step.log(match run.request.kind {
+            RequestKind::Down => format!("=== Failover done. shutdown host {place} ==="),
+            RequestKind::Up => format!("=== Failback done. reconnect host {place} ==="),
+        });
+        let Request { kind, node, ref cause, asked_at, .. } = run.request;
+        let (command, search) = (run.command, run.search);
+        step.actions.push(Action::Times(Times { kind, node, cause: cause.clone(), asked_at, command, search }));
         step.actions.extend(follow.map(Action::Follow));
         self.run = Some(run);
         self.next(step);
@@ -351,22 +365,26 @@ impl Engine {
 impl Run {
     fn new(request: Request, old_primary: Option<usize>, all_were_down: bool, now: Instant) -> Self {
         let (command, search) = (Duration::ZERO, Duration::ZERO);
-        Self { request, phase: Phase::Command, old_primary, all_were_down, began: now, since: now, command, search }
+        Self { request, phase: Phase::Command, old_primary, all_were_down, since: now, command, search }
     }
+}
 
-    /// Where the time went.
-    fn times(&self, verb: &str, now: Instant) -> Report {
-        let whole = now - self.began;
+impl Times {
+    /// The line of the log, when it all took `whole`, having waited for its turn before.
+    pub fn report(&self, waited: Duration, whole: Duration) -> Report {
+        let verb = match self.kind {
+            RequestKind::Down => "failover",
+            RequestKind::Up => "failback",
+        };
         let own = whole.saturating_sub(self.command + self.search);
-        Report::log_line(format!("{verb} of DB node {} took {} ms", self.request.node, whole.as_millis())).detail(
-            format!(
-                "command: {} ms, search for the primary: {} ms, everything else: {} ms; cause: {}",
-                self.command.as_millis(),
-                self.search.as_millis(),
-                own.as_millis(),
-                self.request.cause
-            ),
-        )
+        Report::log_line(format!("{verb} of DB node {} took {} ms", self.node, whole.as_millis())).detail(format!(
+            "waited for its turn: {} ms, command: {} ms, search for the primary: {} ms, everything else: {} ms; cause: {}",
+            waited.as_millis(),
+            self.command.as_millis(),
+            self.search.as_millis(),
+            own.as_millis(),
+            self.cause
+        ))
     }
 }
 

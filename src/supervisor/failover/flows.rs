@@ -43,6 +43,10 @@ impl Flow {
             for action in self.engine.handle(event, &self.cluster, &self.settings, self.now) {
                 match action {
                     Action::Log(report) => self.lines.push(report.message),
+                    Action::Times(times) => {
+                        let whole = times.command + times.search;
+                        self.lines.push(times.report(Duration::ZERO, whole).message);
+                    }
                     Action::SetStatus(node, status, reason) => self.cluster.set_status(node, status, &reason),
                     Action::SetMissing(node, reason) => self.cluster.set_missing(node, &reason),
                     Action::SetPrimary(node) => self.cluster.set_primary(node),

@@ -38,7 +38,7 @@ use super::Supervisor;
 use super::children::{Dead, End, Role, ScriptKind};
 use crate::net::Deadline;
 use crate::report::Report;
-use crate::state::{Cluster, NodeStatus, Request};
+use crate::state::{Cluster, NodeStatus, Request, uptime};
 use crate::sys::signal::Signal;
 use command::Subject;
 use engine::{Action, Engine, Event, Follow};
@@ -66,6 +66,8 @@ pub(super) struct Failover {
     retry: Deadline,
     /// Since when it is tried; told once.
     busy: Option<(Instant, bool)>,
+    /// When the failover in progress began, as [`uptime`] tells it.
+    began: Duration,
     /// The command the engine waits for.
     script: Option<Script>,
     /// Where the search process writes its answer.
@@ -94,6 +96,7 @@ impl Failover {
             actions: VecDeque::new(),
             retry: Deadline::NEVER,
             busy: None,
+            began: Duration::ZERO,
             script: None,
             search: None,
             following: None,
@@ -171,7 +174,14 @@ impl Supervisor {
     /// `Err`: not now.
     fn carry_out(&mut self, action: Action) -> Result<(), Action> {
         match action {
-            Action::Begin(progress) => self.shared.failover().begin(progress),
+            Action::Begin(progress) => {
+                self.failover.began = uptime();
+                self.shared.failover().begin(progress);
+            }
+            Action::Times(times) => {
+                let began = self.failover.began;
+                times.report(began.saturating_sub(times.asked_at), uptime().saturating_sub(began)).log();
+            }
             Action::Log(report) => report.log(),
             Action::SetStatus(node, status, ref reason) => {
                 self.change(|cluster| cluster.set_status(node, status, reason)).map_err(|()| action)?;
