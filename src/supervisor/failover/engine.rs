@@ -201,6 +201,10 @@ impl Engine {
             ));
             return false;
         }
+        if self.by_operator.contains(node) && !request.by_operator {
+            step.log(format!("invalid failback request, node id : {node} was detached by an administrator"));
+            return false;
+        }
         let old_primary = step.cluster.primary;
         let old_main = cluster_main(&step.cluster);
         let first = step.attached_main();

@@ -241,6 +241,24 @@ fn only_a_server_that_says_it_is_one_becomes_the_primary() {
 }
 
 #[test]
+fn what_an_administrator_has_detached_only_he_attaches() {
+    let mut world = World::new(0);
+    world.settings =
+        Settings { backend_clustering_mode: BackendClusteringMode::StreamingReplication, ..Settings::default() };
+    let ask = |world: &mut World, kind, by_operator| {
+        let request = Request { by_operator, ..Request::new(kind, 0, "a cause") };
+        world.handle(Event::Asked(vec![request]));
+        world.end_search();
+        world.cluster.nodes[0].status
+    };
+    assert_eq!(ask(&mut world, RequestKind::Down, true), NodeStatus::Down);
+    assert_eq!(ask(&mut world, RequestKind::Up, false), NodeStatus::Down);
+    assert_eq!(ask(&mut world, RequestKind::Up, true), NodeStatus::Waiting);
+    assert_eq!(ask(&mut world, RequestKind::Down, false), NodeStatus::Down);
+    assert_eq!(ask(&mut world, RequestKind::Up, false), NodeStatus::Waiting);
+}
+
+#[test]
 fn a_search_is_not_waited_for_when_nobody_is_left_to_be_found() {
     let mut world = World::new(0);
     world.operators = false;
