@@ -40,11 +40,12 @@ fn enter(cluster: &mut Cluster, settings: &Settings, states: &[Option<NodeStatus
 }
 
 /// Takes over what a reload has changed. A node that is new starts as down: an administrator attaches it (config 6.3).
+/// Does not wait.
 ///
 /// # Errors
-/// The table is locked.
+/// Another process changes the table at this moment.
 pub(super) fn refresh(shared: &Shared, settings: &Settings) -> Result<(), NodeTableBusy> {
-    shared.nodes().update(|cluster| {
+    shared.nodes().try_update(|cluster| {
         for id in configure(cluster, settings) {
             cluster.set_status(id, NodeStatus::Down, "added by a reload, not attached yet");
         }

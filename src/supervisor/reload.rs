@@ -2,7 +2,7 @@
 //! changes nothing. What is in force then is published in shared memory for the children, so that an edit in between cannot
 //! make them differ.
 
-use super::{Supervisor, nodes};
+use super::Supervisor;
 use crate::config::{self, Problems};
 use crate::report::{self, Report, Severity};
 use crate::sys::signal::Signal;
@@ -34,10 +34,7 @@ impl Supervisor {
         reloaded.log.iter().for_each(Report::log);
         self.settings = Arc::new(reloaded.settings);
         report::configure(self.settings.log_settings());
-        if let Err(error) = nodes::refresh(&self.shared, &self.settings) {
-            Report::warning("the nodes were not reloaded").detail(error.to_string()).hint("Reload again.").log();
-        }
-        self.write_status();
+        self.failover.reload_nodes();
         self.children.signal_all(Signal::SIGHUP);
         if self.announced {
             self.start_health_checks();

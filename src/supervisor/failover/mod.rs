@@ -36,6 +36,7 @@ pub(super) use script::Output;
 
 use super::Supervisor;
 use super::children::{Dead, End, Role, ScriptKind};
+use super::nodes;
 use crate::net::Deadline;
 use crate::report::Report;
 use crate::state::{Cluster, NodeStatus, Request, uptime};
@@ -62,6 +63,8 @@ pub(super) struct Failover {
     events: VecDeque<Event>,
     /// Not carried out yet.
     actions: VecDeque<Action>,
+    /// A reload has changed the nodes, which is not in the table yet.
+    reloaded: bool,
     /// When the action in front is tried again.
     retry: Deadline,
     /// Since when it is tried; told once.
@@ -94,6 +97,7 @@ impl Failover {
             engine: Engine::default(),
             events: VecDeque::new(),
             actions: VecDeque::new(),
+            reloaded: false,
             retry: Deadline::NEVER,
             busy: None,
             began: Duration::ZERO,
@@ -102,6 +106,11 @@ impl Failover {
             following: None,
             output: Output::new()?,
         })
+    }
+
+    /// The settings of nodes have changed: they are to be taken over into the table.
+    pub fn reload_nodes(&mut self) {
+        self.reloaded = true;
     }
 
     fn scripts(&mut self) -> impl Iterator<Item = &mut Script> {
@@ -144,13 +153,18 @@ impl Supervisor {
         }
         self.failover.heed_time();
         self.failover.retry = Deadline::NEVER;
+        if self.failover.reloaded {
+            if nodes::refresh(&self.shared, &self.settings).is_err() {
+                return self.try_later();
+            }
+            (self.failover.reloaded, self.failover.busy) = (false, None);
+            self.write_status();
+        }
         loop {
             while let Some(action) = self.failover.actions.pop_front() {
                 if let Err(action) = self.carry_out(action) {
                     self.failover.actions.push_front(action);
-                    self.failover.retry = Deadline::after(RETRY);
-                    self.tell_busy();
-                    return;
+                    return self.try_later();
                 }
                 self.failover.busy = None;
             }
@@ -161,11 +175,13 @@ impl Supervisor {
         }
     }
 
-    fn tell_busy(&mut self) {
+    /// Another process changes the node table at this moment.
+    fn try_later(&mut self) {
+        self.failover.retry = Deadline::after(RETRY);
         let (since, told) = self.failover.busy.get_or_insert((Instant::now(), false));
         if !*told && since.elapsed() > BUSY {
             *told = true;
-            Report::warning("the failover cannot go on: another process does not let go of the node table")
+            Report::warning("nodes cannot be changed: another process does not let go of the node table")
                 .hint("Look for a process of pgpool that is stopped (state T), and continue or kill it.")
                 .log();
         }
