@@ -181,11 +181,12 @@ pub(super) fn balance_node(context: &Context, key: &Key, application_name: &str,
         return home;
     }
     let cluster = &context.cluster;
+    let delays = context.shared.delays();
     let candidates: Vec<_> = cluster
         .attached()
         .iter()
         .filter(|id| !context.is_avoided(*id))
-        .map(|id| Candidate { id, weight: cluster.nodes[id].weight, delay: cluster.nodes[id].delay })
+        .map(|id| Candidate { id, weight: cluster.nodes[id].weight, delay: delays.of(id) })
         .collect();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (user, database) = (text(&key.user), text(&key.database));
