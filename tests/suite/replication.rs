@@ -125,6 +125,33 @@ fn another_standby_is_preferred_to_the_primary() {
     for _ in 0..20 {
         assert_eq!(pool.connect().value(READ), port(cluster.node(other)), "new sessions do not go to the late one");
     }
+
+    cluster.node(other).sql("SELECT pg_wal_replay_pause()");
+    write(&cluster);
+    wait_for("the session to be without a standby", || session.value(READ) == port(cluster.primary()));
+    let mut young = pool.connect();
+    assert_eq!(young.value(READ), port(cluster.primary()));
+    cluster.node(late).sql("SELECT pg_wal_replay_resume()");
+    wait_for("the session to find a standby", || session.value(READ) == port(cluster.node(late)));
+    wait_for("the young session, too", || young.value(READ) == port(cluster.node(late)));
+}
+
+#[test]
+fn a_silent_primary_does_not_hide_how_its_standbys_catch_up() {
+    needs_pgpool!();
+    only_ours!("the original gives up the whole check");
+    let cluster = Cluster::streaming(2).start();
+    let pool = checked(&cluster).start();
+    let mut session = pool.connect();
+    cluster.node(1).sql("SELECT pg_wal_replay_pause()");
+    write(&cluster);
+    wait_for("the delay", || delay(&mut session, 1) > 100_000.0);
+    cluster.primary().pause();
+    wait_for("the silence to be told", || pool.log().contains("No persistent db connection for the node 0: "));
+    assert!(delay(&mut session, 1) > 100_000.0);
+    cluster.node(1).sql("SELECT pg_wal_replay_resume()");
+    wait_for("the standby to have caught up", || shown(&mut session, 1)[0] == "0");
+    cluster.primary().resume();
 }
 
 #[test]
@@ -178,6 +205,7 @@ fn a_refused_login_and_a_missing_privilege_are_told_once() {
     assert!(pool.log().contains("GRANT pg_monitor TO \"checker\""), "{}", pool.log());
     let mut session = pool.connect();
     assert_eq!(shown(&mut session, 1)[1..], ["", ""]);
+    assert!(!pool.log().contains("is not found among"), "{}", pool.log());
     cluster.primary().sql("GRANT pg_monitor TO checker");
     wait_for("the state", || shown(&mut session, 1)[1..] == ["streaming", "async"]);
     assert_eq!(count(&pool.log(), missing), 1, "{}", pool.log());

@@ -6,7 +6,8 @@
 //! place of asking. Sessions, SHOW POOL_NODES and the time to live of written tables go by what stands there.
 //!
 //! Invariants:
-//! - A node that does not answer takes nothing but its own figure from a check, and no check lasts longer than its period.
+//! - A node that does not answer takes nothing but its own figure from a check. Asking takes no longer than a period, a
+//!   command no longer than its own limit.
 //! - What is wrong is told once as long as it lasts ([`tell`]).
 //! - While the check is off the process sleeps, without connections and without a figure left behind.
 //! - It must never fork; the external command is spawned.
@@ -81,11 +82,11 @@ struct Check {
 impl Check {
     fn live(mut self) -> Leave {
         loop {
-            let (next, checked) = match self.period().map(Deadline::after) {
-                Some(next) => (next, self.check(next)),
-                None => (Deadline::NEVER, self.rest()),
+            let checked = match self.period() {
+                Some(period) => self.check(period),
+                None => self.rest(),
             };
-            if let Err(leave) = checked.and_then(|()| self.sleep(next)) {
+            if let Err(leave) = checked.and_then(|next| self.sleep(next)) {
                 return leave;
             }
         }
@@ -98,30 +99,35 @@ impl Check {
         period.filter(|_| is_streaming && self.settings.used_nodes().nth(1).is_some()).map(Duration::from_secs)
     }
 
-    /// Leaves nothing behind that nobody keeps up to date.
-    fn rest(&mut self) -> Result<(), Leave> {
+    /// Leaves nothing behind that nobody keeps up to date. Returns when to look again: when the configuration changes.
+    fn rest(&mut self) -> Result<Deadline, Leave> {
         self.watch.dismiss();
         self.sighting = None;
         (0..self.shared.nodes().view().nodes.len()).for_each(|id| self.shared.delays().set(id, Delay::Unmeasured));
-        self.set_states(|_, _| Some(Default::default()));
-        Ok(())
+        self.set_states(|_| Some(Default::default()));
+        Ok(Deadline::NEVER)
     }
 
-    /// One check, over before `end`.
-    fn check(&mut self, end: Deadline) -> Result<(), Leave> {
+    /// One check. Returns when the next one is due.
+    fn check(&mut self, period: Duration) -> Result<Deadline, Leave> {
+        let next = Deadline::after(period);
         let cluster = self.shared.nodes().view();
         let primary = cluster.primary.filter(|id| cluster.attached().contains(*id));
         match primary {
-            None => {
-                self.set_states(|_, _| Some(Default::default()));
-                Ok(())
+            None => self.set_states(|_| Some(Default::default())),
+            Some(primary) if self.settings.replication_delay_source_cmd.is_empty() => {
+                self.ask(&cluster, primary, next)?;
             }
-            Some(primary) if self.settings.replication_delay_source_cmd.is_empty() => self.ask(&cluster, primary, end),
-            Some(primary) => self.run_command(&cluster, primary),
+            Some(primary) => {
+                self.run_command(&cluster, primary)?;
+                // However long it takes, it is left alone for a period.
+                return Ok(Deadline::after(period));
+            }
         }
+        Ok(next)
     }
 
-    /// Asks the attached nodes themselves.
+    /// Asks the attached nodes themselves, until `end` at most.
     fn ask(&mut self, cluster: &Cluster, primary: usize, end: Deadline) -> Result<(), Leave> {
         let question = |id: usize| Question::new(&self.settings, id, &cluster.nodes[id], id == primary);
         let questions: Vec<_> = cluster.attached().iter().map(question).collect();
@@ -160,7 +166,8 @@ impl Check {
         let names: Vec<_> = source.receivers.iter().map(|receiver| &*receiver.application_name).collect();
         for (id, figures) in figures.iter().enumerate() {
             let wanted = &cluster.nodes[id].application_name;
-            self.troubles.matching(id, primary, wanted, &names, figures.unmatched);
+            // Who may not see names cannot compare them.
+            self.troubles.matching(id, primary, wanted, &names, figures.unmatched && !hidden);
         }
     }
 
@@ -173,7 +180,7 @@ impl Check {
                 line.log();
             }
         }
-        self.set_states(|id, _| figures.get(id).and_then(|figures| figures.states.clone()));
+        self.set_states(|id| figures.get(id).and_then(|figures| figures.states.clone()));
         let time = |figures: &Figures| if let Some(Delay::Time(time)) = figures.delay { Some(time) } else { None };
         self.set_ttl(figures.iter().filter_map(time).max());
     }
@@ -182,8 +189,8 @@ impl Check {
     fn run_command(&mut self, cluster: &Cluster, primary: usize) -> Result<(), Leave> {
         self.watch.dismiss();
         let command = self.settings.replication_delay_source_cmd.clone();
-        let standbys: Vec<_> =
-            (0..cluster.nodes.len()).filter(|id| *id != primary && cluster.nodes[*id].port != 0).collect();
+        // Ids that are not configured have their place, too: values are told apart by nothing but their order.
+        let standbys: Vec<_> = (0..cluster.nodes.len()).filter(|id| *id != primary).collect();
         let addresses: Vec<_> = standbys.iter().map(|id| address(*id, &cluster.nodes[*id])).collect();
         let seconds = u64::try_from(self.settings.replication_delay_source_timeout).unwrap_or(1);
         let (signals, noted) = (&self.signals, &mut self.noted);
@@ -223,10 +230,10 @@ impl Check {
     }
 
     /// Sets the two states of each node where `states` has some.
-    fn set_states(&self, states: impl Fn(usize, &Node) -> Option<[String; 2]>) {
+    fn set_states(&self, states: impl Fn(usize) -> Option<[String; 2]>) {
         let change = |cluster: &mut Cluster| {
             for (id, node) in cluster.nodes.iter_mut().enumerate() {
-                if let Some(states) = states(id, node) {
+                if let Some(states) = states(id) {
                     [node.replication_state, node.sync_state] = states;
                 }
             }
@@ -288,5 +295,5 @@ fn wanted_exit(signals: SignalSet) -> Option<i32> {
 /// A node as the external command gets it.
 fn address(id: usize, node: &Node) -> String {
     let Node { hostname, port, .. } = node;
-    if hostname.is_empty() { format!("unknown_node_{id}") } else { format!("{hostname}:{port}") }
+    if hostname.is_empty() || *port == 0 { format!("unknown_node_{id}") } else { format!("{hostname}:{port}") }
 }
