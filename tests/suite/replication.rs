@@ -329,9 +329,9 @@ fn the_process_is_replaced_when_asked_to_restart() {
     needs_pgpool!();
     let pool = Pgpool::on(shared()).start();
     let process = || pool.children("worker process");
+    wait_for("the process to have started", || pool.log().contains("process started"));
     let first = process();
     assert_eq!(first.len(), 1, "{first:?}");
-    wait_for("the process to have started", || pool.log().contains("process started"));
     nix::sys::signal::kill(first[0], Signal::SIGUSR1).expect("kill");
     wait_for("another process", || process().len() == 1 && process() != first);
     assert!(pool.log().contains("worker process received restart request"), "{}", pool.log());
