@@ -82,7 +82,7 @@ struct Check {
 impl Check {
     fn live(mut self) -> Leave {
         loop {
-            let checked = match self.period() {
+            let checked = match period(&self.settings) {
                 Some(period) => self.check(period),
                 None => self.rest(),
             };
@@ -90,13 +90,6 @@ impl Check {
                 return leave;
             }
         }
-    }
-
-    /// Time from one check to the next; `None`: there is nothing to check.
-    fn period(&self) -> Option<Duration> {
-        let is_streaming = self.settings.backend_clustering_mode == BackendClusteringMode::StreamingReplication;
-        let period = u64::try_from(self.settings.sr_check_period).ok().filter(|seconds| *seconds > 0);
-        period.filter(|_| is_streaming && self.settings.used_nodes().nth(1).is_some()).map(Duration::from_secs)
     }
 
     /// Leaves nothing behind that nobody keeps up to date. Returns when to look again: when the configuration changes.
@@ -284,6 +277,13 @@ impl Check {
     }
 }
 
+/// Time from one check to the next; `None`: there is nothing to check.
+fn period(settings: &Settings) -> Option<Duration> {
+    let is_streaming = settings.backend_clustering_mode == BackendClusteringMode::StreamingReplication;
+    let period = u64::try_from(settings.sr_check_period).ok().filter(|seconds| *seconds > 0);
+    period.filter(|_| is_streaming && settings.used_nodes().nth(1).is_some()).map(Duration::from_secs)
+}
+
 /// The exit status that signals ask for.
 fn wanted_exit(signals: SignalSet) -> Option<i32> {
     let stops = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
@@ -296,4 +296,29 @@ fn wanted_exit(signals: SignalSet) -> Option<i32> {
 fn address(id: usize, node: &Node) -> String {
     let Node { hostname, port, .. } = node;
     if hostname.is_empty() || *port == 0 { format!("unknown_node_{id}") } else { format!("{hostname}:{port}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::NodeSettings;
+
+    #[test]
+    fn only_several_nodes_of_streaming_replication_are_checked() {
+        let node = NodeSettings { port: 5432, ..NodeSettings::default() };
+        let nodes = |count| Settings { nodes: vec![node.clone(); count], sr_check_period: 7, ..Settings::default() };
+        assert_eq!(period(&nodes(2)), Some(Duration::from_secs(7)));
+        assert_eq!(period(&nodes(1)), None);
+        assert_eq!(period(&Settings { sr_check_period: 0, ..nodes(2) }), None);
+        let backend_clustering_mode = BackendClusteringMode::LogicalReplication;
+        assert_eq!(period(&Settings { backend_clustering_mode, ..nodes(2) }), None);
+    }
+
+    #[test]
+    fn nodes_as_the_command_gets_them() {
+        let node = |hostname: &str, port| Node { hostname: hostname.to_owned(), port, ..Node::default() };
+        assert_eq!(address(1, &node("db1", 5432)), "db1:5432");
+        assert_eq!(address(2, &node("", 5432)), "unknown_node_2");
+        assert_eq!(address(3, &node("db1", 0)), "unknown_node_3");
+    }
 }
