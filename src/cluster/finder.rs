@@ -27,8 +27,8 @@ const SEARCH_PERIOD: Duration = Duration::from_secs(1);
 /// The life of the forked helper. A byte is written to `ready` when every node has been asked once. Returns the exit
 /// status (process-model 9).
 pub fn run(settings: Arc<Settings>, shared: Shared, ready: OwnedFd) -> i32 {
-    report::set_process("sr_check_worker", "WORKER");
-    title::set("worker process");
+    report::set_process("node_finder", "WORKER");
+    title::set("node finder process");
     let signals = match Signals::install(&SIGNALS) {
         Ok(signals) => signals,
         Err(errno) => {

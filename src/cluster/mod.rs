@@ -1,13 +1,14 @@
 //! Helper processes that watch the servers.
 //!
 //! A helper asks (`ask`), decides without I/O (`search`) and writes what it found to the node table (`finder`). A command
-//! that needs no running pgpool takes one `look` instead.
+//! that needs no running pgpool takes one `look` instead. How far standbys are behind is the business of [`replication`].
 //!
 //! They must never touch sessions, and never wait for a server without a deadline.
 
 mod ask;
 pub mod finder;
 mod look;
+pub mod replication;
 mod search;
 
 pub use look::{assume, look};

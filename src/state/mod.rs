@@ -1,8 +1,8 @@
 //! What the processes of pgpool know in common: a typed view of the shared segment (process-model 4).
 //!
-//! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, one slot per
-//! worker with its pooled connections, the keys for cancel requests, counters, what is known of the servers' catalogs, the
-//! tables written lately, and the settings after a reload.
+//! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, the
+//! delays of the standbys, one slot per worker with its pooled connections, the keys for cancel requests, counters, what is
+//! known of the servers' catalogs, the tables written lately, and the settings after a reload.
 //!
 //! Invariants:
 //! - Readers never lock and never wait; what they read was whole at some moment, whoever was killed when.
@@ -14,6 +14,7 @@
 
 mod cancel;
 mod counters;
+mod delays;
 mod mutations;
 mod node_set;
 mod nodes;
@@ -24,9 +25,10 @@ mod workers;
 
 pub use cancel::{CancelTarget, ServerKey};
 pub use counters::{NodeCounters, NodeCounts};
+pub use delays::{Delay, Delays};
 pub use mutations::{TableKey, TableMutations, WriteAge};
 pub use node_set::NodeSet;
-pub use nodes::{Cluster, Delay, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
+pub use nodes::{Cluster, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
 pub use pools::{PoolEntry, PoolSlot, STATEMENT_LIMIT};
 pub use relcache::{Fingerprint, Relcache, SharedFact};
 pub use workers::{ClientInfo, ProcessStatus, SessionInfo, WorkerSlot, Workers};
@@ -69,6 +71,7 @@ struct Inner {
     segment: Segment,
     nodes: Region<nodes::Table>,
     counters: Region<NodeCounters>,
+    delays: Region<AtomicU64>,
     connected: Region<AtomicU64>,
     workers: Region<workers::WorkerRecord>,
     pools: Region<pools::PoolRecord>,
@@ -91,6 +94,7 @@ impl Shared {
         let servers = pools.saturating_mul(MAX_NODES);
         let nodes = layout.array(1);
         let counters = layout.array(MAX_NODES);
+        let delays = layout.array(MAX_NODES);
         let connected = layout.array(limits.workers.div_ceil(64));
         let workers = layout.array(limits.workers);
         layout.page_break();
@@ -112,6 +116,7 @@ impl Shared {
             segment,
             nodes,
             counters,
+            delays,
             connected,
             workers,
             pools,
@@ -142,6 +147,11 @@ impl Shared {
     /// The statement counters of a node (show-commands 5.7b). An id out of range gets those of the last possible node.
     pub fn counters(&self, node: usize) -> &NodeCounters {
         &self.0.segment.slice(self.0.counters)[node.min(MAX_NODES - 1)]
+    }
+
+    /// How far the standbys are behind (failover 14.4).
+    pub fn delays(&self) -> Delays<'_> {
+        Delays::new(self.0.segment.slice(self.0.delays))
     }
 
     /// The tables written lately (routing 16).

@@ -25,6 +25,8 @@ pub(super) enum Role {
     Worker(usize),
     /// The finder.
     Finder,
+    /// The replication check.
+    ReplicationCheck,
 }
 
 impl Role {
@@ -32,7 +34,8 @@ impl Role {
     pub fn name(self) -> &'static str {
         match self {
             Self::Worker(_) => "child",
-            Self::Finder => "worker child",
+            Self::Finder => "node finder",
+            Self::ReplicationCheck => "worker child",
         }
     }
 }

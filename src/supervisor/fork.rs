@@ -5,7 +5,7 @@
 
 use super::Supervisor;
 use super::children::Role;
-use crate::cluster::finder;
+use crate::cluster::{finder, replication};
 use crate::report::{self, Report};
 use crate::sys::signal::Signal;
 use crate::sys::{Fork, descriptor, die_with_parent, fork};
@@ -92,6 +92,10 @@ impl Supervisor {
         let listeners = self.listeners.take();
         match role {
             Role::Worker(index) => worker::run(worker::Start { index, listeners, settings, shared }),
+            Role::ReplicationCheck => {
+                drop(listeners);
+                replication::run(settings, shared)
+            }
             Role::Finder => {
                 drop(listeners);
                 match self.ready.writer() {
