@@ -230,8 +230,6 @@ fn what_does_not_exist_yet_is_never_silently_ignored() {
         "enable_pool_hba = on",
         "ssl = on",
         "detach_false_primary = on",
-        "delay_threshold = 1",
-        "delay_threshold_by_time = 1",
         "memory_cache_enabled = on",
         "log_destination = 'syslog'",
         "logging_collector = on",

@@ -95,7 +95,10 @@ impl Explained<'_> {
 
 fn behind(delay: Delay) -> String {
     match delay {
-        Delay::Bytes(0) => "no known delay".to_owned(),
+        Delay::Unmeasured => "delay not measured".to_owned(),
+        Delay::Unknown => "its delay cannot be measured".to_owned(),
+        Delay::Bytes(0) => "not behind".to_owned(),
+        Delay::Time(time) if time.is_zero() => "not behind".to_owned(),
         Delay::Bytes(_) => format!("{} bytes behind", format::delay(delay)),
         Delay::Time(_) => format!("{} behind", format::delay(delay)),
     }
@@ -192,13 +195,13 @@ mod tests {
         assert_eq!(
             row("select count(*) from t1", &[1]).join("|"),
             "1|standby|read|it is a read that the load balance node can answer||yes|\
-             no transaction; load balance node 1 (db:5433), no known delay"
+             no transaction; load balance node 1 (db:5433), delay not measured"
         );
         assert_eq!(
             row("select random()", &[2]).join("|"),
             "0|primary|read|it calls random(), which is VOLATILE and may write; declare it STABLE if it only reads|\
              function random (volatile)|no: random() is VOLATILE|\
-             no transaction; load balance node 2 (server2), no known delay"
+             no transaction; load balance node 2 (server2), delay not measured"
         );
     }
 
@@ -241,7 +244,7 @@ mod tests {
             row_of("select 1", &Settings::default(), &[2], change).pop().expect("state")
         };
         let open = Transaction::Open { isolation: None, on_primary_only: false };
-        let node = "; load balance node 2 (server2), no known delay";
+        let node = "; load balance node 2 (server2), delay not measured";
         assert_eq!(state(&|_| {}), format!("no transaction{node}"));
         assert_eq!(state(&|session| session.transaction = open), format!("in a transaction{node}"));
         let written = |session: &mut SessionView<'_>| (session.transaction, session.writing) = (open, true);

@@ -18,6 +18,7 @@ pub(super) fn left(limit: u64, since: u64, now: u64) -> String {
 /// A replication delay: bytes, or seconds with their unit, from two on in the plural.
 pub(super) fn delay(delay: Delay) -> String {
     match delay {
+        Delay::Unmeasured | Delay::Unknown => "0".to_owned(),
         Delay::Bytes(bytes) => bytes.to_string(),
         Delay::Time(time) => {
             let unit = if time.as_secs() >= 2 { "seconds" } else { "second" };

@@ -64,7 +64,10 @@ impl Row<'_> {
 
     fn delay(&self) -> Delay {
         let is_primary = self.cluster.primary == Some(self.id);
-        if is_primary || !words::is_streaming(self.view.settings) { Delay::default() } else { self.node.delay }
+        if is_primary || !words::is_streaming(self.view.settings) {
+            return Delay::Unmeasured;
+        }
+        self.view.shared.delays().last_known(self.id)
     }
 
     fn streaming_only<'t>(&self, text: &'t str) -> &'t str {
@@ -88,7 +91,6 @@ mod tests {
             status,
             replication_state: "streaming".to_owned(),
             sync_state: "async".to_owned(),
-            delay: Delay::Time(Duration::from_millis(2500)),
             last_status_change: 1_795_376_294,
             ..Node::default()
         };
@@ -97,6 +99,7 @@ mod tests {
             (cluster.primary, cluster.main) = (Some(0), Some(0));
         };
         shared.nodes().update(update).expect("update");
+        shared.delays().set(2, Delay::Time(Duration::from_millis(2500)));
         NodeCounters::count(&shared.counters(2).select);
         shared
     }

@@ -14,7 +14,7 @@ use crate::net::{Address, Deadline};
 use crate::report::{self, LinePrefix, LogSettings, Severity, Verbosity};
 use crate::route::{self, Candidate, Client, SessionView};
 use crate::sql::{Kind, Lexing, Statement, analyse};
-use crate::state::{Cluster, Limits, Shared};
+use crate::state::{Cluster, Delay, Limits, Shared};
 use crate::supervisor;
 use crate::wire::write;
 use std::time::Duration;
@@ -107,7 +107,7 @@ impl Question<'_> {
     fn shares(&self) -> Vec<(usize, f64)> {
         let candidate = |id: usize| {
             let node = &self.cluster.nodes[id];
-            Candidate { id, weight: node.weight, delay: node.delay }
+            Candidate { id, weight: node.weight, delay: Delay::Unmeasured }
         };
         let candidates: Vec<_> = self.cluster.attached().iter().map(candidate).collect();
         let application_name = self.options.application_name.as_deref().unwrap_or_default();

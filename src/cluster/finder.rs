@@ -28,11 +28,11 @@ const SEARCH_PERIOD: Duration = Duration::from_secs(1);
 /// Exit status of one that is to be replaced (process-model 9).
 const EXIT_RESTART: i32 = 1;
 
-/// The life of the forked helper. `at_start`: pgpool is being started; later it takes another one's place. A byte is written to `ready` when every node has been asked once. Returns the exit
-/// status (process-model 9).
+/// The life of the forked helper. `at_start`: pgpool is being started; later it takes another one's place. A byte is written
+/// to `ready` when every node has been asked once. Returns the exit status (process-model 9).
 pub fn run(settings: Arc<Settings>, shared: Shared, ready: OwnedFd, at_start: bool) -> i32 {
-    report::set_process("sr_check_worker", "WORKER");
-    title::set("worker process");
+    report::set_process("node_finder", "WORKER");
+    title::set("node finder process");
     let signals = match Signals::install(&SIGNALS) {
         Ok(signals) => signals,
         Err(errno) => {
@@ -207,7 +207,7 @@ impl Finder {
                 return Err(Leave(0));
             }
             if taken.has(Signal::SIGUSR1) {
-                Report::log_line("worker process received restart request").log();
+                Report::debug("the node finder starts anew").log();
                 return Err(Leave(EXIT_RESTART));
             }
             if taken.has(Signal::SIGHUP) {

@@ -1,8 +1,9 @@
 //! Helper processes that watch the servers.
 //!
-//! A helper asks (`ask`), decides without I/O (`search`) and writes what it found to the node table (`finder`). The health check
-//! (`health`) asks the parent to detach a node that fails. A command
-//! that needs no running pgpool takes one `look` instead.
+//! A helper asks (`ask`), decides without I/O (`search`) and writes what it found to the node table (`finder`). A command
+//! that needs no running pgpool takes one `look` instead. How far standbys are behind is the business of [`replication`].
+//! The health check ([`health`]) asks the parent to detach a node that fails; in a failover the parent lets the new
+//! [`primary`] be searched.
 //!
 //! They must never touch sessions, and never wait for a server without a deadline.
 
@@ -11,6 +12,7 @@ pub mod finder;
 pub mod health;
 mod look;
 pub mod primary;
+pub mod replication;
 mod search;
 
 pub use look::{assume, look};

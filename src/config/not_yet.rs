@@ -40,18 +40,6 @@ const FEATURES: &[Feature] = &[
         hint: "Take a node that is not the primary any more out of the configuration.",
     },
     Feature {
-        name: "delay_threshold",
-        is_wanted: |settings| settings.delay_threshold > 0,
-        detail: "The delay of standbys is not measured: a read may see data of any age.",
-        hint: "Give a standby that falls behind backend_weight 0.",
-    },
-    Feature {
-        name: "delay_threshold_by_time",
-        is_wanted: |settings| settings.delay_threshold_by_time > 0,
-        detail: "The delay of standbys is not measured: a read may see data of any age.",
-        hint: "Give a standby that falls behind backend_weight 0.",
-    },
-    Feature {
         name: "memory_cache_enabled",
         is_wanted: |settings| settings.memory_cache_enabled,
         detail: "No results are cached; every query goes to a server.",

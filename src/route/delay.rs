@@ -7,15 +7,18 @@ use crate::state::Delay;
 use std::time::Duration;
 
 /// Whether `delay` is over the limit of its own unit: `delay_threshold` in bytes, `delay_threshold_by_time` in
-/// milliseconds; 0 is no limit. Only streaming mode has limits.
+/// milliseconds; 0 is no limit. A delay that cannot be measured is over any limit. Only streaming mode has limits.
 pub fn exceeds_limit(delay: Delay, settings: &Settings) -> bool {
     if settings.backend_clustering_mode != BackendClusteringMode::StreamingReplication {
         return false;
     }
+    let bytes = u64::try_from(settings.delay_threshold).ok().filter(|limit| *limit > 0);
+    let time = u64::try_from(settings.delay_threshold_by_time).ok().filter(|limit| *limit > 0);
     match delay {
-        Delay::Bytes(bytes) => u64::try_from(settings.delay_threshold).is_ok_and(|limit| limit > 0 && bytes > limit),
-        Delay::Time(time) => u64::try_from(settings.delay_threshold_by_time)
-            .is_ok_and(|limit| limit > 0 && time > Duration::from_millis(limit)),
+        Delay::Unmeasured => false,
+        Delay::Bytes(delay) => bytes.is_some_and(|limit| delay > limit),
+        Delay::Time(delay) => time.is_some_and(|limit| delay > Duration::from_millis(limit)),
+        Delay::Unknown => bytes.is_some() || time.is_some(),
     }
 }
 
@@ -35,8 +38,10 @@ pub fn lowest_delay(settings: &Settings, primary: usize, candidates: &[Candidate
 /// Comparable within one unit; all nodes are measured in the same one.
 fn rank(delay: Delay) -> u128 {
     match delay {
+        Delay::Unmeasured => 0,
         Delay::Bytes(bytes) => bytes.into(),
         Delay::Time(time) => time.as_micros(),
+        Delay::Unknown => u128::MAX,
     }
 }
 
@@ -57,6 +62,18 @@ mod tests {
         assert!(!exceeds_limit(Delay::Bytes(u64::MAX), &Settings { delay_threshold: 0, ..settings.clone() }));
         let backend_clustering_mode = BackendClusteringMode::LogicalReplication;
         assert!(!exceeds_limit(Delay::Bytes(101), &Settings { backend_clustering_mode, ..settings }));
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_over_any_limit() {
+        let settings = settings();
+        assert!(exceeds_limit(Delay::Unknown, &settings) && !exceeds_limit(Delay::Unmeasured, &settings));
+        assert!(exceeds_limit(Delay::Unknown, &Settings { delay_threshold: 0, ..settings.clone() }));
+        assert!(!exceeds_limit(Delay::Unknown, &Settings::default()));
+        let node = |id, delay| Candidate { id, weight: 1.0, delay };
+        let nodes = [node(1, Delay::Unknown), node(2, Delay::Bytes(9))];
+        assert_eq!(lowest_delay(&settings, 0, &nodes, 0.1), 2);
+        assert_eq!(lowest_delay(&Settings::default(), 0, &nodes, 0.1), 2);
     }
 
     #[test]

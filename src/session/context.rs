@@ -6,6 +6,7 @@ use crate::catalog::{self, Facts};
 use crate::config::Settings;
 use crate::net::{Address, Deadline};
 use crate::report;
+use crate::route;
 use crate::sql::{FactsCache, Statement};
 use crate::state::{Cluster, NodeStatus, Shared, WorkerSlot, uptime};
 use crate::sys::signal::{Signal, SignalSet, Signals};
@@ -140,6 +141,11 @@ impl Context {
     /// Whether `node` could not be reached a moment ago.
     pub(super) fn is_avoided(&self, node: usize) -> bool {
         self.avoided.get(&node).is_some_and(|since| since.elapsed() < AVOIDANCE)
+    }
+
+    /// Whether reads look for another node because this one is too far behind (`prefer_lower_delay_standby`, routing 2.5).
+    pub(super) fn is_shunned(&self, node: usize) -> bool {
+        self.settings.prefer_lower_delay_standby && route::exceeds_limit(self.shared.delays().of(node), &self.settings)
     }
 
     /// Catalog facts of earlier sessions for which names meant the same.

@@ -141,7 +141,7 @@ impl Session<'_> {
     }
 
     pub(super) fn delay_of(&self, node: usize) -> Delay {
-        self.context.cluster.nodes.get(node).map(|node| node.delay).unwrap_or_default()
+        self.context.shared.delays().of(node)
     }
 
     /// What a statement that goes to the primary may write, as far as later reads must know.

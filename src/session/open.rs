@@ -72,9 +72,14 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance, appl
         settings.backend_clustering_mode,
         BackendClusteringMode::StreamingReplication | BackendClusteringMode::LogicalReplication
     );
+    // Standbys that are all too late now may be in time for a later read.
+    let mut others = context.cluster.attached().iter().filter(|node| *node != home).peekable();
+    let redraw = balance == home && others.peek().is_some() && others.all(|node| context.is_shunned(node));
     let follows = mode_balances
         && settings.load_balance_mode
-        && (balance != home || (settings.statement_level_load_balance && context.cluster.attached().len() > 1));
+        && (balance != home
+            || redraw
+            || (settings.statement_level_load_balance && context.cluster.attached().len() > 1));
     let database = String::from_utf8_lossy(&group.key.database).into_owned();
     let message_log = MessageLog::new(settings);
     let mut session = Session {
@@ -84,7 +89,7 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance, appl
         group,
         home,
         balance,
-        redraw: false,
+        redraw,
         active: home,
         batch: None,
         application_name,
@@ -183,11 +188,12 @@ pub(super) fn balance_node(context: &Context, key: &Key, application_name: &str,
         return home;
     }
     let cluster = &context.cluster;
+    let delays = context.shared.delays();
     let candidates: Vec<_> = cluster
         .attached()
         .iter()
         .filter(|id| !context.is_avoided(*id))
-        .map(|id| Candidate { id, weight: cluster.nodes[id].weight, delay: cluster.nodes[id].delay })
+        .map(|id| Candidate { id, weight: cluster.nodes[id].weight, delay: delays.of(id) })
         .collect();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (user, database) = (text(&key.user), text(&key.database));

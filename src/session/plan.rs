@@ -6,7 +6,7 @@ use super::{Session, open, trace};
 use crate::backend::LoginError;
 use crate::net::Address;
 use crate::report::{Report, SqlState};
-use crate::route::{self, Target, Transaction};
+use crate::route::{Target, Transaction};
 use crate::sql::Statement;
 use crate::wire::TransactionStatus;
 use std::rc::Rc;
@@ -89,9 +89,7 @@ impl Session<'_> {
             return;
         }
         let attached = self.context.cluster.attached();
-        let is_late =
-            settings.prefer_lower_delay_standby && route::exceeds_limit(self.delay_of(self.balance), settings);
-        if self.redraw || is_late || !attached.contains(self.balance) {
+        if self.redraw || self.context.is_shunned(self.balance) || !attached.contains(self.balance) {
             self.balance = open::balance_node(self.context, &self.group.key, &self.application_name, self.home);
             // As long as there is no choice, the next read asks again.
             let is_choice = |node: usize| node != self.home && !self.context.is_avoided(node);

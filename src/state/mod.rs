@@ -1,8 +1,9 @@
 //! What the processes of pgpool know in common: a typed view of the shared segment (process-model 4).
 //!
-//! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, one slot per
-//! worker with its pooled connections, the keys for cancel requests, counters, what is known of the servers' catalogs, the
-//! tables written lately, the settings after a reload, requests for failover, and what the health checks found.
+//! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, the
+//! delays of the standbys, one slot per worker with its pooled connections, the keys for cancel requests, counters, what is
+//! known of the servers' catalogs, the tables written lately, the settings after a reload, requests for failover, and what
+//! the health checks found.
 //!
 //! Invariants:
 //! - Readers never lock and never wait; what they read was whole at some moment, whoever was killed when.
@@ -14,6 +15,7 @@
 
 mod cancel;
 mod counters;
+mod delays;
 mod failover;
 mod health;
 mod mutations;
@@ -26,11 +28,12 @@ mod workers;
 
 pub use cancel::{CancelTarget, ServerKey};
 pub use counters::{NodeCounters, NodeCounts};
+pub use delays::{Delay, Delays};
 pub use failover::{Failover, Progress, Request, RequestKind, RequestsBusy};
 pub use health::{HealthStats, NodeHealth, RoundEnd};
 pub use mutations::{TableKey, TableMutations, WriteAge};
 pub use node_set::NodeSet;
-pub use nodes::{Cluster, Delay, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
+pub use nodes::{Cluster, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
 pub use pools::{PoolEntry, PoolSlot, STATEMENT_LIMIT};
 pub use relcache::{Fingerprint, Relcache, SharedFact};
 pub use workers::{ClientInfo, ProcessStatus, SessionInfo, WorkerSlot, Workers};
@@ -73,6 +76,7 @@ struct Inner {
     segment: Segment,
     nodes: Region<nodes::Table>,
     counters: Region<NodeCounters>,
+    delays: Region<AtomicU64>,
     connected: Region<AtomicU64>,
     workers: Region<workers::WorkerRecord>,
     pools: Region<pools::PoolRecord>,
@@ -97,6 +101,7 @@ impl Shared {
         let servers = pools.saturating_mul(MAX_NODES);
         let nodes = layout.array(1);
         let counters = layout.array(MAX_NODES);
+        let delays = layout.array(MAX_NODES);
         let connected = layout.array(limits.workers.div_ceil(64));
         let workers = layout.array(limits.workers);
         layout.page_break();
@@ -121,6 +126,7 @@ impl Shared {
             segment,
             nodes,
             counters,
+            delays,
             connected,
             workers,
             pools,
@@ -163,6 +169,11 @@ impl Shared {
     /// The statement counters of a node (show-commands 5.7b). An id out of range gets those of the last possible node.
     pub fn counters(&self, node: usize) -> &NodeCounters {
         &self.0.segment.slice(self.0.counters)[node.min(MAX_NODES - 1)]
+    }
+
+    /// How far the standbys are behind (failover 14.4).
+    pub fn delays(&self) -> Delays<'_> {
+        Delays::new(self.0.segment.slice(self.0.delays))
     }
 
     /// The tables written lately (routing 16).

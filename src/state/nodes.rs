@@ -1,7 +1,8 @@
 //! The node table: which servers there are and in which state (failover 1).
 //!
 //! The table is replaced as a whole. Its version is the generation: a process compares it between statements and reads the
-//! table again when it moved. Changes go through [`NodeTable::update`], under a lock that survives its holder.
+//! table again when it moved. Changes go through [`NodeTable::update`], under a lock that survives its holder. What changes
+//! all the time, the delays of standbys, is kept [beside it](super::Delays).
 
 use super::{MAX_NODES, NodeSet, now};
 use pgpool_shm::{SharedMutex, Text, Versioned, plain, shareable};
@@ -46,21 +47,6 @@ pub enum Role {
     Standby = 2,
 }
 
-/// How far a standby is behind (failover 14.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delay {
-    /// Bytes of WAL.
-    Bytes(u64),
-    /// Time by the server's replay_lag.
-    Time(Duration),
-}
-
-impl Default for Delay {
-    fn default() -> Self {
-        Self::Bytes(0)
-    }
-}
-
 /// One node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Node {
@@ -89,8 +75,6 @@ pub struct Node {
     pub last_status_change: u64,
     /// Why it changed last, in words for a person.
     pub reason: String,
-    /// How far it is behind the primary.
-    pub delay: Delay,
     /// `pg_stat_replication.state`, empty if unknown.
     pub replication_state: String,
     /// `pg_stat_replication.sync_state`, empty if unknown.
@@ -174,7 +158,6 @@ plain! {
     pub(super) struct NodeRecord {
         weight: f64,
         last_status_change: u64,
-        delay: u64,
         port: u16,
         status: u8,
         role: u8,
@@ -190,10 +173,9 @@ plain! {
 const QUARANTINED: u32 = 1;
 const DISALLOW_TO_FAILOVER: u32 = 2;
 const ALWAYS_PRIMARY: u32 = 4;
-const DELAY_IS_TIME: u32 = 8;
-const IS_PRIMARY: u32 = 16;
-const IS_MAIN: u32 = 32;
-const MISSING: u32 = 64;
+const IS_PRIMARY: u32 = 8;
+const IS_MAIN: u32 = 16;
+const MISSING: u32 = 32;
 
 impl Table {
     pub(super) fn prepare(&self) {
@@ -272,23 +254,17 @@ impl<'a> NodeTable<'a> {
 impl NodeRecord {
     fn of(cluster: &Cluster, id: usize) -> Self {
         let node = &cluster.nodes[id];
-        let (delay, delay_is_time) = match node.delay {
-            Delay::Bytes(bytes) => (bytes, false),
-            Delay::Time(time) => (u64::try_from(time.as_micros()).unwrap_or(u64::MAX), true),
-        };
         let flags = [
             (QUARANTINED, node.quarantined),
             (MISSING, node.missing),
             (DISALLOW_TO_FAILOVER, node.disallow_to_failover),
             (ALWAYS_PRIMARY, node.always_primary),
-            (DELAY_IS_TIME, delay_is_time),
             (IS_PRIMARY, cluster.primary == Some(id)),
             (IS_MAIN, cluster.main == Some(id)),
         ];
         Self {
             weight: node.weight,
             last_status_change: node.last_status_change,
-            delay,
             port: node.port,
             status: node.status as u8,
             role: node.role as u8,
@@ -327,11 +303,6 @@ impl From<&NodeRecord> for Node {
             application_name: record.application_name.to_string(),
             last_status_change: record.last_status_change,
             reason: record.reason.to_string(),
-            delay: if flag(DELAY_IS_TIME) {
-                Delay::Time(Duration::from_micros(record.delay))
-            } else {
-                Delay::Bytes(record.delay)
-            },
             replication_state: record.replication_state.to_string(),
             sync_state: record.sync_state.to_string(),
         }
@@ -353,7 +324,6 @@ mod tests {
             weight: 0.5,
             role: Role::Standby,
             always_primary: true,
-            delay: Delay::Time(Duration::from_micros(4512)),
             sync_state: "async".to_owned(),
             ..Node::default()
         };

@@ -25,6 +25,8 @@ pub(super) enum Role {
     Worker(usize),
     /// The finder.
     Finder,
+    /// The replication check.
+    ReplicationCheck,
     /// The health check of this node.
     Health(usize),
     /// The search for the primary within a failover.
@@ -47,10 +49,11 @@ impl Role {
     pub fn name(self) -> &'static str {
         match self {
             Self::Worker(_) => "child",
+            Self::Finder => "node finder",
+            Self::ReplicationCheck => "worker child",
             Self::Health(_) => "health check",
             Self::Search => "primary search",
             Self::Script(_) => "command",
-            Self::Finder => "worker child",
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::Supervisor;
 use super::children::Role;
-use crate::cluster::{finder, health, primary};
+use crate::cluster::{finder, health, primary, replication};
 use crate::report::{self, Report};
 use crate::sys::signal::Signal;
 use crate::sys::{Fork, descriptor, die_with_parent, fork};
@@ -102,6 +102,10 @@ impl Supervisor {
             }
             // Those are run by the shell.
             Role::Script(_) => EXIT_RESTART,
+            Role::ReplicationCheck => {
+                drop(listeners);
+                replication::run(settings, shared)
+            }
             Role::Finder => {
                 drop(listeners);
                 match self.ready.writer() {

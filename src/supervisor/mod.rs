@@ -104,6 +104,7 @@ impl Supervisor {
             }
             let told = events.iter().any(|event| event.token() == READY);
             if !self.announced && self.stopping.is_none() && (told || search_limit.passed()) {
+                self.children.start(Role::ReplicationCheck);
                 (0..self.shared.limits().workers).map(Role::Worker).for_each(|role| self.children.start(role));
                 self.start_health_checks();
                 self.start_due();

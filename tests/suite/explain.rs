@@ -97,7 +97,7 @@ fn it_says_where_statements_go_and_why() {
         let row = explain(&mut session, statement);
         let told = (&*row.node, &*row.class, &*row.decided_by, &*row.cacheable);
         assert_eq!(told, (node, class, decided_by, cacheable), "{statement}: {row:?}");
-        assert_eq!(row.state, "no transaction; load balance node 2 (node2), no known delay");
+        assert_eq!(row.state, "no transaction; load balance node 2 (node2), delay not measured");
         let role = ["primary", "standby"][usize::from(node == "2")];
         assert_eq!(row.role, if node == "0,2" { "primary,standby" } else { role });
     }

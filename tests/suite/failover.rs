@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 
 use crate::harness::frontend::query;
 use crate::harness::{
-    Cluster, Config, LOGIN, Pgpool, Stop, Wire, client_program, eventually, lines_in_order, wait_for,
+    Cluster, Config, LOGIN, Pgpool, Stop, Wire, checks_started, client_program, eventually, lines_in_order, wait_for,
 };
 use crate::only_ours;
 
@@ -349,7 +349,7 @@ fn a_session_that_loses_a_server_has_it_checked_at_once() {
     let pool = checking(&cluster).set("health_check_period", 3600).weights(&[0.0, 1.0]).start();
     let mut session = pool.connect();
     assert_eq!(session.value(PORT), cluster.node(1).port.to_string());
-    wait_for("the first checks", || pool.log().matches("process started").count() == 2);
+    wait_for("the first checks", || checks_started(&pool) == 2);
     // A server process that dies is no failure: the check finds the server well.
     let pid = session.value("SELECT pg_backend_pid()");
     cluster.node(1).sql(&format!("SELECT pg_terminate_backend({pid})"));
@@ -449,4 +449,71 @@ fn a_node_that_was_detached_stays_so_over_a_restart() {
     assert!(eventually(PATIENCE, || pool.log().matches("successfully started").count() == 2), "{}", pool.log());
     assert_eq!(pool.connect().value(PORT), cluster.node(0).port.to_string());
     assert_eq!(status_file(&pool), "up\ndown\n");
+}
+
+#[test]
+fn a_standby_that_streams_again_comes_back_by_itself() {
+    only_ours!("other details");
+    let cluster = Cluster::streaming(2).start();
+    let mut pool = checking(&cluster)
+        .set("auto_failback", "on")
+        .set("auto_failback_interval", 1)
+        .set("sr_check_period", 1)
+        .weights(&[0.0, 1.0])
+        .prepare();
+    script(&mut pool, "failback_command", "echo back: $1 $5 $8");
+    let pool = start(pool);
+    let mut session = pool.connect();
+    assert_eq!(session.value(PORT), cluster.node(1).port.to_string());
+    cluster.node(1).stop(Stop::Fast);
+    wait_for("the failover", || done(&pool) == 1);
+    assert_eq!(session.value(PORT), cluster.node(0).port.to_string());
+    cluster.node(1).start();
+    let port = cluster.node(1).port;
+    let back = format!("=== Failback done. reconnect host 127.0.0.1({port}) ===");
+    wait_for("the failback", || pool.log().contains(&back));
+    lines_in_order(
+        &pool.log(),
+        &[
+            "request auto failback, node id:1",
+            "received failback request for node_id: 1 from pid [",
+            "Pgpool-II parent process has received failover request",
+            &format!("=== Starting fail back. reconnect host 127.0.0.1({port}) ==="),
+            "Node 0 is not down (status: 2)",
+            "execute command: ",
+            "command output: back: 1 0 0",
+            &format!(
+                "Do not restart children because we are failing back node id 1 host: 127.0.0.1 port: {port} and we are \
+                 in streaming replication mode and not all backends were down"
+            ),
+            "find_primary_node_repeatedly: waiting for finding a primary node",
+            "find_primary_node: primary node is 0",
+            "find_primary_node: standby node is 1",
+            "failover: set new primary node: 0",
+            "failover: set new main node: 0",
+            &back,
+            "failback of DB node 1 took ",
+        ],
+    );
+    assert_eq!(status_file(&pool), "up\nup\n");
+    // A new session reads there; one that is there already stays where it is.
+    assert_eq!(pool.connect().value(PORT), port.to_string());
+    assert_eq!(session.value("SELECT 1"), "1");
+}
+
+#[test]
+fn a_standby_that_somebody_else_promotes_is_found() {
+    only_ours!("other details");
+    let cluster = Cluster::streaming(3).start();
+    let pool = checking(&cluster).set("search_primary_node_timeout", 60).start();
+    cluster.node(0).kill();
+    let waiting = "find_primary_node_repeatedly: waiting for finding a primary node";
+    wait_for("the search", || pool.log().matches(waiting).count() == 2);
+    cluster.node(2).promote();
+    let begun = Instant::now();
+    let mut session = pool.connect();
+    assert_eq!(session.value("SELECT pg_is_in_recovery()"), "f");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    wait_for("the end of the failover", || done(&pool) == 1);
+    lines_in_order(&pool.log(), &[waiting, waiting, "find_primary_node: primary node is 2", "set new primary node: 2"]);
 }

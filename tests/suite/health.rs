@@ -1,6 +1,6 @@
 //! Health checks: who is asked how often, what is told of it, and what counts as dead (failover 4).
 
-use crate::harness::{Cluster, Pgpool, Stop, lines_in_order, shared, wait_for};
+use crate::harness::{Cluster, Pgpool, checks_started, lines_in_order, shared, wait_for};
 use crate::only_ours;
 
 #[test]
@@ -17,8 +17,8 @@ fn a_failed_check_is_retried_and_told_with_its_cause() {
     wait_for("a health check process per node", || {
         (0..2).all(|id| pool.children(&format!("health check process({id})")).len() == 1)
     });
-    wait_for("them to start", || pool.log().matches("process started").count() == 2);
-    cluster.node(1).stop(Stop::Immediate);
+    wait_for("them to start", || checks_started(&pool) == 2);
+    cluster.node(1).kill();
     let port = cluster.node(1).port;
     let failure = format!("failed to connect to PostgreSQL server on \"127.0.0.1:{port}\", getsockopt() failed");
     let disallowed = "health check failed on node 1 but failover is disallowed for the node";

@@ -20,6 +20,7 @@ mod pauses;
 mod pool;
 mod process;
 mod relcache;
+mod replication;
 mod routing;
 mod session;
 mod show;

@@ -39,6 +39,7 @@ fn workers_that_serve_short_sessions_are_replaced_at_once() {
 fn a_stopped_worker_does_not_keep_an_immediate_stop() {
     only_ours!("the original waits for ever");
     let mut pool = Pgpool::on(shared()).start();
+    wait_for("a worker to be ready", || !pool.children("wait for connection").is_empty());
     kill(pool.children("wait for connection")[0], Signal::SIGSTOP).expect("stop");
     let started = Instant::now();
     assert_eq!(pool.stop(Stop::Immediate).code(), Some(0));

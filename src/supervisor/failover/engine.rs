@@ -42,8 +42,8 @@ pub(super) enum Action {
     WriteStatusFile,
     /// Let every session look at the node table.
     TellWorkers,
-    /// The finder is to start anew: what it knows of roles does not count any more.
-    RestartFinder,
+    /// The finder and the replication check are to start anew: what they know of roles does not count any more.
+    RestartHelpers,
     /// Run this command; its end is an event.
     Run(String),
     /// Search for the primary; the result is an event.
@@ -298,7 +298,7 @@ impl Engine {
             Some(main) => step.log(format!("failover: set new main node: {main}")),
             None => self.let_return(step, &run),
         }
-        step.actions.extend([Action::TellWorkers, Action::RestartFinder]);
+        step.actions.extend([Action::TellWorkers, Action::RestartHelpers]);
         let place = step.place(run.request.node);
         step.log(match run.request.kind {
             RequestKind::Down => format!("=== Failover done. shutdown host {place} ==="),

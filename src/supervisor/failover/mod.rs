@@ -208,7 +208,9 @@ impl Supervisor {
             Action::SetPrimary(node) => self.change(|cluster| cluster.set_primary(node)).map_err(|()| action)?,
             Action::WriteStatusFile => self.write_status(),
             Action::TellWorkers => self.tell_workers(),
-            Action::RestartFinder => self.children.signal(Signal::SIGUSR1, |role| role == Role::Finder),
+            Action::RestartHelpers => {
+                self.children.signal(Signal::SIGUSR1, |role| matches!(role, Role::Finder | Role::ReplicationCheck));
+            }
             Action::Run(text) => {
                 self.failover.script = self.start_script(ScriptKind::Failover, "failover command", &text);
                 if self.failover.script.is_none() {

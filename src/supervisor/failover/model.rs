@@ -171,7 +171,7 @@ impl World {
             }
             Action::StopSearch => self.search = false,
             Action::End => self.progress = Progress::Idle,
-            Action::TellWorkers | Action::RestartFinder | Action::Times(_) | Action::Follow(_) => {}
+            Action::TellWorkers | Action::RestartHelpers | Action::Times(_) | Action::Follow(_) => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::environment;
+use super::{Pgpool, environment};
 
 /// Checks that lines with these texts are in the log in this order, whatever stands between them.
 #[track_caller]
@@ -12,6 +12,11 @@ pub fn lines_in_order(log: &str, expected: &[&str]) {
     for text in expected {
         assert!(lines.any(|line| line.contains(text)), "\"{text}\" is missing or in the wrong place:\n{log}");
     }
+}
+
+/// How many health check processes have said that they have started.
+pub fn checks_started(pool: &Pgpool) -> usize {
+    pool.log().lines().filter(|line| line.contains("health_check") && line.contains("process started")).count()
 }
 
 /// Copies the log and configuration files of a scratch directory, if the test of this thread is failing.

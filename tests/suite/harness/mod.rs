@@ -27,7 +27,7 @@ mod wire;
 pub use cluster::{Cluster, shared, without_lag};
 pub use environment::{client_program, client_version, foreign, is_bare_server, server_version, target_dir};
 pub use heard::{Entry, Listener};
-pub use logs::lines_in_order;
+pub use logs::{checks_started, lines_in_order};
 pub use node::{Node, Stop};
 pub use pgpool::{Config, Pgpool, process_title};
 pub use program::{Outcome, Program};

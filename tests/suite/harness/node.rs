@@ -134,7 +134,6 @@ impl Node {
         self.end(mode.signal());
     }
 
-    #[allow(dead_code, reason = "tests of failover need it")]
     /// Kills the postmaster; its children follow by themselves.
     pub fn kill(&self) {
         self.end(Signal::SIGKILL);
@@ -169,7 +168,6 @@ impl Node {
         }
     }
 
-    #[allow(dead_code, reason = "tests of failover need it")]
     /// Promotes a standby and waits until it takes writes.
     pub fn promote(&self) {
         self.sql("SELECT pg_promote(true, 30)");

@@ -1,0 +1,116 @@
+//! How far the standbys are behind the primary (failover 14.4).
+//!
+//! One word per node, beside the node table and not in it: it changes with every check, and a session that wants to know
+//! reads this word instead of the whole table again. The replication check is the only one to write it.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// How far a standby is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delay {
+    /// Nobody measures it.
+    #[default]
+    Unmeasured,
+    /// Bytes of WAL that it has not replayed.
+    Bytes(u64),
+    /// Age of what it replays.
+    Time(Duration),
+    /// It is measured, but the last attempt has failed.
+    Unknown,
+}
+
+// A word is a unit, the mark that the figure is an old one, and the figure in bytes or microseconds.
+const BYTES: u64 = 1 << 62;
+const TIME: u64 = 1 << 63;
+const UNITS: u64 = BYTES | TIME;
+const OUTDATED: u64 = 1 << 61;
+const MAX_FIGURE: u64 = OUTDATED - 1;
+
+/// The delays of all nodes.
+#[derive(Clone, Copy)]
+pub struct Delays<'a>(&'a [AtomicU64]);
+
+impl<'a> Delays<'a> {
+    pub(super) fn new(words: &'a [AtomicU64]) -> Self {
+        Self(words)
+    }
+
+    /// The delay of a node as decisions should see it. One load.
+    #[inline]
+    pub fn of(self, node: usize) -> Delay {
+        let word = self.word(node);
+        if word & OUTDATED == 0 { decode(word) } else { Delay::Unknown }
+    }
+
+    /// The last delay that could be measured, for whoever wants to see a figure; never [`Delay::Unknown`].
+    pub fn last_known(self, node: usize) -> Delay {
+        decode(self.word(node))
+    }
+
+    /// Sets the delay of a node. With [`Delay::Unknown`] the last figure stays to be shown.
+    pub fn set(self, node: usize, delay: Delay) {
+        let Some(word) = self.0.get(node) else { return };
+        word.store(
+            match delay {
+                Delay::Unmeasured => 0,
+                Delay::Bytes(bytes) => BYTES | bytes.min(MAX_FIGURE),
+                Delay::Time(time) => TIME | u64::try_from(time.as_micros()).unwrap_or(MAX_FIGURE).min(MAX_FIGURE),
+                Delay::Unknown => word.load(Relaxed) | OUTDATED,
+            },
+            Relaxed,
+        );
+    }
+
+    fn word(self, node: usize) -> u64 {
+        self.0.get(node).map_or(0, |word| word.load(Relaxed))
+    }
+}
+
+fn decode(word: u64) -> Delay {
+    let figure = word & MAX_FIGURE;
+    match word & UNITS {
+        BYTES => Delay::Bytes(figure),
+        TIME => Delay::Time(Duration::from_micros(figure)),
+        _ => Delay::Unmeasured,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{Limits, Shared};
+
+    #[test]
+    fn what_is_set_is_read() {
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
+        let delays = shared.delays();
+        assert_eq!(delays.of(1), Delay::Unmeasured);
+        for delay in [Delay::Bytes(0), Delay::Bytes(1 << 60), Delay::Time(Duration::from_micros(4512))] {
+            delays.set(1, delay);
+            assert_eq!((delays.of(1), delays.last_known(1), delays.of(0)), (delay, delay, Delay::Unmeasured));
+        }
+        delays.set(1, Delay::Bytes(u64::MAX));
+        assert_eq!(delays.of(1), Delay::Bytes(MAX_FIGURE));
+        delays.set(1, Delay::Time(Duration::MAX));
+        assert_eq!(delays.of(1), Delay::Time(Duration::from_micros(MAX_FIGURE)));
+        delays.set(usize::MAX, Delay::Bytes(1));
+        assert_eq!(delays.of(usize::MAX), Delay::Unmeasured);
+    }
+
+    #[test]
+    fn what_is_unknown_now_shows_its_last_figure() {
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
+        let delays = shared.delays();
+        delays.set(0, Delay::Unknown);
+        assert_eq!((delays.of(0), delays.last_known(0)), (Delay::Unknown, Delay::Unmeasured));
+        delays.set(0, Delay::Bytes(7));
+        delays.set(0, Delay::Unknown);
+        assert_eq!((delays.of(0), delays.last_known(0)), (Delay::Unknown, Delay::Bytes(7)));
+        delays.set(0, Delay::Bytes(9));
+        assert_eq!(delays.of(0), Delay::Bytes(9));
+        delays.set(0, Delay::Unmeasured);
+        assert_eq!((delays.of(0), delays.last_known(0)), (Delay::Unmeasured, Delay::Unmeasured));
+    }
+}
