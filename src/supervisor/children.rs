@@ -29,11 +29,14 @@ pub(super) enum Role {
     ReplicationCheck,
     /// The health check of this node.
     Health(usize),
-    /// The search for the primary within a failover.
-    Search,
+    /// A search for the primary within a failover.
+    Search(SearchNumber),
     /// A command of the user: no process of ours.
     Script(ScriptKind),
 }
+
+/// Tells one search from another.
+pub(super) type SearchNumber = u64;
 
 /// Which command of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,7 +55,7 @@ impl Role {
             Self::Finder => "node finder",
             Self::ReplicationCheck => "worker child",
             Self::Health(_) => "health check",
-            Self::Search => "primary search",
+            Self::Search(_) => "primary search",
             Self::Script(_) => "command",
         }
     }

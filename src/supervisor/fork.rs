@@ -96,7 +96,7 @@ impl Supervisor {
                 drop(listeners);
                 health::run(settings, shared, id)
             }
-            Role::Search => {
+            Role::Search(_) => {
                 drop(listeners);
                 self.search_writer.as_ref().map_or(EXIT_RESTART, |found| primary::run(&settings, &shared, found))
             }

@@ -163,7 +163,7 @@ impl Supervisor {
 
     /// A child has ended: nothing of it stays behind, and somebody takes its place.
     fn bury(&mut self, dead: &Dead) {
-        if matches!(dead.role, Role::Search | Role::Script(_)) {
+        if matches!(dead.role, Role::Search(_) | Role::Script(_)) {
             return self.failover_child_ended(dead);
         }
         let (mut client, mut was_useful) = (String::new(), false);

@@ -1,6 +1,7 @@
 //! The log lines of each flow, compared as they are (failover 17): people and tools look for them.
 
-use super::engine::{Action, Engine, Event};
+use super::action::{Action, Event};
+use super::engine::Engine;
 use crate::config::{BackendClusteringMode, NodeSettings, Settings};
 use crate::state::{Cluster, Node, NodeStatus, Request, RequestKind};
 use std::time::{Duration, Instant};

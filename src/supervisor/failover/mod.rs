@@ -24,6 +24,7 @@
 //! can do without it leave it, those that cannot end with an error that says why. New sessions wait while the primary is
 //! being replaced.
 
+mod action;
 mod command;
 mod engine;
 #[cfg(test)]
@@ -35,14 +36,15 @@ mod script;
 pub(super) use script::Output;
 
 use super::Supervisor;
-use super::children::{Dead, End, Role, ScriptKind};
+use super::children::{Dead, End, Role, ScriptKind, SearchNumber};
 use super::nodes;
 use crate::net::Deadline;
 use crate::report::Report;
 use crate::state::{Cluster, NodeStatus, Request, uptime};
 use crate::sys::signal::Signal;
+use action::{Action, Event, Follow};
 use command::Subject;
-use engine::{Action, Engine, Event, Follow};
+use engine::Engine;
 use nix::fcntl::OFlag;
 use nix::unistd::{pipe2, read};
 use script::Script;
@@ -73,9 +75,12 @@ pub(super) struct Failover {
     began: Duration,
     /// The command the engine waits for.
     script: Option<Script>,
-    /// Where the search process writes its answer.
-    search: Option<OwnedFd>,
-    following: Option<Following>,
+    /// The search the engine waits for, and where its process writes the answer.
+    search: Option<(SearchNumber, OwnedFd)>,
+    /// How many searches there were.
+    searches: SearchNumber,
+    /// The first one is at work, the others wait for it.
+    following: VecDeque<Following>,
     /// What commands print.
     pub output: Output,
 }
@@ -103,7 +108,8 @@ impl Failover {
             began: Duration::ZERO,
             script: None,
             search: None,
-            following: None,
+            searches: 0,
+            following: VecDeque::new(),
             output: Output::new()?,
         })
     }
@@ -114,7 +120,7 @@ impl Failover {
     }
 
     fn scripts(&mut self) -> impl Iterator<Item = &mut Script> {
-        let following = self.following.as_mut().and_then(|following| following.running.as_mut());
+        let following = self.following.front_mut().and_then(|following| following.running.as_mut());
         self.script.iter_mut().chain(following.map(|(_, script)| script))
     }
 
@@ -220,12 +226,14 @@ impl Supervisor {
             Action::Search => self.start_search(),
             Action::StopSearch => {
                 self.failover.search = None;
-                self.children.signal(Signal::SIGTERM, |role| role == Role::Search);
+                self.children.signal(Signal::SIGTERM, |role| matches!(role, Role::Search(_)));
             }
             Action::Follow(follow) => {
                 let left = follow.nodes.iter().copied().collect();
-                self.failover.following = Some(Following { follow, left, running: None });
-                self.follow_next();
+                self.failover.following.push_back(Following { follow, left, running: None });
+                if self.failover.following.len() == 1 {
+                    self.follow_next();
+                }
             }
             Action::End => {
                 self.shared.failover().end();
@@ -263,8 +271,10 @@ impl Supervisor {
             return self.failover.events.push_front(Event::Searched(None));
         };
         self.search_writer = Some(writer);
-        match self.start_child(Role::Search) {
-            Ok(()) => self.failover.search = Some(reader),
+        self.failover.searches += 1;
+        let number = self.failover.searches;
+        match self.start_child(Role::Search(number)) {
+            Ok(()) => self.failover.search = Some((number, reader)),
             Err(errno) => {
                 Report::warning("the primary cannot be searched").detail(errno.desc()).log();
                 self.failover.events.push_front(Event::Searched(None));
@@ -280,9 +290,9 @@ impl Supervisor {
             End::Signal(signal, _) => (format!("was ended by {signal}"), false),
         };
         match dead.role {
-            Role::Search => {
-                // Only of the search that is waited for: another one was given up.
-                let Some(reader) = self.failover.search.take() else { return };
+            Role::Search(number) => {
+                // Another one was given up before.
+                let Some((_, reader)) = self.failover.search.take_if(|(waited, _)| *waited == number) else { return };
                 let mut found = [0];
                 let found = matches!(read(&reader, &mut found), Ok(1)).then_some(usize::from(found[0]));
                 self.failover.events.push_back(Event::Searched(found));
@@ -294,7 +304,7 @@ impl Supervisor {
                 self.failover.events.push_front(Event::CommandEnded);
             }
             Role::Script(ScriptKind::Follow) => {
-                let running = self.failover.following.as_mut().and_then(|following| following.running.take());
+                let running = self.failover.following.front_mut().and_then(|following| following.running.take());
                 if let Some((node, script)) = running {
                     script.ended(&how, is_success, &mut self.failover.output);
                     Report::log_line(format!("=== Follow primary command for node {node} ended ===")).log();
@@ -308,10 +318,10 @@ impl Supervisor {
     /// The next node that is still down follows the new primary (failover 10.2).
     fn follow_next(&mut self) {
         while self.stopping.is_none() {
-            let Some(following) = &mut self.failover.following else { return };
+            let Some(following) = self.failover.following.front_mut() else { return };
             let Some(node) = following.left.pop_front() else {
-                self.failover.following = None;
-                return;
+                self.failover.following.pop_front();
+                continue;
             };
             let cluster = self.shared.nodes().view();
             if cluster.nodes.get(node).is_none_or(|node| node.status != NodeStatus::Down) {
@@ -323,7 +333,7 @@ impl Supervisor {
             Report::log_line(format!("=== Starting follow primary command for node {node} ===")).log();
             Report::log_line(format!("execute command: {text}")).log();
             let running = self.start_script(ScriptKind::Follow, "follow_primary_command", &text);
-            let Some(following) = &mut self.failover.following else { return };
+            let Some(following) = self.failover.following.front_mut() else { return };
             following.running = running.map(|script| (node, script));
             if following.running.is_some() {
                 return;

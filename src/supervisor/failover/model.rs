@@ -3,7 +3,8 @@
 //!
 //! The world carries actions out as the parent does, and keeps its own account of what must be true.
 
-use super::engine::{Action, Engine, Event};
+use super::action::{Action, Event};
+use super::engine::Engine;
 use crate::config::{BackendClusteringMode, Settings};
 use crate::state::{Cluster, Node, NodeSet, NodeStatus, Progress, Request, RequestKind, Role};
 use fastrand::Rng;
