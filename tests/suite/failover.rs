@@ -517,3 +517,20 @@ fn a_standby_that_somebody_else_promotes_is_found() {
     wait_for("the end of the failover", || done(&pool) == 1);
     lines_in_order(&pool.log(), &[waiting, waiting, "find_primary_node: primary node is 2", "set new primary node: 2"]);
 }
+
+#[test]
+fn a_command_that_hangs_does_not_keep_a_fast_stop() {
+    only_ours!("waits for the command");
+    let cluster = Cluster::streaming(2).start();
+    let mut pool = checking(&cluster).weights(&[1.0, 0.0]).prepare();
+    let pid = pool.path("command.pid");
+    script(&mut pool, "failover_command", &format!("echo $$ > {}; sleep 600 & wait", pid.display()));
+    let mut pool = start(pool);
+    cluster.node(1).kill();
+    wait_for("the command to run", || std::fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n')));
+    assert_eq!(pool.stop(Stop::Fast).code(), Some(0));
+    let group = std::fs::read_to_string(&pid).expect("pid").trim().parse().expect("a number");
+    let is_gone = || nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), None).is_err();
+    assert!(eventually(PATIENCE, is_gone), "something the command has started is still there");
+    assert_eq!(status_file(&pool), "up\ndown\n");
+}
