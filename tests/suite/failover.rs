@@ -534,3 +534,41 @@ fn a_command_that_hangs_does_not_keep_a_fast_stop() {
     assert!(eventually(PATIENCE, is_gone), "something the command has started is still there");
     assert_eq!(status_file(&pool), "up\ndown\n");
 }
+
+#[test]
+fn no_read_fails_when_a_standby_is_lost() {
+    only_ours!("sessions are killed");
+    use std::sync::atomic::{AtomicBool, Ordering};
+    for how in ["stop", "kill", "hang"] {
+        let cluster = Cluster::streaming(2).start();
+        let pool = checking(&cluster).weights(&[0.0, 1.0]).start();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..3)
+                .map(|_| {
+                    let mut session = pool.connect();
+                    let is_over = &is_over;
+                    scope.spawn(move || {
+                        let mut reads = 0;
+                        while !is_over.load(Ordering::Relaxed) {
+                            session.query("SELECT count(*) FROM pg_class").succeeded();
+                            reads += 1;
+                        }
+                        reads
+                    })
+                })
+                .collect();
+            match how {
+                "stop" => cluster.node(1).stop(Stop::Fast),
+                "kill" => cluster.node(1).kill(),
+                _ => cluster.node(1).pause(),
+            }
+            let is_done = eventually(PATIENCE, || done(&pool) == 1);
+            is_over.store(true, Ordering::Relaxed);
+            for reader in readers {
+                assert!(reader.join().unwrap_or_else(|_| panic!("{how}: a read failed\n{}", pool.log())) > 0);
+            }
+            assert!(is_done, "{how}: no failover\n{}", pool.log());
+        });
+    }
+}
