@@ -109,6 +109,7 @@ fn a_standby_that_is_killed_or_hangs_is_detached() {
     let begun = Instant::now();
     assert_eq!(hung.read_until('Z').first_value().as_deref(), Some(cluster.node(0).port.to_string().as_str()));
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    wait_for("the failover", || done(&pool) == 1);
     lines_in_order(
         &pool.log(),
         &[
