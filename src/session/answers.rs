@@ -4,6 +4,7 @@
 
 use super::end::End;
 use super::failover::is_shutdown;
+use super::retry::Why;
 use super::{Session, trace};
 use crate::backend::{Awaited, ReplyState};
 use crate::state::NodeSet;
@@ -11,9 +12,6 @@ use crate::wire::{HEADER_LENGTH, Header, TransactionStatus, backend};
 
 /// The longest message of the kinds that must be read as a whole, in bytes. Longer ones are passed on unread.
 const MAX_READ: usize = 1 << 20;
-
-/// A write has reached a server that only reads.
-const READ_ONLY: &[u8] = b"25006";
 
 /// What to do behind a message.
 enum Next {
@@ -210,10 +208,8 @@ impl Session<'_> {
         let content = if available >= header.total { self.reply_content(node, header) } else { &[] };
         let fields = backend::ErrorFields::new(content);
         let fatal = matches!(fields.severity(), b"FATAL" | b"PANIC");
-        let refused = fields.code() == READ_ONLY
-            && self.group.status(self.home) == TransactionStatus::Idle
-            && !self.journal.has_block()
-            && self.is_kept_whole(node);
+        let outside = self.group.status(self.home) == TransactionStatus::Idle && !self.journal.has_block();
+        let refused = self.why_retry(node, fields.code()).filter(|_| outside);
         let cause = fields.message();
         trace::server_error(self.context, node, &fields);
         if is_shutdown(&fields) {
@@ -223,17 +219,20 @@ impl Session<'_> {
             return Ok(false);
         }
         let Some(server) = self.group.get_mut(node) else { return Ok(true) };
-        let refused = refused && server.replies.owes_one_batch();
+        let refused = refused.filter(|_| server.replies.owes_one_batch());
         let step = server.replies.received(b'E').map_err(|_| End::server_confused(node, b'E'))?;
         self.changes.failed(node, step.number, step.failed, &mut self.statements);
         if node == self.home {
             self.journal.failed(step.number, step.failed);
             self.catalog.failed();
             self.rolled_back = false;
-        } else if !step.deliver || refused {
+        } else if !step.deliver || refused.is_some() {
             match (self.kept.retrying.is_some(), self.is_kept_whole(node)) {
                 (true, _) => {}
-                (false, true) => self.retry_after_answers(node, (!step.deliver).then_some(cause.as_str())),
+                (false, true) => {
+                    let why = refused.filter(|_| step.deliver).unwrap_or(Why::CannotFollow(cause));
+                    self.retry_after_answers(node, why);
+                }
                 (false, false) if self.needs(node) => return Err(End::server_lost(node, &cause)),
                 (false, false) => self.exclude_node(node, &cause),
             }

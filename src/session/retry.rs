@@ -1,6 +1,7 @@
 //! A read sent to another node than the primary can be sent again, to the primary, as long as the client has heard nothing
-//! of it: when that node is lost, when it cannot follow the session's state, or when it refuses the statement as a write
-//! (25006), because a function or view did what the catalog does not tell.
+//! of it: when that node is lost, when it cannot follow the session's state, when it refuses the statement as a write
+//! (25006), because a function or view did what the catalog does not tell, or when it has not got a table yet that the
+//! primary has.
 //!
 //! The message or batch is *kept* when it is sent. To send it again, its bytes are put back in front of the client's next
 //! ones and taken once more, with the primary as the only choice.
@@ -16,6 +17,28 @@ use std::rc::Rc;
 /// Longer messages and batches are not kept, in bytes.
 const MAX_KEPT: usize = 16 * 1024;
 
+/// Why a read is sent again.
+#[derive(Debug)]
+pub(super) enum Why {
+    /// The node cannot take the session's state, for this cause.
+    CannotFollow(String),
+    /// It refused the statement as a write.
+    Writes,
+    /// It may be too far behind to know what the statement names.
+    Behind,
+}
+
+impl Why {
+    /// What the SQLSTATE of a standby's error makes of a read.
+    fn of_error(code: &[u8]) -> Option<Self> {
+        match code {
+            b"25006" => Some(Self::Writes),
+            b"42P01" => Some(Self::Behind),
+            _ => None,
+        }
+    }
+}
+
 /// The last read sent to another node.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
@@ -25,8 +48,8 @@ pub(super) struct Kept {
     node: Option<usize>,
     /// So many of its bytes are still to be taken.
     untaken: usize,
-    /// Its answers are being dropped, after which it is sent again. The cause, if the node is to be left then.
-    pub retrying: Option<Option<String>>,
+    /// Its answers are being dropped, after which it is sent again.
+    pub retrying: Option<Why>,
 }
 
 impl Session<'_> {
@@ -51,6 +74,13 @@ impl Session<'_> {
         self.kept.node == Some(node)
     }
 
+    /// Whether an error of `node` with this SQLSTATE is a reason to ask the primary instead.
+    pub(super) fn why_retry(&self, node: usize, code: &[u8]) -> Option<Why> {
+        // The catalog has the tables named, or the statement would have gone to the primary in the first place.
+        let names_tables = || self.kept.facts.iter().any(|facts| facts.reads().next().is_some());
+        Why::of_error(code).filter(|why| self.is_kept_whole(node) && (!matches!(why, Why::Behind) || names_tables()))
+    }
+
     /// Whether all of it has been sent.
     pub(super) fn is_kept_whole(&self, node: usize) -> bool {
         self.is_kept(node) && self.kept.untaken == 0
@@ -73,16 +103,14 @@ impl Session<'_> {
         self.kept.node = None;
     }
 
-    /// The node will send answers nobody wants any more; the read is sent again behind them. `leave`: the node cannot be
-    /// used by this session.
-    pub(super) fn retry_after_answers(&mut self, node: usize, leave: Option<&str>) {
+    /// The node will send answers nobody wants any more; the read is sent again behind them.
+    pub(super) fn retry_after_answers(&mut self, node: usize, why: Why) {
         let answered = std::mem::take(&mut self.answered);
         if let Some(server) = self.group.get_mut(node) {
             server.input.consume(answered);
             server.replies.hide_all();
         }
-        let leave = leave.map(str::to_owned);
-        if leave.is_none() {
+        if matches!(why, Why::Writes) {
             self.context.misjudge(std::mem::take(&mut self.kept.facts));
             NodeCounters::count(&self.context.shared.counters(node).retried);
             Report::log_line(format!("DB node id: {node} refused a statement as a write: it is sent to the primary"))
@@ -90,13 +118,13 @@ impl Session<'_> {
                 .hint("Its functions or views write although the catalog says they only read: see write_function_list.")
                 .log();
         }
-        self.kept.retrying = Some(leave);
+        self.kept.retrying = Some(why);
     }
 
     /// The last of the unwanted answers has come: sends the read again, to the primary.
     pub(super) fn retry(&mut self) -> Result<(), End> {
-        let (Some(node), Some(leave)) = (self.kept.node.take(), self.kept.retrying.take()) else { return Ok(()) };
-        if let Some(cause) = leave {
+        let (Some(node), Some(why)) = (self.kept.node.take(), self.kept.retrying.take()) else { return Ok(()) };
+        if let Why::CannotFollow(cause) = why {
             self.exclude_node(node, &cause);
         }
         self.send_again(node);

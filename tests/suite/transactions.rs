@@ -270,6 +270,20 @@ fn a_write_that_looked_like_a_read_is_sent_again() {
 }
 
 #[test]
+fn a_table_that_a_standby_has_not_got_yet_is_read_on_the_primary() {
+    only_ours!("the original relays the error");
+    let pool = pool();
+    let mut session = pool.connect();
+    let node = shared().node(2);
+    node.sql("SELECT pg_wal_replay_pause()");
+    session.query("CREATE TABLE tx_behind AS SELECT 7 AS a").succeeded();
+    let answer = session.query("SELECT a FROM tx_behind");
+    node.sql("SELECT pg_wal_replay_resume()");
+    assert_eq!(answer.succeeded().column(), ["7"]);
+    session.query("DROP TABLE tx_behind").succeeded();
+}
+
+#[test]
 fn a_read_goes_on_elsewhere_when_its_standby_ends() {
     only_ours!("the original ends the session");
     let pool = pool();

@@ -87,7 +87,7 @@ impl Cluster {
 
     /// Waits until every running standby has replayed all that node 0 has written.
     pub fn wait_replayed(&self) {
-        let written = self.primary().sql("SELECT pg_current_wal_insert_lsn()");
+        let written = self.primary().sql("SELECT pg_current_wal_flush_lsn()");
         for standby in self.nodes[1..].iter().filter(|node| node.is_running()) {
             wait_for(&format!("node {} to replay {written}", standby.id), || {
                 standby.sql(&format!("SELECT pg_last_wal_replay_lsn() >= '{written}'")) == "t"
