@@ -1,6 +1,5 @@
 //! What outlives a session in its worker: settings, shared state, the pool, and what was learnt about statements.
 
-use super::plan::address_of;
 use crate::backend::{Key, Pool};
 use crate::catalog::{self, Facts};
 use crate::config::Settings;
@@ -175,4 +174,10 @@ impl Context {
         self.deferred = self.deferred.with(self.signals.take());
         self.deferred.has(Signal::SIGINT) || self.deferred.has(Signal::SIGQUIT)
     }
+}
+
+/// Address of a node in the form `net` wants.
+pub(super) fn address_of(hostname: &str, port: u16) -> Address {
+    let host = if hostname.is_empty() { "/tmp" } else { hostname };
+    Address { host: host.to_owned(), port }
 }

@@ -1,7 +1,8 @@
 //! One client's life: startup, login, statements, end.
 //!
-//! The session reads what the client sends ([`requests`]), asks where it belongs ([`plan`]), forwards it unchanged, and
-//! passes the answers back ([`answers`]). It waits in one place ([`wait`]) and ends in one place ([`finish`]).
+//! The session reads what the client sends ([`requests`], [`extended`]), asks where it belongs ([`judge`], [`batch`]), brings
+//! that node to its own state ([`plan`], [`follow`], by the [`journal`]), forwards the message unchanged, and passes the
+//! answers back ([`answers`], [`bystanders`]). It waits in one place ([`wait`]) and ends in one place ([`finish`]).
 //!
 //! Invariants:
 //! - Only the *active* node owes answers to the client; another one becomes active when the first owes nothing more.
@@ -17,7 +18,9 @@ mod bystanders;
 mod changes;
 mod client;
 mod context;
+mod effects;
 mod end;
+mod extended;
 mod failover;
 mod finish;
 mod follow;

@@ -4,7 +4,6 @@ use super::end::End;
 use super::judge::named_statement;
 use super::{Session, open, trace};
 use crate::backend::LoginError;
-use crate::net::Address;
 use crate::report::{Report, SqlState};
 use crate::route::{Target, Transaction};
 use crate::sql::Statement;
@@ -147,10 +146,4 @@ impl Session<'_> {
             }
         }
     }
-}
-
-/// Address of a node in the form `net` wants.
-pub(super) fn address_of(hostname: &str, port: u16) -> Address {
-    let host = if hostname.is_empty() { "/tmp" } else { hostname };
-    Address { host: host.to_owned(), port }
 }

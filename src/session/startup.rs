@@ -2,8 +2,8 @@
 //!
 //! The whole of it, and the login behind it, is bounded by `authentication_timeout`.
 
+use super::context::address_of;
 use super::end::End;
-use super::plan::address_of;
 use super::{Context, message_log};
 use crate::backend::{Key, cancel};
 use crate::net::{Deadline, InBuffer, Received, Stream};
