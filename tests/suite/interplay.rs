@@ -1,28 +1,9 @@
 //! Pipelines, failures and two servers together: each a sequence that once lost, doubled or misplaced something.
 
 use crate::harness::frontend::{bind, close_statement, execute, flush, parse, query, sync};
-use crate::harness::{Cluster, Pgpool, Wire, shared, wait_for};
+use crate::harness::reading::{READ, connect_as, primary, reading_pool, standby};
+use crate::harness::{Cluster, Pgpool, shared, wait_for};
 use crate::only_ours;
-
-/// Which server answers; nothing but the load balance node binds it.
-const READ: &str = "SELECT current_setting('port') FROM ten WHERE n = 1";
-
-/// All reads on node 2.
-fn pool() -> Pgpool {
-    Pgpool::on(shared()).weights(&[0.0, 0.0, 1.0]).start()
-}
-
-fn primary() -> String {
-    shared().primary().port.to_string()
-}
-
-fn standby() -> String {
-    shared().node(2).port.to_string()
-}
-
-fn connect_as(pool: &Pgpool, application: &str) -> Wire {
-    pool.connect_with(&[("user", "postgres"), ("database", "test"), ("application_name", application)])
-}
 
 /// Ends the server process of this application on the standby.
 fn lose_standby(application: &str) {
@@ -38,7 +19,7 @@ fn run(sql: &str) -> Vec<u8> {
 #[test]
 fn pipelined_reads_are_all_answered_when_one_of_them_turns_out_to_write() {
     only_ours!("the original relays the error");
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session
         .query(
@@ -61,7 +42,7 @@ fn pipelined_reads_are_all_answered_when_one_of_them_turns_out_to_write() {
 
 #[test]
 fn pipelined_reads_survive_a_standby_that_cannot_follow() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session.value(READ);
     let node = shared().node(2);
@@ -80,7 +61,7 @@ fn pipelined_reads_survive_a_standby_that_cannot_follow() {
 
 #[test]
 fn a_long_parse_replaces_the_unnamed_statement() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session.query("DROP TABLE IF EXISTS inter_long; CREATE TABLE inter_long (a text)").succeeded();
     session.query("BEGIN").succeeded();
@@ -96,7 +77,7 @@ fn a_long_parse_replaces_the_unnamed_statement() {
 
 #[test]
 fn sql_prepared_statements_are_followed_in_the_extended_protocol() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session.ask([run(&format!("PREPARE e AS {READ}")), sync()].concat()).succeeded();
     assert_eq!(session.ask([run("EXECUTE e"), sync()].concat()).succeeded().column(), [standby()]);
@@ -124,7 +105,7 @@ fn sql_prepared_statements_are_followed_in_the_extended_protocol() {
 
 #[test]
 fn a_refused_close_closes_nothing() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session.ask([parse("a", READ, &[]), sync()].concat()).succeeded();
     let refused = [parse("", "bad", &[]), close_statement("a"), sync()];
@@ -140,7 +121,7 @@ fn a_refused_close_closes_nothing() {
 
 #[test]
 fn what_a_savepoint_undoes_stays_undone_everywhere() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     let setting = "SELECT current_setting('work_mem') || ' ' || current_setting('port') FROM ten WHERE n = 1";
     for before in [true, false] {
@@ -160,7 +141,7 @@ fn what_a_savepoint_undoes_stays_undone_everywhere() {
 #[test]
 fn a_lost_standby_with_half_a_batch_ends_the_session_with_an_error() {
     only_ours!("it hangs");
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = connect_as(&pool, "inter_half");
     session.value(READ);
     session.send([run(READ), flush()].concat());
@@ -176,7 +157,7 @@ fn a_lost_standby_with_half_a_batch_ends_the_session_with_an_error() {
 
 #[test]
 fn a_query_behind_an_open_batch_goes_where_it_must() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session.query("DROP TABLE IF EXISTS inter_behind; CREATE TABLE inter_behind (a int)").succeeded();
     session.value(READ);
@@ -194,7 +175,7 @@ fn a_query_behind_an_open_batch_goes_where_it_must() {
 
 #[test]
 fn a_write_in_front_of_begin_is_seen_behind_it() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session.query("DROP TABLE IF EXISTS inter_front; CREATE TABLE inter_front (a int)").succeeded();
     session.ask([run("INSERT INTO inter_front VALUES (1)"), run("BEGIN"), sync()].concat()).succeeded();
@@ -205,7 +186,7 @@ fn a_write_in_front_of_begin_is_seen_behind_it() {
 
 #[test]
 fn a_notification_during_a_look_up_reaches_the_client() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session.query("LISTEN inter_channel").succeeded();
     session.query("DROP TABLE IF EXISTS inter_new; CREATE TABLE inter_new AS SELECT 1 AS a").succeeded();

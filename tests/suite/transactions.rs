@@ -6,28 +6,9 @@ use crate::harness::frontend::{
     bind, close_statement, copy_data, copy_done, describe_portal, describe_statement, execute, flush, parse, query,
     sync, terminate,
 };
+use crate::harness::reading::{READ, connect_as, primary, reading_pool, standby};
 use crate::harness::{Cluster, Pgpool, Wire, shared, wait_for, without_lag};
 use crate::only_ours;
-
-/// Which server answers; nothing but the load balance node binds it.
-const READ: &str = "SELECT current_setting('port') FROM ten WHERE n = 1";
-
-/// All reads on node 2.
-fn pool() -> Pgpool {
-    Pgpool::on(shared()).weights(&[0.0, 0.0, 1.0]).start()
-}
-
-fn primary() -> String {
-    shared().primary().port.to_string()
-}
-
-fn standby() -> String {
-    shared().node(2).port.to_string()
-}
-
-fn connect_as(pool: &Pgpool, application: &str) -> Wire {
-    pool.connect_with(&[("user", "postgres"), ("database", "test"), ("application_name", application)])
-}
 
 /// How many sessions of this application are in a transaction on the standby.
 fn open_on_standby(application: &str) -> String {
@@ -39,7 +20,7 @@ fn open_on_standby(application: &str) -> String {
 
 #[test]
 fn a_block_is_opened_where_it_reads_and_ended_with_it() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = connect_as(&pool, "tx_block");
     session.query("BEGIN").succeeded();
     assert_eq!(open_on_standby("tx_block"), "0");
@@ -60,7 +41,7 @@ fn a_block_is_opened_where_it_reads_and_ended_with_it() {
 
 #[test]
 fn after_a_write_the_block_reads_what_it_wrote() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session.query("DROP TABLE IF EXISTS tx_own; CREATE TABLE tx_own (a int)").succeeded();
     session.query("BEGIN").succeeded();
@@ -105,7 +86,7 @@ fn a_read_that_fails_on_the_standby_fails_the_transaction() {
 
 #[test]
 fn settings_made_in_a_transaction_share_its_fate_everywhere() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     let setting = "SELECT current_setting('work_mem') || current_setting('port') FROM ten WHERE n = 1";
     let there = |value: &str| format!("{value}{}", standby());
@@ -131,7 +112,7 @@ fn settings_made_in_a_transaction_share_its_fate_everywhere() {
 
 #[test]
 fn a_batch_that_begins_a_transaction_reads_from_the_standby() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = connect_as(&pool, "tx_batch");
     for _ in 0..2 {
         let batch = [
@@ -172,7 +153,7 @@ fn a_batch_that_begins_a_transaction_reads_from_the_standby() {
 
 #[test]
 fn a_batch_in_steps_moves_to_the_primary_when_it_must() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session.query("DROP TABLE IF EXISTS tx_steps; CREATE TABLE tx_steps (a int)").succeeded();
     session.value(READ);
@@ -192,7 +173,7 @@ fn a_batch_in_steps_moves_to_the_primary_when_it_must() {
 
 #[test]
 fn a_portal_is_fetched_where_it_was_opened() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session.query("BEGIN").succeeded();
     let open = [parse("", "SELECT n FROM ten ORDER BY n", &[]), bind("c", "", &[]), execute("c", 3), sync()];
@@ -210,7 +191,7 @@ fn a_portal_is_fetched_where_it_was_opened() {
 
 #[test]
 fn prepare_and_execute_follow_the_transaction() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session.query(&format!("PREPARE p AS {READ}")).succeeded();
     assert_eq!(session.value("EXECUTE p"), standby());
@@ -238,7 +219,7 @@ fn prepare_and_execute_follow_the_transaction() {
 #[test]
 fn a_write_that_looked_like_a_read_is_sent_again() {
     only_ours!("the original relays the error");
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session
         .query(
@@ -272,7 +253,7 @@ fn a_write_that_looked_like_a_read_is_sent_again() {
 #[test]
 fn a_table_that_a_standby_has_not_got_yet_is_read_on_the_primary() {
     only_ours!("the original relays the error");
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     let node = shared().node(2);
     node.sql("SELECT pg_wal_replay_pause()");
@@ -286,7 +267,7 @@ fn a_table_that_a_standby_has_not_got_yet_is_read_on_the_primary() {
 #[test]
 fn a_read_goes_on_elsewhere_when_its_standby_ends() {
     only_ours!("the original ends the session");
-    let pool = pool();
+    let pool = reading_pool();
     for in_block in [false, true] {
         let mut session = connect_as(&pool, "tx_lost");
         if in_block {
@@ -303,7 +284,7 @@ fn a_read_goes_on_elsewhere_when_its_standby_ends() {
 
 #[test]
 fn a_setting_that_a_standby_cannot_follow_costs_the_standby_only() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session.value(READ);
     // A role that exists on the primary only for the moment.
@@ -335,7 +316,7 @@ fn terminate_in_the_middle_of_a_copy_takes_it_back() {
 
 #[test]
 fn copy_may_be_sent_in_one_go() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session.query("DROP TABLE IF EXISTS tx_ahead; CREATE TABLE tx_ahead (a text)").succeeded();
     let copy = "COPY tx_ahead FROM STDIN";
@@ -364,7 +345,7 @@ fn a_goodbye_behind_a_long_answer_waits_for_the_reader() {
 
 #[test]
 fn a_flush_is_answered_at_once() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session.value(READ);
     let mut fastest = Duration::MAX;
@@ -381,7 +362,7 @@ fn a_flush_is_answered_at_once() {
 
 #[test]
 fn a_long_bind_finds_its_statement() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     let text = "SELECT length($1) || current_setting('port') FROM ten WHERE n = 1";
     assert_eq!(session.ask([parse("long", text, &[25]), sync()].concat()).succeeded().kinds(), "1Z");
@@ -418,7 +399,7 @@ fn a_congested_copy_goes_on_when_the_server_does() {
 
 #[test]
 fn a_query_behind_a_batch_without_sync_goes_where_it_should() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session.query("CREATE TABLE tx_unsynced (id int)").succeeded();
     shared().wait_replayed();
@@ -446,7 +427,7 @@ fn a_query_behind_a_batch_without_sync_goes_where_it_should() {
 
 #[test]
 fn sql_finds_portals_where_they_are() {
-    let pool = pool();
+    let pool = reading_pool();
     let mut session = pool.connect();
     session.query("BEGIN").succeeded();
     let open =

@@ -18,6 +18,7 @@ mod node;
 mod pgpool;
 mod ports;
 mod program;
+pub mod reading;
 mod reply;
 mod scratch;
 mod template;
