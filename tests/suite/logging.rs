@@ -361,7 +361,9 @@ fn texts_cannot_break_the_log() {
     pool.wait_ready();
     let mut session = pool.connect_with(&[LOGIN, &[("application_name", "a\nb")]].concat());
     session.query("SELECT 'named'").succeeded();
-    assert!(pool.log().contains("\na?b|LOG:  statement: SELECT 'named'\n"), "{}", pool.log());
+    // Servers from 16 on report the name with the character in words.
+    let shown = ["a?b", "a\\x0ab"].map(|name| format!("\n{name}|LOG:  statement: SELECT 'named'\n"));
+    assert!(shown.iter().any(|line| pool.log().contains(line)), "{}", pool.log());
 }
 
 #[test]

@@ -15,7 +15,8 @@ fn own_cluster() -> (Cluster, Pgpool) {
 #[test]
 fn psql_runs_scripts_and_meta_commands() {
     let pool = Pgpool::on(shared()).start();
-    let script = "\\d ten\n\\dt\n\\l\n\\du\n\\df pg_catalog.abs\n\\set x 5\nSELECT :x + 1;\nSELECT 'done';\n";
+    // Not \l: what it asks for differs between releases.
+    let script = "\\d ten\n\\dt\n\\du\n\\df pg_catalog.abs\n\\set x 5\nSELECT :x + 1;\nSELECT 'done';\n";
     let output = pool.psql(script).succeeded();
     assert!(output.contains("ten") && output.ends_with("6\ndone"), "{output}");
 }
