@@ -42,10 +42,13 @@ fn pipelined_reads_are_all_answered_when_one_of_them_turns_out_to_write() {
 
 #[test]
 fn pipelined_reads_survive_a_standby_that_cannot_follow() {
-    let pool = reading_pool();
+    // A cluster of its own: replay is paused for a while.
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster).weights(&[0.0, 1.0]).start();
+    let primary = cluster.primary().port.to_string();
     let mut session = pool.connect();
     session.value(READ);
-    let node = shared().node(2);
+    let node = cluster.node(1);
     node.sql("SELECT pg_wal_replay_pause()");
     session.query("CREATE ROLE inter_late; GRANT SELECT ON ten TO inter_late").succeeded();
     session.query("SET ROLE inter_late").succeeded();
@@ -53,7 +56,7 @@ fn pipelined_reads_survive_a_standby_that_cannot_follow() {
     let answers = [(); 3].map(|()| session.read_until('Z'));
     node.sql("SELECT pg_wal_replay_resume()");
     let answers = answers.map(|answer| answer.succeeded().column().concat());
-    assert_eq!(answers, [primary(), primary(), "inter_late".to_owned()]);
+    assert_eq!(answers, [primary.clone(), primary, "inter_late".to_owned()]);
     assert_eq!(pool.log().matches("cannot follow the session").count(), 1, "it is not asked again and again");
     session.query("RESET ROLE").succeeded();
     session.query("DROP OWNED BY inter_late; DROP ROLE inter_late").succeeded();

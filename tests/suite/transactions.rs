@@ -253,9 +253,11 @@ fn a_write_that_looked_like_a_read_is_sent_again() {
 #[test]
 fn a_table_that_a_standby_has_not_got_yet_is_read_on_the_primary() {
     only_ours!("the original relays the error");
-    let pool = reading_pool();
+    // A cluster of its own: replay is paused for a while.
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster).weights(&[0.0, 1.0]).start();
     let mut session = pool.connect();
-    let node = shared().node(2);
+    let node = cluster.node(1);
     node.sql("SELECT pg_wal_replay_pause()");
     session.query("CREATE TABLE tx_behind AS SELECT 7 AS a").succeeded();
     let answer = session.query("SELECT a FROM tx_behind");
@@ -284,17 +286,20 @@ fn a_read_goes_on_elsewhere_when_its_standby_ends() {
 
 #[test]
 fn a_setting_that_a_standby_cannot_follow_costs_the_standby_only() {
-    let pool = reading_pool();
+    // A cluster of its own: replay is paused for a while.
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster).weights(&[0.0, 1.0]).start();
+    let primary = cluster.primary().port.to_string();
     let mut session = pool.connect();
     session.value(READ);
     // A role that exists on the primary only for the moment.
-    let node = shared().node(2);
+    let node = cluster.node(1);
     node.sql("SELECT pg_wal_replay_pause()");
     session.query("CREATE ROLE tx_late; GRANT SELECT ON ten TO tx_late").succeeded();
     session.query("SET ROLE tx_late").succeeded();
     let answer = session.query(READ);
     node.sql("SELECT pg_wal_replay_resume()");
-    assert_eq!(answer.succeeded().column(), [primary()]);
+    assert_eq!(answer.succeeded().column(), [primary]);
     assert_eq!(session.value("SELECT current_user || '' FROM ten WHERE n = 1"), "tx_late");
     session.query("RESET ROLE").succeeded();
     session.query("DROP OWNED BY tx_late; DROP ROLE tx_late").succeeded();
