@@ -50,6 +50,7 @@ impl Flow {
                     }
                     Action::SetStatus(node, status, reason) => self.cluster.set_status(node, status, &reason),
                     Action::SetMissing(node, reason) => self.cluster.set_missing(node, &reason),
+                    Action::KeepOut(node) => self.cluster.keep_out(node),
                     Action::SetPrimary(node) => self.cluster.set_primary(node),
                     Action::Run(_) => {
                         self.now += Duration::from_millis(20);

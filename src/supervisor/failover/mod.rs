@@ -32,6 +32,7 @@ mod flows;
 #[cfg(test)]
 mod model;
 mod script;
+mod step;
 
 pub(super) use script::Output;
 
@@ -211,6 +212,7 @@ impl Supervisor {
             Action::SetMissing(node, ref reason) => {
                 self.change(|cluster| cluster.set_missing(node, reason)).map_err(|()| action)?;
             }
+            Action::KeepOut(node) => self.change(|cluster| cluster.keep_out(node)).map_err(|()| action)?,
             Action::SetPrimary(node) => self.change(|cluster| cluster.set_primary(node)).map_err(|()| action)?,
             Action::WriteStatusFile => self.write_status(),
             Action::TellWorkers => self.tell_workers(),
@@ -235,6 +237,7 @@ impl Supervisor {
                     self.follow_next();
                 }
             }
+            Action::Answer(number) => self.shared.failover().answer(number),
             Action::End => {
                 self.shared.failover().end();
                 // Those that were waiting for it.

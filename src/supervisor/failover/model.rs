@@ -152,6 +152,7 @@ impl World {
                 assert!(self.cluster.attached().is_empty(), "a node may return although others are there");
                 self.cluster.set_missing(node, &reason);
             }
+            Action::KeepOut(node) => self.cluster.keep_out(node),
             Action::SetPrimary(primary) => {
                 let attached = self.cluster.attached();
                 assert!(primary.is_none_or(|node| attached.contains(node)), "the primary is not attached");
@@ -172,7 +173,8 @@ impl World {
             }
             Action::StopSearch => self.search = false,
             Action::End => self.progress = Progress::Idle,
-            Action::TellWorkers | Action::RestartHelpers | Action::Times(_) | Action::Follow(_) => {}
+            Action::TellWorkers | Action::RestartHelpers | Action::Times(_) | Action::Answer(_) | Action::Follow(_) => {
+            }
         }
     }
 
