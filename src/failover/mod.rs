@@ -1,5 +1,5 @@
-//! Asking the parent to detach, attach or promote a node (failover 5.7, 5.9), from whatever process found out. What administrators
-//! ask for is in [`operator`].
+//! Asking the parent to detach, attach or promote a node (failover 5.7, 5.9), from whatever process found out. What
+//! administrators ask for is in [`operator`].
 //!
 //! The asking process checks whether the request makes sense and logs what became of it; the parent decides. It must not
 //! change the node table, and waits for nothing but a lock that is held for microseconds.
