@@ -94,6 +94,7 @@ pub(super) fn write(status_file: &Path, cluster: &Cluster) -> Result<()> {
 mod tests {
     use super::*;
     use crate::state::Node;
+    use NodeStatus::{Down, Up};
     use std::fs;
 
     fn file(name: &str) -> PathBuf {
@@ -105,15 +106,15 @@ mod tests {
         let status_file = file("survive");
         let mut cluster = Cluster { nodes: vec![Node::default(); 4], ..Cluster::default() };
         cluster.set_status(0, NodeStatus::Waiting, "configured");
-        cluster.set_status(2, NodeStatus::Down, "refused:\n  \"too bad\"");
+        cluster.set_status(2, Down, "refused:\n  \"too bad\"");
         cluster.keep_out(2);
-        cluster.set_status(3, NodeStatus::Down, "");
+        cluster.set_status(3, Down, "");
         (0..4).for_each(|id| cluster.nodes[id].last_status_change = 1_795_376_294 + id as u64);
         write(&status_file, &cluster).expect("write");
         let told = read(&status_file);
         let remark =
             |status, since, kept_out, reason: &str| Some(Remark { status, since, kept_out, reason: reason.to_owned() });
-        use NodeStatus::{Down, Up};
+
         let expected = [
             remark(Up, 1_795_376_294, false, "configured"),
             None,

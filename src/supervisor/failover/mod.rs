@@ -213,7 +213,14 @@ impl Supervisor {
                 self.change(|cluster| cluster.set_missing(node, reason)).map_err(|()| action)?;
             }
             Action::KeepOut(node) => self.change(|cluster| cluster.keep_out(node)).map_err(|()| action)?,
-            Action::SetPrimary(node) => self.change(|cluster| cluster.set_primary(node)).map_err(|()| action)?,
+            Action::SetPrimary(node) => {
+                let before = self.shared.nodes().view().primary;
+                self.change(|cluster| cluster.set_primary(node)).map_err(|()| action)?;
+                if node != before {
+                    // What the former primary said of tables and functions need not be so on this one.
+                    self.shared.relcache().bump();
+                }
+            }
             Action::WriteStatusFile => self.write_status(),
             Action::TellWorkers => self.tell_workers(),
             Action::RestartHelpers => {
