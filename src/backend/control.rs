@@ -65,8 +65,9 @@ impl Connection {
 }
 
 /// Runs `sql` on a connection to which nothing is owed but answers that nobody waits for, and returns its rows.
-pub(crate) fn query(connection: &mut ServerConnection, sql: &str, deadline: Deadline) -> Result<Rows> {
-    write::query(&mut connection.output, sql.as_bytes());
+pub(crate) fn query(connection: &mut ServerConnection, sql: impl AsRef<[u8]>, deadline: Deadline) -> Result<Rows> {
+    let sql = sql.as_ref();
+    write::query(&mut connection.output, sql);
     connection.replies.sent(Awaited::Query, Deliver::Silent);
     let number = connection.replies.last_number();
     let mut rows = Vec::new();
@@ -86,7 +87,7 @@ pub(crate) fn query(connection: &mut ServerConnection, sql: &str, deadline: Dead
                         connection.node,
                         fields.message()
                     ))
-                    .context(format!("while running {sql}"))
+                    .context(format!("while running {}", String::from_utf8_lossy(sql)))
                     .code(SqlState::from_bytes(fields.code())),
                 );
             }

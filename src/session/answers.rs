@@ -32,7 +32,8 @@ impl Session<'_> {
         if server.input.is_empty() {
             return Ok(false);
         }
-        if node != self.home && server.replies.is_empty() && server.state == ReplyState::Between {
+        let owes_nothing = server.replies.is_empty() && server.state == ReplyState::Between && self.answered == 0;
+        if owes_nothing && (node != self.home || server.input.bytes().first() == Some(&b'E')) {
             return self.hear_bystander(node);
         }
         let mut moved = false;

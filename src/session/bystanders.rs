@@ -153,10 +153,12 @@ impl Session<'_> {
             let is_shutdown = header.kind == b'E' && is_shutdown(&backend::ErrorFields::new(&message[HEADER_LENGTH..]));
             match header.kind {
                 b'E' if node == self.home => {
-                    self.client.output.extend_from_slice(message);
-                    if is_shutdown {
-                        self.heed_shutdown(node);
+                    let cause = backend::ErrorFields::new(&message[HEADER_LENGTH..]).message();
+                    let message = message.to_vec();
+                    if is_shutdown && self.home_shuts_down(&cause) {
+                        return Ok(true);
                     }
+                    self.client.output.extend_from_slice(&message);
                     self.client.flush()?;
                     return Err(End::Told);
                 }

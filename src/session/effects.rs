@@ -116,6 +116,23 @@ fn setting(kind: &Kind, text: &[u8]) -> Option<Entry> {
     Some(Entry { text: text.into(), scope, key, savepoint: None })
 }
 
+/// Whether a new primary cannot be given what this statement leaves behind in its server session: temporary tables, session
+/// locks, LISTEN, held cursors, whatever unknown functions do. Settings and prepared statements are kept and can.
+pub(super) fn roots(facts: &Statement) -> bool {
+    let is_kept = |kind: &Kind| {
+        matches!(
+            kind,
+            Kind::Set { .. }
+                | Kind::SetTransaction { .. }
+                | Kind::Reset(_)
+                | Kind::Prepare { .. }
+                | Kind::Deallocate(_)
+                | Kind::Discard(_)
+        )
+    };
+    facts.has.unknown_functions || (facts.has.session_state && (facts.is_multi() || !is_kept(&facts.kind)))
+}
+
 fn calls_set_config(facts: &Statement) -> bool {
     facts.has.session_state && facts.functions.iter().any(|function| &*function.name == "set_config")
 }

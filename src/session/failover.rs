@@ -19,10 +19,6 @@ use crate::sys::signal::Signal;
 use crate::wire::Header;
 use crate::wire::backend::ErrorFields;
 use nix::poll::{PollFd, PollFlags, poll};
-use std::time::Duration;
-
-/// How long a new session waits for the primary to be replaced (failover 6.6).
-const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Session<'_> {
     /// Looks at the node table if the parent has said so.
@@ -45,11 +41,18 @@ impl Session<'_> {
             let cause = self.context.why_detached(node);
             self.server_gone(node, &cause).map_err(|_| detached(node, &cause))?;
         }
+        if self.lost_home.is_some() {
+            return Ok(());
+        }
         let cluster = &self.context.cluster;
         if !cluster.attached().contains(self.home) {
-            return Err(detached(self.home, &self.context.why_detached(self.home)));
+            let cause = self.context.why_detached(self.home);
+            return if self.leave_home(&cause) { Ok(()) } else { Err(detached(self.home, &cause)) };
         }
         if let Some(node) = cluster.write_node().filter(|node| *node != self.home) {
+            if self.leave_home(&format!("DB node {node} has become the one that writes")) {
+                return Ok(());
+            }
             return Err(End::from(
                 Report::fatal(format!("terminating connection because DB node {node} has become the one that writes"))
                     .hint("Connect again.")
@@ -117,7 +120,7 @@ impl Session<'_> {
         }
     }
 
-    fn was_terminated(&self, node: usize) -> bool {
+    pub(super) fn was_terminated(&self, node: usize) -> bool {
         self.group.get(node).is_some_and(|server| self.context.shared.failover().was_terminated(server.pid))
     }
 
@@ -184,10 +187,14 @@ impl Context {
         self.cluster.nodes.get(node).map_or_else(String::new, |node| node.reason.clone())
     }
 
-    /// Waits while the primary is being replaced, so that a new session finds its successor.
+    /// Waits while the primary is being replaced, so that a new session finds its successor; no longer than
+    /// `failover_wait_timeout`.
     pub(super) fn wait_for_primary(&mut self) {
-        let deadline = Deadline::after(PATIENCE);
-        while self.shared.failover().progress() == Progress::Primary && !deadline.passed() {
+        let deadline = Deadline::after_seconds(self.settings.failover_wait_timeout);
+        while self.settings.failover_wait_timeout > 0
+            && self.shared.failover().progress() == Progress::Primary
+            && !deadline.passed()
+        {
             let _ = poll(&mut [PollFd::new(self.signals.fd(), PollFlags::POLLIN)], deadline.poll_timeout());
             if self.must_stop() {
                 break;

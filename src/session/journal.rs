@@ -9,10 +9,10 @@
 //! - A node is never told more than the primary has accepted, and a node that has a transaction open gets its end.
 //! - Memory is bounded: a session that sets too much is *tied*, a block that grows too long is kept from other nodes.
 
-use super::effects::{Effect, Entry, Scope, effect_of};
+use super::effects::{Effect, Entry, Scope, effect_of, roots};
 use crate::config::DisableLoadBalanceOnWrite as OnWrite;
 use crate::route::Transaction;
-use crate::sql::{Isolation, Statement};
+use crate::sql::{Isolation, Kind, Statement};
 use crate::state::NodeSet;
 use crate::wire::TransactionStatus;
 use std::collections::VecDeque;
@@ -37,6 +37,8 @@ struct Note {
     number: u64,
     effect: Effect,
     writes: Writes,
+    /// Whatever it is, it leaves something behind if it succeeds.
+    roots: bool,
 }
 
 /// The transaction block open on the primary.
@@ -74,6 +76,8 @@ pub(super) struct Journal {
     batch_failed: bool,
     /// The session holds something that the journal cannot bring to another node.
     tied: bool,
+    /// The primary's session holds something that cannot be had on another primary.
+    rooted: bool,
     progress: Vec<Progress>,
     /// The block has ended: other nodes must follow.
     ended: bool,
@@ -93,16 +97,21 @@ impl Journal {
     /// A statement is sent to the primary as its message `number`. `is_joined`: behind others of the same batch.
     pub fn sent(&mut self, number: u64, facts: &Statement, text: &[u8], writes: Writes, is_joined: bool) {
         let effect = effect_of(facts, text, is_joined);
-        let is_harmless = !writes.flag && writes.touched.is_empty() && writes.for_all.is_empty();
+        // What cannot be read is most often refused. All else may leave something behind even if it fails.
+        let unread = matches!(facts.kind, Kind::Unparsable(_));
+        let roots = roots(facts);
+        self.rooted |= roots && !unread;
+        let roots = roots && unread;
+        let is_harmless = !roots && !writes.flag && writes.touched.is_empty() && writes.for_all.is_empty();
         if !is_harmless || !matches!(effect, Effect::Nothing) {
-            self.notes.push_back(Note { number, effect, writes });
+            self.notes.push_back(Note { number, effect, writes, roots });
         }
     }
 
     /// Something that cannot be read was sent to the primary as its message `number`: it may have written.
     pub fn sent_unknown(&mut self, number: u64) {
         let writes = Writes { flag: true, ..Writes::default() };
-        self.notes.push_back(Note { number, effect: Effect::Nothing, writes });
+        self.notes.push_back(Note { number, effect: Effect::Nothing, writes, roots: true });
     }
 
     /// The primary has done its message `number`; `rolled_back`: a COMMIT that came out as ROLLBACK.
@@ -113,6 +122,7 @@ impl Journal {
         let Some(note) = self.notes.pop_front() else { return };
         self.apply(note.effect, rolled_back, mode);
         self.writing |= note.writes.flag;
+        self.rooted |= note.roots;
         self.uncommitted.extend(note.writes.for_all);
         for name in note.writes.touched {
             if let Err(at) = self.written.binary_search(&name) {
@@ -220,7 +230,7 @@ impl Journal {
     fn set(&mut self, entry: Entry) {
         if entry.scope == Scope::Discard {
             self.settings.clear();
-            self.tied = false;
+            (self.tied, self.rooted) = (false, false);
             self.discarded = true;
         } else if entry.key.is_some() {
             self.settings.retain(|(_, earlier)| earlier.key != entry.key);
@@ -261,6 +271,11 @@ impl Journal {
     /// Whether the session's state cannot be brought to another node.
     pub fn tied(&self) -> bool {
         self.tied
+    }
+
+    /// Whether all that the session has on its primary, between transactions, can be had on another one.
+    pub fn can_leave_primary(&self) -> bool {
+        !self.tied && !self.rooted && self.block.is_none() && self.notes.is_empty() && self.fresh.is_empty()
     }
 
     /// The writing flag.
@@ -380,7 +395,7 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::{Kind, Lexing, analyse};
+    use crate::sql::{Lexing, analyse};
     use TransactionStatus::{Failed, Idle, Open};
 
     /// A journal, and the primary of which it is told.

@@ -28,6 +28,7 @@ mod journal;
 mod judge;
 mod local;
 mod message_log;
+mod new_primary;
 mod open;
 mod own_servers;
 mod plan;
@@ -52,6 +53,7 @@ use client::Client;
 use end::End;
 use journal::Journal;
 use message_log::MessageLog;
+use new_primary::Lost;
 use portals::Portals;
 use requests::{Direct, RequestState};
 use retry::Kept;
@@ -68,6 +70,8 @@ struct Session<'c> {
     balance: usize,
     /// The load balance node was lost: another one is drawn for the next read.
     redraw: bool,
+    /// The connection to `home` is lost, and there is none yet to another primary.
+    lost_home: Option<Box<Lost>>,
     /// The node that may owe answers.
     active: usize,
     /// The extended batch in progress.

@@ -90,6 +90,7 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance, appl
         home,
         balance,
         redraw,
+        lost_home: None,
         active: home,
         batch: None,
         application_name,

@@ -64,6 +64,9 @@ impl Session<'_> {
                 self.congested = true;
                 break;
             }
+            if self.lost_home.is_some() && !self.is_home_again()? {
+                break;
+            }
             if let RequestState::Inside { remaining, node } = self.request_state {
                 let now = remaining.min(available);
                 self.append_direct(node, now)?;

@@ -83,6 +83,9 @@ impl Session<'_> {
         if self.retry_without(node, cause) {
             return Ok(true);
         }
+        if node == self.home && self.leave_home(cause) {
+            return Ok(true);
+        }
         if node == self.home || self.needs(node) {
             return Err(End::server_lost(node, cause));
         }

@@ -41,6 +41,9 @@ pub struct Contents {
     /// LISTEN, temporary tables, advisory locks, CALL, DO, anything not understood. A function or trigger that does so
     /// inside cannot be seen.
     pub session_state: bool,
+    /// A function is called of which it is not known that it leaves nothing behind in the server session: any but the
+    /// common ones of PostgreSQL.
+    pub unknown_functions: bool,
 }
 
 /// A name, perhaps with a schema, as the parser folds it. A catalog (database) in front is dropped.
@@ -111,7 +114,7 @@ impl Statement {
             lead,
             relations: Box::default(),
             functions: Box::default(),
-            has: Contents { session_state, ..Contents::default() },
+            has: Contents { session_state, unknown_functions: session_state, ..Contents::default() },
             terminates: None,
         }
     }

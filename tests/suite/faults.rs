@@ -76,6 +76,7 @@ fn a_server_that_goes_away_ends_the_sessions_that_need_it() {
     wait_for("the session to do without the standby", || pool.log().contains("no longer used by this session"));
     assert_eq!(reader.value(port), cluster.node(0).port.to_string());
     assert_eq!(pool.connect().value(port), cluster.node(0).port.to_string());
+    reader.query("BEGIN").succeeded();
     cluster.node(0).stop(Stop::Immediate);
     let reply = reader.read_until('E');
     assert!(matches!(reply.sqlstate().as_str(), "08006" | "57P01" | "57P02"), "{}", reply.sqlstate());

@@ -15,6 +15,7 @@ mod health;
 mod interplay;
 mod killed;
 mod logging;
+mod new_primary;
 mod own_servers;
 mod pauses;
 mod pool;

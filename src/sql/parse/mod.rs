@@ -3,6 +3,7 @@
 mod children;
 mod classify;
 mod collect;
+mod known;
 mod session_state;
 
 use super::kind::{Kind, Unparsable};
@@ -88,6 +89,7 @@ fn parse(text: &str, exact: bool, lead: Lead) -> Result<Statement, Unparsable> {
     collector.finish(&mut statement)?;
     let spelled = exact || names_are_ascii(&statement);
     statement.has.session_state |= session_state::is_changed(&statement);
+    statement.has.unknown_functions |= !statement.functions.iter().all(known::leaves_nothing);
     if spelled { Ok(statement) } else { Err(Unparsable::Encoding) }
 }
 

@@ -1,0 +1,204 @@
+//! Sessions outlive their primary: between transactions, with all that they have set (failover 6.5, 6.6).
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use crate::harness::frontend::{bind, execute, parse, query, sync};
+use crate::harness::{Cluster, Pgpool, Stop, Wire, client_program, wait_for};
+use crate::only_ours;
+
+const PORT: &str = "SELECT current_setting('port')";
+
+/// A pgpool that promotes node 1 `delay` seconds after node 0 is lost.
+fn failing_over(cluster: &Cluster, delay: &str) -> Pgpool {
+    let mut pool = Pgpool::on(cluster)
+        .set("health_check_period", 1)
+        .set("health_check_timeout", 2)
+        .set("health_check_user", "postgres")
+        .set("search_primary_node_timeout", 10)
+        .set("num_init_children", 12)
+        .weights(&[1.0, 0.0])
+        .prepare();
+    let path = pool.path("failover.sh");
+    let promote = format!(
+        "#!/bin/sh\nsleep {delay}\n{} -X -h 127.0.0.1 -p {} -U postgres -d postgres -c 'SELECT pg_promote(true, 30)'\n",
+        client_program("psql").display(),
+        cluster.node(1).port
+    );
+    std::fs::write(&path, promote).expect("script");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("mode");
+    pool.set("failover_command", path.display());
+    pool.launch(&[]);
+    pool.wait_ready();
+    pool
+}
+
+fn end_node_0(cluster: &Cluster, how: &str) {
+    match how {
+        "fast" => cluster.node(0).stop(Stop::Fast),
+        "immediate" => cluster.node(0).stop(Stop::Immediate),
+        _ => cluster.node(0).kill(),
+    }
+}
+
+/// Sessions that have lost their primary and go on. A statement that is sent before the loss is noticed is lost with it.
+fn losses(pool: &Pgpool) -> usize {
+    pool.log().matches("the session has lost DB node 0, which writes").count()
+}
+
+#[test]
+fn an_idle_session_goes_on_with_the_new_primary_and_all_it_has_set() {
+    only_ours!("sessions are killed");
+    for how in ["fast", "immediate", "kill"] {
+        let cluster = Cluster::streaming(2).start();
+        let pool = failing_over(&cluster, "0.3");
+        let mut session = pool.connect();
+        session.query("SET work_mem = '5MB'").succeeded();
+        for sql in ["BEGIN", "SET work_mem = '6MB'", "ROLLBACK", "BEGIN", "SET LOCAL work_mem = '7MB'", "COMMIT"] {
+            session.query(sql).succeeded();
+        }
+        session.query("SET DateStyle = 'German'").succeeded();
+        session.query("PREPARE by_sql(int) AS SELECT $1 + 1").succeeded();
+        session.ask([parse("by_parse", "SELECT $1::int + 2", &[23]), sync()].concat()).succeeded();
+        session.query("CREATE TABLE notes (i int)").succeeded();
+        let mut reader = pool.connect();
+        assert_eq!(reader.value("SELECT count(*) FROM notes"), "0");
+        end_node_0(&cluster, how);
+        wait_for("both to notice", || losses(&pool) == 2);
+        // Sent before anybody knows who the primary will be.
+        session.send(query(PORT));
+        assert_eq!(session.read_until('Z').first_value(), Some(cluster.node(1).port.to_string()), "{how}");
+        session.query("INSERT INTO notes VALUES (1)").succeeded();
+        assert_eq!(session.value("SHOW work_mem"), "5MB");
+        assert_eq!(session.value("SHOW DateStyle"), "German, DMY");
+        assert_eq!(session.value("EXECUTE by_sql(1)"), "2");
+        let reply = session.ask([bind("", "by_parse", &[Some("1")]), execute("", 0), sync()].concat());
+        assert_eq!((reply.kinds().as_str(), reply.first_value().as_deref()), ("2DCZ", Some("3")), "{how}");
+        session.query("DEALLOCATE by_sql").succeeded();
+        assert_eq!(reader.value("SELECT count(*) FROM notes"), "1");
+        assert!(pool.log().contains("the session goes on with DB node 1, which writes"), "{}", pool.log());
+    }
+}
+
+#[test]
+fn what_a_new_primary_cannot_have_ends_with_the_old_one() {
+    only_ours!("sessions are killed");
+    let cluster = Cluster::streaming(2).start();
+    let pool = failing_over(&cluster, "0");
+    let leave = [
+        "CREATE TEMP TABLE mine (i int)",
+        "LISTEN something",
+        "SELECT pg_advisory_lock(1)",
+        "SELECT set_config('app.user', 'me', false)",
+        "DO 'BEGIN PERFORM 1; END'",
+        "SELECT 1 INTO TEMP also_mine",
+        "BEGIN",
+        "SELECT pg_catalog.lo_create(0)",
+    ];
+    let open = |sql: &&str| {
+        let mut session = pool.connect();
+        session.query(sql).succeeded();
+        session
+    };
+    let mut rooted: Vec<Wire> = leave.iter().map(open).collect();
+    // DISCARD ALL is a new beginning.
+    let mut clean = open(&"CREATE TEMP TABLE mine (i int)");
+    clean.query("DISCARD ALL").succeeded();
+    cluster.node(0).kill();
+    for (session, sql) in rooted.iter_mut().zip(leave) {
+        let end = session.read_until('E');
+        assert!(matches!(end.sqlstate().as_str(), "57P01" | "08006"), "{sql}: {}", end.sqlstate());
+    }
+    assert_eq!(clean.value(PORT), cluster.node(1).port.to_string());
+}
+
+#[test]
+fn a_session_whose_server_process_is_terminated_ends() {
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster).weights(&[1.0, 0.0]).start();
+    let mut session = pool.connect();
+    let pid = session.value("SELECT pg_backend_pid()");
+    assert_eq!(cluster.node(0).sql(&format!("SELECT pg_terminate_backend({pid})")), "t");
+    assert_eq!(session.read_until('E').sqlstate(), "57P01");
+}
+
+#[test]
+fn a_session_goes_on_behind_a_restart_of_its_server() {
+    only_ours!("sessions are killed");
+    let cluster = Cluster::independent(1).start();
+    let pool = Pgpool::on(&cluster).start();
+    let mut session = pool.connect();
+    session.query("SET search_path = pg_catalog").succeeded();
+    cluster.node(0).stop(Stop::Fast);
+    wait_for("the loss to be noticed", || losses(&pool) == 1);
+    session.send(query("SHOW search_path"));
+    assert!(session.read_within(Duration::from_millis(200)).is_err(), "it waits");
+    cluster.node(0).start();
+    assert_eq!(session.read_until('Z').first_value().as_deref(), Some("pg_catalog"));
+    assert_eq!(session.value("SELECT 1"), "1");
+}
+
+#[test]
+fn the_wait_for_a_primary_is_bounded_and_can_be_switched_off() {
+    only_ours!("sessions are killed");
+    let cluster = Cluster::independent(1).start();
+    let patient = Pgpool::on(&cluster).set("failover_wait_timeout", 1).start();
+    let impatient = Pgpool::on(&cluster).set("failover_wait_timeout", 0).start();
+    let (mut waiting, mut ending) = (patient.connect(), impatient.connect());
+    cluster.node(0).stop(Stop::Immediate);
+    let end = ending.read_until('E');
+    assert!(matches!(end.sqlstate().as_str(), "57P01" | "08006"), "{}", end.sqlstate());
+    wait_for("the loss to be noticed", || losses(&patient) == 1);
+    let begun = Instant::now();
+    waiting.send(query("SELECT 1"));
+    let end = waiting.read_until('E');
+    let error = end.error().expect("error");
+    assert_eq!(error.field('C').as_deref(), Some("08006"));
+    assert_eq!(error.field('M').as_deref(), Some("terminating connection because there was no primary for 1 seconds"));
+    assert!(error.field('D').is_some_and(|detail| detail.contains("DB node 0 was lost: ")), "{error:?}");
+    let waited = begun.elapsed();
+    assert!(waited >= Duration::from_secs(1) && waited < Duration::from_secs(10), "{waited:?}");
+    // Goodbye is said without a server, and the worker is free for the next client.
+    cluster.node(0).start();
+    wait_for("the service", || Wire::login(patient.port).is_ok_and(|mut session| session.value("SELECT 1") == "1"));
+}
+
+#[test]
+fn a_client_that_leaves_while_it_waits_frees_its_worker() {
+    only_ours!("sessions are killed");
+    let cluster = Cluster::independent(1).start();
+    let pool = Pgpool::on(&cluster).set("num_init_children", 1).start();
+    let mut session = pool.connect();
+    cluster.node(0).stop(Stop::Immediate);
+    wait_for("the loss to be noticed", || losses(&pool) == 1);
+    session.send(query("SELECT 1"));
+    drop(session);
+    cluster.node(0).start();
+    let begun = Instant::now();
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_promoted_load_balance_node_becomes_the_primary_of_its_sessions() {
+    only_ours!("sessions are killed");
+    let cluster = Cluster::streaming(2).start();
+    let pool = failing_over(&cluster, "0");
+    let mut session = pool.connect();
+    session.query("SET work_mem = '7MB'").succeeded();
+    session.query("/*NO LOAD BALANCE*/ SELECT 1").succeeded();
+    cluster.node(0).stop(Stop::Fast);
+    wait_for("the loss to be noticed", || losses(&pool) == 1);
+    assert_eq!(session.value(PORT), cluster.node(1).port.to_string());
+    session.query("CREATE TABLE there (i int)").succeeded();
+    session.query("BEGIN").succeeded();
+    session.query("INSERT INTO there VALUES (1)").succeeded();
+    assert_eq!(session.value("SELECT count(*) FROM there"), "1");
+    session.query("COMMIT").succeeded();
+    assert_eq!(session.value("SHOW work_mem"), "7MB");
+    // The pool takes it like any other connection.
+    session.close();
+    let mut next = pool.connect();
+    assert_eq!(next.value("SELECT count(*) FROM there"), "1");
+    assert_eq!(next.value("SHOW work_mem"), "4MB");
+}
