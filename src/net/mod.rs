@@ -9,6 +9,7 @@ mod connect;
 mod deadline;
 mod resolve;
 mod stream;
+pub mod tls;
 mod wait;
 
 pub use buffer::InBuffer;
