@@ -106,7 +106,11 @@ impl Session<'_> {
             self.message_log.received(node, header.kind);
         }
         let deliver = match header.kind {
-            b'N' => server.replies.delivers(),
+            b'N' => {
+                let delivers = server.replies.delivers();
+                self.heed_notice(node, header);
+                delivers
+            }
             b'A' => true,
             b'S' => self.parameter_status(node, header)?,
             b'E' => self.error(node, header, available)?,
@@ -188,7 +192,7 @@ impl Session<'_> {
         self.excluded = NodeSet::EMPTY;
     }
 
-    fn reply_content(&self, node: usize, header: Header) -> &[u8] {
+    pub(super) fn reply_content(&self, node: usize, header: Header) -> &[u8] {
         let bytes = self.group.get(node).map_or(&[][..], |server| server.input.bytes());
         bytes.get(self.answered + HEADER_LENGTH..self.answered + header.total).unwrap_or_default()
     }

@@ -61,7 +61,7 @@ impl Session<'_> {
             Ok(Received::Bytes(_)) => Ok(true),
             Ok(Received::Nothing | Received::Interrupted) => Ok(false),
             Ok(Received::Closed) => {
-                crate::failover::suspect(&self.context.shared, node);
+                self.connection_closed(node);
                 self.server_gone(node, "EOF encountered with backend")
             }
             Err(error) => {

@@ -85,8 +85,11 @@ impl Worker {
             if let Some(exit) = self.heed_signals().or_else(|| self.heed_time()) {
                 break exit;
             }
-            let deadline = self.next_limit();
-            match idle.wait(&self.context.signals, &self.context.pool, deadline) {
+            // While an administrator's request waits for the clients to leave, no new ones come in (failover 13.2).
+            let held = self.context.shared.hold().left();
+            let deadline = self.next_limit().min(held.map_or(Deadline::NEVER, Deadline::after));
+            let woken = idle.accept_clients(held.is_none()).map_err(Into::into);
+            match woken.and_then(|()| idle.wait(&self.context.signals, &self.context.pool, deadline)) {
                 Ok(Wake::Client(client)) => self.serve(client),
                 Ok(Wake::Server) => self.context.close_pooled(|pool| pool.close_broken()),
                 Ok(Wake::Other) => {}
