@@ -21,13 +21,17 @@ macro_rules! columns {
     };
 }
 
+mod backend_stats;
+mod cache;
 mod cacheable;
 mod explain;
 mod format;
+mod health_check_stats;
 mod nodes;
 mod pools;
 mod probe;
 mod processes;
+mod status;
 mod version;
 mod words;
 
@@ -47,9 +51,17 @@ struct Definition {
 }
 
 const COMMANDS: &[Definition] = &[
+    Definition { name: "pool_backend_stats", columns: backend_stats::COLUMNS, rows: backend_stats::rows },
+    Definition { name: "pool_cache", columns: cache::COLUMNS, rows: cache::rows },
+    Definition {
+        name: "pool_health_check_stats",
+        columns: health_check_stats::COLUMNS,
+        rows: health_check_stats::rows,
+    },
     Definition { name: "pool_nodes", columns: nodes::COLUMNS, rows: nodes::rows },
     Definition { name: "pool_pools", columns: pools::COLUMNS, rows: pools::rows },
     Definition { name: "pool_processes", columns: processes::COLUMNS, rows: processes::rows },
+    Definition { name: "pool_status", columns: status::COLUMNS, rows: status::rows },
     Definition { name: "pool_version", columns: version::COLUMNS, rows: version::rows },
 ];
 
@@ -109,7 +121,16 @@ mod tests {
         let shared = Shared::create(Limits { workers: 2, pool_slots: 2, ..Limits::default() }).expect("shared");
         shared.nodes().update(|cluster| cluster.nodes.resize_with(2, Default::default)).expect("update");
         let view = View { settings: &Settings::default(), shared: &shared, load_balance_node: 0 };
-        for (name, rows) in [("pool_nodes", 2), ("pool_pools", 8), ("pool_processes", 2), ("pool_version", 1)] {
+        for (name, rows) in [
+            ("pool_backend_stats", 2),
+            ("pool_cache", 1),
+            ("pool_health_check_stats", 2),
+            ("pool_nodes", 2),
+            ("pool_pools", 8),
+            ("pool_processes", 2),
+            ("pool_status", 149),
+            ("pool_version", 1),
+        ] {
             let table = table(Command::from_name(name).expect(name), &view);
             assert_eq!(table.rows.len(), rows, "{name}");
             assert!(table.rows.iter().all(|row| row.len() == table.columns.len()), "{name}");

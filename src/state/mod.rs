@@ -72,6 +72,7 @@ pub struct Shared(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     limits: Limits,
+    started: u64,
     secret: relcache::Secret,
     segment: Segment,
     nodes: Region<nodes::Table>,
@@ -122,6 +123,7 @@ impl Shared {
         let servers = servers_region;
         Ok(Self(Arc::new(Inner {
             limits,
+            started: now(),
             secret: relcache::Secret::new(),
             segment,
             nodes,
@@ -144,6 +146,11 @@ impl Shared {
     /// The sizes it was made with.
     pub fn limits(&self) -> Limits {
         self.0.limits
+    }
+
+    /// When it was made, which is when pgpool was started; seconds since 1970.
+    pub fn started(&self) -> u64 {
+        self.0.started
     }
 
     /// Bytes of the segment, most of them never touched.
