@@ -1,4 +1,4 @@
-//! What pgpool tells about itself: the row sets of SHOW POOL_... (show-commands 5), and of PGPOOL EXPLAIN.
+//! What pgpool tells about itself: the row sets of SHOW POOL_... (show-commands 5), PGPOOL SHOW and PGPOOL EXPLAIN.
 //!
 //! A command is one line in [`COMMANDS`]; a column is one line in its file, its name beside what it shows (`columns!`). A
 //! row set is made from the parameters, the shared state and the asking session, at one moment.
@@ -28,6 +28,7 @@ mod explain;
 mod format;
 mod health_check_stats;
 mod nodes;
+mod parameters;
 mod pools;
 mod probe;
 mod processes;
@@ -35,7 +36,8 @@ mod status;
 mod version;
 mod words;
 
-pub use explain::{Explained, explain};
+pub use explain::{Explained, explain, explain_columns};
+pub use parameters::ParameterList;
 
 use crate::config::Settings;
 use crate::state::Shared;
@@ -79,7 +81,7 @@ pub struct View<'a> {
 #[derive(Debug)]
 pub struct Table {
     /// Names of the columns.
-    pub columns: &'static [&'static str],
+    pub columns: Vec<String>,
     /// The rows, all text.
     pub rows: Vec<Vec<String>>,
 }
@@ -88,6 +90,11 @@ impl Command {
     /// The command of that name, which must be in lower case as the SQL grammar leaves it (show-commands 2.1).
     pub fn from_name(name: &str) -> Option<Self> {
         COMMANDS.iter().find(|command| command.name == name).map(Self)
+    }
+
+    /// The columns of its table.
+    pub fn columns(self) -> Vec<String> {
+        owned(self.0.columns)
     }
 }
 
@@ -99,7 +106,11 @@ impl std::fmt::Debug for Command {
 
 /// Makes the table. Asks servers only for `pool_nodes`.
 pub fn table(command: Command, view: &View<'_>) -> Table {
-    Table { columns: command.0.columns, rows: (command.0.rows)(view) }
+    Table { columns: command.columns(), rows: (command.0.rows)(view) }
+}
+
+fn owned(columns: &[&str]) -> Vec<String> {
+    columns.iter().map(|column| (*column).to_owned()).collect()
 }
 
 #[cfg(test)]
