@@ -2,6 +2,7 @@
 
 use super::probe::{self, Answer};
 use super::{View, format, words};
+use crate::config::Settings;
 use crate::state::{Cluster, Delay, Node, Role};
 
 /// One node.
@@ -28,6 +29,22 @@ columns! { row: Row<'_>;
     replication_state => row.streaming_only(&row.node.replication_state),
     replication_sync_state => row.streaming_only(&row.node.sync_state),
     last_status_change => format::time(row.node.last_status_change),
+}
+
+/// What tables about nodes begin with: which node it is, and what pgpool takes it for.
+pub(super) struct Identity<'a> {
+    pub id: usize,
+    pub hostname: &'a str,
+    pub port: u16,
+    pub status: &'static str,
+    pub role: &'static str,
+}
+
+impl<'a> Identity<'a> {
+    pub fn new(settings: &Settings, cluster: &Cluster, id: usize, node: &'a Node) -> Self {
+        let (status, role) = (words::status(node), words::role(settings, cluster, id));
+        Self { id, hostname: &node.hostname, port: node.port, status, role }
+    }
 }
 
 /// One row per id up to the highest configured one.
@@ -78,7 +95,7 @@ impl Row<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{BackendClusteringMode, NodeSettings, Settings};
+    use crate::config::{BackendClusteringMode, NodeSettings};
     use crate::state::{Limits, NodeCounters, NodeStatus, Shared};
     use std::time::Duration;
 

@@ -9,6 +9,7 @@ use crate::config::{NodeSettings, Settings};
 use crate::net::{Address, Deadline};
 use crate::report::SqlState;
 use crate::state::{Node, Role};
+use crate::sys::thread::without_signals;
 use std::thread;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ pub(super) fn ask(settings: &Settings, nodes: &[Node]) -> Vec<Answer> {
             let server = Server { id, address, settings, configured, deadline };
             thread::Builder::new().spawn_scoped(scope, move || server.answer()).ok()
         };
-        let asked: Vec<_> = nodes.iter().enumerate().map(ask_one).collect();
+        let asked: Vec<_> = without_signals(|| nodes.iter().enumerate().map(ask_one).collect());
         asked.into_iter().map(|thread| thread.and_then(|thread| thread.join().ok()).unwrap_or_default()).collect()
     })
 }
