@@ -27,6 +27,7 @@ mod cacheable;
 mod explain;
 mod format;
 mod health_check_stats;
+mod node_info;
 mod nodes;
 mod parameters;
 mod pools;
@@ -37,6 +38,7 @@ mod version;
 mod words;
 
 pub use explain::{Explained, explain, explain_columns};
+pub use node_info::node_info;
 pub use parameters::ParameterList;
 
 use crate::config::Settings;
