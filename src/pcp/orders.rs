@@ -79,8 +79,8 @@ pub(super) fn recover(context: &Context<'_>, node: &Number) -> Report {
     }
 }
 
-/// `T`, `t`: the signal that stops pgpool this way.
-pub(super) fn stop(shared: &Shared, mode: u8) -> Result<Signal> {
+/// `T`, `t`: the signal that stops pgpool this way. Only that of a whole cluster does not wait for the end of a failover.
+pub(super) fn stop(shared: &Shared, mode: u8, cluster: bool) -> Result<Signal> {
     let signal = match mode {
         b's' => Signal::SIGTERM,
         b'f' => Signal::SIGINT,
@@ -90,7 +90,9 @@ pub(super) fn stop(shared: &Shared, mode: u8) -> Result<Signal> {
                 .detail(format!("invalid shutdown mode \"{}\"", char::from(mode).escape_default())));
         }
     };
-    not_in_failover(shared)?;
+    if !cluster {
+        not_in_failover(shared)?;
+    }
     Ok(signal)
 }
 

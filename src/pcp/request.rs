@@ -55,6 +55,8 @@ pub enum Request {
     Stop {
         /// `s`, `f`, `i`, if it is one of them.
         mode: u8,
+        /// Every pgpool of the watchdog cluster.
+        cluster: bool,
     },
     /// `Z`.
     Reload,
@@ -124,7 +126,7 @@ impl Request {
                 }
             }
             b'O' => Self::Recover(Number::read(text()?)?),
-            b'T' | b't' => Self::Stop { mode: byte()? },
+            b'T' | b't' => Self::Stop { mode: byte()?, cluster: frame.kind == b't' },
             b'Z' => byte().map(|_| Self::Reload)?,
             b'V' => byte().map(|_| Self::RotateLog)?,
             b'G' => Self::InvalidateCache,
@@ -199,7 +201,7 @@ mod tests {
         assert_eq!(parse(b'J', b"1 \0s"), promote("1", 1, false, true));
         assert_eq!(parse(b'j', b"10 \0n"), promote("10", 10, true, false));
         assert_eq!(parse(b'J', b"1\0"), promote("1", 1, false, false));
-        assert_eq!(parse(b'T', b"f"), Ok(Request::Stop { mode: b'f' }));
+        assert_eq!(parse(b'T', b"f"), Ok(Request::Stop { mode: b'f', cluster: false }));
         let set = Request::SetParameter { name: "client_min_messages".into(), value: "debug1".into() };
         assert_eq!(parse(b'A', b"client_min_messages\0debug1\0"), Ok(set));
     }

@@ -188,8 +188,8 @@ impl Worker {
                 reply::complete::<&str>(out, b'z', &[]);
                 return Ok(Then::SignalParent(Signal::SIGHUP));
             }
-            Request::Stop { mode } => {
-                let signal = orders::stop(&shared, *mode)?;
+            Request::Stop { mode, cluster } => {
+                let signal = orders::stop(&shared, *mode, *cluster)?;
                 reply::complete::<&str>(out, b't', &[]);
                 return Ok(Then::SignalParent(signal));
             }
