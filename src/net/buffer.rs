@@ -127,8 +127,24 @@ impl InBuffer {
         let received = stream.receive(&mut self.memory[self.end..], wait)?;
         if let Received::Bytes(count) = received {
             self.end += count;
+            if stream.has_fetched() {
+                self.receive_fetched(stream)?;
+            }
         }
         Ok(received)
+    }
+
+    /// All that TLS has fetched comes along, some 32 kB more at most.
+    #[cold]
+    fn receive_fetched(&mut self, stream: &Stream) -> io::Result<()> {
+        while stream.has_fetched() {
+            if self.end == self.memory.len() {
+                self.make_room(self.len() + 1);
+            }
+            let Received::Bytes(count) = stream.receive_fetched(&mut self.memory[self.end..])? else { break };
+            self.end += count;
+        }
+        Ok(())
     }
 }
 

@@ -4,13 +4,16 @@
 //! stays with the caller, who must stop reading the other side until it is gone. So memory stays bounded whatever a peer
 //! does, and two full sockets never wait for each other.
 
+mod accept;
 mod buffer;
 mod connect;
 mod deadline;
 mod resolve;
 mod stream;
+pub mod tls;
 mod wait;
 
+pub use accept::{accept, is_shut_down};
 pub use buffer::InBuffer;
 pub use connect::{Address, ConnectError, connect};
 pub use deadline::Deadline;

@@ -1,9 +1,13 @@
-//! A connected stream socket, TCP or Unix. TLS will be a second kind behind the same methods.
+//! A connected stream socket, TCP or Unix, in clear or with TLS.
 
+use super::Deadline;
+use super::tls::{self, HandshakeError};
 use nix::errno::Errno;
 use nix::sys::socket::{self, MsgFlags, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
+use openssl::ssl::Ssl;
 use socket2::Socket;
+use std::cell::RefCell;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -32,6 +36,8 @@ pub enum Peer {
 /// A connected socket in blocking mode.
 #[derive(Debug)]
 pub struct Stream {
+    /// Above the descriptor, which it uses.
+    tls: Option<Box<RefCell<tls::Session>>>,
     fd: OwnedFd,
     peer: Peer,
 }
@@ -52,7 +58,7 @@ pub enum Received {
 impl Stream {
     /// Takes over a connected socket.
     pub fn new(fd: OwnedFd, peer: Peer) -> Self {
-        Self { fd, peer }
+        Self { tls: None, fd, peer }
     }
 
     /// Who is at the other end.
@@ -70,6 +76,9 @@ impl Stream {
     /// Receives into `buffer`, which is not empty.
     #[inline]
     pub fn receive(&self, buffer: &mut [u8], wait: bool) -> io::Result<Received> {
+        if let Some(tls) = &self.tls {
+            return tls.borrow_mut().receive(buffer, wait);
+        }
         let flags = if wait { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
         match socket::recv(self.fd.as_raw_fd(), buffer, flags) {
             Ok(0) => Ok(Received::Closed),
@@ -83,6 +92,9 @@ impl Stream {
     /// Sends as much of `bytes` as the kernel takes at once; 0 when it takes nothing now.
     #[inline]
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(tls) = &self.tls {
+            return tls.borrow_mut().send(bytes);
+        }
         loop {
             match socket::send(self.fd.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
                 Ok(count) => return Ok(count),
@@ -93,9 +105,68 @@ impl Stream {
         }
     }
 
+    /// Receives what has come from the socket already and waits to be decrypted; nothing on the socket tells of it.
+    pub fn receive_fetched(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        match &self.tls {
+            Some(tls) => tls.borrow_mut().receive_fetched(buffer),
+            None => Ok(Received::Nothing),
+        }
+    }
+
+    /// Whether there is something for [`Stream::receive_fetched`].
+    #[inline]
+    pub fn has_fetched(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.borrow().has_fetched())
+    }
+
     /// No more will be sent.
     pub fn shutdown_sending(&self) {
+        if let Some(tls) = &self.tls {
+            tls.borrow_mut().shut_down();
+        }
         let _ = socket::shutdown(self.fd.as_raw_fd(), socket::Shutdown::Write);
+    }
+}
+
+/// TLS.
+impl Stream {
+    /// Goes over to TLS as the server of the session; `first` has been received already. The stream is of no further use if
+    /// it fails.
+    pub fn accept_tls(
+        &mut self,
+        acceptor: &tls::Acceptor,
+        first: &[u8],
+        deadline: Deadline,
+    ) -> Result<(), HandshakeError> {
+        let ssl = acceptor.ssl().map_err(|errors| HandshakeError::Failed(errors.to_string()))?;
+        self.begin_tls(ssl, tls::Side::Server, first, deadline)
+    }
+
+    /// Goes over to TLS as the client of the session, with the server `host`. The stream is of no further use if it fails.
+    pub fn connect_tls(
+        &mut self,
+        connector: &tls::Connector,
+        host: &str,
+        deadline: Deadline,
+    ) -> Result<(), HandshakeError> {
+        let ssl = connector.ssl(host).map_err(|errors| HandshakeError::Failed(errors.to_string()))?;
+        ssl.map_or(Ok(()), |ssl| self.begin_tls(ssl, tls::Side::Client, &[], deadline))
+    }
+
+    fn begin_tls(&mut self, ssl: Ssl, side: tls::Side, first: &[u8], deadline: Deadline) -> Result<(), HandshakeError> {
+        let session = tls::Session::begin(ssl, side, self.fd.as_fd(), first, deadline)?;
+        self.tls = Some(Box::new(RefCell::new(session)));
+        Ok(())
+    }
+
+    /// Whether it is encrypted.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// What is asked of the TLS session; `None` without one.
+    pub fn tls<T>(&self, ask: impl FnOnce(&tls::Session) -> T) -> Option<T> {
+        self.tls.as_ref().map(|tls| ask(&tls.borrow()))
     }
 }
 

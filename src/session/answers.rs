@@ -188,6 +188,7 @@ impl Session<'_> {
 
     /// The client has discarded all its statements: names are free, and nodes that could not follow may be able to.
     fn forget_statements(&mut self) {
+        self.local.forget_statements();
         self.statements.clear();
         self.excluded = NodeSet::EMPTY;
     }

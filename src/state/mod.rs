@@ -74,6 +74,7 @@ pub struct Shared(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     limits: Limits,
+    started: u64,
     /// Process id of the parent, which has made it.
     parent: u32,
     secret: relcache::Secret,
@@ -128,6 +129,7 @@ impl Shared {
         let servers = servers_region;
         Ok(Self(Arc::new(Inner {
             limits,
+            started: now(),
             parent: std::process::id(),
             secret: relcache::Secret::new(),
             segment,
@@ -152,6 +154,11 @@ impl Shared {
     /// The sizes it was made with.
     pub fn limits(&self) -> Limits {
         self.0.limits
+    }
+
+    /// When it was made, which is when pgpool was started; seconds since 1970.
+    pub fn started(&self) -> u64 {
+        self.0.started
     }
 
     /// Process id of the parent: also its grandchildren know it.

@@ -56,6 +56,7 @@ struct Supervisor {
     files: FileLocations,
     shared: Shared,
     listeners: Listeners,
+    pcp_listeners: Listeners,
     children: Children,
     signals: Signals,
     pid_file: Option<PidFile>,

@@ -12,5 +12,6 @@ mod fork;
 pub mod signal;
 pub mod thread;
 pub mod title;
+pub mod tls;
 
 pub use fork::{Fork, die_with_parent, fork};

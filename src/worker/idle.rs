@@ -1,8 +1,7 @@
 //! Waiting for a client without waking up for anything else than what must be done.
 
-use super::accept::{accept, is_shut_down};
 use crate::backend::Pool;
-use crate::net::{Deadline, Stream};
+use crate::net::{Deadline, Stream, accept, is_shut_down};
 use crate::sys::signal::Signals;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};

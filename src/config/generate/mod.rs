@@ -29,7 +29,7 @@ pub fn files(catalogue: &Catalogue) -> [(&'static str, String); 3] {
 
 /// `backend_clustering_mode` -> `BackendClusteringMode`, `LOCAL0` -> `Local0`.
 fn pascal_case(name: &str) -> String {
-    name.split('_')
+    name.split(['_', '-'])
         .flat_map(|word| {
             let mut chars = word.chars();
             let first = chars.next().map(|c| c.to_ascii_uppercase());

@@ -1,0 +1,143 @@
+//! TLS towards servers: when it is asked for, and how far the server is trusted (auth 18).
+
+use super::{ALPN_LIST, reason};
+use crate::config::{BackendSslmode, BackendSslnegotiation, Settings};
+use crate::report::Report;
+use openssl::error::ErrorStack;
+use openssl::ssl::{Ssl, SslContext, SslFiletype, SslMethod, SslOptions, SslVerifyMode};
+use openssl::x509::store::X509Lookup;
+use std::net::IpAddr;
+
+/// What is wanted of a connection to a server, as libpq has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SslMode {
+    /// No TLS.
+    Disable,
+    /// TLS if the server has it.
+    Prefer,
+    /// TLS, whoever answers.
+    Require,
+    /// TLS, with a certificate of a CA that is trusted.
+    VerifyCa,
+    /// The same, and the certificate is for this host.
+    VerifyFull,
+}
+
+/// Begins TLS sessions with servers.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    mode: SslMode,
+    direct: bool,
+    /// None with [`SslMode::Disable`].
+    context: Option<SslContext>,
+}
+
+impl Connector {
+    /// No TLS at all.
+    pub const PLAIN: Self = Self { mode: SslMode::Disable, direct: false, context: None };
+
+    /// By `ssl`, `ssl_ca_cert`, `ssl_ca_cert_dir` and the parameters `backend_ssl*`.
+    ///
+    /// # Errors
+    /// A file cannot be used: no connection may be made that was to be verified by it.
+    pub fn new(settings: &Settings) -> Result<Self, Report> {
+        let mode = mode(settings);
+        if mode == SslMode::Disable {
+            return Ok(Self::PLAIN);
+        }
+        let direct = settings.backend_sslnegotiation == BackendSslnegotiation::Direct && mode >= SslMode::Require;
+        context(settings, mode).map(|context| Self { mode, direct, context: Some(context) })
+    }
+
+    /// What is wanted.
+    pub fn mode(&self) -> SslMode {
+        self.mode
+    }
+
+    /// The handshake comes first, without asking the server by an SSLRequest (PostgreSQL 17).
+    pub fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    /// State for one new session with `host`.
+    pub(in crate::net) fn ssl(&self, host: &str) -> Result<Option<Ssl>, ErrorStack> {
+        let Some(context) = &self.context else { return Ok(None) };
+        let mut ssl = Ssl::new(context)?;
+        let address = host.parse::<IpAddr>().ok();
+        if address.is_none() {
+            ssl.set_hostname(host)?;
+        }
+        if self.mode == SslMode::VerifyFull {
+            match address {
+                Some(address) => ssl.param_mut().set_ip(address)?,
+                None => ssl.param_mut().set_host(host)?,
+            }
+        }
+        Ok(Some(ssl))
+    }
+}
+
+fn mode(settings: &Settings) -> SslMode {
+    match settings.backend_sslmode {
+        // What the original does: opportunistic without a CA, verified with one.
+        BackendSslmode::Auto if !settings.ssl => SslMode::Disable,
+        BackendSslmode::Auto if has_authorities(settings) => SslMode::VerifyCa,
+        BackendSslmode::Auto | BackendSslmode::Prefer => SslMode::Prefer,
+        BackendSslmode::Disable => SslMode::Disable,
+        BackendSslmode::Require => SslMode::Require,
+        BackendSslmode::VerifyCa => SslMode::VerifyCa,
+        BackendSslmode::VerifyFull => SslMode::VerifyFull,
+    }
+}
+
+/// `backend_sslrootcert`, or what also serves for clients.
+fn authorities(settings: &Settings) -> &str {
+    if settings.backend_sslrootcert.is_empty() { &settings.ssl_ca_cert } else { &settings.backend_sslrootcert }
+}
+
+fn has_authorities(settings: &Settings) -> bool {
+    !authorities(settings).is_empty() || !settings.ssl_ca_cert_dir.is_empty()
+}
+
+fn context(settings: &Settings, mode: SslMode) -> Result<SslContext, Report> {
+    let failed = |what: &str, file: &str, cause: &str| {
+        Report::error(format!("TLS to servers cannot be used: {what} \"{file}\": {cause}"))
+            .hint("See backend_sslmode, backend_sslrootcert, backend_sslcert and backend_sslkey.")
+    };
+    let general = |errors: ErrorStack| failed("could not create SSL context", "", &reason(&errors));
+    let mut builder = SslContext::builder(SslMethod::tls_client()).map_err(general)?;
+    builder.set_options(SslOptions::NO_RENEGOTIATION | SslOptions::NO_COMPRESSION);
+    builder.set_alpn_protos(ALPN_LIST).map_err(general)?;
+    if mode >= SslMode::VerifyCa {
+        let (file, directory) = (authorities(settings), settings.ssl_ca_cert_dir.as_str());
+        if !file.is_empty() {
+            builder
+                .set_ca_file(file)
+                .map_err(|errors| failed("could not load root certificate file", file, &reason(&errors)))?;
+        }
+        if !directory.is_empty() {
+            builder
+                .cert_store_mut()
+                .add_lookup(X509Lookup::hash_dir())
+                .and_then(|lookup| lookup.add_dir(directory, SslFiletype::PEM))
+                .map_err(|errors| failed("could not use the directory", directory, &reason(&errors)))?;
+        }
+        if file.is_empty() && directory.is_empty() {
+            builder.set_default_verify_paths().map_err(general)?;
+        }
+        builder.set_verify(SslVerifyMode::PEER);
+    } else {
+        builder.set_verify(SslVerifyMode::NONE);
+    }
+    let (certificate, key) = (&settings.backend_sslcert, &settings.backend_sslkey);
+    if !certificate.is_empty() {
+        builder
+            .set_certificate_chain_file(certificate)
+            .map_err(|errors| failed("could not load certificate file", certificate, &reason(&errors)))?;
+        builder
+            .set_private_key_file(key, SslFiletype::PEM)
+            .and_then(|()| builder.check_private_key())
+            .map_err(|errors| failed("could not load private key file", key, &reason(&errors)))?;
+    }
+    Ok(builder.build())
+}

@@ -1,0 +1,36 @@
+//! TLS on a connected socket, both sides (auth 17, 18).
+//!
+//! OpenSSL works on a [`socket::Socket`] with buffers of its own in both directions: one receive fetches as many records as
+//! are there, one send carries as many as the kernel takes. So a relay costs as many system calls as without TLS.
+//!
+//! Contexts ([`Acceptor`], [`Connector`]) are made from the settings; they hold keys and certificates, and are made before
+//! the fork or by each process for itself.
+//!
+//! A handshake that fails ends the connection; nothing is ever sent in clear text afterwards.
+
+mod acceptor;
+mod channel_binding;
+mod connector;
+mod passphrase;
+mod session;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+pub use acceptor::Acceptor;
+pub use connector::{Connector, SslMode};
+pub use session::HandshakeError;
+
+pub use session::Session;
+pub(super) use session::Side;
+
+/// The protocol's name for ALPN (RFC 7301), as registered for PostgreSQL.
+const ALPN: &[u8] = b"postgresql";
+/// The same, as OpenSSL wants lists of them.
+const ALPN_LIST: &[u8] = b"\x0apostgresql";
+
+/// The first reason that OpenSSL gives, in words.
+fn reason(errors: &openssl::error::ErrorStack) -> String {
+    let first = errors.errors().first();
+    first.and_then(openssl::error::Error::reason).map_or_else(|| errors.to_string(), str::to_owned)
+}

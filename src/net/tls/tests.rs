@@ -1,0 +1,274 @@
+//! Both sides of a TLS connection against each other.
+
+use super::*;
+use crate::config::{BackendSslmode, Settings};
+use crate::net::{Deadline, InBuffer, Peer, Received, Stream};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+use openssl::asn1::Asn1Time;
+use openssl::bn::BigNum;
+use openssl::hash::MessageDigest;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
+use openssl::symm::Cipher;
+use openssl::x509::extension::SubjectAlternativeName;
+use openssl::x509::{X509, X509NameBuilder};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+struct Files(PathBuf);
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Files {
+    fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("pgpool-tls-{name}-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        Self(directory)
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        text(&path)
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// A certificate that signs itself, for host `name`.
+fn certificate(name: &str) -> (X509, PKey<Private>) {
+    let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+    let mut subject = X509NameBuilder::new().unwrap();
+    subject.append_entry_by_text("CN", name).unwrap();
+    let subject = subject.build();
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    builder.set_serial_number(&BigNum::from_u32(1).unwrap().to_asn1_integer().unwrap()).unwrap();
+    builder.set_subject_name(&subject).unwrap();
+    builder.set_issuer_name(&subject).unwrap();
+    builder.set_pubkey(&key).unwrap();
+    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+    let names = SubjectAlternativeName::new().dns(name).build(&builder.x509v3_context(None, None)).unwrap();
+    builder.append_extension(names).unwrap();
+    builder.sign(&key, MessageDigest::sha384()).unwrap();
+    (builder.build(), key)
+}
+
+fn server(files: &Files) -> Settings {
+    let (certificate, key) = certificate("db.example");
+    Settings {
+        ssl: true,
+        ssl_cert: files.write("server.crt", &certificate.to_pem().unwrap()),
+        ssl_key: files.write("server.key", &key.private_key_to_pem_pkcs8().unwrap()),
+        ..Settings::default()
+    }
+}
+
+fn pair() -> (Stream, Stream) {
+    let (one, two) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).unwrap();
+    for end in [&one, &two] {
+        setsockopt(end, sockopt::SndBuf, &8192).unwrap();
+    }
+    let (one, two) = (Stream::new(one, Peer::Local), Stream::new(two, Peer::Local));
+    one.set_patience(Duration::from_millis(10)).unwrap();
+    two.set_patience(Duration::from_millis(10)).unwrap();
+    (one, two)
+}
+
+/// Both sides after the handshake: server and client.
+fn connect(
+    server: &Settings,
+    client: &Settings,
+    host: &str,
+) -> (Result<Stream, HandshakeError>, Result<Stream, HandshakeError>) {
+    let (mut one, mut two) = pair();
+    let deadline = Deadline::after(Duration::from_secs(10));
+    let acceptor = Acceptor::new(server, &[7; 80]).unwrap();
+    let connector = Connector::new(client).unwrap();
+    let accepting = thread::spawn(move || one.accept_tls(&acceptor, &[], deadline).map(|()| one));
+    let connected = two.connect_tls(&connector, host, deadline).map(|()| two);
+    (accepting.join().unwrap(), connected)
+}
+
+#[test]
+fn large_and_small_messages_cross_in_both_directions() {
+    let files = Files::new("both");
+    let server = server(&files);
+    let client = Settings { ssl: true, ..Settings::default() };
+    let (server, client) = connect(&server, &client, "db.example");
+    let (server, client) = (server.unwrap(), client.unwrap());
+    assert!(client.tls(Session::has_agreed_on_protocol).unwrap());
+    assert_eq!(server.tls(Session::server_end_point), client.tls(Session::server_end_point));
+    assert_eq!(client.tls(Session::server_end_point).unwrap().unwrap().len(), 48, "by the digest of its signature");
+    // More than the kernel takes at once: the sender comes back with what was not taken, as the relay does.
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
+    let expected = bytes.clone();
+    let sender = thread::spawn(move || {
+        let mut waiting = bytes.as_slice();
+        while !waiting.is_empty() {
+            let sent = server.send(waiting).unwrap();
+            waiting = &waiting[sent..];
+            if sent == 0 {
+                thread::yield_now();
+            }
+        }
+        server
+    });
+    let mut input = InBuffer::with_capacity(1024);
+    let mut received = Vec::new();
+    let deadline = Deadline::after(Duration::from_secs(30));
+    while received.len() < expected.len() && !deadline.passed() {
+        if let Received::Bytes(_) = input.receive_until(&client, deadline).unwrap() {
+            assert!(!client.has_fetched(), "nothing may wait that the socket does not tell of");
+            received.extend_from_slice(input.bytes());
+            input.consume(input.len());
+        }
+    }
+    assert!(received == expected);
+    let server = sender.join().unwrap();
+    assert_eq!(client.send(b"x").unwrap(), 1);
+    assert_eq!(client.send(b"").unwrap(), 0);
+    let mut byte = [0];
+    assert_eq!(server.receive(&mut byte, true).unwrap(), Received::Bytes(1));
+    assert_eq!(server.receive(&mut byte, false).unwrap(), Received::Nothing);
+    client.shutdown_sending();
+    assert_eq!(server.receive(&mut byte, true).unwrap(), Received::Closed);
+}
+
+#[test]
+fn a_server_is_trusted_as_far_as_the_mode_says() {
+    let files = Files::new("trust");
+    let server = server(&files);
+    let other = certificate("db.example").0;
+    let other = files.write("other.crt", &other.to_pem().unwrap());
+    let client = |mode, authority: &str| Settings {
+        backend_sslmode: mode,
+        backend_sslrootcert: authority.to_owned(),
+        ..Settings::default()
+    };
+    let own = server.ssl_cert.clone();
+    let accepted = |client: &Settings, host: &str| connect(&server, client, host).1.map(|stream| stream.is_tls());
+    assert!(accepted(&client(BackendSslmode::Require, ""), "elsewhere").unwrap());
+    assert!(accepted(&client(BackendSslmode::VerifyCa, &own), "elsewhere").unwrap());
+    assert!(accepted(&client(BackendSslmode::VerifyFull, &own), "db.example").unwrap());
+    let refused = accepted(&client(BackendSslmode::VerifyFull, &own), "elsewhere").unwrap_err().to_string();
+    assert!(refused.starts_with("certificate verify failed") && refused.contains("hostname mismatch"), "{refused}");
+    let refused = accepted(&client(BackendSslmode::VerifyCa, &other), "db.example").unwrap_err().to_string();
+    assert!(refused.starts_with("certificate verify failed"), "{refused}");
+    // What is to be verified by a file that is not there is not connected to at all.
+    let missing = Connector::new(&client(BackendSslmode::VerifyCa, "/nonexistent")).unwrap_err();
+    assert!(missing.message.contains("could not load root certificate file \"/nonexistent\""), "{missing}");
+}
+
+#[test]
+fn the_mode_follows_the_original_unless_it_is_given() {
+    let mode = |ssl, authority: &str, mode| {
+        let settings =
+            Settings { ssl, ssl_ca_cert: authority.to_owned(), backend_sslmode: mode, ..Settings::default() };
+        Connector::new(&settings).map(|connector| connector.mode()).ok()
+    };
+    let files = Files::new("mode");
+    let authority = files.write("ca.crt", &certificate("ca").0.to_pem().unwrap());
+    assert_eq!(mode(false, &authority, BackendSslmode::Auto), Some(SslMode::Disable));
+    assert_eq!(mode(true, "", BackendSslmode::Auto), Some(SslMode::Prefer));
+    assert_eq!(mode(true, &authority, BackendSslmode::Auto), Some(SslMode::VerifyCa));
+    assert_eq!(mode(false, "", BackendSslmode::Require), Some(SslMode::Require));
+    assert_eq!(mode(true, "", BackendSslmode::Disable), Some(SslMode::Disable));
+}
+
+#[test]
+fn clients_without_a_good_certificate_are_refused_if_they_show_one() {
+    let files = Files::new("client");
+    let (certificate, key) = certificate("me");
+    let mine = files.write("me.crt", &certificate.to_pem().unwrap());
+    let my_key = files.write("me.key", &key.private_key_to_pem_pkcs8().unwrap());
+    let server = server(&files);
+    let asking = Settings { ssl_ca_cert: mine.clone(), ..server.clone() };
+    let with = |certificate: &str, key: &str| Settings {
+        backend_sslmode: BackendSslmode::Require,
+        backend_sslcert: certificate.to_owned(),
+        backend_sslkey: key.to_owned(),
+        ..Settings::default()
+    };
+    let (seen, _client) = connect(&asking, &with(&mine, &my_key), "db.example");
+    let seen = seen.unwrap().tls(Session::peer_certificate).unwrap().expect("certificate");
+    assert_eq!(seen.to_der().unwrap(), certificate.to_der().unwrap());
+    let (none, _client) = connect(&asking, &with("", ""), "db.example");
+    assert!(none.unwrap().tls(Session::peer_certificate).unwrap().is_none());
+    let (bad, _client) = connect(&asking, &with(&server.ssl_cert, &server.ssl_key), "db.example");
+    let bad = bad.unwrap_err().to_string();
+    assert!(bad.contains("certificate verify failed"), "{bad}");
+}
+
+#[test]
+fn what_is_wrong_with_the_files_is_told() {
+    let files = Files::new("files");
+    let good = server(&files);
+    let refused = |change: &dyn Fn(&mut Settings)| {
+        let mut settings = good.clone();
+        change(&mut settings);
+        Acceptor::new(&settings, &[0; 80]).expect_err("refused").message
+    };
+    let told = refused(&|settings| settings.ssl_cert = "/nonexistent".to_owned());
+    assert!(told.starts_with("could not load server certificate file \"/nonexistent\": "), "{told}");
+    let told = refused(&|settings| settings.ssl_key = "/nonexistent".to_owned());
+    assert_eq!(told, "could not access private key file \"/nonexistent\": No such file or directory (os error 2)");
+    let other = files.write("other.key", &certificate("x").1.private_key_to_pem_pkcs8().unwrap());
+    let told = refused(&|settings| settings.ssl_key.clone_from(&other));
+    assert!(told.contains("key values mismatch"), "{told}");
+    let told = refused(&|settings| settings.ssl_ecdh_curve = "no-such-curve".to_owned());
+    assert_eq!(told, "ECDH: unrecognized curve name: no-such-curve");
+    let told = refused(&|settings| settings.ssl_ciphers = "no-such-cipher".to_owned());
+    assert!(told.starts_with("ssl_ciphers = 'no-such-cipher' is not accepted"), "{told}");
+    let told = refused(&|settings| settings.ssl_min_protocol_version = "TLSv9".to_owned());
+    assert_eq!(told, "ssl_min_protocol_version = 'TLSv9' is no version of TLS");
+    let told = refused(&|settings| settings.ssl_crl_file = "/nonexistent".to_owned());
+    assert!(told.starts_with("could not load SSL certificate revocation list file \"/nonexistent\""), "{told}");
+    let groups = Settings { ssl_ecdh_curve: "X25519:prime256v1".to_owned(), ..good.clone() };
+    Acceptor::new(&groups, &[0; 80]).unwrap();
+}
+
+#[test]
+fn an_encrypted_key_is_opened_by_the_command() {
+    let files = Files::new("phrase");
+    let mut settings = server(&files);
+    let key = PKey::private_key_from_pem(&fs::read(&settings.ssl_key).unwrap()).unwrap();
+    let pem = key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"secret").unwrap();
+    settings.ssl_key = files.write("encrypted.key", &pem);
+    let told = Acceptor::new(&settings, &[0; 80]).unwrap_err().message;
+    assert!(told.ends_with("cannot be reloaded because it requires a passphrase"), "{told}");
+    settings.ssl_passphrase_command = "echo wrong".to_owned();
+    let told = Acceptor::new(&settings, &[0; 80]).unwrap_err().message;
+    assert!(told.starts_with("could not load private key file"), "{told}");
+    settings.ssl_passphrase_command = "echo secret".to_owned();
+    Acceptor::new(&settings, &[0; 80]).unwrap();
+}
+
+#[test]
+fn a_handshake_ends_at_its_deadline_and_a_silent_end_is_told() {
+    let files = Files::new("deadline");
+    let acceptor = Acceptor::new(&server(&files), &[0; 80]).unwrap();
+    let (mut one, two) = pair();
+    let late = one.accept_tls(&acceptor, &[], Deadline::after(Duration::from_millis(50)));
+    assert!(matches!(late, Err(HandshakeError::TimedOut)), "{late:?}");
+    let (mut one, other) = pair();
+    drop(other);
+    let closed = one.accept_tls(&acceptor, &[], Deadline::after(Duration::from_secs(10)));
+    assert!(matches!(closed, Err(HandshakeError::Closed)), "{closed:?}");
+    let (mut one, garbage) = pair();
+    garbage.send(b"this is no ClientHello, but long enough to be taken for one").unwrap();
+    let failed = one.accept_tls(&acceptor, &[], Deadline::after(Duration::from_secs(10)));
+    assert!(matches!(failed, Err(HandshakeError::Failed(_))), "{failed:?}");
+    drop(two);
+}
