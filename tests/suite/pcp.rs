@@ -3,6 +3,7 @@
 mod bytes;
 mod extension;
 mod limits;
+mod operator;
 mod orders;
 mod programs;
 mod raw;
