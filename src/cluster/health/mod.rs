@@ -179,6 +179,7 @@ impl Checker {
             && self.settings.backend_clustering_mode == BackendClusteringMode::StreamingReplication
             && state.status == NodeStatus::Down
             && !state.missing
+            && !state.kept_out
             && self.shared.failover().progress() == Progress::Idle
             && self.resume.is_none_or(|at| at <= Instant::now())
             && state.replication_state == "streaming"

@@ -327,6 +327,13 @@ fn an_administrator_switches_over() {
     );
     assert_eq!(flow.operate(RequestKind::Switchover, 1), ["failover: no backends are degenerated"], "it is down");
 
+    // The script has not done what it was asked to.
+    let mut flow = Flow::new(streaming());
+    flow.primary = None;
+    let lines = flow.operate(RequestKind::Switchover, 1);
+    let last = ["failover: set new primary node: -1", "DB node 1 was to be promoted and is not the primary"];
+    assert_eq!(lines[4..6], last);
+
     // Without follow_primary_command only the former primary goes down.
     let mut flow = Flow::new(streaming());
     flow.primary = Some(1);
