@@ -15,10 +15,11 @@
 //! | 7 | [`supervisor`] | start, fork, reap, reload, failover, stop | wait on a lock shared with workers; speak to clients |
 //! | 6 | [`worker`] | accept, limits, one session after another | decide cluster state |
 //! | 6 | [`cluster`] | ask the servers what they are | touch sessions |
+//! | 6 | [`pcp`] | the server of PCP: what administrators ask and order | decide about nodes |
 //! | 5 | [`session`] | one client's life | open sockets or parse SQL itself |
 //! | 4 | [`route`] | pure: facts, session, catalog to a target with a reason | do I/O |
 //! | 4 | [`catalog`], [`admin`] | facts asked from servers; the row sets of SHOW POOL_* | know a wire format (`admin`) |
-//! | 4 | [`failover`] | asking the parent to detach or attach a node | decide; change the node table |
+//! | 4 | [`failover`] | asking the parent to detach, attach or promote a node | decide; change the node table |
 //! | 3 | [`backend`] | log in to servers, pool, reply queue, cancel, queries of our own | know clients |
 //! | 2 | [`wire`] | messages over byte slices | do I/O |
 //! | 2 | [`net`] | sockets, buffers, deadlines | know messages |
@@ -37,6 +38,7 @@ pub mod cluster;
 pub mod config;
 pub mod failover;
 pub mod net;
+pub mod pcp;
 pub mod report;
 pub mod route;
 pub mod session;

@@ -141,6 +141,23 @@ fn an_idle_worker_leaves_when_told_and_heeds_the_other_signals() {
 }
 
 #[test]
+fn clients_that_are_held_back_wait_and_are_served_afterwards() {
+    let worker = Worker::start(Settings::default());
+    worker.refused_session();
+    assert!(worker.shared.hold().take());
+    worker.signal(Signal::SIGUSR2);
+    worker.wait_for(|| state(worker.pid) == 'S');
+    let mut client = worker.connect();
+    client.write_all(b"\0\0\0\x08\x04\xd2\x16\x2f").expect("SSLRequest");
+    client.set_read_timeout(Some(Duration::from_millis(200))).expect("timeout");
+    assert!(client.read_exact(&mut [0]).is_err() && worker.shared.workers().connected() == 0);
+    worker.shared.hold().release();
+    worker.signal(Signal::SIGUSR2);
+    client.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    client.read_exact(&mut [0]).expect("an answer");
+}
+
+#[test]
 fn the_life_time_ends_a_worker_that_has_served() {
     let mut worker = Worker::start(Settings { child_life_time: 1, ..Settings::default() });
     worker.refused_session();

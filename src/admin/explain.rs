@@ -41,7 +41,12 @@ columns! { row: Explained<'_>;
 
 /// Makes the row.
 pub fn explain(explained: &Explained<'_>) -> Table {
-    Table { columns: COLUMNS, rows: vec![values(explained)] }
+    Table { columns: explain_columns(), rows: vec![values(explained)] }
+}
+
+/// The columns of that table.
+pub fn explain_columns() -> Vec<String> {
+    super::owned(COLUMNS)
 }
 
 impl Explained<'_> {

@@ -27,6 +27,15 @@ pub(super) fn delay(delay: Delay) -> String {
     }
 }
 
+/// A replication delay as a bare number: bytes, or microseconds.
+pub(super) fn raw_delay(delay: Delay) -> u128 {
+    match delay {
+        Delay::Unmeasured | Delay::Unknown => 0,
+        Delay::Bytes(bytes) => bytes.into(),
+        Delay::Time(time) => time.as_micros(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-//! What pgpool tells about itself: the row sets of SHOW POOL_... (show-commands 5), and of PGPOOL EXPLAIN.
+//! What pgpool tells about itself: the row sets of SHOW POOL_... (show-commands 5), PGPOOL SHOW and PGPOOL EXPLAIN.
 //!
 //! A command is one line in [`COMMANDS`]; a column is one line in its file, its name beside what it shows (`columns!`). A
 //! row set is made from the parameters, the shared state and the asking session, at one moment.
@@ -21,17 +21,25 @@ macro_rules! columns {
     };
 }
 
+mod backend_stats;
+mod cache;
 mod cacheable;
 mod explain;
 mod format;
+mod health_check_stats;
+mod node_info;
 mod nodes;
+mod parameters;
 mod pools;
 mod probe;
 mod processes;
+mod status;
 mod version;
 mod words;
 
-pub use explain::{Explained, explain};
+pub use explain::{Explained, explain, explain_columns};
+pub use node_info::node_info;
+pub use parameters::ParameterList;
 
 use crate::config::Settings;
 use crate::state::Shared;
@@ -47,9 +55,17 @@ struct Definition {
 }
 
 const COMMANDS: &[Definition] = &[
+    Definition { name: "pool_backend_stats", columns: backend_stats::COLUMNS, rows: backend_stats::rows },
+    Definition { name: "pool_cache", columns: cache::COLUMNS, rows: cache::rows },
+    Definition {
+        name: "pool_health_check_stats",
+        columns: health_check_stats::COLUMNS,
+        rows: health_check_stats::rows,
+    },
     Definition { name: "pool_nodes", columns: nodes::COLUMNS, rows: nodes::rows },
     Definition { name: "pool_pools", columns: pools::COLUMNS, rows: pools::rows },
     Definition { name: "pool_processes", columns: processes::COLUMNS, rows: processes::rows },
+    Definition { name: "pool_status", columns: status::COLUMNS, rows: status::rows },
     Definition { name: "pool_version", columns: version::COLUMNS, rows: version::rows },
 ];
 
@@ -67,7 +83,7 @@ pub struct View<'a> {
 #[derive(Debug)]
 pub struct Table {
     /// Names of the columns.
-    pub columns: &'static [&'static str],
+    pub columns: Vec<String>,
     /// The rows, all text.
     pub rows: Vec<Vec<String>>,
 }
@@ -76,6 +92,11 @@ impl Command {
     /// The command of that name, which must be in lower case as the SQL grammar leaves it (show-commands 2.1).
     pub fn from_name(name: &str) -> Option<Self> {
         COMMANDS.iter().find(|command| command.name == name).map(Self)
+    }
+
+    /// The columns of its table.
+    pub fn columns(self) -> Vec<String> {
+        owned(self.0.columns)
     }
 }
 
@@ -87,7 +108,11 @@ impl std::fmt::Debug for Command {
 
 /// Makes the table. Asks servers only for `pool_nodes`.
 pub fn table(command: Command, view: &View<'_>) -> Table {
-    Table { columns: command.0.columns, rows: (command.0.rows)(view) }
+    Table { columns: command.columns(), rows: (command.0.rows)(view) }
+}
+
+fn owned(columns: &[&str]) -> Vec<String> {
+    columns.iter().map(|column| (*column).to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -109,7 +134,16 @@ mod tests {
         let shared = Shared::create(Limits { workers: 2, pool_slots: 2, ..Limits::default() }).expect("shared");
         shared.nodes().update(|cluster| cluster.nodes.resize_with(2, Default::default)).expect("update");
         let view = View { settings: &Settings::default(), shared: &shared, load_balance_node: 0 };
-        for (name, rows) in [("pool_nodes", 2), ("pool_pools", 8), ("pool_processes", 2), ("pool_version", 1)] {
+        for (name, rows) in [
+            ("pool_backend_stats", 2),
+            ("pool_cache", 1),
+            ("pool_health_check_stats", 2),
+            ("pool_nodes", 2),
+            ("pool_pools", 8),
+            ("pool_processes", 2),
+            ("pool_status", 149),
+            ("pool_version", 1),
+        ] {
             let table = table(Command::from_name(name).expect(name), &view);
             assert_eq!(table.rows.len(), rows, "{name}");
             assert!(table.rows.iter().all(|row| row.len() == table.columns.len()), "{name}");

@@ -2,14 +2,15 @@
 
 use super::probe::{self, Answer};
 use super::{View, format, words};
+use crate::config::Settings;
 use crate::state::{Cluster, Delay, Node, Role};
 
 /// One node.
-struct Row<'a> {
-    view: &'a View<'a>,
+pub(super) struct Row<'a> {
+    pub view: &'a View<'a>,
     cluster: &'a Cluster,
-    id: usize,
-    node: &'a Node,
+    pub id: usize,
+    pub node: &'a Node,
     answer: Answer,
 }
 
@@ -30,20 +31,46 @@ columns! { row: Row<'_>;
     last_status_change => format::time(row.node.last_status_change),
 }
 
+/// What tables about nodes begin with: which node it is, and what pgpool takes it for.
+pub(super) struct Identity<'a> {
+    pub id: usize,
+    pub hostname: &'a str,
+    pub port: u16,
+    pub status: &'static str,
+    pub role: &'static str,
+}
+
+impl<'a> Identity<'a> {
+    pub fn new(settings: &Settings, cluster: &Cluster, id: usize, node: &'a Node) -> Self {
+        let (status, role) = (words::status(node), words::role(settings, cluster, id));
+        Self { id, hostname: &node.hostname, port: node.port, status, role }
+    }
+}
+
 /// One row per id up to the highest configured one.
 pub(super) fn rows(view: &View<'_>) -> Vec<Vec<String>> {
+    look(view, None, values)
+}
+
+/// What `describe` makes of each node, or of one only: then no other is asked.
+pub(super) fn look(
+    view: &View<'_>,
+    only: Option<usize>,
+    describe: impl Fn(&Row<'_>) -> Vec<String>,
+) -> Vec<Vec<String>> {
     let cluster = view.shared.nodes().view();
-    let answers = probe::ask(view.settings, &cluster.nodes);
-    let row = |(id, (node, answer))| values(&Row { view, cluster: &cluster, id, node, answer });
-    cluster.nodes.iter().zip(answers).enumerate().map(row).collect()
+    let is_wanted = |id| only.is_none_or(|only| only == id);
+    let answers = probe::ask(view.settings, &cluster.nodes, is_wanted);
+    let row = |(id, (node, answer))| describe(&Row { view, cluster: &cluster, id, node, answer });
+    cluster.nodes.iter().zip(answers).enumerate().filter(|(id, _)| is_wanted(*id)).map(row).collect()
 }
 
 impl Row<'_> {
-    fn role(&self) -> &'static str {
+    pub fn role(&self) -> &'static str {
         words::role(self.view.settings, self.cluster, self.id)
     }
 
-    fn pg_status(&self) -> &'static str {
+    pub fn pg_status(&self) -> &'static str {
         match self.answer.accepts {
             None => "unknown",
             Some(true) => "up",
@@ -51,7 +78,7 @@ impl Row<'_> {
         }
     }
 
-    fn pg_role(&self) -> &'static str {
+    pub fn pg_role(&self) -> &'static str {
         if !words::is_streaming(self.view.settings) {
             return self.role();
         }
@@ -62,7 +89,7 @@ impl Row<'_> {
         }
     }
 
-    fn delay(&self) -> Delay {
+    pub fn delay(&self) -> Delay {
         let is_primary = self.cluster.primary == Some(self.id);
         if is_primary || !words::is_streaming(self.view.settings) {
             return Delay::Unmeasured;
@@ -70,7 +97,7 @@ impl Row<'_> {
         self.view.shared.delays().last_known(self.id)
     }
 
-    fn streaming_only<'t>(&self, text: &'t str) -> &'t str {
+    pub fn streaming_only<'t>(&self, text: &'t str) -> &'t str {
         if words::is_streaming(self.view.settings) { text } else { "" }
     }
 }
@@ -78,7 +105,7 @@ impl Row<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{BackendClusteringMode, NodeSettings, Settings};
+    use crate::config::{BackendClusteringMode, NodeSettings};
     use crate::state::{Limits, NodeCounters, NodeStatus, Shared};
     use std::time::Duration;
 

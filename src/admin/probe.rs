@@ -9,6 +9,7 @@ use crate::config::{NodeSettings, Settings};
 use crate::net::{Address, Deadline};
 use crate::report::SqlState;
 use crate::state::{Node, Role};
+use crate::sys::thread::without_signals;
 use std::thread;
 use std::time::Duration;
 
@@ -24,13 +25,13 @@ pub(super) struct Answer {
     pub role: Role,
 }
 
-/// Asks every node, index = node id. A node without health checks (`health_check_period` 0) is left alone.
-pub(super) fn ask(settings: &Settings, nodes: &[Node]) -> Vec<Answer> {
+/// Asks every node that `is_wanted`, index = node id. A node without health checks (`health_check_period` 0) is left alone.
+pub(super) fn ask(settings: &Settings, nodes: &[Node], is_wanted: impl Fn(usize) -> bool) -> Vec<Answer> {
     let deadline = Deadline::after(LIMIT);
     thread::scope(|scope| {
         let ask_one = |(id, node): (usize, &Node)| {
             let configured = settings.nodes.get(id).filter(|node| node.health_check_period > 0)?;
-            if node.port == 0 {
+            if node.port == 0 || !is_wanted(id) {
                 return None;
             }
             let address = Address { host: node.hostname.clone(), port: node.port };
@@ -38,7 +39,7 @@ pub(super) fn ask(settings: &Settings, nodes: &[Node]) -> Vec<Answer> {
             let server = Server { id, address, settings, configured, deadline };
             thread::Builder::new().spawn_scoped(scope, move || server.answer()).ok()
         };
-        let asked: Vec<_> = nodes.iter().enumerate().map(ask_one).collect();
+        let asked: Vec<_> = without_signals(|| nodes.iter().enumerate().map(ask_one).collect());
         asked.into_iter().map(|thread| thread.and_then(|thread| thread.join().ok()).unwrap_or_default()).collect()
     })
 }
@@ -145,7 +146,7 @@ mod tests {
         let mut settings = Settings { nodes: vec![configured; ports.len()], ..Settings::default() };
         change(&mut settings);
         let node = |port: &u16| Node { hostname: "127.0.0.1".to_owned(), port: *port, ..Node::default() };
-        ask(&settings, &ports.iter().map(node).collect::<Vec<_>>())
+        ask(&settings, &ports.iter().map(node).collect::<Vec<_>>(), |_| true)
     }
 
     const UNKNOWN: Answer = Answer { accepts: None, role: Role::Unknown };

@@ -44,6 +44,8 @@ pub struct ServerConnection {
     pub negotiation: Vec<u8>,
     /// Parameter values and notifications that came while a query of our own was at work: the client's, whole messages.
     pub aside: Vec<u8>,
+    /// The server has warned that it ends all its sessions.
+    pub warned: bool,
     /// When it was made.
     pub created: SystemTime,
 }
@@ -127,6 +129,7 @@ impl ServerConnection {
     /// Puts it to rest in the pool: small buffer.
     pub(super) fn rest(&mut self) {
         self.aside = Vec::new();
+        self.warned = false;
         self.input.shrink(POOLED_BUFFER);
         self.output.shrink_to(POOLED_BUFFER);
     }

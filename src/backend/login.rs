@@ -75,6 +75,7 @@ pub(super) fn open_within(
         parameters: Vec::new(),
         negotiation: Vec::new(),
         aside: Vec::new(),
+        warned: false,
         created: SystemTime::now(),
     };
     login.run(&mut connection)?;

@@ -94,7 +94,7 @@ impl Question<'_> {
         let share = |(node, share): &(usize, f64)| format!("{} with {:.0} %", self.name(*node), share * 100.0);
         let mut lines: Vec<(&str, String)> = Vec::new();
         for row in table.rows {
-            lines.extend(table.columns.iter().copied().zip(row));
+            lines.extend(table.columns.iter().map(String::as_str).zip(row));
         }
         lines.push(("client", format!("user {}, database {}", self.user(), self.database())));
         lines.push(("reads", shares.iter().map(share).collect::<Vec<_>>().join(", ")));

@@ -116,7 +116,7 @@ impl Finder {
             Ok((missing, all_down, changed)) => {
                 if changed && !at_start {
                     // For the status file, and for sessions.
-                    failover::wake_parent();
+                    failover::wake_parent(&self.shared);
                 }
                 let found = search::primary(settings, answers).is_some() || !search::has_primary(settings);
                 self.conclude(found, all_down);

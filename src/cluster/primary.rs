@@ -9,7 +9,7 @@ use super::search::{self, Answer};
 use crate::config::Settings;
 use crate::net::Deadline;
 use crate::report::{self, Report};
-use crate::state::{Cluster, Role, Shared};
+use crate::state::{Cluster, NodeStatus, Role, Shared};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use crate::sys::title;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -34,6 +34,9 @@ pub fn run(settings: &Arc<Settings>, shared: &Shared, found: &OwnedFd) -> i32 {
     loop {
         let cluster = shared.nodes().view();
         let Some(answers) = round(settings, &cluster, &signals) else { return 0 };
+        if told.is_empty() {
+            silent(&cluster, &answers).iter().for_each(Report::log);
+        }
         tell(&answers, &mut told);
         if let Some(primary) = choose(settings, &cluster, &answers) {
             let _ = nix::unistd::write(found, &[primary as u8]);
@@ -72,6 +75,21 @@ fn choose(settings: &Settings, cluster: &Cluster, answers: &[Answer]) -> Option<
     cluster.primary.filter(is_primary).or_else(|| search::primary(settings, answers))
 }
 
+/// Nodes that were attached just now although they do not answer: an administrator should know.
+fn silent(cluster: &Cluster, answers: &[Answer]) -> Vec<Report> {
+    let attached = cluster.nodes.iter().zip(answers).enumerate();
+    let waiting = attached.filter(|(_, (node, _))| node.status == NodeStatus::Waiting);
+    let warning = |(id, (_, answer)): (usize, (_, &Answer))| match answer {
+        Answer::Unreachable(cause) => Some(
+            Report::warning(format!("DB node {id} was attached but does not answer"))
+                .detail(cause)
+                .hint("Start the server, or detach the node until it can be used."),
+        ),
+        _ => None,
+    };
+    waiting.filter_map(warning).collect()
+}
+
 /// The log lines of one round (failover 7.4): what a node says, when that is new.
 fn tell(answers: &[Answer], told: &mut Vec<Answer>) {
     told.resize(answers.len(), Answer::NotAsked);
@@ -104,6 +122,17 @@ fn means_leave(signals: SignalSet) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_attached_node_that_is_silent_is_told_of() {
+        let mut cluster = Cluster { nodes: vec![Default::default(); 3], ..Cluster::default() };
+        cluster.set_status(0, NodeStatus::Up, "");
+        (1..3).for_each(|id| cluster.set_status(id, NodeStatus::Waiting, ""));
+        let refused = || Answer::Unreachable("refused".to_owned());
+        let told = silent(&cluster, &[refused(), refused(), Answer::Closed("full".to_owned())]);
+        let told: Vec<_> = told.iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["DB node 1 was attached but does not answer (refused)"]);
+    }
 
     #[test]
     fn the_primary_that_is_known_stays_when_another_says_it_is_one() {

@@ -68,6 +68,20 @@ impl Settings {
         target.parameter.store(&mut changed, target.index, target.parameter.value(of_file, target.index));
         Ok(changed)
     }
+
+    /// A copy of these settings of a file in which the session-level parameters that differ between `session` and
+    /// `of_file` have the session's values.
+    #[must_use]
+    pub fn with_session_changes(&self, session: &Self, of_file: &Self) -> Self {
+        let mut changed = self.clone();
+        for parameter in catalogue::PARAMETERS.iter().filter(|parameter| parameter.context == Context::Session) {
+            let value = parameter.value(session, None);
+            if value != parameter.value(of_file, None) {
+                parameter.store(&mut changed, None, value);
+            }
+        }
+        changed
+    }
 }
 
 /// Resolves a name; a former name means its successor.
@@ -127,6 +141,9 @@ mod tests {
         let (changed, _) = file.set_in_session("client_idle_limit", "20min").unwrap();
         assert_eq!((file.client_idle_limit, changed.client_idle_limit), (60, 1200));
         assert_eq!(changed.reset_in_session("client_idle_limit", &file).unwrap().client_idle_limit, 60);
+        let reloaded = Settings { client_idle_limit: 90, log_statement: true, ..Settings::default() };
+        let kept = reloaded.with_session_changes(&changed, &file);
+        assert_eq!((kept.client_idle_limit, kept.log_statement), (1200, true));
         let error = file.set_in_session("port", "9998").unwrap_err();
         assert_eq!(error.message, "invalid Context, value for parameter \"port\" cannot be changed");
         let error = file.set_in_session("nonsense", "1").unwrap_err();

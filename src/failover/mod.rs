@@ -1,12 +1,15 @@
-//! Asking the parent to detach or attach a node (failover 5.7, 5.9), from whatever process found out.
+//! Asking the parent to detach, attach or promote a node (failover 5.7, 5.9), from whatever process found out. What
+//! administrators ask for is in [`operator`].
 //!
 //! The asking process checks whether the request makes sense and logs what became of it; the parent decides. It must not
 //! change the node table, and waits for nothing but a lock that is held for microseconds.
 
+pub mod operator;
+
 use crate::report::Report;
 use crate::state::{Cluster, MAX_NODES, Node, Request, RequestKind, Shared};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, getppid};
+use nix::unistd::Pid;
 
 /// Asks for the node to be detached: NODE_DOWN_REQUEST. Returns whether the parent was asked.
 pub fn detach(shared: &Shared, node: usize, cause: &str) -> bool {
@@ -67,18 +70,15 @@ fn ask(shared: &Shared, request: &Request) -> bool {
             .log();
         return false;
     }
-    wake_parent();
+    wake_parent(shared);
     true
 }
 
-/// Tells the parent that there is something for it in shared memory.
-pub fn wake_parent() {
+/// Tells the parent that there is something for it in shared memory, also from a process that is not its child.
+pub fn wake_parent(shared: &Shared) {
     Report::log_line("signal_user1_to_parent_with_reason(0)").log();
-    let parent = getppid();
-    // Without a parent this process is about to end as well.
-    if parent != Pid::from_raw(1) {
-        let _ = kill(parent, Signal::SIGUSR1);
-    }
+    // If the parent is dead, this process is about to end as well.
+    let _ = kill(Pid::from_raw(shared.parent() as i32), Signal::SIGUSR1);
 }
 
 /// A session had trouble with the node: lets its health check process look at once, if the node is checked at all. That

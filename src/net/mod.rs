@@ -4,6 +4,7 @@
 //! stays with the caller, who must stop reading the other side until it is gone. So memory stays bounded whatever a peer
 //! does, and two full sockets never wait for each other.
 
+mod accept;
 mod buffer;
 mod connect;
 mod deadline;
@@ -12,6 +13,7 @@ mod stream;
 pub mod tls;
 mod wait;
 
+pub use accept::{accept, is_shut_down};
 pub use buffer::InBuffer;
 pub use connect::{Address, ConnectError, connect};
 pub use deadline::Deadline;

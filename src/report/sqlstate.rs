@@ -21,6 +21,9 @@ impl SqlState {
     pub const INVALID_CURSOR_NAME: Self = Self(*b"34000");
     pub const SERIALIZATION_FAILURE: Self = Self(*b"40001");
     pub const SYNTAX_ERROR: Self = Self(*b"42601");
+    pub const DUPLICATE_CURSOR: Self = Self(*b"42P03");
+    pub const DUPLICATE_PREPARED_STATEMENT: Self = Self(*b"42P05");
+    pub const OBJECT_NOT_IN_PREREQUISITE_STATE: Self = Self(*b"55000");
     pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self(*b"54000");
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");

@@ -106,7 +106,11 @@ impl Session<'_> {
             self.message_log.received(node, header.kind);
         }
         let deliver = match header.kind {
-            b'N' => server.replies.delivers(),
+            b'N' => {
+                let delivers = server.replies.delivers();
+                self.heed_notice(node, header);
+                delivers
+            }
             b'A' => true,
             b'S' => self.parameter_status(node, header)?,
             b'E' => self.error(node, header, available)?,
@@ -184,11 +188,12 @@ impl Session<'_> {
 
     /// The client has discarded all its statements: names are free, and nodes that could not follow may be able to.
     fn forget_statements(&mut self) {
+        self.local.forget_statements();
         self.statements.clear();
         self.excluded = NodeSet::EMPTY;
     }
 
-    fn reply_content(&self, node: usize, header: Header) -> &[u8] {
+    pub(super) fn reply_content(&self, node: usize, header: Header) -> &[u8] {
         let bytes = self.group.get(node).map_or(&[][..], |server| server.input.bytes());
         bytes.get(self.answered + HEADER_LENGTH..self.answered + header.total).unwrap_or_default()
     }

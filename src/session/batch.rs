@@ -8,6 +8,7 @@
 
 use super::Session;
 use super::end::End;
+use super::local::is_ours;
 use crate::route::{Target, Transaction};
 use crate::sql::{Kind, Statement};
 use crate::state::NodeSet;
@@ -201,6 +202,9 @@ impl Session<'_> {
             let header = Header::read(bytes, frontend::name).map_err(|error| End::protocol_violation(&error))?;
             let Some(header) = header.filter(|header| bytes.len() >= header.total) else { return Ok((at, false)) };
             let content = &bytes[HEADER_LENGTH..header.total];
+            if is_ours(&self.local, &mut self.context.facts, self.lexing, header.kind, content) {
+                return Ok((at, false));
+            }
             let mut statement = None;
             let mut portal = None;
             match header.kind {

@@ -124,6 +124,7 @@ impl Session<'_> {
                     self.note_parameter(name, value);
                 }
             }
+            b'N' => self.heed_warning(node, &message[HEADER_LENGTH..]),
             _ => {}
         }
     }

@@ -4,7 +4,6 @@ use crate::backend::{Key, Pool};
 use crate::catalog::{self, Facts};
 use crate::config::Settings;
 use crate::net::{Address, Deadline};
-use crate::report;
 use crate::route;
 use crate::sql::{FactsCache, Statement};
 use crate::state::{Cluster, NodeStatus, Shared, WorkerSlot, uptime};
@@ -37,6 +36,8 @@ pub struct Context {
     pub pool: Pool,
     /// Too many clients are connected: refuse the next session (reserved_connections).
     pub refuse_sessions: bool,
+    /// The parameters of the file, which a session may have changed for itself.
+    pub(super) file_settings: Arc<Settings>,
     pub(super) facts: FactsCache,
     /// The nodes as this worker last looked.
     pub(super) cluster: Cluster,
@@ -53,6 +54,7 @@ impl Context {
     pub fn new(settings: Arc<Settings>, shared: Shared, slot: WorkerSlot, signals: Signals) -> Self {
         let pool = Pool::new(usize::try_from(settings.max_pool).unwrap_or(1), settings.connection_life_time);
         Self {
+            file_settings: Arc::clone(&settings),
             settings,
             shared,
             slot,
@@ -72,9 +74,8 @@ impl Context {
     /// Takes the settings that the parent has published (config 6), having checked the file and told what changes.
     pub fn reload(&mut self) {
         let Some(settings) = Settings::from_snapshot(&self.shared.published_settings()) else { return };
-        self.settings = Arc::new(settings);
+        self.take_file_settings(settings);
         self.pool.set_life_time(self.settings.connection_life_time);
-        report::configure(self.settings.log_settings());
     }
 
     /// Does so if a signal taken during the session asks for it, and tells whether.

@@ -17,6 +17,9 @@ use std::rc::Rc;
 impl Session<'_> {
     /// One message of an extended batch.
     pub(super) fn take_extended(&mut self, header: Header) -> Result<Taken, End> {
+        if let Some(taken) = self.take_own(header)? {
+            return Ok(taken);
+        }
         if header.kind == b'S' {
             return self.take_sync(header);
         }

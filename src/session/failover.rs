@@ -16,6 +16,7 @@ use crate::net::Deadline;
 use crate::report::{Report, SqlState};
 use crate::state::Progress;
 use crate::sys::signal::Signal;
+use crate::wire::Header;
 use crate::wire::backend::ErrorFields;
 use nix::poll::{PollFd, PollFlags, poll};
 
@@ -75,6 +76,30 @@ impl Session<'_> {
         }
     }
 
+    /// The server of `node` has closed the connection.
+    pub(super) fn connection_closed(&self, node: usize) {
+        if self.group.get(node).is_some_and(|server| server.warned) {
+            self.heed_shutdown(node);
+        } else {
+            failover::suspect(&self.context.shared, node);
+        }
+    }
+
+    /// The notice at the front of what `node` has answered.
+    pub(super) fn heed_notice(&mut self, node: usize, header: Header) {
+        let content = self.reply_content(node, header).to_vec();
+        self.heed_warning(node, &content);
+    }
+
+    /// A server that crashes, or is shut down at once, warns of its end. A statement can make such a notice as well: it
+    /// counts only if the end follows.
+    pub(super) fn heed_warning(&mut self, node: usize, content: &[u8]) {
+        let fields = ErrorFields::new(content);
+        if let Some(server) = self.group.get_mut(node) {
+            server.warned |= fields.severity() == b"WARNING" && is_end_of_server(fields.code());
+        }
+    }
+
     /// The server of `node` has ended the session because it is shut down, or because somebody ended its process.
     pub(super) fn heed_shutdown(&self, node: usize) {
         if self.was_terminated(node) {
@@ -128,7 +153,12 @@ impl Context {
 
 /// Whether a server says that it ends the session because it is shut down, or was told to end it (failover 5.5).
 pub(super) fn is_shutdown(fields: &ErrorFields<'_>) -> bool {
-    fields.severity() == b"FATAL" && matches!(fields.code(), b"57P01" | b"57P02")
+    fields.severity() == b"FATAL" && is_end_of_server(fields.code())
+}
+
+/// `admin_shutdown` and `crash_shutdown`.
+fn is_end_of_server(code: &[u8]) -> bool {
+    matches!(code, b"57P01" | b"57P02")
 }
 
 fn detached(node: usize, cause: &str) -> End {

@@ -35,6 +35,7 @@ pub(super) fn log_end(report: &Report) {
 
 /// Pools the connections of a session that ended in order; closes all others.
 pub(super) fn release(context: &mut Context, mut group: Group, end: &End) {
+    context.forget_session_parameters();
     let keep = matches!(end, End::Terminated)
         && context.settings.connection_cache
         && !NEVER_POOLED.contains(&group.key.database.as_slice())

@@ -116,6 +116,8 @@ struct Session<'c> {
     /// A server's FATAL has been passed on.
     fatal: bool,
     message_log: MessageLog,
+    /// Prepared statements and portals that no server knows.
+    local: local::Objects,
 }
 
 impl Session<'_> {

@@ -4,6 +4,7 @@ use super::changes::Changes;
 use super::client::Client;
 use super::end::End;
 use super::journal::Journal;
+use super::local::Objects;
 use super::message_log::MessageLog;
 use super::new_primary::Refusal;
 use super::portals::Portals;
@@ -117,6 +118,7 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance, appl
         terminating: false,
         fatal: false,
         message_log,
+        local: Objects::default(),
     };
     let parameters = session.group.get(home).map(|server| server.parameters.clone()).unwrap_or_default();
     for (name, value) in parameters {

@@ -234,9 +234,12 @@ impl Session<'_> {
             if !self.is_quiet() {
                 return Ok(Taken::Blocked);
             }
-            self.answer_locally(command)?;
+            let text = text.to_vec();
+            self.local.simple_query();
+            self.answer_locally(&command, &text)?;
             return Ok(Taken::Answered);
         }
+        self.local.simple_query();
         let pattern_text = if self.context.settings.primary_routing_query_pattern_list.is_empty() {
             Vec::new()
         } else {

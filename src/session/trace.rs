@@ -27,6 +27,13 @@ pub(super) fn statement(context: &Context, group: &Group, node: usize, facts: &S
     title::set_activity(command_word(text).as_str());
 }
 
+/// pgpool itself answers a statement: none of a server's is the last one any more (show-commands 2.5).
+pub(super) fn local(context: &Context, group: &Group) {
+    for server in group.connections.iter().flatten() {
+        context.slot.pool(group.slot).set_statement(server.node, b"");
+    }
+}
+
 fn count(context: &Context, node: usize, class: StatementClass) {
     let counters = context.shared.counters(node);
     NodeCounters::count(match class {

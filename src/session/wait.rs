@@ -12,6 +12,7 @@ use crate::net::{Deadline, Received};
 use crate::report::{Report, SqlState};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 impl Session<'_> {
     /// Waits until something can be done, and receives it.
@@ -61,7 +62,7 @@ impl Session<'_> {
             Ok(Received::Bytes(_)) => Ok(true),
             Ok(Received::Nothing | Received::Interrupted) => Ok(false),
             Ok(Received::Closed) => {
-                crate::failover::suspect(&self.context.shared, node);
+                self.connection_closed(node);
                 self.server_gone(node, "EOF encountered with backend")
             }
             Err(error) => {
@@ -95,7 +96,7 @@ impl Session<'_> {
     }
 
     fn wait_for_all(&mut self) -> Result<(), End> {
-        let deadline = self.idle_deadline();
+        let (deadline, limit) = (self.idle_deadline(), self.idle_limit());
         let client_full = !self.client.output.is_empty();
         let mut wanted = PollFlags::empty();
         // A client that has said goodbye may close its side; behind a congestion there may be more of one that has said all
@@ -122,7 +123,8 @@ impl Session<'_> {
         }
         // `None` is the one event that the type has no name for: the client has hung up.
         let ready: Vec<_> = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::POLLHUP)).collect();
-        if deadline.passed() {
+        // The limit that was in force when the wait began need not be any more.
+        if deadline.passed() && self.idle_limit() == limit {
             return Err(self.idle_too_long());
         }
         self.heed_signals()?;
@@ -150,19 +152,34 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// `client_idle_limit` counts while it is the client's turn: nothing is on its way to it, or it is to send more.
+    /// The limit counts while it is the client's turn: nothing is on its way to it, or it is to send more.
     fn idle_deadline(&self) -> Deadline {
         let server = self.group.get(self.active);
         let its_turn = server.is_none_or(|server| server.replies.is_copying_in() || !server.replies.will_answer());
-        if its_turn { Deadline::after_seconds(self.context.settings.client_idle_limit) } else { Deadline::NEVER }
+        match self.idle_limit() {
+            _ if !its_turn => Deadline::NEVER,
+            (_, -1) => Deadline::after(Duration::ZERO),
+            (_, limit) => Deadline::after_seconds(limit),
+        }
+    }
+
+    /// Another limit is in force while an administrator's request waits for the clients to leave (failover 15.5).
+    fn idle_limit(&self) -> (&'static str, i32) {
+        let settings = &self.context.settings;
+        match self.context.shared.hold().left() {
+            Some(_) => ("client_idle_limit_in_recovery", settings.client_idle_limit_in_recovery),
+            None => ("client_idle_limit", settings.client_idle_limit),
+        }
     }
 
     fn idle_too_long(&self) -> End {
-        let limit = self.context.settings.client_idle_limit;
-        Report::fatal("unable to read data")
-            .detail(format!("child connection forced to terminate due to client_idle_limit:{limit} is reached"))
-            .code(SqlState::OPERATOR_INTERVENTION)
-            .into()
+        let report = match self.idle_limit() {
+            (name, -1) => Report::error("connection terminated due to online recovery")
+                .detail(format!("child connection forced to terminate due to {name} = -1")),
+            (name, limit) => Report::fatal("unable to read data")
+                .detail(format!("child connection forced to terminate due to {name}:{limit} is reached")),
+        };
+        report.code(SqlState::OPERATOR_INTERVENTION).into()
     }
 
     /// A stop ends the session; new settings are taken between statements; everything else can wait until it is over.

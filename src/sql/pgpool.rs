@@ -47,6 +47,19 @@ impl PgpoolCommand {
     }
 }
 
+/// Whether `text` may be a statement that pgpool answers itself, by its first word; cheap for those that are not.
+#[inline]
+pub fn may_be_ours(text: &[u8]) -> bool {
+    let begins = |text: &[u8]| {
+        let begins_with = |word: &[u8]| text.get(..word.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(word));
+        begins_with(b"show") || begins_with(b"pgpool")
+    };
+    match text.first() {
+        Some(b'a'..=b'o' | b'q' | b'r' | b't'..=b'z' | b'A'..=b'O' | b'Q' | b'R' | b'T'..=b'Z') => false,
+        _ => begins(skip_ignored(text)),
+    }
+}
+
 /// A token of the small grammar.
 #[derive(Debug, PartialEq, Eq)]
 enum Token {
@@ -219,6 +232,17 @@ mod tests {
             ("PGPOOL SET cache = on", set("cache", Some("on"))),
         ] {
             assert_eq!(PgpoolCommand::read(text.as_bytes()), Some(command), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_word_tells() {
+        for text in ["show pool_nodes", " /* x */ SHOW x", "-- x\nPgPool show all", "pgpool"] {
+            assert!(super::may_be_ours(text.as_bytes()), "{text}");
+        }
+        for text in ["select 1", "sho", "", "/* show", "SELECT 'show'", "(show x)", "set x = 1", "prepare x as show y"]
+        {
+            assert!(!super::may_be_ours(text.as_bytes()), "{text}");
         }
     }
 

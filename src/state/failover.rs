@@ -22,11 +22,21 @@ pub enum RequestKind {
     Down = 0,
     /// Attach the node: NODE_UP_REQUEST.
     Up = 1,
+    /// Take the node for the primary, which it has become by other means: PROMOTE_NODE_REQUEST.
+    Promote = 2,
+    /// Detach the primary and let failover_command promote the node: NODE_DOWN_REQUEST with the PROMOTE flag.
+    Switchover = 3,
+}
+
+impl RequestKind {
+    const ALL: [Self; 4] = [Self::Down, Self::Up, Self::Promote, Self::Switchover];
 }
 
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
+    /// Grows with every request; 0 before it is asked.
+    pub number: u64,
     /// What is asked for.
     pub kind: RequestKind,
     /// The node.
@@ -77,12 +87,14 @@ shareable! {
         last: AtomicU64,
         /// Number of the last request that the parent has taken.
         taken: AtomicU64,
+        /// Number of the last request that the parent has answered.
+        answered: AtomicU64,
         /// How many failovers and failbacks have begun.
         begun: AtomicU64,
         progress: AtomicU32,
         next_terminated: AtomicU32,
         terminated: [AtomicU32; TERMINATED],
-        places: [[Versioned<RequestRecord>; 2]; MAX_NODES],
+        places: [[Versioned<RequestRecord>; RequestKind::ALL.len()]; MAX_NODES],
     }
 }
 
@@ -101,16 +113,18 @@ impl<'a> Failover<'a> {
         Self(record)
     }
 
-    /// Leaves a request for the parent; one of the same kind for the same node that waits already stands for both.
+    /// Leaves a request for the parent; one of the same kind for the same node that waits already stands for both, unless
+    /// only the new one comes from an administrator. Returns the number that [`Self::answered`] reaches when it is done.
     ///
     /// # Errors
     /// Another process holds the lock for too long. A dead one does not.
-    pub fn ask(self, request: &Request) -> Result<(), RequestsBusy> {
-        let Some(places) = self.0.places.get(request.node) else { return Ok(()) };
+    pub fn ask(self, request: &Request) -> Result<u64, RequestsBusy> {
+        let Some(places) = self.0.places.get(request.node) else { return Ok(0) };
         let _lock = self.0.asking.try_lock_for(PATIENCE).ok_or(RequestsBusy)?;
         let place = &places[request.kind as usize];
-        if place.get().number > self.0.taken.load(Ordering::Acquire) {
-            return Ok(());
+        let waiting = place.get();
+        if waiting.number > self.0.taken.load(Ordering::Acquire) && (waiting.by_operator != 0 || !request.by_operator) {
+            return Ok(waiting.number);
         }
         let number = self.0.last.load(Ordering::Relaxed) + 1;
         place.set(RequestRecord {
@@ -121,7 +135,7 @@ impl<'a> Failover<'a> {
             cause: Text::new(&request.cause),
         });
         self.0.last.store(number, Ordering::Release);
-        Ok(())
+        Ok(number)
     }
 
     /// Takes what has been asked for since the last time, oldest first. For the parent; never waits.
@@ -132,26 +146,34 @@ impl<'a> Failover<'a> {
         }
         let mut found = Vec::new();
         for (node, places) in self.0.places.iter().enumerate() {
-            for kind in [RequestKind::Down, RequestKind::Up] {
+            for kind in RequestKind::ALL {
                 let record = places[kind as usize].get();
                 if record.number > taken && record.number <= last {
-                    found.push((
-                        record.number,
-                        Request {
-                            kind,
-                            node,
-                            cause: record.cause.to_string(),
-                            by_operator: record.by_operator != 0,
-                            pid: record.pid,
-                            asked_at: Duration::from_micros(record.asked_at),
-                        },
-                    ));
+                    found.push(Request {
+                        number: record.number,
+                        kind,
+                        node,
+                        cause: record.cause.to_string(),
+                        by_operator: record.by_operator != 0,
+                        pid: record.pid,
+                        asked_at: Duration::from_micros(record.asked_at),
+                    });
                 }
             }
         }
         self.0.taken.store(last, Ordering::Release);
-        found.sort_by_key(|(number, _)| *number);
-        found.into_iter().map(|(_, request)| request).collect()
+        found.sort_by_key(|request| request.number);
+        found
+    }
+
+    /// Number of the last request that is dealt with; they are dealt with in their order.
+    pub fn answered(self) -> u64 {
+        self.0.answered.load(Ordering::Acquire)
+    }
+
+    /// This request and those before it are dealt with. For the parent.
+    pub fn answer(self, number: u64) {
+        self.0.answered.fetch_max(number, Ordering::AcqRel);
     }
 
     /// What the parent is doing.
@@ -195,7 +217,8 @@ impl<'a> Failover<'a> {
 impl Request {
     /// A request of this process, now.
     pub fn new(kind: RequestKind, node: usize, cause: &str) -> Self {
-        Self { kind, node, cause: cause.to_owned(), by_operator: false, pid: std::process::id(), asked_at: uptime() }
+        let pid = std::process::id();
+        Self { number: 0, kind, node, cause: cause.to_owned(), by_operator: false, pid, asked_at: uptime() }
     }
 }
 
@@ -229,6 +252,23 @@ mod tests {
         assert!(shared.failover().take().is_empty());
         ask(RequestKind::Down, 2, "refused");
         assert_eq!(told(shared.failover().take()), expected[..1]);
+    }
+
+    #[test]
+    fn an_administrator_is_not_taken_for_a_fault() {
+        let shared = shared();
+        let failover = shared.failover();
+        let fault = Request::new(RequestKind::Down, 1, "refused");
+        let operator = Request { by_operator: true, ..fault.clone() };
+        assert_eq!(
+            [&fault, &fault, &operator, &fault, &operator].map(|request| failover.ask(request)),
+            [Ok(1), Ok(1), Ok(2), Ok(2), Ok(2)]
+        );
+        let taken = failover.take();
+        assert_eq!(taken, [Request { number: 2, asked_at: taken[0].asked_at, ..operator }]);
+        assert_eq!(failover.answered(), 0);
+        failover.answer(2);
+        assert_eq!(failover.answered(), 2);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, the
 //! delays of the standbys, one slot per worker with its pooled connections, the keys for cancel requests, counters, what is
-//! known of the servers' catalogs, the tables written lately, the settings after a reload, requests for failover, and what
-//! the health checks found.
+//! known of the servers' catalogs, the tables written lately, the settings after a reload, requests for failover, whether
+//! new clients are held back, and what the health checks found.
 //!
 //! Invariants:
 //! - Readers never lock and never wait; what they read was whole at some moment, whoever was killed when.
@@ -18,6 +18,7 @@ mod counters;
 mod delays;
 mod failover;
 mod health;
+mod hold;
 mod mutations;
 mod node_set;
 mod nodes;
@@ -31,6 +32,7 @@ pub use counters::{NodeCounters, NodeCounts};
 pub use delays::{Delay, Delays};
 pub use failover::{Failover, Progress, Request, RequestKind, RequestsBusy};
 pub use health::{HealthStats, NodeHealth, RoundEnd};
+pub use hold::Hold;
 pub use mutations::{TableKey, TableMutations, WriteAge};
 pub use node_set::NodeSet;
 pub use nodes::{Cluster, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
@@ -72,6 +74,9 @@ pub struct Shared(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     limits: Limits,
+    started: u64,
+    /// Process id of the parent, which has made it.
+    parent: u32,
     secret: relcache::Secret,
     segment: Segment,
     nodes: Region<nodes::Table>,
@@ -87,6 +92,7 @@ struct Inner {
     mutations: TableMutations,
     settings: Region<settings::SettingsRecord>,
     failover: Region<failover::Record>,
+    hold: Region<hold::Record>,
     health: Region<NodeHealth>,
 }
 
@@ -115,6 +121,7 @@ impl Shared {
         let facts = layout.array(relcache::buckets(limits.relcache));
         let settings = layout.array(1);
         let failover = layout.array(1);
+        let hold = layout.array(1);
         let health = layout.array(MAX_NODES);
         let segment = Segment::create(layout)?;
         segment.slice::<nodes::Table>(nodes)[0].prepare();
@@ -122,6 +129,8 @@ impl Shared {
         let servers = servers_region;
         Ok(Self(Arc::new(Inner {
             limits,
+            started: now(),
+            parent: std::process::id(),
             secret: relcache::Secret::new(),
             segment,
             nodes,
@@ -137,6 +146,7 @@ impl Shared {
             mutations: TableMutations::create(limits.mutation_buckets, limits.mutation_places)?,
             settings,
             failover,
+            hold,
             health,
         })))
     }
@@ -144,6 +154,16 @@ impl Shared {
     /// The sizes it was made with.
     pub fn limits(&self) -> Limits {
         self.0.limits
+    }
+
+    /// When it was made, which is when pgpool was started; seconds since 1970.
+    pub fn started(&self) -> u64 {
+        self.0.started
+    }
+
+    /// Process id of the parent: also its grandchildren know it.
+    pub fn parent(&self) -> u32 {
+        self.0.parent
     }
 
     /// Bytes of the segment, most of them never touched.
@@ -159,6 +179,11 @@ impl Shared {
     /// What is asked of the parent, and how far it is with it.
     pub fn failover(&self) -> Failover<'_> {
         Failover::new(&self.0.segment.slice(self.0.failover)[0])
+    }
+
+    /// Holding new clients back.
+    pub fn hold(&self) -> Hold<'_> {
+        Hold::new(&self.0.segment.slice(self.0.hold)[0])
     }
 
     /// The health checks of a node. An id out of range gets those of the last possible node.

@@ -63,6 +63,8 @@ pub struct Node {
     /// Down only because it was not reached when nodes were searched: used again as soon as it is found up. Changing the
     /// status ends it.
     pub missing: bool,
+    /// Down because an administrator has detached it: only he attaches it again.
+    pub kept_out: bool,
     /// What it said about itself.
     pub role: Role,
     /// `DISALLOW_TO_FAILOVER`.
@@ -111,6 +113,7 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(id) else { return };
         node.status = status;
         node.missing = false;
+        node.kept_out &= status == NodeStatus::Down;
         node.last_status_change = now();
         reason.clone_into(&mut node.reason);
         self.main = self.attached().iter().next().or(self.main);
@@ -121,6 +124,13 @@ impl Cluster {
         self.set_status(id, NodeStatus::Down, reason);
         if let Some(node) = self.nodes.get_mut(id) {
             node.missing = true;
+        }
+    }
+
+    /// An administrator detaches the node. Attaching it ends that.
+    pub fn keep_out(&mut self, id: usize) {
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.kept_out = true;
         }
     }
 
@@ -176,6 +186,7 @@ const ALWAYS_PRIMARY: u32 = 4;
 const IS_PRIMARY: u32 = 8;
 const IS_MAIN: u32 = 16;
 const MISSING: u32 = 32;
+const KEPT_OUT: u32 = 64;
 
 impl Table {
     pub(super) fn prepare(&self) {
@@ -257,6 +268,7 @@ impl NodeRecord {
         let flags = [
             (QUARANTINED, node.quarantined),
             (MISSING, node.missing),
+            (KEPT_OUT, node.kept_out),
             (DISALLOW_TO_FAILOVER, node.disallow_to_failover),
             (ALWAYS_PRIMARY, node.always_primary),
             (IS_PRIMARY, cluster.primary == Some(id)),
@@ -293,6 +305,7 @@ impl From<&NodeRecord> for Node {
             },
             quarantined: flag(QUARANTINED),
             missing: flag(MISSING),
+            kept_out: flag(KEPT_OUT),
             role: match record.role {
                 1 => Role::Primary,
                 2 => Role::Standby,
@@ -358,6 +371,11 @@ mod tests {
         assert!(nodes.view().nodes[0].missing && nodes.view().nodes[0].status == NodeStatus::Down);
         nodes.update(|cluster| cluster.set_status(0, NodeStatus::Down, "gone")).expect("update");
         assert!(!nodes.view().nodes[0].missing);
+        nodes.update(|cluster| cluster.keep_out(0)).expect("update");
+        nodes.update(|cluster| cluster.set_status(0, NodeStatus::Down, "to follow")).expect("update");
+        assert!(nodes.view().nodes[0].kept_out, "only attaching ends it");
         assert_eq!((nodes.view().main, nodes.view().write_node()), (Some(0), None));
+        nodes.update(|cluster| cluster.set_status(0, NodeStatus::Waiting, "attached")).expect("update");
+        assert!(!nodes.view().nodes[0].kept_out);
     }
 }

@@ -29,6 +29,8 @@ pub(super) enum Role {
     ReplicationCheck,
     /// The health check of this node.
     Health(usize),
+    /// The PCP main process.
+    Pcp,
     /// A search for the primary within a failover.
     Search(SearchNumber),
     /// A command of the user: no process of ours.
@@ -55,6 +57,7 @@ impl Role {
             Self::Finder => "node finder",
             Self::ReplicationCheck => "worker child",
             Self::Health(_) => "health check",
+            Self::Pcp => "PCP child",
             Self::Search(_) => "primary search",
             Self::Script(_) => "command",
         }

@@ -9,7 +9,7 @@ use crate::cluster::{finder, health, primary, replication};
 use crate::report::{self, Report};
 use crate::sys::signal::Signal;
 use crate::sys::{Fork, descriptor, die_with_parent, fork};
-use crate::worker;
+use crate::{pcp, worker};
 use nix::fcntl::OFlag;
 use nix::unistd::{Pid, pipe2};
 use std::io;
@@ -89,33 +89,30 @@ impl Supervisor {
             let _ = descriptor::stdio_to_null();
         }
         let (settings, shared) = (Arc::clone(&self.settings), self.shared.clone());
-        let listeners = self.listeners.take();
+        let (listeners, pcp_listeners) = (self.listeners.take(), self.pcp_listeners.take());
+        // A child keeps open only what it accepts from.
+        let listeners = match role {
+            Role::Worker(_) => listeners,
+            Role::Pcp => pcp_listeners,
+            _ => Vec::new(),
+        };
         match role {
             Role::Worker(index) => worker::run(worker::Start { index, listeners, settings, shared }),
-            Role::Health(id) => {
-                drop(listeners);
-                health::run(settings, shared, id)
-            }
+            Role::Health(id) => health::run(settings, shared, id),
             Role::Search(_) => {
-                drop(listeners);
                 self.search_writer.as_ref().map_or(EXIT_RESTART, |found| primary::run(&settings, &shared, found))
             }
             // Those are run by the shell.
             Role::Script(_) => EXIT_RESTART,
-            Role::ReplicationCheck => {
-                drop(listeners);
-                replication::run(settings, shared)
-            }
-            Role::Finder => {
-                drop(listeners);
-                match self.ready.writer() {
-                    Ok(ready) => finder::run(settings, shared, ready, !self.announced),
-                    Err(error) => {
-                        Report::fatal("nodes cannot be searched").detail(error.to_string()).log();
-                        EXIT_RESTART
-                    }
+            Role::ReplicationCheck => replication::run(settings, shared),
+            Role::Pcp => pcp::run(pcp::Start { listeners, users: self.files.pcp.clone(), settings, shared }),
+            Role::Finder => match self.ready.writer() {
+                Ok(ready) => finder::run(settings, shared, ready, !self.announced),
+                Err(error) => {
+                    Report::fatal("nodes cannot be searched").detail(error.to_string()).log();
+                    EXIT_RESTART
                 }
-            }
+            },
         }
     }
 }

@@ -15,6 +15,7 @@ mod fork;
 mod listen;
 mod nodes;
 pub mod pid_file;
+mod reasons_file;
 mod reload;
 mod start;
 mod status_file;
@@ -55,6 +56,7 @@ struct Supervisor {
     files: FileLocations,
     shared: Shared,
     listeners: Listeners,
+    pcp_listeners: Listeners,
     children: Children,
     signals: Signals,
     pid_file: Option<PidFile>,
@@ -186,6 +188,11 @@ impl Supervisor {
     fn write_status(&mut self) {
         let cluster = self.shared.nodes().view();
         self.written = cluster.attached();
+        if status_file::is_worth_writing(&cluster)
+            && let Err(report) = reasons_file::write(&self.status_file, &cluster)
+        {
+            report.log();
+        }
         if let Err(report) = status_file::write(&self.status_file, &cluster) {
             report.log();
         }

@@ -1,5 +1,6 @@
 //! The parent's part in the node table: filling it from the settings and the status file.
 
+use super::reasons_file::{self, Remark};
 use super::status_file;
 use crate::config::{BackendClusteringMode, Settings};
 use crate::report::Report;
@@ -19,23 +20,55 @@ pub(super) fn fill(
     status_file: &Path,
     discard: bool,
 ) -> Result<(), NodeTableBusy> {
-    let states = if discard { forget(status_file) } else { status_file::read(status_file) };
-    shared.nodes().update(|cluster| enter(cluster, settings, &states))
+    if discard {
+        forget(status_file);
+    }
+    let memory = if discard { Memory::default() } else { Memory::read(status_file) };
+    shared.nodes().update(|cluster| enter(cluster, settings, &memory))
 }
 
 /// The nodes as a start would see them before it asks any of them; changes nothing.
 pub fn at_start(settings: &Settings) -> Cluster {
     let mut cluster = Cluster::default();
-    enter(&mut cluster, settings, &status_file::read(&status_file::path(&settings.work_dir)));
+    enter(&mut cluster, settings, &Memory::read(&status_file::path(&settings.work_dir)));
     cluster
 }
 
-fn enter(cluster: &mut Cluster, settings: &Settings, states: &[Option<NodeStatus>]) {
+/// What is remembered of the nodes from the time before the start, index = node id.
+#[derive(Default)]
+struct Memory {
+    /// Empty: nothing is.
+    states: Vec<Option<NodeStatus>>,
+    remarks: Vec<Option<Remark>>,
+}
+
+impl Memory {
+    fn read(status_file: &Path) -> Self {
+        Self { states: status_file::read(status_file), remarks: reasons_file::read(status_file) }
+    }
+}
+
+fn enter(cluster: &mut Cluster, settings: &Settings, memory: &Memory) {
     for id in configure(cluster, settings) {
-        match states.get(id).copied().flatten() {
-            Some(NodeStatus::Down) => cluster.set_status(id, NodeStatus::Down, "down in the status file"),
+        match memory.states.get(id).copied() {
+            Some(Some(NodeStatus::Down)) => enter_down(cluster, id, memory.remarks.get(id).cloned().flatten()),
+            None if !memory.states.is_empty() => {
+                Report::log_line(format!("DB node {id} is not in the status file: it is new, and will be used")).log();
+                cluster.set_status(id, NodeStatus::Waiting, "new in the configuration");
+            }
             _ => cluster.set_status(id, NodeStatus::Waiting, "configured"),
         }
+    }
+}
+
+fn enter_down(cluster: &mut Cluster, id: usize, remark: Option<Remark>) {
+    let Some(remark) = remark.filter(|remark| remark.status == NodeStatus::Down) else {
+        return cluster.set_status(id, NodeStatus::Down, "down in the status file");
+    };
+    cluster.set_status(id, NodeStatus::Down, &remark.reason);
+    cluster.nodes[id].last_status_change = remark.since;
+    if remark.kept_out {
+        cluster.keep_out(id);
     }
 }
 
@@ -73,16 +106,20 @@ fn configure(cluster: &mut Cluster, settings: &Settings) -> Vec<usize> {
     new
 }
 
-fn forget(status_file: &Path) -> Vec<Option<NodeStatus>> {
-    match fs::remove_file(status_file) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Report::warning(format!("could not delete status file \"{}\"", status_file.display()))
-                .detail(error.to_string())
-                .log();
+fn forget(status_file: &Path) {
+    for file in [&reasons_file::path(status_file), status_file] {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Report::warning(format!("failed to discard backend status file: \"{}\"", file.display()))
+                    .detail(error.to_string())
+                    .log();
+            }
+            _ if file == status_file => {
+                Report::log_line(format!("Backend status file {} discarded", file.display())).log();
+            }
+            _ => {}
         }
-        _ => Report::log_line(format!("Backend status file {} discarded", status_file.display())).log(),
     }
-    Vec::new()
 }
 
 /// One line per node (process-model 2, step 18), where the roles of nodes matter.
@@ -137,6 +174,30 @@ mod tests {
         assert_eq!(states(&shared), [Waiting, Down, Down, Unused, Waiting, Down]);
         assert_eq!(shared.nodes().view().nodes[2].hostname, "other");
         fs::remove_file(&file).expect("remove");
+    }
+
+    #[test]
+    fn who_detached_a_node_and_when_is_remembered() {
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
+        let file = std::env::temp_dir().join(format!("pgpool-remarks-{}", std::process::id()));
+        fs::write(&file, "up\ndown\ndown\ndown\n").expect("write");
+        let remarks = "1 down 1000 administrator maintenance\n2 down 2000 - refused\n3 up 3000 - out of date\n";
+        fs::write(reasons_file::path(&file), remarks).expect("write");
+        fill(&shared, &settings(&[(0, "a"), (1, "b"), (2, "c"), (3, "d"), (4, "e")]), &file, false).expect("fill");
+        let nodes = shared.nodes().view().nodes;
+        let told = |id: usize| (nodes[id].reason.as_str(), nodes[id].kept_out);
+        assert_eq!(
+            [1, 2, 3, 4].map(told),
+            [
+                ("maintenance", true),
+                ("refused", false),
+                ("down in the status file", false),
+                ("new in the configuration", false)
+            ]
+        );
+        assert_eq!([1, 2].map(|id: usize| nodes[id].last_status_change), [1000, 2000]);
+        fill(&shared, &settings(&[(0, "a")]), &file, true).expect("fill");
+        assert!(!file.exists() && !reasons_file::path(&file).exists());
     }
 
     #[test]

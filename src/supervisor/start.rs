@@ -74,7 +74,12 @@ fn prepare(
         pid_file.remove();
         return Err(failed("the nodes cannot be prepared")(error));
     }
+    let pcp_listeners = Listeners::open_pcp(&settings);
     let mut children = Children::default();
+    // First of all: it is needed most when the start hangs.
+    if !pcp_listeners.is_empty() {
+        children.start(Role::Pcp);
+    }
     // Workers come when it is known which node is the primary: until then clients wait in the listen queue.
     children.start(Role::Finder);
     Ok(Supervisor {
@@ -82,6 +87,7 @@ fn prepare(
         files,
         shared,
         listeners,
+        pcp_listeners,
         children,
         signals,
         pid_file: Some(pid_file),

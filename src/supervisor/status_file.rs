@@ -1,6 +1,6 @@
 //! `pgpool_status`: which nodes were detached when pgpool ended (process-model 12.1).
 //!
-//! One line per node: `up`, `down` or `unused`. A node stays down across restarts until an administrator attaches it: it
+//! One line per node: `up`, `down` or `unused`; why is in [`reasons_file`](super::reasons_file). A node stays down across restarts until an administrator attaches it: it
 //! may have missed writes. Unlike the original, a node that nobody has used yet starts as waiting, as it was added since;
 //! and a node that was merely not reached is not written as down.
 
@@ -77,11 +77,11 @@ fn parse_line(id: usize, line: &str) -> Option<NodeStatus> {
 /// # Errors
 /// The file cannot be written; then it is as before.
 pub fn write(path: &Path, cluster: &Cluster) -> Result<()> {
-    if !cluster.nodes.iter().any(counts_as_up) {
+    if !is_worth_writing(cluster) {
         Report::warning("All the DB nodes are in down status and skip writing status file.").log();
         return Ok(());
     }
-    let text: String = cluster.nodes.iter().map(line).collect();
+    let text: String = cluster.nodes.iter().map(|node| format!("{}\n", word(node))).collect();
     replace(path, &text).map_err(|error| {
         Report::warning(format!("could not write status file \"{}\"", path.display())).detail(error.to_string()).hint(
             "work_dir must exist and be writable. Without the file a detached node is used again after a restart.",
@@ -89,20 +89,26 @@ pub fn write(path: &Path, cluster: &Cluster) -> Result<()> {
     })
 }
 
+/// Whether a node is left that could serve; else the file keeps the last good set.
+pub(super) fn is_worth_writing(cluster: &Cluster) -> bool {
+    cluster.nodes.iter().any(counts_as_up)
+}
+
 fn counts_as_up(node: &Node) -> bool {
     node.status.is_attached() || node.missing
 }
 
-fn line(node: &Node) -> &'static str {
+/// The state of a node as the file tells it.
+pub(super) fn word(node: &Node) -> &'static str {
     match node.status {
-        _ if counts_as_up(node) => "up\n",
-        NodeStatus::Down => "down\n",
-        _ => "unused\n",
+        _ if counts_as_up(node) => "up",
+        NodeStatus::Down => "down",
+        _ => "unused",
     }
 }
 
 /// A crash at any moment leaves the old or the new file, never half of one.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = File::create(&temporary)?;
     file.write_all(text.as_bytes())?;

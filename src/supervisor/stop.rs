@@ -49,6 +49,7 @@ impl Supervisor {
         self.children.signal(Signal::SIGINT, |role| matches!(role, Role::Health(_)));
         // New clients are refused from now on, also by workers that still have a session.
         self.listeners.refuse();
+        self.pcp_listeners.refuse();
     }
 
     pub(super) fn stop_deadline(&self) -> Deadline {
@@ -76,12 +77,14 @@ impl Supervisor {
         Report::log_line("shutting down").log();
         self.children.signal_all(Signal::SIGINT);
         self.listeners.refuse();
+        self.pcp_listeners.refuse();
         self.leave_nothing_behind();
     }
 
     fn leave_nothing_behind(&mut self) {
         self.write_status();
         self.listeners.remove();
+        self.pcp_listeners.remove();
         if let Some(pid_file) = self.pid_file.take() {
             pid_file.remove();
         }

@@ -68,6 +68,40 @@ pub fn bind(content: &[u8]) -> Result<Bind<'_>, Malformed> {
     }
 }
 
+/// What Bind says behind its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindValues {
+    /// How many parameter values there are.
+    pub parameters: usize,
+    /// Format codes of the result columns: none, one for all, or one for each.
+    pub formats: Vec<u16>,
+}
+
+/// Decodes what comes behind the names of a whole Bind.
+pub fn bind_values(content: &[u8]) -> Result<BindValues, Malformed> {
+    let values = || {
+        let mut cursor = Cursor::new(content);
+        cursor.text()?;
+        cursor.text()?;
+        let formats = cursor.u16()?;
+        cursor.take(usize::from(formats) * 2)?;
+        let parameters = usize::from(cursor.u16()?);
+        for _ in 0..parameters {
+            match cursor.u32()? {
+                u32::MAX => {}
+                length => {
+                    cursor.take(length as usize)?;
+                }
+            }
+        }
+        let count = usize::from(cursor.u16()?);
+        let formats = cursor.take(count * 2)?;
+        let formats = formats.chunks_exact(2).map(|code| u16::from_be_bytes([code[0], code[1]])).collect();
+        cursor.rest().is_empty().then_some(BindValues { parameters, formats })
+    };
+    values().ok_or(Malformed::Content("Bind"))
+}
+
 /// What Describe and Close speak of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Object<'a> {
@@ -95,4 +129,14 @@ pub fn function_call(content: &[u8]) -> Result<u32, Malformed> {
 /// Portal named by Execute.
 pub fn execute(content: &[u8]) -> Result<&[u8], Malformed> {
     Cursor::new(content).text().ok_or(Malformed::Content("Execute"))
+}
+
+/// Portal named by a whole Execute, and how many rows it may send at most; 0: all.
+pub fn execute_limit(content: &[u8]) -> Result<(&[u8], usize), Malformed> {
+    let mut cursor = Cursor::new(content);
+    match (cursor.text(), cursor.u32()) {
+        // Negative numbers set no limit either.
+        (Some(portal), Some(limit)) => Ok((portal, i32::try_from(limit).map_or(0, |limit| limit as usize))),
+        _ => Err(Malformed::Content("Execute")),
+    }
 }

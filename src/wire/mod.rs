@@ -1,4 +1,4 @@
-//! The frontend/backend protocol, versions 3.0 and 3.2, over byte slices (protocol 3-5, 18).
+//! The frontend/backend protocol, versions 3.0 and 3.2, and PCP, over byte slices (protocol 3-5, 18; pcp 1-5).
 //!
 //! Pure: no I/O, no state. Views borrow from the caller's buffer and are decoded lazily; writers append to the caller's
 //! buffer. Every length that comes from the network is checked before it is used; nothing here panics on any input.
@@ -7,6 +7,7 @@ pub mod backend;
 mod cursor;
 pub mod frontend;
 mod header;
+pub mod pcp;
 pub mod startup;
 pub mod write;
 

@@ -30,6 +30,14 @@ pub fn close_statement(out: &mut Vec<u8>, name: &[u8]) {
     });
 }
 
+/// Describe of a prepared statement.
+pub fn describe_statement(out: &mut Vec<u8>, name: &[u8]) {
+    message(out, b'D', |out| {
+        out.push(b'S');
+        text(out, name);
+    });
+}
+
 /// Sync.
 pub fn sync(out: &mut Vec<u8>) {
     message(out, b'S', |_| {});
@@ -120,17 +128,22 @@ pub fn notice(out: &mut Vec<u8>, code: &str, message_text: &[u8]) {
 const TEXT_OID: u32 = 25;
 
 /// RowDescription of text columns (show-commands 3.1, with the type told).
-pub fn row_description(out: &mut Vec<u8>, columns: &[&str]) {
+pub fn row_description<T: AsRef<str>>(out: &mut Vec<u8>, columns: &[T]) {
+    row_description_in(out, columns, |_| 0);
+}
+
+/// The same, with the format in which the values of each column will come: 0 text, 1 binary. Of text both look the same.
+pub fn row_description_in<T: AsRef<str>>(out: &mut Vec<u8>, columns: &[T], format: impl Fn(usize) -> u16) {
     message(out, b'T', |out| {
         out.extend((columns.len() as u16).to_be_bytes());
         for (index, column) in columns.iter().enumerate() {
-            text(out, column.as_bytes());
+            text(out, column.as_ref().as_bytes());
             out.extend(0u32.to_be_bytes());
             out.extend((index as u16).to_be_bytes());
             out.extend(TEXT_OID.to_be_bytes());
             out.extend((-1i16).to_be_bytes());
             out.extend((-1i32).to_be_bytes());
-            out.extend(0u16.to_be_bytes());
+            out.extend(format(index).to_be_bytes());
         }
     });
 }
@@ -169,6 +182,11 @@ pub fn close_complete(out: &mut Vec<u8>) {
 /// NoData.
 pub fn no_data(out: &mut Vec<u8>) {
     message(out, b'n', |_| {});
+}
+
+/// PortalSuspended.
+pub fn portal_suspended(out: &mut Vec<u8>) {
+    message(out, b's', |_| {});
 }
 
 /// ParameterDescription of a statement without parameters.

@@ -1,8 +1,7 @@
 //! Waiting for a client without waking up for anything else than what must be done.
 
-use super::accept::{accept, is_shut_down};
 use crate::backend::Pool;
-use crate::net::{Deadline, Stream};
+use crate::net::{Deadline, Stream, accept, is_shut_down};
 use crate::sys::signal::Signals;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -17,6 +16,8 @@ const POOLED: u64 = u64::MAX - 1;
 /// The listening sockets and the signals under watch.
 pub(super) struct Idle {
     listeners: Vec<OwnedFd>,
+    /// The listening sockets are watched now.
+    accepting: bool,
     epoll: Epoll,
 }
 
@@ -38,11 +39,29 @@ impl Idle {
     pub fn new(listeners: Vec<OwnedFd>, signals: &Signals) -> nix::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(signals.fd(), EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
-        for (number, listener) in listeners.iter().enumerate() {
-            let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
-            epoll.add(listener, EpollEvent::new(flags, number as u64))?;
+        let mut idle = Self { listeners, accepting: false, epoll };
+        idle.accept_clients(true)?;
+        Ok(idle)
+    }
+
+    /// Whether new clients are accepted from now on, or left waiting.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn accept_clients(&mut self, accepting: bool) -> nix::Result<()> {
+        if accepting == self.accepting {
+            return Ok(());
         }
-        Ok(Self { listeners, epoll })
+        for (number, listener) in self.listeners.iter().enumerate() {
+            if accepting {
+                let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
+                self.epoll.add(listener, EpollEvent::new(flags, number as u64))?;
+            } else {
+                self.epoll.delete(listener)?;
+            }
+        }
+        self.accepting = accepting;
+        Ok(())
     }
 
     /// Waits for a client, a signal, a word from a server of `pool`, or `deadline`.

@@ -6,14 +6,13 @@
 //! It must never decide about the cluster, wait without a reason that can wake it, or go on after a fault of ours: a panic
 //! in a session ends the process, and the parent replaces it.
 
-mod accept;
 mod idle;
 
 use crate::config::Settings;
-use crate::net::{Deadline, Stream};
+use crate::net::{Deadline, Peer, Stream};
 use crate::report::{self, Report};
 use crate::session::{self, Context};
-use crate::state::Shared;
+use crate::state::{ClientInfo, Shared};
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::title;
 use idle::{Idle, Wake};
@@ -85,8 +84,11 @@ impl Worker {
             if let Some(exit) = self.heed_signals().or_else(|| self.heed_time()) {
                 break exit;
             }
-            let deadline = self.next_limit();
-            match idle.wait(&self.context.signals, &self.context.pool, deadline) {
+            // While an administrator's request waits for the clients to leave, no new ones come in (failover 13.2).
+            let held = self.context.shared.hold().left();
+            let deadline = self.next_limit().min(held.map_or(Deadline::NEVER, Deadline::after));
+            let woken = idle.accept_clients(held.is_none()).map_err(Into::into);
+            match woken.and_then(|()| idle.wait(&self.context.signals, &self.context.pool, deadline)) {
                 Ok(Wake::Client(client)) => self.serve(client),
                 Ok(Wake::Server) => self.context.close_pooled(|pool| pool.close_broken()),
                 Ok(Wake::Other) => {}
@@ -166,7 +168,7 @@ impl Worker {
 
     /// A client is here: makes it visible and decides whether there is room for it (process-model 7.4).
     fn admit(&mut self, client: &Stream) {
-        let info = accept::describe(client.peer());
+        let info = describe(client.peer());
         let connected = self.context.slot.begin_client(&info);
         title::set("accept connection");
         let settings = &self.context.settings;
@@ -175,6 +177,14 @@ impl Worker {
             let port = if info.port == 0 { String::new() } else { format!(" port={}", info.port) };
             Report::log_line("new connection received").detail(format!("connecting host={}{port}", info.host)).log();
         }
+    }
+}
+
+/// The client as monitoring shows it.
+fn describe(peer: &Peer) -> ClientInfo {
+    match peer {
+        Peer::Tcp(address, port) => ClientInfo { host: address.to_string(), port: *port },
+        Peer::Local => ClientInfo { host: "[local]".to_owned(), port: 0 },
     }
 }
 

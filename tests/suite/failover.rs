@@ -572,3 +572,53 @@ fn no_read_fails_when_a_standby_is_lost() {
         });
     }
 }
+
+#[test]
+fn five_hundred_workers_do_not_slow_a_failover_down() {
+    only_ours!("the line is ours");
+    let cluster = Cluster::streaming(2).start();
+    let pool = checking(&cluster).set("num_init_children", 500).start();
+    let workers = || pool.children("wait for connection request").len();
+    wait_for("all workers", || workers() == 500);
+    cluster.node(1).kill();
+    let line = "failover of DB node 1 took ";
+    wait_for("the failover", || pool.log().contains(line));
+    let log = pool.log();
+    let times = log.split_once(line).map(|(_, behind)| behind).expect("the line");
+    let own = times.split_once("everything else: ").and_then(|(_, behind)| behind.split_once(" ms"));
+    let own: u64 = own.and_then(|(own, _)| own.parse().ok()).unwrap_or_else(|| panic!("{times}"));
+    // About 30 ms for a debug build on an idle machine.
+    assert!(own < 1000, "{own} ms");
+    assert_eq!(workers(), 500, "nobody was restarted");
+}
+
+/// A server process is killed: the others are ended by the server, with 57P02 as a warning.
+#[test]
+fn a_server_that_crashes_is_detached_if_the_user_says_so() {
+    only_ours!("not recognised on every release");
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster).set("failover_on_backend_shutdown", "on").weights(&[0.0, 1.0]).start();
+    let port = cluster.node(1).port.to_string();
+    let mut sessions: Vec<_> = (0..3).map(|_| pool.connect()).collect();
+    sessions.iter_mut().for_each(|session| assert_eq!(session.value(PORT), port));
+    let session = &mut sessions[0];
+    // Such a notice is nothing without the end.
+    session.query("DO $$BEGIN RAISE WARNING 'the end is near' USING ERRCODE = '57P02'; END$$").succeeded();
+    assert_eq!(session.value(PORT), port);
+    let shutdown = "postmaster on DB node 1 was shutdown by administrative command";
+    assert!(!pool.log().contains("reading and processing packets"), "{}", pool.log());
+    let mut other = cluster.node(1).connect();
+    let victim = other.value("SELECT pg_backend_pid()").parse().expect("a pid");
+    kill(nix::unistd::Pid::from_raw(victim), Signal::SIGKILL).expect("kill");
+    wait_for("the failover", || done(&pool) == 1);
+    lines_in_order(
+        &pool.log(),
+        &[
+            "reading and processing packets",
+            shutdown,
+            "received degenerate backend request for node_id: 1 from pid [",
+            "=== Failover done.",
+        ],
+    );
+    assert_eq!(session.value(PORT), cluster.node(0).port.to_string());
+}

@@ -18,6 +18,7 @@ mod logging;
 mod new_primary;
 mod own_servers;
 mod pauses;
+mod pcp;
 mod pool;
 mod process;
 mod relcache;

@@ -23,7 +23,7 @@ mod watch;
 use crate::config::{BackendClusteringMode, Settings};
 use crate::net::Deadline;
 use crate::report::{self, Report};
-use crate::state::{Cluster, Delay, Node, Shared};
+use crate::state::{Cluster, Delay, Node, Progress, Shared};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use crate::sys::title;
 use ask::{Question, Told};
@@ -104,15 +104,20 @@ impl Check {
     /// One check. Returns when the next one is due.
     fn check(&mut self, period: Duration) -> Result<Deadline, Leave> {
         let next = Deadline::after(period);
+        if self.shared.failover().progress() != Progress::Idle {
+            // Who is primary and who is standby is being decided; this process starts anew when that is done.
+            return Ok(next);
+        }
+        let begun = self.shared.failover().begun();
         let cluster = self.shared.nodes().view();
         let primary = cluster.primary.filter(|id| cluster.attached().contains(*id));
         match primary {
             None => self.set_states(|_| Some(Default::default())),
             Some(primary) if self.settings.replication_delay_source_cmd.is_empty() => {
-                self.ask(&cluster, primary, next)?;
+                self.ask(&cluster, primary, begun, next)?;
             }
             Some(primary) => {
-                self.run_command(&cluster, primary)?;
+                self.run_command(&cluster, primary, begun)?;
                 // However long it takes, it is left alone for a period.
                 return Ok(Deadline::after(period));
             }
@@ -120,8 +125,8 @@ impl Check {
         Ok(next)
     }
 
-    /// Asks the attached nodes themselves, until `end` at most.
-    fn ask(&mut self, cluster: &Cluster, primary: usize, end: Deadline) -> Result<(), Leave> {
+    /// Asks the attached nodes themselves, until `end` at most. The answers count if no failover has begun since `begun`.
+    fn ask(&mut self, cluster: &Cluster, primary: usize, begun: u64, end: Deadline) -> Result<(), Leave> {
         let question = |id: usize| Question::new(&self.settings, id, &cluster.nodes[id], id == primary);
         let questions: Vec<_> = cluster.attached().iter().map(question).collect();
         let longest = questions.iter().map(|question| question.limit).max().unwrap_or_default();
@@ -132,6 +137,9 @@ impl Check {
             wanted_exit(*noted).is_some()
         });
         let Some(answers) = answers else { return self.heed() };
+        if self.shared.failover().begun() != begun {
+            return Ok(());
+        }
         let now = Instant::now();
         let mut told: Vec<Option<Told>> = vec![None; cluster.nodes.len()];
         for (node, answer) in answers {
@@ -178,8 +186,8 @@ impl Check {
         self.set_ttl(figures.iter().filter_map(time).max());
     }
 
-    /// Lets the external command say it.
-    fn run_command(&mut self, cluster: &Cluster, primary: usize) -> Result<(), Leave> {
+    /// Lets the external command say it. That counts if no failover has begun since `begun`.
+    fn run_command(&mut self, cluster: &Cluster, primary: usize, begun: u64) -> Result<(), Leave> {
         self.watch.dismiss();
         let command = self.settings.replication_delay_source_cmd.clone();
         // Ids that are not configured have their place, too: values are told apart by nothing but their order.
@@ -201,6 +209,9 @@ impl Check {
                 return Ok(());
             }
         };
+        if self.shared.failover().begun() != begun {
+            return Ok(());
+        }
         let mut values = values::read(&output.text, &standbys);
         if output.cut {
             values.remarks.insert(0, Report::warning("replication delay command output may have been truncated"));

@@ -26,6 +26,8 @@ pub(super) enum Action {
     SetStatus(usize, NodeStatus, String),
     /// The node is down, but is to be used again as soon as it answers.
     SetMissing(usize, String),
+    /// An administrator detaches the node: it does not come back by itself.
+    KeepOut(usize),
     /// Make this node the primary; `None`: there is none.
     SetPrimary(Option<usize>),
     /// The attached nodes have changed: write the status file.
@@ -44,6 +46,8 @@ pub(super) enum Action {
     Times(Times),
     /// Run follow_primary_command for those of these nodes that are down by then, one after the other.
     Follow(Follow),
+    /// The request with this number is dealt with, whether it was carried out or refused.
+    Answer(u64),
     /// Everything asked for is done.
     End,
 }
@@ -72,8 +76,9 @@ impl Times {
     /// The line of the log, when it all took `whole`, having waited for its turn before.
     pub fn report(&self, waited: Duration, whole: Duration) -> Report {
         let verb = match self.kind {
-            RequestKind::Down => "failover",
+            RequestKind::Down | RequestKind::Switchover => "failover",
             RequestKind::Up => "failback",
+            RequestKind::Promote => "promotion",
         };
         let own = whole.saturating_sub(self.command + self.search);
         Report::log_line(format!("{verb} of DB node {} took {} ms", self.node, whole.as_millis())).detail(format!(

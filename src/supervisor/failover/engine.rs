@@ -9,9 +9,9 @@
 
 use super::action::{Action, Event, Follow, Times};
 use super::command::{self, Subject};
-use crate::config::{BackendClusteringMode, Settings};
-use crate::report::Report;
-use crate::state::{Cluster, NodeSet, NodeStatus, Progress, Request, RequestKind};
+use super::step::Step;
+use crate::config::Settings;
+use crate::state::{Cluster, Node, NodeSet, NodeStatus, Progress, Request, RequestKind};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -22,14 +22,14 @@ pub(super) struct Engine {
     run: Option<Run>,
     /// The last primary there was, also when there is none now.
     last_primary: Option<usize>,
-    /// Nodes that an administrator has detached: they never come back by themselves.
-    by_operator: NodeSet,
 }
 
 /// A request being worked on.
 #[derive(Debug)]
 struct Run {
     request: Request,
+    /// The node that goes down, comes up or is promoted.
+    node: usize,
     phase: Phase,
     old_primary: Option<usize>,
     /// All nodes were down when it began.
@@ -49,7 +49,7 @@ enum Phase {
 impl Engine {
     /// What follows from `event`. `cluster` is the node table now.
     pub fn handle(&mut self, event: Event, cluster: &Cluster, settings: &Settings, now: Instant) -> Vec<Action> {
-        let mut step = Step { cluster: cluster.clone(), settings, now, actions: Vec::new() };
+        let mut step = Step::new(cluster, settings, now);
         self.last_primary = cluster.primary.or(self.last_primary);
         let phase = self.run.as_ref().map(|run| run.phase);
         match (event, phase) {
@@ -79,14 +79,18 @@ impl Engine {
     fn next(&mut self, step: &mut Step<'_>) {
         let was_busy = self.run.take().is_some();
         while let Some(request) = self.waiting.pop_front() {
+            let number = request.number;
             let begun = match request.kind {
                 RequestKind::Down => self.begin_down(step, request),
                 RequestKind::Up => self.begin_up(step, request),
+                RequestKind::Promote => self.begin_promote(step, request),
+                RequestKind::Switchover => self.begin_switchover(step, request),
             };
             if begun {
                 // It comes back here when it is done.
                 return;
             }
+            step.actions.push(Action::Answer(number));
         }
         if was_busy {
             step.actions.push(Action::End);
@@ -96,19 +100,40 @@ impl Engine {
     /// Failover 6.4. Returns whether it has begun.
     fn begin_down(&mut self, step: &mut Step<'_>, request: Request) -> bool {
         let node = request.node;
-        let cluster = &step.cluster;
-        if !cluster.attached().contains(node) {
+        let is_attached = step.cluster.attached().contains(node);
+        if request.by_operator && step.cluster.nodes.get(node).is_some_and(|node| node.status != NodeStatus::Unused) {
+            step.keep_out(node, !is_attached);
+        }
+        if !is_attached {
             step.log("failover: no backends are degenerated");
             return false;
         }
-        let old_primary = cluster.primary;
-        let writes = cluster.write_node() == Some(node);
-        self.set_by_operator(node, request.by_operator);
+        self.degenerate(step, request, node, None);
+        true
+    }
+
+    /// The primary goes down and failover_command is to promote the node of the request (failover 13.3). Returns whether it
+    /// has begun.
+    fn begin_switchover(&mut self, step: &mut Step<'_>, request: Request) -> bool {
+        let target = request.node;
+        let primary = step.attached_primary().filter(|primary| *primary != target);
+        let Some(primary) = primary.filter(|_| step.cluster.attached().contains(target)) else {
+            step.log("failover: no backends are degenerated");
+            return false;
+        };
+        self.degenerate(step, request, primary, Some(target));
+        true
+    }
+
+    /// `node` goes down. `promoted`: the node that is to take its place, if somebody has said so.
+    fn degenerate(&mut self, step: &mut Step<'_>, request: Request, node: usize, promoted: Option<usize>) {
+        let old_primary = step.cluster.primary;
+        let writes = step.cluster.write_node() == Some(node);
         step.actions.push(Action::Begin(if writes { Progress::Primary } else { Progress::Standby }));
         step.log(format!("=== Starting degeneration. shutdown host {} ===", step.place(node)));
         let subject = Subject { node, new_main: None, old_main: cluster_main(&step.cluster), old_primary };
         step.set_status(node, NodeStatus::Down, &request.cause);
-        let new_main = step.attached_main();
+        let new_main = promoted.or_else(|| step.attached_main());
         if new_main.is_none() {
             step.log("failover: no valid backend node found");
         }
@@ -122,8 +147,24 @@ impl Engine {
             step.log("Restart all children");
         }
         step.actions.push(Action::TellWorkers);
-        self.run = Some(Run::new(request, old_primary, false, step.now));
+        self.run = Some(Run::new(request, node, old_primary, false, step.now));
         self.run_command(step, &step.settings.failover_command, Subject { new_main, ..subject });
+    }
+
+    /// The node has been promoted by other means: it is the primary from now on (failover 13.3). Returns whether it has
+    /// begun.
+    fn begin_promote(&mut self, step: &mut Step<'_>, request: Request) -> bool {
+        let node = request.node;
+        let old_primary = step.cluster.primary;
+        if !step.is_streaming() || !step.cluster.attached().contains(node) || old_primary == Some(node) {
+            step.log("failover: no backends are promoted");
+            return false;
+        }
+        step.actions.push(Action::Begin(Progress::Primary));
+        step.log(format!("starting promotion. promote host {}", step.place(node)));
+        step.log("Restart all children");
+        self.run = Some(Run::new(request, node, old_primary, false, step.now));
+        self.conclude(step, Some(node));
         true
     }
 
@@ -138,14 +179,13 @@ impl Engine {
             ));
             return false;
         }
-        if self.by_operator.contains(node) && !request.by_operator {
+        if step.cluster.nodes[node].kept_out && !request.by_operator {
             step.log(format!("invalid failback request, node id : {node} was detached by an administrator"));
             return false;
         }
         let old_primary = step.cluster.primary;
         let old_main = cluster_main(&step.cluster);
         let first = step.attached_main();
-        self.by_operator.remove(node);
         step.actions.push(Action::Begin(if first.is_none() { Progress::Primary } else { Progress::Standby }));
         step.log(format!("=== Starting fail back. reconnect host {} ===", step.place(node)));
         if let Some(first) = first {
@@ -153,7 +193,7 @@ impl Engine {
             step.log(format!("Node {first} is not down (status: {status})"));
         }
         step.set_status(node, NodeStatus::Waiting, &request.cause);
-        self.run = Some(Run::new(request, old_primary, first.is_none(), step.now));
+        self.run = Some(Run::new(request, node, old_primary, first.is_none(), step.now));
         let primary = step.attached_primary().or(step.attached_main());
         let subject = Subject { node, new_main: step.attached_main(), old_main, old_primary: primary };
         self.run_command(step, &step.settings.failback_command, subject);
@@ -172,7 +212,7 @@ impl Engine {
     /// Failover 6.2, step 9.
     fn after_command(&mut self, step: &mut Step<'_>) {
         let Some(run) = &mut self.run else { return };
-        let node = run.request.node;
+        let node = run.node;
         let is_up = run.request.kind == RequestKind::Up;
         if is_up {
             let leaves_sessions_alone = step.is_streaming()
@@ -236,14 +276,16 @@ impl Engine {
             None => self.let_return(step, &run),
         }
         step.actions.extend([Action::TellWorkers, Action::RestartHelpers]);
-        let place = step.place(run.request.node);
+        let place = step.place(run.node);
         step.log(match run.request.kind {
-            RequestKind::Down => format!("=== Failover done. shutdown host {place} ==="),
+            RequestKind::Down | RequestKind::Switchover => format!("=== Failover done. shutdown host {place} ==="),
             RequestKind::Up => format!("=== Failback done. reconnect host {place} ==="),
+            RequestKind::Promote => format!("=== Promotion done. promoted host {place} ==="),
         });
-        let Request { kind, node, ref cause, asked_at, .. } = run.request;
-        let (command, search) = (run.command, run.search);
+        let Request { kind, ref cause, asked_at, number, .. } = run.request;
+        let Run { node, command, search, .. } = run;
         step.actions.push(Action::Times(Times { kind, node, cause: cause.clone(), asked_at, command, search }));
+        step.actions.push(Action::Answer(number));
         step.actions.extend(follow.map(Action::Follow));
         self.run = Some(run);
         self.next(step);
@@ -251,16 +293,15 @@ impl Engine {
 
     /// After the primary has changed the other nodes are to follow the new one (failover 10.1).
     fn follow(&self, step: &mut Step<'_>, run: &Run, primary: Option<usize>) -> Option<Follow> {
-        let node = run.request.node;
-        let primary_is_lost = match run.old_primary {
-            Some(old) => old == node || Some(old) != primary,
-            None => primary.is_some(),
+        let has_command = !step.settings.follow_primary_command.is_empty();
+        let is_due = match (run.request.kind, run.old_primary) {
+            (RequestKind::Up, _) => false,
+            // Those that do not follow the new primary must not be read from.
+            (RequestKind::Promote, _) => true,
+            (_, Some(old)) => has_command && (old == run.node || Some(old) != primary),
+            (_, None) => has_command && primary.is_some(),
         };
-        if run.request.kind != RequestKind::Down
-            || !step.is_streaming()
-            || step.settings.follow_primary_command.is_empty()
-            || !primary_is_lost
-        {
+        if !is_due || !step.is_streaming() {
             return None;
         }
         let nodes: Vec<usize> = match primary {
@@ -276,100 +317,29 @@ impl Engine {
             step.set_status(*id, NodeStatus::Down, &format!("it is to follow the new primary, node {new_primary}"));
         }
         step.log(format!("failover: {} follow backends have been degenerated", nodes.len()));
-        Some(Follow { nodes, new_primary, old_primary: run.old_primary.or(self.last_primary) })
+        let old_primary = run.old_primary.or(self.last_primary);
+        has_command.then_some(Follow { nodes, new_primary, old_primary })
     }
 
     /// No node is left: the last one, and the last primary, are used again as soon as they answer. No other node can have
     /// got writes since, so nothing is lost by that; the status file would make a restart do the same.
     fn let_return(&self, step: &mut Step<'_>, run: &Run) {
-        let candidates: NodeSet = [Some(run.request.node), self.last_primary].into_iter().flatten().collect();
-        for id in candidates.iter().filter(|id| !self.by_operator.contains(*id)) {
-            let Some(node) = step.cluster.nodes.get(id).filter(|node| node.status == NodeStatus::Down) else {
-                continue;
-            };
+        let candidates: NodeSet = [Some(run.node), self.last_primary].into_iter().flatten().collect();
+        for id in candidates.iter() {
+            let returns = |node: &&Node| node.status == NodeStatus::Down && !node.kept_out;
+            let Some(node) = step.cluster.nodes.get(id).filter(returns) else { continue };
             let reason = node.reason.clone();
             step.cluster.set_missing(id, &reason);
             step.actions.push(Action::SetMissing(id, reason));
             step.log(format!("all nodes are down: DB node {id} will be used as soon as it answers"));
         }
     }
-
-    fn set_by_operator(&mut self, node: usize, by_operator: bool) {
-        if by_operator {
-            self.by_operator.insert(node);
-        } else {
-            self.by_operator.remove(node);
-        }
-    }
 }
 
 impl Run {
-    fn new(request: Request, old_primary: Option<usize>, all_were_down: bool, now: Instant) -> Self {
+    fn new(request: Request, node: usize, old_primary: Option<usize>, all_were_down: bool, now: Instant) -> Self {
         let (command, search) = (Duration::ZERO, Duration::ZERO);
-        Self { request, phase: Phase::Command, old_primary, all_were_down, since: now, command, search }
-    }
-}
-
-/// One step: the node table as it will be, and what is to be done.
-struct Step<'a> {
-    cluster: Cluster,
-    settings: &'a Settings,
-    now: Instant,
-    actions: Vec<Action>,
-}
-
-impl Step<'_> {
-    fn log(&mut self, text: impl Into<String>) {
-        self.actions.push(Action::Log(Report::log_line(text)));
-    }
-
-    fn set_status(&mut self, node: usize, status: NodeStatus, reason: &str) {
-        self.cluster.set_status(node, status, reason);
-        self.actions.push(Action::SetStatus(node, status, reason.to_owned()));
-        self.actions.push(Action::WriteStatusFile);
-    }
-
-    fn set_primary(&mut self, primary: Option<usize>) {
-        self.cluster.set_primary(primary);
-        self.actions.push(Action::SetPrimary(primary));
-    }
-
-    /// HOST(PORT).
-    fn place(&self, node: usize) -> String {
-        self.cluster.nodes.get(node).map_or_else(String::new, |node| format!("{}({})", node.hostname, node.port))
-    }
-
-    fn host_and_port(&self, node: usize) -> String {
-        self.cluster
-            .nodes
-            .get(node)
-            .map_or_else(String::new, |node| format!("host: {} port: {}", node.hostname, node.port))
-    }
-
-    fn attached_main(&self) -> Option<usize> {
-        self.cluster.attached().iter().next()
-    }
-
-    fn attached_primary(&self) -> Option<usize> {
-        self.cluster.primary.filter(|node| self.cluster.attached().contains(*node))
-    }
-
-    /// The nodes that are to follow `primary`: all others that are configured and may be detached.
-    fn followers(&self, primary: usize) -> Vec<usize> {
-        let nodes = self.cluster.nodes.iter().enumerate();
-        nodes
-            .filter(|(id, node)| *id != primary && node.port != 0 && !node.disallow_to_failover)
-            .map(|(id, _)| id)
-            .collect()
-    }
-
-    fn is_streaming(&self) -> bool {
-        self.settings.backend_clustering_mode == BackendClusteringMode::StreamingReplication
-    }
-
-    fn has_primary(&self) -> bool {
-        use BackendClusteringMode::{LogicalReplication, StreamingReplication};
-        matches!(self.settings.backend_clustering_mode, StreamingReplication | LogicalReplication)
+        Self { request, node, phase: Phase::Command, old_primary, all_were_down, since: now, command, search }
     }
 }
 

@@ -32,6 +32,7 @@ mod flows;
 #[cfg(test)]
 mod model;
 mod script;
+mod step;
 
 pub(super) use script::Output;
 
@@ -211,7 +212,15 @@ impl Supervisor {
             Action::SetMissing(node, ref reason) => {
                 self.change(|cluster| cluster.set_missing(node, reason)).map_err(|()| action)?;
             }
-            Action::SetPrimary(node) => self.change(|cluster| cluster.set_primary(node)).map_err(|()| action)?,
+            Action::KeepOut(node) => self.change(|cluster| cluster.keep_out(node)).map_err(|()| action)?,
+            Action::SetPrimary(node) => {
+                let before = self.shared.nodes().view().primary;
+                self.change(|cluster| cluster.set_primary(node)).map_err(|()| action)?;
+                if node != before {
+                    // What the former primary said of tables and functions need not be so on this one.
+                    self.shared.relcache().bump();
+                }
+            }
             Action::WriteStatusFile => self.write_status(),
             Action::TellWorkers => self.tell_workers(),
             Action::RestartHelpers => {
@@ -235,6 +244,7 @@ impl Supervisor {
                     self.follow_next();
                 }
             }
+            Action::Answer(number) => self.shared.failover().answer(number),
             Action::End => {
                 self.shared.failover().end();
                 // Those that were waiting for it.

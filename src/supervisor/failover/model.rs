@@ -27,11 +27,12 @@ struct World {
     command: bool,
     search: bool,
     progress: Progress,
-    /// Asked and not answered yet.
-    asked: VecDeque<(RequestKind, usize)>,
+    /// Asked and not answered yet, in this order.
+    asked: VecDeque<Request>,
+    /// Number of the last request.
+    requests: u64,
     /// Lines that answer a request.
-    answers: usize,
-    requests: usize,
+    answers: u64,
     /// Lines of the status file that say up.
     file: NodeSet,
     log: Vec<String>,
@@ -84,7 +85,7 @@ impl World {
     fn step(&mut self) {
         self.now += Duration::from_millis(self.rng.u64(0..1000));
         let node = self.rng.usize(0..self.servers.len());
-        match self.rng.u8(0..10) {
+        match self.rng.u8(0..12) {
             0 | 1 => self.servers[node].0 = false,
             2 => self.servers[node].0 = true,
             // Somebody promotes a standby, whether it was meant or not.
@@ -98,20 +99,31 @@ impl World {
             }
             6 => self.ask(vec![(RequestKind::Down, node)]),
             7 => self.ask(vec![(RequestKind::Up, node)]),
-            8 => self.end_command(),
+            8 if self.operators => self.ask(vec![(RequestKind::Promote, node)]),
+            9 if self.operators => self.ask(vec![(RequestKind::Switchover, node)]),
+            10 => self.end_command(),
             _ => self.end_search(),
         }
     }
 
     fn ask(&mut self, requests: Vec<(RequestKind, usize)>) {
+        let by_chance = self.operators && self.rng.u8(0..5) == 0;
+        let is_operator = |kind| by_chance || matches!(kind, RequestKind::Promote | RequestKind::Switchover);
+        let requests = requests.into_iter();
+        self.request(requests.map(|(kind, node)| (kind, node, is_operator(kind))).collect());
+    }
+
+    fn request(&mut self, requests: Vec<(RequestKind, usize, bool)>) {
         if requests.is_empty() {
             return;
         }
-        self.requests += requests.len();
-        self.asked.extend(&requests);
-        let by_operator = self.operators && self.rng.u8(0..5) == 0;
-        let request = |(kind, node)| Request { by_operator, ..Request::new(kind, node, "a cause") };
-        self.handle(Event::Asked(requests.into_iter().map(request).collect()));
+        let request = |(kind, node, by_operator)| {
+            self.requests += 1;
+            Request { number: self.requests, by_operator, ..Request::new(kind, node, "a cause") }
+        };
+        let requests: Vec<_> = requests.into_iter().map(request).collect();
+        self.asked.extend(requests.clone());
+        self.handle(Event::Asked(requests));
     }
 
     fn end_command(&mut self) {
@@ -143,18 +155,41 @@ impl World {
         match action {
             Action::Begin(progress) => self.progress = progress,
             Action::Log(report) => {
-                let answers =
-                    ["=== Failover done", "=== Failback done", "no backends are degenerated", "invalid failback"];
-                self.answers += usize::from(answers.iter().any(|text| report.message.contains(text)));
+                let answers = [
+                    "=== Failover done",
+                    "=== Failback done",
+                    "=== Promotion done",
+                    "no backends are degenerated",
+                    "no backends are promoted",
+                    "invalid failback",
+                ];
+                self.answers += u64::from(answers.iter().any(|text| report.message.contains(text)));
             }
-            Action::SetStatus(node, status, reason) => self.cluster.set_status(node, status, &reason),
+            Action::Answer(number) => {
+                let asked = self.asked.pop_front().expect("an answer that nobody waits for");
+                assert_eq!((number, self.answers), (asked.number, number), "one line per request, in their order");
+            }
+            Action::SetStatus(node, status, reason) => {
+                // The request being worked on is the oldest one.
+                let may_attach = !self.cluster.nodes[node].kept_out || self.asked[0].by_operator;
+                assert!(may_attach || !status.is_attached(), "what an administrator has detached comes back");
+                self.cluster.set_status(node, status, &reason);
+            }
             Action::SetMissing(node, reason) => {
                 assert!(self.cluster.attached().is_empty(), "a node may return although others are there");
                 self.cluster.set_missing(node, &reason);
             }
+            Action::KeepOut(node) => self.cluster.keep_out(node),
             Action::SetPrimary(primary) => {
                 let attached = self.cluster.attached();
                 assert!(primary.is_none_or(|node| attached.contains(node)), "the primary is not attached");
+                let former = self.cluster.primary.filter(|former| primary.is_some_and(|new| new != *former));
+                let is_taken_from = former.filter(|former| attached.contains(*former));
+                assert!(
+                    is_taken_from
+                        .is_none_or(|former| self.asked[0].kind == RequestKind::Up && former != self.asked[0].node),
+                    "a former primary is still in use"
+                );
                 self.cluster.set_primary(primary);
             }
             Action::WriteStatusFile => {
@@ -195,7 +230,7 @@ impl World {
             self.end_search();
         }
         assert!(!self.command && !self.search, "no end");
-        assert_eq!(self.answers, self.requests, "requests are lost");
+        assert!(self.asked.is_empty() && self.answers == self.requests, "requests are lost");
         assert_eq!(self.progress, Progress::Idle, "it has not said that it is done");
         let attached = self.cluster.attached();
         assert!(attached.is_empty() || self.file == attached, "the file says {:?}", self.file);
@@ -222,7 +257,8 @@ fn whatever_happens_in_whatever_order() {
     }
 }
 
-/// So there are never two of them: the table names one node, and never one that is a standby.
+/// So there are never two of them: the table names one node, and never one that is a standby, unless an administrator says
+/// that it was promoted.
 #[test]
 fn only_a_server_that_says_it_is_one_becomes_the_primary() {
     for seed in 0..HISTORIES {
@@ -232,10 +268,12 @@ fn only_a_server_that_says_it_is_one_becomes_the_primary() {
         }
         for _ in 0..EVENTS {
             let before = world.cluster.primary;
+            let begun = world.log.len();
             world.step();
             let after = world.cluster.primary;
             if let Some(after) = after.filter(|_| after != before) {
-                assert_eq!(world.servers[after].1, Role::Primary, "history {seed}");
+                let is_said = world.log[begun..].iter().any(|line| line.contains("=== Promotion done"));
+                assert!(is_said || world.servers[after].1 == Role::Primary, "history {seed}");
             }
         }
     }
@@ -247,8 +285,7 @@ fn what_an_administrator_has_detached_only_he_attaches() {
     world.settings =
         Settings { backend_clustering_mode: BackendClusteringMode::StreamingReplication, ..Settings::default() };
     let ask = |world: &mut World, kind, by_operator| {
-        let request = Request { by_operator, ..Request::new(kind, 0, "a cause") };
-        world.handle(Event::Asked(vec![request]));
+        world.request(vec![(kind, 0, by_operator)]);
         world.end_search();
         world.cluster.nodes[0].status
     };

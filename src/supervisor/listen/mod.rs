@@ -1,14 +1,14 @@
-//! The listening sockets of the clients (process-model 3).
+//! The listening sockets of the clients, and those of PCP (process-model 3, pcp 6.1).
 //!
 //! Every socket is non-blocking and closed on exec. Unlike the original, a TCP address that cannot be bound is an error,
-//! and a Unix socket somebody listens on is never taken away.
+//! and a Unix socket somebody listens on is never taken away. Without a socket of PCP clients are served all the same.
 
 mod holder;
 mod tcp;
 mod unix;
 
 use crate::config::Settings;
-use crate::report::{Report, Result};
+use crate::report::{Report, Result, Severity};
 use socket2::{SockRef, Socket};
 use std::io;
 use std::net::Shutdown;
@@ -18,7 +18,25 @@ use unix::SocketFile;
 /// The longest backlog asked for.
 const MAX_BACKLOG: i32 = 10_000;
 
-/// The sockets clients connect to.
+/// The parameters that say where to listen, as messages name them.
+struct Names {
+    /// In front of "Unix-domain".
+    label: &'static str,
+    port: &'static str,
+    addresses: &'static str,
+    directories: &'static str,
+}
+
+const FOR_CLIENTS: Names =
+    Names { label: "", port: "port", addresses: "listen_addresses", directories: "unix_socket_directories" };
+const FOR_PCP: Names =
+    Names { label: "PCP ", port: "pcp_port", addresses: "pcp_listen_addresses", directories: "pcp_socket_dir" };
+/// Connections to PCP that wait to be accepted: room for an administrator behind a crowd.
+const PCP_BACKLOG: i32 = 1024;
+/// Everybody may connect to a socket of PCP: it asks for a password.
+const PCP_PERMISSIONS: i32 = 0o777;
+
+/// Sockets somebody connects to.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     sockets: Vec<OwnedFd>,
@@ -26,7 +44,7 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Opens all sockets of the configuration, Unix ones first: workers take clients in that order.
+    /// Opens all sockets for clients, Unix ones first: workers take clients in that order.
     ///
     /// # Errors
     /// One of them cannot be had: which, and why. None is left open then.
@@ -45,20 +63,45 @@ impl Listeners {
     }
 
     fn open_unix(&mut self, settings: &Settings) -> Result<()> {
-        let paths = unix::paths(&settings.unix_socket_directories, settings.port)?;
+        let paths = unix::paths(&settings.unix_socket_directories, settings.port, &FOR_CLIENTS)?;
         for path in paths {
-            let (socket, file) = unix::open(path, &settings.unix_socket_group, settings.unix_socket_permissions)?;
-            self.sockets.push(socket);
-            self.files.push(file);
+            let (group, mode) = (&settings.unix_socket_group, settings.unix_socket_permissions);
+            self.add(unix::open(path, group, mode, &FOR_CLIENTS)?);
         }
         Ok(())
     }
 
     fn open_tcp(&mut self, settings: &Settings) -> Result<()> {
-        let backlog =
-            settings.num_init_children.saturating_mul(settings.listen_backlog_multiplier).clamp(1, MAX_BACKLOG);
-        self.sockets.extend(tcp::open(&settings.listen_addresses, settings.port, backlog)?);
+        let opened = tcp::open(&settings.listen_addresses, settings.port, backlog(settings), &FOR_CLIENTS)?;
+        self.sockets.extend(opened);
         Ok(())
+    }
+
+    /// Opens the sockets of PCP. One that cannot be had is warned of.
+    pub fn open_pcp(settings: &Settings) -> Self {
+        let mut listeners = Self::default();
+        let paths = unix::paths(&settings.pcp_socket_dir, settings.pcp_port, &FOR_PCP);
+        for path in paths.map_err(warn).unwrap_or_default() {
+            match unix::open(path, "", PCP_PERMISSIONS, &FOR_PCP) {
+                Ok(opened) => listeners.add(opened),
+                Err(report) => warn(report),
+            }
+        }
+        match tcp::open(&settings.pcp_listen_addresses, settings.pcp_port, PCP_BACKLOG, &FOR_PCP) {
+            Ok(sockets) => listeners.sockets.extend(sockets),
+            Err(report) => warn(report),
+        }
+        listeners
+    }
+
+    fn add(&mut self, (socket, file): (OwnedFd, SocketFile)) {
+        self.sockets.push(socket);
+        self.files.push(file);
+    }
+
+    /// Whether there is no socket.
+    pub fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
     }
 
     /// The sockets, for a child that inherits them.
@@ -86,6 +129,14 @@ impl Listeners {
         self.close();
         self.files.drain(..).for_each(SocketFile::remove);
     }
+}
+
+fn backlog(settings: &Settings) -> i32 {
+    settings.num_init_children.saturating_mul(settings.listen_backlog_multiplier).clamp(1, MAX_BACKLOG)
+}
+
+fn warn(report: Report) {
+    Report { severity: Severity::Warning, ..report }.log();
 }
 
 fn listen(socket: Socket, backlog: i32) -> io::Result<OwnedFd> {
@@ -132,6 +183,21 @@ mod tests {
         for stream in [&mut local as &mut dyn io::Read, &mut remote] {
             assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
         }
+        fs::remove_dir(directory).expect("the directory is empty");
+    }
+
+    #[test]
+    fn pcp_does_without_what_it_cannot_have() {
+        let (mut listeners, directory, port) = listeners("pcp");
+        let mut settings = Settings::default();
+        settings.assign("pcp_port", &port.to_string()).expect("setting");
+        settings.assign("pcp_listen_addresses", "127.0.0.1").expect("setting");
+        settings.assign("pcp_socket_dir", &format!("/nowhere,{}", directory.display())).expect("setting");
+        assert!(Listeners::open_pcp(&settings).is_empty(), "all are taken");
+        listeners.remove();
+        let mut pcp = Listeners::open_pcp(&settings);
+        assert_eq!((pcp.sockets.len(), pcp.files.len()), (2, 1));
+        pcp.remove();
         fs::remove_dir(directory).expect("the directory is empty");
     }
 

@@ -1,6 +1,6 @@
 //! TCP sockets (process-model 3.2).
 
-use super::{holder, listen};
+use super::{Names, holder, listen};
 use crate::net;
 use crate::report::{Report, Result};
 use socket2::{Domain, Socket, Type};
@@ -12,12 +12,12 @@ use std::os::fd::OwnedFd;
 ///
 /// # Errors
 /// A name without address; an address that cannot be bound.
-pub(super) fn open(hosts: &[impl AsRef<str>], port: i32, backlog: i32) -> Result<Vec<OwnedFd>> {
+pub(super) fn open(hosts: &[impl AsRef<str>], port: i32, backlog: i32, names: &Names) -> Result<Vec<OwnedFd>> {
     let port = u16::try_from(port).unwrap_or(0);
     let mut resolved = Vec::new();
     for (index, host) in hosts.iter().map(AsRef::as_ref).enumerate() {
         Report::log_line(format!("listen address[{index}]: {host}")).log();
-        resolved.push(resolve(host, port)?);
+        resolved.push(resolve(host, port, names)?);
     }
     let all = resolved.concat();
     let mut bound = Vec::new();
@@ -37,8 +37,8 @@ pub(super) fn open(hosts: &[impl AsRef<str>], port: i32, backlog: i32) -> Result
                     bound.push(*address);
                     serves = true;
                 }
-                Err(error) if is_missing_family(&error) => missing = Some(cannot_bind(*address, &error)),
-                Err(error) => return Err(cannot_bind(*address, &error)),
+                Err(error) if is_missing_family(&error) => missing = Some(cannot_bind(*address, &error, names)),
+                Err(error) => return Err(cannot_bind(*address, &error, names)),
             }
         }
         // A machine without IPv6 is no reason to refuse `*` or `localhost`, as long as something is left of the name.
@@ -49,14 +49,14 @@ pub(super) fn open(hosts: &[impl AsRef<str>], port: i32, backlog: i32) -> Result
     Ok(sockets)
 }
 
-fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
+fn resolve(host: &str, port: u16, names: &Names) -> Result<Vec<SocketAddr>> {
     if host == "*" {
         return Ok(vec![SocketAddr::from(([0; 4], port)), SocketAddr::from(([0; 16], port))]);
     }
     let found = (host, port).to_socket_addrs().map_err(|error| {
         Report::fatal("failed to create INET domain socket")
             .detail(format!("getaddrinfo() failed for \"{host}\": {error}"))
-            .hint("Check listen_addresses.")
+            .hint(format!("Check {}.", names.addresses))
     })?;
     Ok(found.collect())
 }
@@ -82,14 +82,15 @@ fn is_missing_family(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
-fn cannot_bind(address: SocketAddr, error: &io::Error) -> Report {
+fn cannot_bind(address: SocketAddr, error: &io::Error, names: &Names) -> Report {
     let in_use = error.kind() == io::ErrorKind::AddrInUse;
     let holder = in_use.then(|| holder::find(address.port())).flatten();
     let holder = holder.map_or(String::new(), |holder| format!("; {holder} has it"));
+    let Names { port, addresses, .. } = names;
     let hint = if in_use {
-        "Stop the other program, or change port or listen_addresses."
+        format!("Stop the other program, or change {port} or {addresses}.")
     } else {
-        "Check port and listen_addresses."
+        format!("Check {port} and {addresses}.")
     };
     Report::fatal("failed to create INET domain socket")
         .detail(format!("bind on socket {address} failed with error \"{error}\"{holder}"))
@@ -98,6 +99,7 @@ fn cannot_bind(address: SocketAddr, error: &io::Error) -> Report {
 
 #[cfg(test)]
 mod tests {
+    use super::super::FOR_CLIENTS;
     use super::*;
     use std::net::TcpListener;
 
@@ -105,7 +107,7 @@ mod tests {
     fn a_port_in_use_names_its_holder() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = taken.local_addr().expect("address").port();
-        let detail = open(&["127.0.0.1"], port.into(), 1).expect_err("in use").detail.unwrap_or_default();
+        let detail = open(&["127.0.0.1"], port.into(), 1, &FOR_CLIENTS).expect_err("in use").detail.unwrap_or_default();
         assert!(detail.contains(&format!("127.0.0.1:{port}")), "{detail}");
         assert!(detail.contains(&format!("process {}", std::process::id())), "{detail}");
     }
@@ -113,15 +115,15 @@ mod tests {
     #[test]
     fn an_address_that_is_there_twice_is_bound_once() {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("address").port();
-        assert_eq!(open(&["127.0.0.1", "127.0.0.1"], port.into(), 1).expect("open").len(), 1);
-        assert_eq!(open(&["127.0.0.1", "0.0.0.0"], port.into(), 1).expect("open").len(), 1);
+        assert_eq!(open(&["127.0.0.1", "127.0.0.1"], port.into(), 1, &FOR_CLIENTS).expect("open").len(), 1);
+        assert_eq!(open(&["127.0.0.1", "0.0.0.0"], port.into(), 1, &FOR_CLIENTS).expect("open").len(), 1);
     }
 
     #[test]
     fn addresses_of_other_machines_and_unknown_names_are_errors() {
         // 192.0.2.0/24 is for documentation: nobody has it.
-        assert!(open(&["192.0.2.1"], 9999, 1).is_err());
-        assert!(open(&["no such host.invalid"], 9999, 1).is_err());
-        assert!(open(&[] as &[&str], 9999, 1).expect("open").is_empty());
+        assert!(open(&["192.0.2.1"], 9999, 1, &FOR_CLIENTS).is_err());
+        assert!(open(&["no such host.invalid"], 9999, 1, &FOR_CLIENTS).is_err());
+        assert!(open(&[] as &[&str], 9999, 1, &FOR_CLIENTS).expect("open").is_empty());
     }
 }

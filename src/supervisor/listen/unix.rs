@@ -1,6 +1,6 @@
 //! Unix sockets (process-model 3.1).
 
-use super::{MAX_BACKLOG, listen};
+use super::{MAX_BACKLOG, Names, listen};
 use crate::report::{Report, Result};
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, chown};
@@ -42,17 +42,19 @@ impl SocketFile {
 ///
 /// # Errors
 /// None is left.
-pub(super) fn paths(directories: &[impl AsRef<Path>], port: i32) -> Result<Vec<PathBuf>> {
+pub(super) fn paths(directories: &[impl AsRef<Path>], port: i32, names: &Names) -> Result<Vec<PathBuf>> {
     let all = directories.iter().map(|directory| directory.as_ref().join(format!(".s.PGSQL.{port}")));
     let (usable, long): (Vec<_>, Vec<_>) = all.partition(|path| path.as_os_str().len() <= MAX_PATH);
     for path in &long {
         let path = path.display();
-        Report::warning(format!("Unix-domain socket path \"{path}\" is too long (maximum {MAX_PATH} bytes)")).log();
+        let label = names.label;
+        Report::warning(format!("{label}Unix-domain socket path \"{path}\" is too long (maximum {MAX_PATH} bytes)"))
+            .log();
     }
     if usable.is_empty() && !long.is_empty() {
-        return Err(Report::fatal("could not create any Unix-domain sockets")
+        return Err(Report::fatal(format!("could not create any {}Unix-domain sockets", names.label))
             .detail("The path of every one is too long.")
-            .hint("Choose a shorter directory in unix_socket_directories."));
+            .hint(format!("Choose a shorter directory in {}.", names.directories)));
     }
     for (index, path) in usable.iter().enumerate() {
         Report::log_line(format!("create socket files[{index}]: {}", path.display())).log();
@@ -61,15 +63,15 @@ pub(super) fn paths(directories: &[impl AsRef<Path>], port: i32) -> Result<Vec<P
 }
 
 /// Listens on a Unix socket at `path`, with this group (name or number; empty: that of the process) and mode.
-pub(super) fn open(path: PathBuf, group: &str, permissions: i32) -> Result<(OwnedFd, SocketFile)> {
+pub(super) fn open(path: PathBuf, group: &str, permissions: i32, names: &Names) -> Result<(OwnedFd, SocketFile)> {
     let group = find_group(group)?;
-    make_way(&path)?;
+    make_way(&path, names)?;
     let address = SockAddr::unix(&path).map_err(|error| failed(&path, "bind socket", &error))?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)
         .map_err(|error| Report::fatal("failed to create a socket").detail(error.to_string()))?;
     socket.bind(&address).map_err(|error| {
         failed(&path, "bind socket", &error)
-            .hint("The directories in unix_socket_directories must exist and be writable.")
+            .hint(format!("The directories in {} must exist and be writable.", names.directories))
     })?;
     let metadata = fs::symlink_metadata(&path).map_err(|error| failed(&path, "bind socket", &error))?;
     let file = SocketFile { identity: (metadata.dev(), metadata.ino()), path };
@@ -96,7 +98,7 @@ fn admit(socket: Socket, path: &Path, group: Option<Gid>, permissions: i32) -> R
 }
 
 /// Deletes a socket file nobody listens on.
-fn make_way(path: &Path) -> Result<()> {
+fn make_way(path: &Path, names: &Names) -> Result<()> {
     let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
     if !metadata.file_type().is_socket() {
         return Err(failed(path, "bind socket", &"there is a file that is not a socket").hint("Move it away."));
@@ -106,9 +108,12 @@ fn make_way(path: &Path) -> Result<()> {
             fs::remove_file(path).map_err(|error| failed(path, "removing the stale socket", &error))
         }
         Err(Errno::ENOENT) => Ok(()),
-        Ok(()) | Err(Errno::EAGAIN) => Err(failed(path, "bind socket", &"another process listens on it").hint(
-            "Is another pgpool or PostgreSQL running on this port? Stop it, or change port or unix_socket_directories.",
-        )),
+        Ok(()) | Err(Errno::EAGAIN) => {
+            let Names { port, directories, .. } = names;
+            Err(failed(path, "bind socket", &"another process listens on it").hint(format!(
+                "Is another pgpool or PostgreSQL running on this port? Stop it, or change {port} or {directories}."
+            )))
+        }
         Err(errno) => {
             Err(failed(path, "bind socket", &format_args!("it cannot be told whether it is in use: {errno}"))
                 .hint("Delete it if no other program uses it."))
@@ -144,6 +149,7 @@ fn failed(path: &Path, what: &str, cause: &dyn Display) -> Report {
 
 #[cfg(test)]
 mod tests {
+    use super::super::FOR_CLIENTS;
     use super::*;
     use std::os::unix::net::UnixListener;
 
@@ -155,11 +161,11 @@ mod tests {
     fn stale_sockets_are_replaced_and_live_ones_are_not() {
         let path = path("stale");
         let live = UnixListener::bind(&path).expect("bind");
-        let report = open(path.clone(), "", 0o777).expect_err("in use");
+        let report = open(path.clone(), "", 0o777, &FOR_CLIENTS).expect_err("in use");
         assert!(report.detail.is_some_and(|detail| detail.contains("another process listens")));
         drop(live);
         assert!(path.exists());
-        let (_socket, file) = open(path.clone(), "", 0o640).expect("open");
+        let (_socket, file) = open(path.clone(), "", 0o640, &FOR_CLIENTS).expect("open");
         assert_eq!(fs::metadata(&path).expect("metadata").permissions().mode() & 0o777, 0o640);
         file.remove();
         assert!(!path.exists());
@@ -169,10 +175,10 @@ mod tests {
     fn what_is_not_ours_stays() {
         let path = path("other");
         fs::write(&path, "precious").expect("write");
-        assert!(open(path.clone(), "", 0o777).is_err());
+        assert!(open(path.clone(), "", 0o777, &FOR_CLIENTS).is_err());
         assert_eq!(fs::read(&path).expect("read"), b"precious");
         fs::remove_file(&path).expect("remove");
-        let (_socket, file) = open(path.clone(), "", 0o777).expect("open");
+        let (_socket, file) = open(path.clone(), "", 0o777, &FOR_CLIENTS).expect("open");
         fs::remove_file(&path).expect("remove");
         let _successor = UnixListener::bind(&path).expect("bind");
         file.remove();
@@ -183,11 +189,11 @@ mod tests {
     #[test]
     fn a_group_that_does_not_exist_is_an_error_before_anything_is_made() {
         let path = path("group");
-        let report = open(path.clone(), "no such group", 0o770).expect_err("no such group");
+        let report = open(path.clone(), "no such group", 0o770, &FOR_CLIENTS).expect_err("no such group");
         assert_eq!(report.message, "unix_socket_group \"no such group\" does not exist");
         assert!(!path.exists());
         let own = nix::unistd::getegid();
-        let (_socket, file) = open(path.clone(), &own.to_string(), 0o770).expect("open");
+        let (_socket, file) = open(path.clone(), &own.to_string(), 0o770, &FOR_CLIENTS).expect("open");
         assert_eq!(fs::metadata(&path).expect("metadata").gid(), own.as_raw());
         file.remove();
     }
@@ -195,8 +201,11 @@ mod tests {
     #[test]
     fn long_paths_are_left_out() {
         let long = format!("/{}", "x".repeat(100));
-        assert_eq!(paths(&["/tmp", long.as_str()], 9999).expect("paths"), [Path::new("/tmp/.s.PGSQL.9999")]);
-        assert!(paths(&[long.as_str()], 9999).is_err());
-        assert!(paths(&[] as &[&str], 9999).expect("paths").is_empty());
+        assert_eq!(
+            paths(&["/tmp", long.as_str()], 9999, &FOR_CLIENTS).expect("paths"),
+            [Path::new("/tmp/.s.PGSQL.9999")]
+        );
+        assert!(paths(&[long.as_str()], 9999, &FOR_CLIENTS).is_err());
+        assert!(paths(&[] as &[&str], 9999, &FOR_CLIENTS).expect("paths").is_empty());
     }
 }

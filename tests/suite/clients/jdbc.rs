@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{client_program, matrix as run_matrix, pool_on_shared};
 use crate::harness::Program;
+use crate::{needs_pgpool, only_ours};
 
 /// A single source file, compiled by the launcher.
 fn java(name: &str) -> Program {
@@ -25,4 +26,13 @@ fn smoke() {
 #[test]
 fn matrix() {
     run_matrix(java("JdbcMatrix.java"), "matrix_jdbc");
+}
+
+#[test]
+fn administration() {
+    only_ours!("the original answers simple queries only");
+    needs_pgpool!();
+    let pool = pool_on_shared();
+    let program = java("JdbcAdmin.java").at_port(pool.port).patience(Duration::from_secs(180));
+    assert_eq!(program.run().succeeded(), "ok");
 }

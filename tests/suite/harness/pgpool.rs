@@ -225,6 +225,11 @@ impl Pgpool {
         self.scratch.path().join(name)
     }
 
+    /// Where PCP listens.
+    pub fn pcp_port(&self) -> u16 {
+        self.config.settings["pcp_port"].parse().expect("pcp_port")
+    }
+
     /// The Unix socket.
     pub fn socket(&self) -> PathBuf {
         self.path(&format!(".s.PGSQL.{}", self.port))

@@ -1,17 +1,16 @@
 //! A connection just accepted.
 
-use crate::net::{PATIENCE, Peer, Stream};
-use crate::state::ClientInfo;
+use super::{PATIENCE, Peer, Stream};
 use socket2::SockRef;
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// Accepts a client from the non-blocking `listener`. `None`: there is none any more, because another worker was faster
+/// Accepts a client from the non-blocking `listener`. `None`: there is none any more, because another process was faster
 /// or the client has left already.
 ///
 /// # Errors
 /// This process has run out of something, or the listening socket is of no further use.
-pub(super) fn accept(listener: &OwnedFd) -> io::Result<Option<Stream>> {
+pub fn accept(listener: &OwnedFd) -> io::Result<Option<Stream>> {
     let (socket, address) = match SockRef::from(listener).accept() {
         Ok(accepted) => accepted,
         Err(error) if is_ours(&error) => return Err(error),
@@ -37,16 +36,8 @@ fn is_ours(error: &io::Error) -> bool {
 }
 
 /// Whether the listening socket was shut down: pgpool is being stopped.
-pub(super) fn is_shut_down(error: &io::Error) -> bool {
+pub fn is_shut_down(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINVAL)
-}
-
-/// The client as monitoring shows it.
-pub(super) fn describe(peer: &Peer) -> ClientInfo {
-    match peer {
-        Peer::Tcp(address, port) => ClientInfo { host: address.to_string(), port: *port },
-        Peer::Local => ClientInfo { host: "[local]".to_owned(), port: 0 },
-    }
 }
 
 #[cfg(test)]
@@ -69,7 +60,7 @@ mod tests {
         let client = std::net::TcpStream::connect(address).unwrap();
         let stream = accept(&listener).unwrap().expect("a client");
         let port = client.local_addr().unwrap().port();
-        assert_eq!(describe(stream.peer()), ClientInfo { host: "127.0.0.1".to_owned(), port });
+        assert_eq!(*stream.peer(), Peer::Tcp(Ipv4Addr::LOCALHOST.into(), port));
         let accepted = SockRef::from(&stream);
         assert!(!accepted.nonblocking().unwrap() && accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
         // The kernel rounds it up to its ticks.

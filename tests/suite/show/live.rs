@@ -1,4 +1,4 @@
-//! SHOW POOL_... against live servers (show-commands 5).
+//! What SHOW POOL_NODES tells of live servers (show-commands 5.3).
 
 use crate::harness::{Cluster, Pgpool, shared};
 use std::time::{Duration, Instant};

@@ -1,0 +1,103 @@
+//! The login: a salt, and the answer to it (pcp 2).
+
+use super::user_file;
+use crate::report::{Report, Result};
+use openssl::hash::{MessageDigest, hash};
+use openssl::{memcmp, rand};
+use std::path::Path;
+
+/// Bytes of a user's name at most.
+const MAX_USER: usize = 127;
+
+/// The salt a client was given, once it was given one.
+#[derive(Debug, Default)]
+pub(super) struct Challenge(Option<[u8; 4]>);
+
+impl Challenge {
+    /// A fresh salt, which replaces an earlier one.
+    ///
+    /// # Errors
+    /// There is no randomness.
+    pub fn renew(&mut self) -> Result<[u8; 4]> {
+        let mut salt = [0; 4];
+        rand::rand_bytes(&mut salt).map_err(|error| failed().detail(error.to_string()))?;
+        self.0 = Some(salt);
+        Ok(salt)
+    }
+
+    /// Checks an answer; the salt is used up.
+    ///
+    /// # Errors
+    /// FATAL, the words of (pcp 2.5): it is wrong, no salt was given, or pcp.conf cannot be read.
+    pub fn check(&mut self, user: &[u8], answer: &[u8], users: &Path) -> Result<()> {
+        let no_match = |message: String| Err(Report::fatal(message).detail("username and/or password does not match"));
+        let Some(salt) = self.0.take() else { return no_match("authentication failed".to_owned()) };
+        if user.len() > MAX_USER {
+            return Err(failed().detail("error while reading authentication packet"));
+        }
+        if is_right(user, answer, salt, &user_file::hashes(users, user)?) {
+            return Ok(());
+        }
+        no_match(format!("authentication failed for user \"{}\"", String::from_utf8_lossy(user)))
+    }
+}
+
+fn failed() -> Report {
+    Report::fatal("failed to authenticate PCP user")
+}
+
+/// Whether `answer` belongs to one of the `stored` hashes. It takes as long for a user who has none.
+fn is_right(user: &[u8], answer: &[u8], salt: [u8; 4], stored: &[Vec<u8>]) -> bool {
+    let nobody = [Vec::new()];
+    let candidates = if stored.is_empty() { &nobody[..] } else { stored };
+    let fits = |stored: &Vec<u8>| {
+        let expected = md5_hex(&[stored, user]).and_then(|second| md5_hex(&[second.as_bytes(), &salt]));
+        expected.is_some_and(|expected| {
+            let same_length = answer.len() == expected.len();
+            same_length && memcmp::eq(answer, expected.as_bytes())
+        })
+    };
+    // All are compared, so that the time does not tell which one it was.
+    candidates.iter().filter(|stored| fits(stored)).count() > 0 && !stored.is_empty()
+}
+
+/// MD5 of the parts together, as 32 digits; `None` where the system forbids it.
+fn md5_hex(parts: &[&[u8]]) -> Option<String> {
+    let digest = hash(MessageDigest::md5(), &parts.concat()).ok()?;
+    Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_of_the_worked_session() {
+        let stored = md5_hex(&[b"secret"]).expect("md5");
+        assert_eq!(stored, "5ebe2294ecd0e0f08eab7690d2a6ee69");
+        let right = |answer: &[u8], stored: &[&str]| {
+            let stored: Vec<_> = stored.iter().map(|hash| hash.as_bytes().to_vec()).collect();
+            is_right(b"pgpool", answer, [1, 2, 3, 4], &stored)
+        };
+        let answer = b"60304671a2939999810fd6d3fdf9e920";
+        assert!(right(answer, &[&stored]) && right(answer, &["", &stored, ""]));
+        assert!(
+            !right(answer, &[]) && !right(answer, &[""]) && !right(&answer[1..], &[&stored]) && !right(b"", &[&stored])
+        );
+        let nobody = md5_hex(&[b"pgpool"]).and_then(|second| md5_hex(&[second.as_bytes(), &[1, 2, 3, 4]]));
+        assert!(!right(nobody.expect("md5").as_bytes(), &[]), "the comparison for nobody counts for nobody");
+    }
+
+    #[test]
+    fn a_salt_serves_once() {
+        let mut challenge = Challenge::default();
+        let file = Path::new("/nowhere/pcp.conf");
+        let message =
+            |challenge: &mut Challenge, user: &[u8]| challenge.check(user, b"x", file).expect_err("no file").message;
+        assert_eq!(message(&mut challenge, b"ann"), "authentication failed");
+        let first = challenge.renew().expect("salt");
+        assert!((0..4).any(|_| challenge.renew().expect("salt") != first), "salts differ");
+        assert_eq!(message(&mut challenge, b"ann"), "failed to authenticate PCP user");
+        assert_eq!(message(&mut challenge, b"ann"), "authentication failed");
+    }
+}

@@ -1,0 +1,348 @@
+//! A PCP worker process: one client that has logged in, request after request (pcp 6.3).
+//!
+//! It has a copy of nothing that changes: every request is answered with the settings in force then.
+
+use super::frame::{Frame, MAX_REQUEST, cut};
+use super::login::Challenge;
+use super::reception::{Admitted, bad_length, from, say_goodbye};
+use super::request::{Malformed, Request};
+use super::{answers, orders, reply};
+use crate::config::Settings;
+use crate::failover::operator::Pause;
+use crate::net::{Deadline, Received, Stream};
+use crate::report::{self, Report, Result, Severity};
+use crate::state::Shared;
+use crate::sys::signal::{Signal, Signals};
+use crate::sys::title;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The signals it takes note of; the others that are sent to all of pgpool's processes must not end it.
+const SIGNALS: [Signal; 6] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+/// The client has said goodbye, or was told to leave.
+const EXIT_DONE: i32 = 0;
+/// The session has ended with an error.
+const EXIT_FATAL: i32 = 1;
+/// How long a request may take to arrive once it has begun.
+const HALF_REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// How long a client may take nothing of an answer.
+const SEND_LIMIT: Duration = Duration::from_secs(30);
+/// In a smart stop: how long the client has for a goodbye.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
+
+/// What the process starts with.
+pub(super) struct Start {
+    pub admitted: Admitted,
+    pub users: PathBuf,
+    pub settings: Arc<Settings>,
+    pub shared: Shared,
+}
+
+/// The life of the forked process. Returns its exit status.
+pub(super) fn run(start: Start) -> i32 {
+    report::set_process("pcp_child", "PCP WORKER");
+    let signals = match Signals::install(&SIGNALS) {
+        Ok(signals) => signals,
+        Err(errno) => {
+            Report::fatal("a PCP worker process cannot handle signals").detail(errno.desc()).log();
+            return EXIT_FATAL;
+        }
+    };
+    let Start { admitted: Admitted { stream, received }, users, settings, shared } = start;
+    let min_messages = settings.client_min_messages.severity();
+    let (known, challenge) = (shared.published_settings(), Challenge::default());
+    let line = Line { stream, received, signals, leaves: false };
+    match (Worker { line, users, settings, known, shared, challenge, min_messages }).live() {
+        End::Done => EXIT_DONE,
+        End::Lost(report) => {
+            report.log();
+            EXIT_FATAL
+        }
+    }
+}
+
+/// How the session ends.
+enum End {
+    /// As it should, or by order.
+    Done,
+    /// The client is told nothing more.
+    Lost(Report),
+}
+
+struct Worker {
+    line: Line,
+    users: PathBuf,
+    settings: Arc<Settings>,
+    /// The settings as they were last published.
+    known: Vec<u8>,
+    shared: Shared,
+    challenge: Challenge,
+    /// The client hears of messages from this severity on.
+    min_messages: Severity,
+}
+
+/// The connection.
+struct Line {
+    stream: Stream,
+    received: Vec<u8>,
+    signals: Signals,
+    /// A smart stop is under way.
+    leaves: bool,
+}
+
+/// What is to be done once the reply is on its way.
+pub(super) enum Then {
+    GoOn,
+    /// The parent gets this signal.
+    SignalParent(Signal),
+}
+
+impl Worker {
+    fn live(mut self) -> End {
+        loop {
+            title::set("PCP: wait for request");
+            let idle = Deadline::after_seconds(self.settings.pcp_idle_limit);
+            let (request, taken) = match self.line.next(idle) {
+                Ok(Some((frame, taken))) => (Request::parse(frame).map_err(|error| refuse(frame, error)), taken),
+                Ok(None) => return End::Done,
+                Err(report) => return self.end_with(&report),
+            };
+            self.line.received.drain(..taken);
+            self.heed_reload();
+            let mut out = Vec::new();
+            let then = match request {
+                Ok(Request::Disconnect) => return End::Done,
+                Ok(request) => {
+                    title::set(request.title());
+                    self.answer(&request, &mut out)
+                }
+                Err(report) => Err(report),
+            };
+            match then {
+                Ok(then) => {
+                    if let Err(end) = self.line.send(&out) {
+                        return end;
+                    }
+                    if let Then::SignalParent(signal) = then {
+                        let _ = kill(Pid::from_raw(self.shared.parent().cast_signed()), signal);
+                    }
+                }
+                Err(report) if report.severity >= Severity::Fatal => return self.end_with(&report),
+                Err(report) => {
+                    report.clone().context(from(&self.line.stream)).log();
+                    reply::report(&mut out, &report);
+                    if let Err(end) = self.line.send(&out) {
+                        return end;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The last word of a session that cannot go on.
+    fn end_with(&self, report: &Report) -> End {
+        say_goodbye(&self.line.stream, report);
+        End::Lost(report.clone().context(from(&self.line.stream)))
+    }
+
+    fn heed_reload(&mut self) {
+        let published = self.shared.published_settings();
+        if published != self.known {
+            if let Some(settings) = Settings::from_snapshot(&published) {
+                self.settings = Arc::new(settings);
+                report::configure(self.settings.log_settings());
+            }
+            self.known = published;
+        }
+    }
+
+    /// Writes the reply.
+    fn answer(&mut self, request: &Request, out: &mut Vec<u8>) -> Result<Then> {
+        let (settings, shared) = (Arc::clone(&self.settings), self.shared.clone());
+        let context = answers::Context { settings: &settings, shared: &shared };
+        match request {
+            Request::Disconnect => {}
+            Request::Salt => reply::salt(out, self.challenge.renew()?),
+            Request::Login { user, answer } => {
+                self.challenge.check(user, answer, &self.users)?;
+                reply::authenticated(out);
+            }
+            Request::NodeCount => answers::node_count(&context, out),
+            Request::NodeInfo(node) => answers::node_info(&context, node, out)?,
+            Request::ProcessCount => answers::process_count(&context, out),
+            Request::ProcessInfo(pid) => answers::process_info(&context, pid, out)?,
+            Request::PoolStatus => answers::pool_status(&context, out),
+            Request::HealthCheckStats(node) => answers::health_check_stats(&context, node, out)?,
+            Request::WatchdogInfo => return Err(answers::watchdog_info()),
+            Request::InvalidateCache => return Err(answers::invalidate_cache(&context)),
+            Request::RotateLog => return Err(orders::rotate_log(&settings)),
+            Request::SetParameter { name, value } => self.set(name, value, out)?,
+            Request::Reload => {
+                reply::complete::<&str>(out, b'z', &[]);
+                return Ok(Then::SignalParent(Signal::SIGHUP));
+            }
+            Request::Stop { mode, cluster } => {
+                let signal = orders::stop(&shared, *mode, *cluster)?;
+                reply::complete::<&str>(out, b't', &[]);
+                return Ok(Then::SignalParent(signal));
+            }
+            Request::Attach(node) => orders::attach(&context, node, out)?,
+            Request::Detach { node, gracefully } => {
+                let pause: Pause<'_> = &mut |time| self.line.pause(time);
+                orders::detach(&context, node, gracefully.then_some(pause), out)?;
+            }
+            Request::Promote { node, gracefully, switchover } => {
+                let pause: Pause<'_> = &mut |time| self.line.pause(time);
+                orders::promote(&context, node, *switchover, gracefully.then_some(pause), out)?;
+            }
+            Request::Recover(node) => return Err(orders::recover(&context, node)),
+            Request::StopRecovery => {
+                return Err(Report::error("process recovery request failed").detail("no recovery can be stopped"));
+            }
+        }
+        Ok(Then::GoOn)
+    }
+
+    /// The one parameter there is, for this session (pcp 5.16).
+    fn set(&mut self, name: &str, value: &str, out: &mut Vec<u8>) -> Result<()> {
+        self.min_messages = answers::min_messages(name, value)?;
+        Report::log_line(format!("set configuration parameter, \"{name} TO {value}\"")).log();
+        let notice = Report::debug(format!("PCP setting parameter \"{name}\" to \"{value}\""));
+        if notice.severity.reaches_client(self.min_messages) {
+            reply::report(out, &notice);
+        }
+        reply::complete::<&str>(out, b'a', &[]);
+        Ok(())
+    }
+}
+
+/// What is wrong with a frame that is no request.
+fn refuse(frame: Frame<'_>, error: Malformed) -> Report {
+    match error {
+        Malformed::Kind(kind) => Report::fatal("PCP processing request")
+            .detail(format!("unknown PCP packet type \"{}\"", char::from(kind).escape_default())),
+        Malformed::Payload => Report::error("invalid pcp packet received from client")
+            .detail(format!("the payload of packet type \"{}\" is missing or incomplete", char::from(frame.kind))),
+    }
+}
+
+impl Line {
+    /// The next request, and how many bytes it takes. `None`: the client has left, or has to.
+    ///
+    /// # Errors
+    /// FATAL: the connection is of no further use, why.
+    fn next(&mut self, idle: Deadline) -> Result<Option<(Frame<'_>, usize)>> {
+        let mut limit = idle;
+        let mut bytes = [0; MAX_REQUEST];
+        while cut(&self.received).map_err(bad_length)?.is_none() {
+            if self.told_to_leave() {
+                return Ok(None);
+            }
+            if self.leaves {
+                limit = limit.min(Deadline::after(STOP_LIMIT));
+            }
+            if limit.passed() {
+                return if self.leaves { Ok(None) } else { Err(too_late(!self.received.is_empty())) };
+            }
+            self.wait(PollFlags::POLLIN, limit);
+            match self.stream.receive(&mut bytes, false) {
+                Ok(Received::Bytes(count)) => {
+                    if self.received.is_empty() {
+                        limit = limit.min(Deadline::after(HALF_REQUEST_LIMIT));
+                    }
+                    self.received.extend_from_slice(&bytes[..count]);
+                }
+                Ok(Received::Nothing | Received::Interrupted) => {}
+                Ok(Received::Closed) if self.received.is_empty() => return Ok(None),
+                Ok(Received::Closed) => return Err(lost("the client has left in the middle of a request")),
+                Err(error) => return Err(lost(&error.to_string())),
+            }
+        }
+        // The borrow checker wants the frame cut where it is returned.
+        cut(&self.received).map_err(bad_length)
+    }
+
+    /// Sends all, as long as the client goes on taking it.
+    fn send(&mut self, mut bytes: &[u8]) -> std::result::Result<(), End> {
+        let mut limit = Deadline::after(SEND_LIMIT);
+        loop {
+            match self.stream.send(bytes) {
+                Ok(0) => {}
+                Ok(sent) => {
+                    bytes = &bytes[sent..];
+                    limit = Deadline::after(SEND_LIMIT);
+                }
+                Err(error) => return Err(End::Lost(lost(&error.to_string()))),
+            }
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            if limit.passed() {
+                return Err(End::Lost(lost("the client does not take the answer")));
+            }
+            if self.told_to_leave() {
+                return Err(End::Done);
+            }
+            self.wait(PollFlags::POLLOUT, limit);
+        }
+    }
+
+    /// Lets some time pass. `false`: the client has left, or this process has to.
+    fn pause(&mut self, time: Duration) -> bool {
+        let until = Deadline::after(time);
+        while !until.passed() {
+            if self.told_to_leave() || self.leaves {
+                return false;
+            }
+            // Whoever sends more than one request can be read is not asked any more whether he is still there.
+            let events = if self.received.len() < MAX_REQUEST { PollFlags::POLLIN } else { PollFlags::empty() };
+            self.wait(events, until);
+            if events.is_empty() {
+                continue;
+            }
+            let mut bytes = [0; MAX_REQUEST];
+            match self.stream.receive(&mut bytes, false) {
+                Ok(Received::Bytes(count)) => self.received.extend_from_slice(&bytes[..count]),
+                Ok(Received::Nothing | Received::Interrupted) => {}
+                Ok(Received::Closed) | Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn wait(&self, events: PollFlags, limit: Deadline) {
+        let mut watched = [PollFd::new(self.signals.fd(), PollFlags::POLLIN), PollFd::new(self.stream.as_fd(), events)];
+        match poll(&mut watched, limit.poll_timeout()) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            // Out of memory: the loops around it look at their limits.
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+
+    /// Whether this process is to end at once.
+    fn told_to_leave(&mut self) -> bool {
+        let taken = self.signals.take();
+        self.leaves |= taken.has(Signal::SIGTERM);
+        taken.has(Signal::SIGINT) || taken.has(Signal::SIGQUIT)
+    }
+}
+
+fn too_late(begun: bool) -> Report {
+    let detail = if begun {
+        format!("a request did not arrive within {} seconds", HALF_REQUEST_LIMIT.as_secs())
+    } else {
+        "no request came for a long time (pcp_idle_limit)".to_owned()
+    };
+    Report::fatal("terminating PCP connection").detail(detail)
+}
+
+fn lost(cause: &str) -> Report {
+    Report::fatal("unable to read from client").detail(format!("pcp_read failed with error : \"{cause}\""))
+}

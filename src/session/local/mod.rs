@@ -1,0 +1,170 @@
+//! Statements answered here: SHOW POOL_... (show-commands 2, 3), PGPOOL SHOW, SET, RESET (config 7, 8), PGPOOL EXPLAIN.
+//!
+//! A [`Command`] is recognised by its facts and carried out by [`Session::carry_out`], whichever protocol it came by: as a
+//! Query it is answered at once ([`Session::answer_locally`]), in the extended protocol it becomes a prepared statement
+//! and a portal of ours ([`extended`], [`objects`]).
+//!
+//! Invariants: nothing is sent to a server for it; its answer comes behind everything the client has asked before; the
+//! transaction goes on as it was, and ReadyForQuery tells its true state.
+
+mod extended;
+mod objects;
+mod parameters;
+
+pub(super) use extended::is_ours;
+pub(super) use objects::Objects;
+
+use super::Session;
+use super::end::End;
+use super::trace;
+use crate::admin::{self, Explained, ParameterList, Table};
+use crate::report::{Report, Result, Severity, SqlState};
+use crate::route::Transaction;
+use crate::sql::{Kind, PgpoolCommand, Statement};
+use crate::wire::{TransactionStatus, write};
+
+/// A statement that is ours to answer.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// SHOW POOL_...
+    Show(admin::Command),
+    /// `PGPOOL ...`
+    Pgpool(PgpoolCommand),
+    /// DEALLOCATE of a statement prepared here.
+    Deallocate(Box<str>),
+}
+
+/// What a command has brought about.
+enum Outcome {
+    Rows(Table),
+    /// Done; what CommandComplete says.
+    Done(&'static str),
+}
+
+impl Command {
+    /// The columns of its rows; `None` if it has no rows.
+    fn columns(&self) -> Result<Option<Vec<String>>> {
+        Ok(match self {
+            Self::Show(command) => Some(command.columns()),
+            Self::Pgpool(PgpoolCommand::Explain(_)) => Some(admin::explain_columns()),
+            Self::Pgpool(PgpoolCommand::Show(name)) => Some(ParameterList::named(name)?.columns()),
+            Self::Pgpool(_) | Self::Deallocate(_) => None,
+        })
+    }
+}
+
+/// The command that is ours to answer, if this is one.
+fn command_of(objects: &Objects, facts: &Statement) -> Option<Command> {
+    match &facts.kind {
+        Kind::Pgpool(command) => Some(Command::Pgpool(command.clone())),
+        _ if facts.is_multi() => None,
+        Kind::Deallocate(Some(name)) if objects.has_statement(name.as_bytes()) => {
+            Some(Command::Deallocate(name.clone()))
+        }
+        _ => facts.show_pool().and_then(admin::Command::from_name).map(Command::Show),
+    }
+}
+
+impl Session<'_> {
+    /// The command that is ours to answer, if this is one.
+    pub(super) fn local_command(&self, facts: &Statement) -> Option<Command> {
+        command_of(&self.local, facts)
+    }
+
+    /// Answers a Query with this `text`. Nothing is owed to the client.
+    pub(super) fn answer_locally(&mut self, command: &Command, text: &[u8]) -> std::result::Result<(), End> {
+        let outcome = self.carry_out(command, text)?;
+        let out = &mut self.client.output;
+        match outcome {
+            Ok(Outcome::Rows(table)) => {
+                write::row_description(out, &table.columns);
+                for row in &table.rows {
+                    write::data_row(out, row);
+                }
+                write::command_complete(out, &format!("SELECT {}", table.rows.len()));
+            }
+            Ok(Outcome::Done(tag)) => write::command_complete(out, tag),
+            Err(report) => refuse(out, &report),
+        }
+        let status = self.group.status(self.home);
+        write::ready_for_query(out, status);
+        trace::idle(self.context, status);
+        self.client.flush()?;
+        Ok(())
+    }
+
+    /// Carries the command out. `Ok(Err(_))`: it is refused, and the session goes on.
+    fn carry_out(&mut self, command: &Command, text: &[u8]) -> std::result::Result<Result<Outcome>, End> {
+        trace::local(self.context, &self.group);
+        Ok(match command {
+            Command::Show(_) if self.group.status(self.home) == TransactionStatus::Failed => Err(in_failed_block(text)),
+            Command::Show(command) => Ok(Outcome::Rows(admin::table(*command, &self.admin_view()))),
+            Command::Pgpool(PgpoolCommand::Explain(text)) => self.explain(text)?.map(Outcome::Rows),
+            Command::Pgpool(PgpoolCommand::Show(name)) => {
+                ParameterList::named(name).map(|list| Outcome::Rows(list.table(&self.context.settings)))
+            }
+            Command::Pgpool(PgpoolCommand::Set { name, value }) => self.set_parameter(name, value.as_deref()),
+            Command::Pgpool(PgpoolCommand::Reset(name)) => self.reset_parameter(name),
+            Command::Pgpool(PgpoolCommand::DeleteCached(query)) => {
+                self.note(&Report::notice(format!("query cache does not exist for query: \"{query}\"")));
+                Ok(Outcome::Done("SET"))
+            }
+            Command::Deallocate(name) => {
+                self.local.close_statement(name.as_bytes());
+                Ok(Outcome::Done("DEALLOCATE"))
+            }
+        })
+    }
+
+    fn admin_view(&self) -> admin::View<'_> {
+        admin::View { settings: &self.context.settings, shared: &self.context.shared, load_balance_node: self.balance }
+    }
+
+    /// Tells the client, in front of the answer, if it wants to hear of such things.
+    fn note(&mut self, report: &Report) {
+        if report.severity.reaches_client(self.context.settings.client_min_messages.severity()) {
+            report.encode(&mut self.client.output);
+        }
+    }
+
+    /// Where `text` would go if it were sent now. It is not; but what it names is looked up as if it were.
+    fn explain(&mut self, text: &[u8]) -> std::result::Result<Result<Table>, End> {
+        let facts = self.context.facts.get(text, self.lexing);
+        if facts.kind == Kind::Empty {
+            let report = Report::error("PGPOOL EXPLAIN needs a statement behind it");
+            return Ok(Err(report
+                .hint("For example: PGPOOL EXPLAIN SELECT * FROM orders")
+                .code(SqlState::SYNTAX_ERROR)));
+        }
+        self.begin_statement(self.transaction());
+        self.catalog.begin_statement(self.transaction() != Transaction::Idle);
+        self.learn(&facts)?;
+        let route = match self.local_command(&facts) {
+            Some(_) => None,
+            None => Some(self.decide(&facts, text, self.transaction())),
+        };
+        Ok(Ok(admin::explain(&Explained {
+            statement: &facts,
+            text,
+            route: route.as_ref(),
+            session: self.view(&facts, self.transaction()),
+            catalog: &self.catalog,
+            cluster: &self.context.cluster,
+            home: self.home,
+            balance: &[self.balance],
+        })))
+    }
+}
+
+/// Refused by pgpool as a server would refuse it (show-commands 2.3).
+fn in_failed_block(text: &[u8]) -> Report {
+    Report::error("current transaction is aborted, commands ignored until end of transaction block")
+        .detail(format!("statement: {}", String::from_utf8_lossy(text)))
+        .code(SqlState::IN_FAILED_TRANSACTION)
+}
+
+/// A mistake of a client is told to him; for the log it is an event like others (config 8.3).
+fn refuse(out: &mut Vec<u8>, report: &Report) {
+    Report { severity: Severity::Log, ..report.clone() }.log();
+    report.encode(out);
+}
