@@ -104,7 +104,7 @@ impl Pgpool {
             .set("failover_on_backend_error", "off");
         for node in cluster.nodes() {
             config = config
-                .set(&format!("backend_hostname{}", node.id), "127.0.0.1")
+                .set(&format!("backend_hostname{}", node.id), node.host())
                 .set(&format!("backend_port{}", node.id), node.port)
                 .set(&format!("backend_weight{}", node.id), 1)
                 .set(&format!("backend_data_directory{}", node.id), node.data_directory().display())
