@@ -236,25 +236,6 @@ fn a_command_that_leaves_something_running_is_over_when_it_ends_itself() {
     kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it was ended with the command");
 }
 
-#[test]
-fn a_primary_and_a_standby_are_lost_at_once() {
-    only_ours!("other times");
-    let cluster = Cluster::streaming(3).start();
-    let mut pool = checking(&cluster).set("search_primary_node_timeout", 30).prepare();
-    // Whichever node is lost: the last one is to be the primary.
-    command(&mut pool, "failover_command", &format!("[ $1 = 1 ] || exit 0\n{}", promote(&cluster, 2)));
-    let pool = start(pool);
-    std::thread::scope(|scope| {
-        cluster.nodes()[..2].iter().for_each(|node| _ = scope.spawn(|| node.kill()));
-    });
-    let begun = Instant::now();
-    wait_for("both failovers", || failovers(&pool) == 2);
-    println!("both nodes were replaced after {} ms", begun.elapsed().as_millis());
-    assert_eq!(pool.connect().value(PORT), cluster.node(2).port.to_string());
-    assert_eq!(status_file(&pool), "down\ndown\nup\n");
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}\n{}", begun.elapsed(), pool.log());
-}
-
 /// Nobody uses the node, so that nothing but its health check can notice.
 #[test]
 fn a_stopped_server_is_noticed_within_period_and_retries() {
