@@ -7,6 +7,7 @@
 mod buffer;
 mod connect;
 mod deadline;
+mod known;
 mod resolve;
 mod stream;
 pub mod tls;
