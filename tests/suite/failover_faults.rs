@@ -2,15 +2,17 @@
 //! a name has no address for a while.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::{
-    Cluster, Config, LOGIN, Pgpool, Stop, Wire, checks_started, client_program, eventually, lines_in_order, wait_for,
+    Cluster, Config, LOGIN, NameServer, Names, Pgpool, Stop, Wire, checks_started, client_program, eventually,
+    lines_in_order, wait_for,
 };
-use crate::only_ours;
+use crate::{needs_namespaces, only_ours};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const PORT: &str = "SELECT current_setting('port')";
@@ -261,4 +263,57 @@ fn a_stopped_server_is_noticed_within_period_and_retries() {
     assert!(noticed >= least - Duration::from_millis(100), "{noticed:?}");
     assert!(noticed < most + Duration::from_secs(5), "{noticed:?}\n{}", pool.log());
     assert_eq!(count(&pool, "health check retrying on DB node: 1 (round:"), RETRIES as usize);
+}
+
+/// The name service is away, or does not answer, for longer than any health check waits.
+#[test]
+fn names_without_an_address_for_a_moment_are_no_failure() {
+    needs_namespaces!();
+    only_ours!("the nodes are detached");
+    const AWAY: Duration = Duration::from_secs(5);
+    let cluster = Cluster::streaming(2).start();
+    let begin = |server| {
+        let names = Arc::new(Names::new("primary.test standby.test", server));
+        let mut pool = checking(&cluster)
+            .set("backend_hostname0", "primary.test")
+            .set("backend_hostname1", "standby.test")
+            .set("failover_on_backend_error", "on")
+            .weights(&[0.0, 1.0])
+            .prepare();
+        pool.use_names(&names);
+        (start(pool), names)
+    };
+    let pools = [NameServer::None, NameServer::Silent].map(begin);
+    let standby = cluster.node(1).port.to_string();
+    for (pool, names) in &pools {
+        // Each worker has been at both nodes.
+        let mut sessions: Vec<Wire> = (0..4).map(|_| pool.connect()).collect();
+        sessions.iter_mut().for_each(|session| assert_eq!(session.value(PORT), standby));
+        wait_for("the health checks", || checks_started(pool) == 2);
+        names.say("");
+    }
+    let gone = Instant::now();
+    let is_noticed = |pool: &Pgpool| {
+        let line = |id: usize| format!("health_check{id}");
+        let told = |id| pool.log().lines().any(|l| l.contains(&line(id)) && l.contains("its last addresses are used"));
+        told(0) && told(1)
+    };
+    let all_noticed = || pools.iter().all(|(pool, _)| is_noticed(pool));
+    assert!(eventually(PATIENCE, || {
+        for (pool, _) in &pools {
+            let begun = Instant::now();
+            // Not from the pool: the parameters are new each time.
+            let name = format!("at{}", gone.elapsed().as_millis());
+            let mut session = pool.connect_with(&[LOGIN, &[("application_name", &name)]].concat());
+            assert_eq!(session.value(PORT), standby);
+            assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+        }
+        all_noticed() && gone.elapsed() > AWAY
+    }));
+    for (pool, names) in &pools {
+        names.say("primary.test standby.test");
+        assert_eq!(pool.connect().value(PORT), standby);
+        assert_eq!(count(pool, "degenerat"), 0, "{}", pool.log());
+        assert_eq!(status_file(pool), "up\nup\n");
+    }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Cluster, Config, Habit, Load, Node, Pgpool, Stop, client_program, wait_for};
-use crate::{needs_network, only_ours};
+use crate::{needs_namespaces, only_ours};
 
 /// What a busy machine may add to any time that is promised.
 const BUSY: Duration = Duration::from_secs(10);
@@ -102,7 +102,7 @@ fn a_standby_that_hangs() {
 
 #[test]
 fn a_standby_whose_cable_is_pulled() {
-    needs_network!();
+    needs_namespaces!();
     lose_standby(Way::PullCable);
 }
 
@@ -176,7 +176,7 @@ fn a_primary_that_hangs() {
 
 #[test]
 fn a_primary_whose_cable_is_pulled() {
-    needs_network!();
+    needs_namespaces!();
     lose_primary(Way::PullCable);
 }
 
@@ -208,6 +208,6 @@ fn a_primary_that_hangs_for_a_moment() {
 
 #[test]
 fn a_primary_whose_cable_is_out_for_a_moment() {
-    needs_network!();
+    needs_namespaces!();
     lose_for_a_moment(Way::PullCable, Node::plug_cable);
 }

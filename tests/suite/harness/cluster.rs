@@ -28,7 +28,7 @@ impl Plan {
         self
     }
 
-    /// Puts a node into a network of its own (see `needs_network!`), whose cable can be pulled.
+    /// Puts a node into a network of its own (see `needs_namespaces!`), whose cable can be pulled.
     pub fn apart(mut self, id: usize) -> Plan {
         self.apart = Some(id);
         self

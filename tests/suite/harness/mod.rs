@@ -16,6 +16,7 @@ pub mod frontend;
 mod heard;
 mod load;
 mod logs;
+mod names;
 mod network;
 mod node;
 mod pgpool;
@@ -33,7 +34,8 @@ pub use environment::{client_program, client_version, foreign, is_bare_server, s
 pub use heard::{Entry, Listener};
 pub use load::{Habit, Load};
 pub use logs::{checks_started, lines_in_order};
-pub use network::{Network, can_make_networks};
+pub use names::{NameServer, Names};
+pub use network::{Network, can_make_namespaces};
 pub use node::{Node, Stop};
 pub use pgpool::{Config, Pgpool, process_title};
 pub use program::{Outcome, Program};

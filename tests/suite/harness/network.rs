@@ -15,19 +15,19 @@ pub struct Network {
     number: u16,
 }
 
-/// Ends the test here, with a word, where no networks can be made.
+/// Ends the test here, with a word, where processes cannot have networks or files of their own.
 #[macro_export]
-macro_rules! needs_network {
+macro_rules! needs_namespaces {
     () => {
-        if !$crate::harness::can_make_networks() {
-            println!("skipped: only root can make network namespaces, with Debian's iproute2 and util-linux");
+        if !$crate::harness::can_make_namespaces() {
+            println!("skipped: only root can make namespaces, by ip and unshare");
             return;
         }
     };
 }
 
-/// Whether networks can be made here.
-pub fn can_make_networks() -> bool {
+/// Whether networks, and file systems, of their own can be made here for processes.
+pub fn can_make_namespaces() -> bool {
     static CAN: OnceLock<bool> = OnceLock::new();
     *CAN.get_or_init(|| {
         let script = "ip link add pgt0 type veth peer name pgt1 && ip link set pgt0 up";
