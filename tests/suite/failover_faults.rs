@@ -153,13 +153,13 @@ fn a_node_that_flaps_makes_neither_a_storm_nor_a_flood() {
         }
         assert!(is_back(), "{:?}\n{}", seen(&pool), pool.log());
     }
-    let log = pool.log();
+    // Each failover has its failback, and its command has run once.
+    let turns = || (failovers(&pool), count(&pool, "=== Failback done."));
+    wait_for("the last failback", || turns().0 == turns().1);
+    let (log, (down, up)) = (pool.log(), turns());
     println!("{flaps} flaps, {} failovers, {} bytes of log", failovers(&pool), log.len() - size);
     assert_eq!(status_file(&pool), "up\nup\n");
     assert_eq!(workers(), before, "workers were replaced\n{log}");
-    // Each failover has its failback, and its command has run once.
-    let (down, up) = (failovers(&pool), count(&pool, "=== Failback done."));
-    assert_eq!(down, up, "{log}");
     let calls = std::fs::read_to_string(&calls).unwrap_or_default();
     assert_eq!((calls.matches("down").count(), calls.matches("up").count()), (down, up), "{log}");
     assert!(
@@ -236,6 +236,47 @@ fn a_command_that_leaves_something_running_is_over_when_it_ends_itself() {
     let pid: i32 = std::fs::read_to_string(&pid).expect("pid").trim().parse().expect("a number");
     // What it leaves is the user's own.
     kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it was ended with the command");
+}
+
+#[test]
+fn processes_that_hang_or_die_do_not_keep_a_failover() {
+    only_ours!("waits for its children");
+    let cluster = Cluster::streaming(2).start();
+    let pool = checking(&cluster).weights(&[0.0, 1.0]).start();
+    wait_for("the helpers", || checks_started(&pool) == 2);
+    let mut session = pool.connect();
+    assert_eq!(session.value(PORT), cluster.node(1).port.to_string());
+    let worker = pool.children("postgres test")[0];
+    let checker = || pool.children("health check process(1)");
+    let first = checker();
+    kill(first[0], Signal::SIGKILL).expect("kill");
+    wait_for("another health check", || checker().len() == 1 && checker() != first);
+    kill(worker, Signal::SIGSTOP).expect("stop");
+    cluster.node(1).kill();
+    wait_for("the failover", || failovers(&pool) == 1);
+    assert_eq!(pool.connect().value(PORT), cluster.node(0).port.to_string());
+    kill(worker, Signal::SIGCONT).expect("go on");
+    assert_eq!(session.value(PORT), cluster.node(0).port.to_string());
+}
+
+#[test]
+fn a_status_file_that_cannot_be_written_does_not_keep_a_failover() {
+    only_ours!("other lines");
+    let cluster = Cluster::streaming(2).start();
+    let mut pool = checking(&cluster).weights(&[1.0, 0.0]).prepare();
+    pool.launch(&[]);
+    pool.wait_ready();
+    let file = pool.path("pgpool_status");
+    wait_for("the file", || file.exists());
+    std::fs::remove_file(&file).and_then(|()| std::fs::create_dir(&file)).expect("a directory in its place");
+    cluster.node(1).kill();
+    wait_for("the failover", || failovers(&pool) == 1);
+    assert!(
+        pool.log().lines().any(|line| line.contains("WARNING") && line.contains("pgpool_status")),
+        "{}",
+        pool.log()
+    );
+    assert_eq!(pool.connect().value(PORT), cluster.node(0).port.to_string());
 }
 
 /// Nobody uses the node, so that nothing but its health check can notice.
