@@ -279,6 +279,25 @@ fn a_status_file_that_cannot_be_written_does_not_keep_a_failover() {
     assert_eq!(pool.connect().value(PORT), cluster.node(0).port.to_string());
 }
 
+/// All its sessions end and it says for a moment that it is in recovery: nobody has to take its place.
+#[test]
+fn a_primary_that_recovers_from_the_crash_of_one_process_stays_the_primary() {
+    only_ours!("other times");
+    let cluster = Cluster::streaming(2).start();
+    let pool = checking(&cluster).set("health_check_period", 3600).weights(&[1.0, 0.0]).start();
+    wait_for("the first checks", || checks_started(&pool) == 2);
+    for _ in 0..3 {
+        let mut sessions = [pool.connect(), pool.connect()];
+        sessions.iter_mut().for_each(|session| assert_eq!(session.value("SELECT 1"), "1"));
+        let pid: i32 = sessions[0].value("SELECT pg_backend_pid()").parse().expect("a number");
+        sessions[1].send(crate::harness::frontend::query("SELECT pg_sleep(60)"));
+        kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill");
+        assert!(sessions[1].is_closed_within(PATIENCE));
+        wait_for("the service", || seen(&pool).is_some_and(|(_, port)| port == cluster.node(0).port.to_string()));
+        assert_eq!(count(&pool, "degenerat"), 0, "{}", pool.log());
+    }
+}
+
 /// Nobody uses the node, so that nothing but its health check can notice.
 #[test]
 fn a_stopped_server_is_noticed_within_period_and_retries() {
