@@ -8,6 +8,7 @@ mod accept;
 mod buffer;
 mod connect;
 mod deadline;
+mod known;
 mod resolve;
 mod stream;
 pub mod tls;

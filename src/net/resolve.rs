@@ -2,8 +2,10 @@
 //!
 //! The system's resolver has no deadline and cannot be interrupted, so it runs in a thread of its own. One that answers too
 //! late is not waited for: it ends by itself, in the time that resolv.conf gives it. Only processes that never fork
-//! connect to anybody, so the thread is nobody's trouble. Addresses need neither thread nor resolver.
+//! connect to anybody, so the thread is nobody's trouble. Addresses need neither thread nor resolver. A name that has no
+//! answer now means what it meant a moment ago ([`known`](super::known)).
 
+use super::known::Known;
 use super::wait::{Waited, wait};
 use super::{Address, ConnectError, Deadline};
 use crate::sys::thread::without_signals;
@@ -11,6 +13,10 @@ use nix::poll::PollFlags;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long an answer is waited for if it is known what the name meant.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The addresses of `address`, at least one.
 pub(super) fn resolve(address: &Address, deadline: Deadline) -> Result<Vec<SocketAddr>, ConnectError> {
@@ -18,9 +24,30 @@ pub(super) fn resolve(address: &Address, deadline: Deadline) -> Result<Vec<Socke
     if let Ok(ip) = address.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
-    let host = address.host.clone();
-    let failed = |cause| ConnectError::Resolve { host: address.host.clone(), cause };
-    let answer = within(deadline, move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>));
+    let host = address.host.as_str();
+    // Half of the time is for the connection.
+    let in_a_moment = || Deadline::after(deadline.remaining().map_or(PATIENCE, |left| PATIENCE.min(left / 2)));
+    let is_known = Known::with(|known| known.has(host, Instant::now()));
+    let mut found = match look_up(host, if is_known { in_a_moment() } else { deadline }) {
+        Ok(found) => {
+            Known::with(|known| known.learn(host, found.clone(), Instant::now()));
+            found
+        }
+        Err(ConnectError::Resolve { host, cause }) => {
+            let recalled = Known::with(|known| known.recall(&host, &cause.to_string(), Instant::now()));
+            recalled.ok_or(ConnectError::Resolve { host, cause })?
+        }
+        Err(error) => return Err(error),
+    };
+    found.iter_mut().for_each(|address| address.set_port(port));
+    Ok(found)
+}
+
+/// What the resolver says of `host`: at least one address, without a port.
+fn look_up(host: &str, deadline: Deadline) -> Result<Vec<SocketAddr>, ConnectError> {
+    let failed = |cause| ConnectError::Resolve { host: host.to_owned(), cause };
+    let name = host.to_owned();
+    let answer = within(deadline, move || (name.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>));
     match answer.map_err(failed)? {
         Ok(Ok(found)) if found.is_empty() => Err(failed(io::Error::other("no address"))),
         Ok(Ok(found)) => Ok(found),
@@ -54,7 +81,6 @@ fn within<R: Send + 'static>(
 mod tests {
     use super::*;
     use std::sync::mpsc;
-    use std::time::{Duration, Instant};
 
     #[test]
     fn a_resolver_that_hangs_is_left_alone_at_the_deadline() {

@@ -107,7 +107,7 @@ impl Session<'_> {
         }
         let deliver = match header.kind {
             b'N' => {
-                let delivers = server.replies.delivers();
+                let delivers = self.delivers_notice(node, header, available);
                 self.heed_notice(node, header);
                 delivers
             }
@@ -208,6 +208,17 @@ impl Session<'_> {
             }
         }
         Ok(self.group.get(node).is_some_and(|server| server.replies.delivers()))
+    }
+
+    /// The farewell of a server that stops at once is a WARNING. The client hears nothing of it if its read can be sent
+    /// again.
+    fn delivers_notice(&self, node: usize, header: Header, available: usize) -> bool {
+        let is_farewell = || {
+            let content = if available >= header.total { self.reply_content(node, header) } else { &[] };
+            matches!(backend::ErrorFields::new(content).code(), b"57P01" | b"57P02")
+        };
+        let is_kept = node != self.home && self.is_kept_whole(node);
+        self.group.get(node).is_some_and(|server| server.replies.delivers()) && !(is_kept && is_farewell())
     }
 
     fn error(&mut self, node: usize, header: Header, available: usize) -> Result<bool, End> {

@@ -12,7 +12,7 @@ use super::{Context, Session};
 use crate::backend::LoginError;
 use crate::config::BackendClusteringMode;
 use crate::failover;
-use crate::net::Deadline;
+use crate::net::{ConnectError, Deadline};
 use crate::report::{Report, SqlState};
 use crate::state::Progress;
 use crate::sys::signal::Signal;
@@ -143,6 +143,10 @@ impl Context {
     /// A session could not be opened on `node`.
     pub(super) fn login_failed(&self, node: usize, error: &LoginError) {
         match error {
+            // The name service is at fault, not the node.
+            LoginError::NotConnected(_, cause) if matches!(**cause, ConnectError::Resolve { .. }) => {
+                failover::suspect(&self.shared, node);
+            }
             LoginError::NotConnected(report, _) => self.node_failed(node, &report.to_string()),
             LoginError::Unreachable(_) => failover::suspect(&self.shared, node),
             // The server is well.

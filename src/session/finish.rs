@@ -75,9 +75,11 @@ fn reset(context: &Context, group: &mut Group) -> Result<()> {
     Ok(())
 }
 
-/// A statement whose client is gone is cancelled: closing the connection alone would let it run to its end.
+/// A statement whose client is gone is cancelled: closing the connection alone would let it run to its end. A node that is
+/// detached may hang: nobody waits for it.
 fn cancel_running(context: &Context, group: &Group) {
-    let is_running = |server: &&ServerConnection| !server.replies.is_empty();
+    let attached = context.cluster.attached();
+    let is_running = |server: &&ServerConnection| !server.replies.is_empty() && attached.contains(server.node);
     for server in group.connections.iter().flatten().filter(is_running) {
         let address = context.address(server.node);
         if let Err(error) = cancel::request(&address, server.pid, &server.cancel_key) {

@@ -9,9 +9,9 @@
 
 use super::end::End;
 use super::requests::RequestState;
-use super::{Session, open, trace};
-use crate::backend::{LoginError, ReplyState, ServerConnection, control, open};
-use crate::net::Deadline;
+use super::{Context, Session, open, trace};
+use crate::backend::{Key, LoginError, ReplyState, ServerConnection, control, open};
+use crate::net::{Deadline, Stream};
 use crate::report::{Report, SqlState};
 use crate::state::Progress;
 use crate::wire::{HEADER_LENGTH, TransactionStatus, backend, write};
@@ -136,27 +136,9 @@ impl Session<'_> {
             if deadline.passed() {
                 return Err(self.no_home(last));
             }
-            self.pause(Deadline::after(pause).min(deadline))?;
+            self.context.pause(&self.client.stream, Deadline::after(pause).min(deadline))?;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-    }
-
-    /// Waits for a signal, the time, or the client's leaving.
-    fn pause(&mut self, until: Deadline) -> Result<(), End> {
-        let hang_up = PollFlags::from_bits_retain(libc::POLLRDHUP);
-        let mut fds = [
-            PollFd::new(self.context.signals.fd(), PollFlags::POLLIN),
-            PollFd::new(self.client.stream.as_fd(), hang_up),
-        ];
-        let _ = poll(&mut fds, until.poll_timeout());
-        if fds[1].revents().is_none_or(|events| !events.is_empty()) {
-            return Err(End::ClientGone);
-        }
-        if self.context.must_stop() {
-            return Err(End::shutdown());
-        }
-        self.context.close_pooled_if_asked();
-        Ok(())
     }
 
     /// A connection to `node` on which all settings of the session are made. `reported`: the node whose trouble has been
@@ -243,17 +225,95 @@ impl Session<'_> {
     }
 }
 
-/// What a failed login means to a session that waits: a server that is starting, stopping or full may let it in later.
-fn missing(node: usize, error: LoginError) -> Missing {
-    match error {
-        LoginError::Refused(message) => {
-            let fields = backend::ErrorFields::new(message.get(HEADER_LENGTH..).unwrap_or_default());
-            if matches!(fields.code(), b"57P03" | b"57P01" | b"53300") {
-                Missing::Yet(LoginError::Refused(message).into_report(node))
-            } else {
-                Missing::Refused(message)
+impl Context {
+    /// Opens a new session on `home`, which writes. If that is down, and somebody is going to decide what becomes of it, the
+    /// session waits for the decision, at most `failover_wait_timeout`, and opens on the successor.
+    pub(super) fn open_primary(
+        &mut self,
+        home: usize,
+        key: &Key,
+        client: &Stream,
+        deadline: Deadline,
+    ) -> Result<ServerConnection, Refusal> {
+        let until = Deadline::after_seconds(self.settings.failover_wait_timeout).min(deadline);
+        let (mut home, mut pause, mut reported) = (home, FIRST_PAUSE, None);
+        loop {
+            let connected_by = self.connect_deadline(home).min(deadline);
+            let error = match open(home, &self.address(home), &key.startup, connected_by) {
+                Ok(server) => {
+                    self.connected(home);
+                    return Ok(server);
+                }
+                Err(error) => error,
+            };
+            if reported != Some(home) {
+                reported = Some(home);
+                self.login_failed(home, &error);
+            }
+            if !self.will_be_replaced(home) || !is_passing(&error) || until.passed() {
+                return Err(Refusal::By(error));
+            }
+            self.pause(client, Deadline::after(pause).min(until)).map_err(Refusal::End)?;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            self.wait_for_primary();
+            match self.cluster.write_node() {
+                Some(node) => home = node,
+                None => return Err(Refusal::By(error)),
             }
         }
+    }
+
+    /// Whether somebody watches `node` and will have it replaced when it is down.
+    fn will_be_replaced(&self, node: usize) -> bool {
+        let may_be_detached = self.cluster.nodes.get(node).is_some_and(|node| !node.disallow_to_failover);
+        let is_checked = self.settings.nodes.get(node).is_some_and(|node| node.health_check_period > 0);
+        self.settings.failover_wait_timeout > 0
+            && may_be_detached
+            && (is_checked || self.settings.failover_on_backend_error)
+    }
+
+    /// Waits for a signal, the time, or the client's leaving.
+    fn pause(&mut self, client: &Stream, until: Deadline) -> Result<(), End> {
+        let hang_up = PollFlags::from_bits_retain(libc::POLLRDHUP);
+        let mut fds = [PollFd::new(self.signals.fd(), PollFlags::POLLIN), PollFd::new(client.as_fd(), hang_up)];
+        let _ = poll(&mut fds, until.poll_timeout());
+        if fds[1].revents().is_none_or(|events| !events.is_empty()) {
+            return Err(End::ClientGone);
+        }
+        if self.must_stop() {
+            return Err(End::shutdown());
+        }
+        self.close_pooled_if_asked();
+        Ok(())
+    }
+}
+
+/// Why a new session has no primary.
+pub(super) enum Refusal {
+    /// The server, or the lack of one.
+    By(LoginError),
+    /// The client has left, or pgpool stops.
+    End(End),
+}
+
+/// What a failed login means to a session that has been served before: a server that is full may let it in later, too.
+fn missing(node: usize, error: LoginError) -> Missing {
+    match error {
+        LoginError::Refused(message) if !is_passing_code(&message, &[b"53300"]) => Missing::Refused(message),
         error => Missing::Yet(error.into_report(node)),
     }
+}
+
+/// Whether the server may be down, or on its way up or down.
+fn is_passing(error: &LoginError) -> bool {
+    match error {
+        LoginError::NotConnected(..) | LoginError::Unreachable(_) => true,
+        LoginError::Refused(message) => is_passing_code(message, &[]),
+        LoginError::Unsupported(_) => false,
+    }
+}
+
+fn is_passing_code(message: &[u8], also: &[&[u8]]) -> bool {
+    let code = backend::ErrorFields::new(message.get(HEADER_LENGTH..).unwrap_or_default()).code().to_vec();
+    matches!(code.as_slice(), b"57P03" | b"57P01") || also.contains(&code.as_slice())
 }

@@ -6,13 +6,14 @@ use super::end::End;
 use super::journal::Journal;
 use super::local::Objects;
 use super::message_log::MessageLog;
+use super::new_primary::Refusal;
 use super::portals::Portals;
 use super::requests::{Direct, RequestState};
 use super::retry::Kept;
 use super::startup::{self, Opening};
 use super::statements::Statements;
 use super::{Context, Session, finish, trace};
-use crate::backend::{Group, Key, LoginError, ServerConnection, open};
+use crate::backend::{Group, Key, LoginError, ServerConnection};
 use crate::config::BackendClusteringMode;
 use crate::net::{Deadline, Peer, Stream};
 use crate::report::{self, Report, SqlState};
@@ -139,9 +140,8 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance, appl
 /// Finds the servers for the session and greets the client.
 fn begin(context: &mut Context, client: &mut Client, opening: Opening, deadline: Deadline) -> Result<Start, End> {
     context.wait_for_primary();
-    let Some(home) = context.cluster.write_node() else { return Err(no_node()) };
+    let Some(mut home) = context.cluster.write_node() else { return Err(no_node()) };
     let application_name = String::from_utf8_lossy(&opening.application_name).into_owned();
-    let balance = balance_node(context, &opening.key, &application_name, home);
     let nodes = context.cluster.nodes.len();
     let mut group = match context.pool.take(&opening.key) {
         Some(group) => group,
@@ -149,19 +149,23 @@ fn begin(context: &mut Context, client: &mut Client, opening: Opening, deadline:
     };
     group.connections.resize_with(nodes.max(group.connections.len()), || None);
     if group.get(home).is_none() {
-        match open(home, &context.address(home), &opening.key.startup, context.connect_deadline(home).min(deadline)) {
+        match context.open_primary(home, &opening.key, &client.stream, deadline) {
             Ok(server) => {
-                context.connected(home);
+                home = server.node;
+                group.connections.resize_with(group.connections.len().max(home + 1), || None);
                 group.connections[home] = Some(server);
             }
-            Err(error) => {
-                context.login_failed(home, &error);
+            Err(refusal) => {
                 trace::discarded(context, group.slot);
                 group.close();
-                return Err(refused(client, error));
+                return Err(match refusal {
+                    Refusal::By(error) => refused(client, error),
+                    Refusal::End(end) => end,
+                });
             }
         }
     }
+    let balance = balance_node(context, &opening.key, &application_name, home);
     trace::opened(context, &group, home, balance, opening.minor);
     if let Some(server) = group.get(home) {
         greet(&mut client.output, server, &opening.negotiation);

@@ -19,6 +19,8 @@ impl Session<'_> {
     pub(super) fn wait(&mut self) -> Result<(), End> {
         if !self.context.signals.pending().is_empty() {
             self.heed_signals()?;
+            // A read that is to be sent again is no matter of waiting.
+            return Ok(());
         }
         let servers_took_all = self.flush_servers()?;
         if self.hear_bystanders()? || (self.congested && !self.is_congested()) {

@@ -8,6 +8,8 @@ mod cancel;
 mod clients;
 mod explain;
 mod failover;
+mod failover_faults;
+mod failover_load;
 mod faults;
 mod garbage;
 mod harness;

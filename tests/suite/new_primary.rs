@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use crate::harness::frontend::{bind, execute, parse, query, sync};
-use crate::harness::{Cluster, Pgpool, Stop, Wire, client_program, wait_for};
+use crate::harness::{Cluster, LOGIN, Pgpool, Stop, Wire, client_program, wait_for};
 use crate::only_ours;
 
 const PORT: &str = "SELECT current_setting('port')";
@@ -109,6 +109,7 @@ fn what_a_new_primary_cannot_have_ends_with_the_old_one() {
         let end = session.read_until('E');
         assert!(matches!(end.sqlstate().as_str(), "57P01" | "08006"), "{sql}: {}", end.sqlstate());
     }
+    wait_for("the loss to be noticed", || losses(&pool) == 1);
     assert_eq!(clean.value(PORT), cluster.node(1).port.to_string());
 }
 
@@ -201,4 +202,27 @@ fn a_promoted_load_balance_node_becomes_the_primary_of_its_sessions() {
     let mut next = pool.connect();
     assert_eq!(next.value("SELECT count(*) FROM there"), "1");
     assert_eq!(next.value("SHOW work_mem"), "4MB");
+}
+
+#[test]
+fn a_new_session_waits_for_the_verdict_on_a_primary_that_does_not_answer() {
+    only_ours!("sessions are refused");
+    let cluster = Cluster::streaming(2).start();
+    let pool = failing_over(&cluster, "0.3");
+    cluster.node(0).kill();
+    // Nobody knows of it yet.
+    let mut session = pool.connect();
+    assert_eq!(session.value(PORT), cluster.node(1).port.to_string());
+    session.query("CREATE TABLE at_once (i int)").succeeded();
+}
+
+#[test]
+fn a_new_session_is_refused_at_once_when_nobody_watches_the_primary() {
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster).set("failover_on_backend_error", "off").start();
+    cluster.node(0).kill();
+    let begun = Instant::now();
+    let refusal = pool.open().start(LOGIN).expect_err("no primary").to_string();
+    assert!(refusal.contains("failed to create a backend 0 connection"), "{refusal}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }

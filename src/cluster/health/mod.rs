@@ -5,6 +5,9 @@
 //! sleeps until the next is due, its settings change, or a session suspects the node. A node that is not in use is left
 //! alone, unless `auto_failback` lets it come back.
 //!
+//! A suspicion is often raised by a server that recovers from the crash of one process. One that says it is on its way up, or
+//! down, is therefore looked at again until it has arrived, or the next regular round is due: only that takes it for dead.
+//!
 //! It must never fork (its attempts resolve names in threads), and never wait for a server without the limits configured.
 
 mod probe;
@@ -24,6 +27,8 @@ use std::time::{Duration, Instant};
 /// The signals it takes note of (process-model 6). SIGUSR2: somebody suspects the node.
 const SIGNALS: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+/// Pause before a suspected server that is not ready is looked at again.
+const NOT_READY: Duration = Duration::from_millis(100);
 /// Exit status of one that is to be replaced (process-model 9).
 const EXIT_RESTART: i32 = 1;
 
@@ -41,7 +46,8 @@ pub fn run(settings: Arc<Settings>, shared: Shared, id: usize) -> i32 {
     };
     Report::log_line("process started").log();
     shared.health(id).attend(std::process::id());
-    let Leave(status) = Checker { id, settings, shared, signals, resume: None, refused: String::new() }.live();
+    let due = Deadline::after(Duration::ZERO);
+    let Leave(status) = Checker { id, settings, shared, signals, due, resume: None, refused: String::new() }.live();
     status
 }
 
@@ -54,6 +60,8 @@ struct Checker {
     settings: Arc<Settings>,
     shared: Shared,
     signals: Signals,
+    /// When the next regular round begins.
+    due: Deadline,
     /// Before that moment the node is not attached by itself again (`auto_failback_interval`).
     resume: Option<Instant>,
     /// The last word of a server that is alive but refuses us; told once.
@@ -63,7 +71,7 @@ struct Checker {
 impl Checker {
     fn live(mut self) -> Leave {
         loop {
-            let next = match u64::try_from(self.node().health_check_period) {
+            self.due = match u64::try_from(self.node().health_check_period) {
                 Ok(period) if period > 0 => match self.round() {
                     Ok(()) => Deadline::after(Duration::from_secs(period)),
                     Err(leave) => return leave,
@@ -73,7 +81,7 @@ impl Checker {
                     Deadline::NEVER
                 }
             };
-            if let Err(leave) = self.sleep(next, true) {
+            if let Err(leave) = self.sleep(self.due, true) {
                 return leave;
             }
         }
@@ -111,7 +119,7 @@ impl Checker {
     fn attempts(&mut self) -> Result<(Result<(), Failure>, u64), Leave> {
         let (id, node) = (self.id, self.node());
         let most = u64::try_from(node.health_check_max_retries).unwrap_or(0);
-        let mut retries = 0;
+        let (mut retries, mut told) = (0, false);
         loop {
             let mut outcome = probe(id, &node);
             if outcome.is_ok() && self.settings.health_check_test {
@@ -132,7 +140,14 @@ impl Checker {
                 self.tell_refusal(&failure);
                 return Ok((Ok(()), retries));
             }
-            failure.report(id, &node).log();
+            let waits = failure.kind == Kind::Starting && !self.due.passed();
+            if !waits || !std::mem::replace(&mut told, true) {
+                failure.report(id, &node).log();
+            }
+            if waits {
+                self.sleep(Deadline::after(NOT_READY).min(self.due), false)?;
+                continue;
+            }
             if retries == most {
                 return Ok((Err(failure), retries));
             }

@@ -18,6 +18,7 @@ pub struct Plan {
     count: usize,
     streaming: bool,
     settings: Vec<(String, String)>,
+    apart: Option<usize>,
 }
 
 impl Plan {
@@ -27,10 +28,20 @@ impl Plan {
         self
     }
 
+    /// Puts a node into a network of its own (see `needs_namespaces!`), whose cable can be pulled.
+    pub fn apart(mut self, id: usize) -> Plan {
+        self.apart = Some(id);
+        self
+    }
+
     /// Starts the nodes and waits until all answer.
     pub fn start(self) -> Cluster {
         let scratch = Scratch::new("cluster");
-        let nodes: Vec<Node> = (0..self.count).map(|id| Node::new(scratch.path(), id, &self.settings)).collect();
+        let new = |id| Node::new(scratch.path(), id, &self.settings, self.apart == Some(id));
+        let nodes: Vec<Node> = (0..self.count).map(new).collect();
+        if self.apart.is_some() {
+            nodes.iter().for_each(Node::open_to_networks);
+        }
         let cluster = Cluster { nodes, streaming: self.streaming, scratch };
         if self.streaming {
             cluster.nodes[1..].iter().for_each(|standby| standby.follow(&cluster.nodes[0]));
@@ -47,12 +58,12 @@ impl Plan {
 impl Cluster {
     /// Node 0 is the primary, the others its streaming standbys.
     pub fn streaming(count: usize) -> Plan {
-        Plan { count, streaming: true, settings: Vec::new() }
+        Plan { count, streaming: true, settings: Vec::new(), apart: None }
     }
 
     /// Servers with the same content and no connection to each other.
     pub fn independent(count: usize) -> Plan {
-        Plan { count, streaming: false, settings: Vec::new() }
+        Plan { count, streaming: false, settings: Vec::new(), apart: None }
     }
 
     pub fn node(&self, id: usize) -> &Node {

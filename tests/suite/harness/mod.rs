@@ -4,6 +4,7 @@
 //! - `Pgpool`: the pgpool under test, ours or another installation.
 //! - `Wire`: a raw protocol client; `frontend` builds its messages.
 //! - `Listener`: what arrived at a server, by its own log.
+//! - `Load`: many clients at work while something happens.
 //! - `Program`: any client program, with a deadline.
 //!
 //! Nothing here waits for a fixed time: `wait_for` polls a condition until its deadline. Every process is registered
@@ -13,7 +14,10 @@ mod cluster;
 mod environment;
 pub mod frontend;
 mod heard;
+mod load;
 mod logs;
+mod names;
+mod network;
 mod node;
 mod pgpool;
 mod ports;
@@ -28,7 +32,10 @@ mod wire;
 pub use cluster::{Cluster, shared, without_lag};
 pub use environment::{client_program, client_version, foreign, is_bare_server, server_version, target_dir};
 pub use heard::{Entry, Listener};
+pub use load::{Habit, Load};
 pub use logs::{checks_started, lines_in_order};
+pub use names::{NameServer, Names};
+pub use network::{Network, can_make_namespaces};
 pub use node::{Node, Stop};
 pub use pgpool::{Config, Pgpool, process_title};
 pub use program::{Outcome, Program};

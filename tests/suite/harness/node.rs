@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use super::environment::server_program;
 use super::scratch::{forget_process, register_process};
 use super::template::{as_server_user, copy_to};
-use super::{Wire, ports, wait_for};
+use super::{LOGIN, Network, Wire, ports, wait_for};
 
 /// PostgreSQL's ways to stop.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +40,8 @@ impl Stop {
 pub struct Node {
     pub id: usize,
     pub port: u16,
+    /// Its own network, if its cable is to be pulled.
+    network: Option<Network>,
     data: PathBuf,
     log: PathBuf,
     process: Mutex<Option<Child>>,
@@ -62,13 +64,15 @@ log_line_prefix = '%m [%p] %a '
 ";
 
 impl Node {
-    /// Copies the template to `directory/node<id>`, configured but not started.
-    pub fn new(directory: &Path, id: usize, settings: &[(String, String)]) -> Node {
+    /// Copies the template to `directory/node<id>`, configured but not started. `is_apart`: in a network of its own.
+    pub fn new(directory: &Path, id: usize, settings: &[(String, String)], is_apart: bool) -> Node {
         let data = directory.join(format!("node{id}"));
         copy_to(&data);
+        let port = ports::free_port();
         let node = Node {
             id,
-            port: ports::free_port(),
+            port,
+            network: is_apart.then(|| Network::new(port)),
             log: directory.join(format!("node{id}.log")),
             data,
             process: Mutex::new(None),
@@ -83,10 +87,23 @@ impl Node {
         node
     }
 
+    /// Where it listens, as seen from this machine.
+    pub fn host(&self) -> String {
+        self.network.as_ref().map_or_else(|| "127.0.0.1".to_owned(), Network::there)
+    }
+
+    /// Lets this stopped server listen, and let others in, in all networks.
+    pub fn open_to_networks(&self) {
+        self.append_settings("listen_addresses = '*'\n");
+        let rules = "host all all 198.18.0.0/15 trust\nhost replication all 198.18.0.0/15 trust\n";
+        self.append("pg_hba.conf", rules);
+    }
+
     /// Makes this stopped server a streaming standby of another.
     pub fn follow(&self, primary: &Node) {
         let application = format!("application_name=node{}", self.id);
-        let source = format!("host=127.0.0.1 port={} user=postgres {application}", primary.port);
+        let host = self.network.as_ref().map_or_else(|| primary.host(), Network::here);
+        let source = format!("host={host} port={} user=postgres {application}", primary.port);
         self.append_settings(&format!("primary_conninfo = '{source}'\n"));
         let signal = self.data.join("standby.signal");
         fs::write(&signal, "").expect("standby.signal");
@@ -94,15 +111,20 @@ impl Node {
     }
 
     fn append_settings(&self, text: &str) {
-        let path = self.data.join("postgresql.conf");
-        let mut file = OpenOptions::new().append(true).open(path).expect("postgresql.conf");
-        file.write_all(text.as_bytes()).expect("postgresql.conf");
+        self.append("postgresql.conf", text);
+    }
+
+    fn append(&self, file: &str, text: &str) {
+        let mut opened = OpenOptions::new().append(true).open(self.data.join(file)).expect(file);
+        opened.write_all(text.as_bytes()).expect(file);
     }
 
     /// Starts the server without waiting for it.
     pub fn launch(&self) {
         let log = File::options().create(true).append(true).open(&self.log).expect("server log");
-        let child = as_server_user(&server_program("postgres"))
+        let program = server_program("postgres");
+        let mut command = if self.network.is_some() { Network::command(&program) } else { as_server_user(&program) };
+        let child = command
             .arg("-D")
             .arg(&self.data)
             .stdin(Stdio::null())
@@ -112,6 +134,9 @@ impl Node {
             .spawn()
             .expect("postgres");
         register_process(child.id());
+        if let Some(network) = &self.network {
+            network.connect(child.id());
+        }
         *self.process.lock().expect("node") = Some(child);
     }
 
@@ -119,7 +144,7 @@ impl Node {
     pub fn wait_ready(&self) {
         wait_for(&format!("node {} to accept connections", self.id), || {
             assert!(self.is_running(), "node {} ended at start:\n{}", self.id, self.log_text());
-            Wire::login(self.port).is_ok()
+            self.login().is_ok()
         });
     }
 
@@ -160,12 +185,26 @@ impl Node {
     }
 
     fn signal_all(&self, signal: Signal) {
-        let postmaster = self.process.lock().expect("node").as_ref().expect("a running node").id();
+        let postmaster = self.pid();
         let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap_or_default();
         let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
         for pid in std::iter::once(postmaster as i32).chain(pids) {
             let _ = kill(Pid::from_raw(pid), signal);
         }
+    }
+
+    /// Pulls the cable of its network: nothing comes through, and nobody is told.
+    pub fn pull_cable(&self) {
+        Network::pull(self.pid());
+    }
+
+    /// Plugs it in again.
+    pub fn plug_cable(&self) {
+        Network::plug(self.pid());
+    }
+
+    fn pid(&self) -> u32 {
+        self.process.lock().expect("node").as_ref().expect("a running node").id()
     }
 
     /// Promotes a standby and waits until it takes writes.
@@ -182,7 +221,13 @@ impl Node {
 
     /// A session directly on the server.
     pub fn connect(&self) -> Wire {
-        Wire::login(self.port).unwrap_or_else(|e| panic!("node {}: {e}", self.id))
+        self.login().unwrap_or_else(|e| panic!("node {}: {e}", self.id))
+    }
+
+    fn login(&self) -> std::io::Result<Wire> {
+        let mut wire = Wire::open_at(&self.host(), self.port)?;
+        wire.start(LOGIN)?;
+        Ok(wire)
     }
 
     pub fn is_running(&self) -> bool {

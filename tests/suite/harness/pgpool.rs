@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
@@ -14,13 +15,15 @@ use super::cluster::shared_if_started;
 use super::environment::{foreign, is_bare_server, pgpool_program};
 use super::logs::keep_if_failed;
 use super::scratch::{forget_process, register_process};
-use super::{Cluster, Outcome, Program, Scratch, Stop, Wire, eventually, ports, wait_for};
+use super::{Cluster, Names, Outcome, Program, Scratch, Stop, Wire, eventually, ports, wait_for};
 
 /// A running pgpool in the foreground; ended, whatever state it is in, when dropped.
 pub struct Pgpool {
     pub port: u16,
     process: Option<Child>,
     config: Config,
+    /// Its own name service.
+    names: Option<Arc<Names>>,
     scratch: Scratch,
 }
 
@@ -82,7 +85,7 @@ impl Config {
         for (name, content) in [("pcp.conf", ""), ("pool_hba.conf", "local all all trust\nhost all all all trust\n")] {
             fs::write(scratch.path().join(name), content).expect("configuration file");
         }
-        let pool = Pgpool { port, process: None, config: self, scratch };
+        let pool = Pgpool { port, process: None, config: self, names: None, scratch };
         pool.write_config();
         pool
     }
@@ -104,7 +107,7 @@ impl Pgpool {
             .set("failover_on_backend_error", "off");
         for node in cluster.nodes() {
             config = config
-                .set(&format!("backend_hostname{}", node.id), "127.0.0.1")
+                .set(&format!("backend_hostname{}", node.id), node.host())
                 .set(&format!("backend_port{}", node.id), node.port)
                 .set(&format!("backend_weight{}", node.id), 1)
                 .set(&format!("backend_data_directory{}", node.id), node.data_directory().display())
@@ -129,9 +132,15 @@ impl Pgpool {
         fs::write(self.path("pgpool.conf"), text).expect("pgpool.conf");
     }
 
+    /// Lets it know these names only.
+    pub fn use_names(&mut self, names: &Arc<Names>) {
+        self.names = Some(Arc::clone(names));
+    }
+
     /// The command line that uses our files, without a verb.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(pgpool_program());
+        let program = pgpool_program();
+        let mut command = self.names.as_ref().map_or_else(|| Command::new(&program), |names| names.command(&program));
         for (option, file) in [("-f", "pgpool.conf"), ("-F", "pcp.conf"), ("-a", "pool_hba.conf")] {
             command.arg(option).arg(self.path(file));
         }

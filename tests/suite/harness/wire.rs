@@ -35,7 +35,12 @@ pub const LOGIN: &[(&str, &str)] = &[("user", "postgres"), ("database", DATABASE
 impl Wire {
     /// Connects over TCP and says nothing.
     pub fn open(port: u16) -> io::Result<Wire> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        Wire::open_at("127.0.0.1", port)
+    }
+
+    /// As `open`, at another address.
+    pub fn open_at(host: &str, port: u16) -> io::Result<Wire> {
+        let stream = TcpStream::connect((host, port))?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Wire::on(Socket::Tcp(stream)))
