@@ -195,6 +195,10 @@ fn gracefully_means_that_all_clients_have_left_and_no_new_ones_come() {
     assert_eq!(refusal.message, "wait_connection_closed: existing connections did not close in 0 sec.");
     assert_eq!((refusal.severity, taken.len()), (Severity::Error, 0));
     assert!(shared.nodes().view().attached().contains(0) && shared.hold().left().is_none());
+    client.end_client(true);
+    let (outcome, taken) =
+        with_parent(&shared, true, || operator::detach_gracefully(&shared, &settings, 0, &mut |_| false));
+    assert!(outcome.is_err() && taken.is_empty(), "who asked has left");
     // What is refused does not make anybody wait.
     let mut never = |_| panic!("waited");
     assert!(operator::detach_gracefully(&shared, &settings, 2, &mut never).is_err());

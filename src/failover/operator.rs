@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// How often something is looked at that tells nobody when it changes.
 const LOOK: Duration = Duration::from_millis(100);
+/// Just to see whether whoever asked is still there.
+const GLANCE: Duration = Duration::from_millis(1);
 /// How long new clients are held back while a failover is under way: then they wait as in every failover, or are served.
 const HOLD_LIMIT: Duration = Duration::from_secs(30);
 
@@ -215,6 +217,10 @@ fn wait_for_clients(shared: &Shared, settings: &Settings, pause: Pause<'_>) -> R
     let begun = Instant::now();
     loop {
         let clients = shared.workers().connected();
+        // Who has left does not want it any more, also if the clients leave at the same moment.
+        if !pause(if clients == 0 { GLANCE } else { LOOK }) {
+            return Err(Report::error("nobody waits for the clients to leave any more").detail("Nothing was changed."));
+        }
         if clients == 0 {
             return Ok(());
         }
@@ -226,9 +232,6 @@ fn wait_for_clients(shared: &Shared, settings: &Settings, pause: Pause<'_>) -> R
                 .hint("Set client_idle_limit_in_recovery to end idle sessions, or raise recovery_timeout."));
         }
         shared.hold().take();
-        if !pause(LOOK) {
-            return Err(Report::error("nobody waits for the clients to leave any more").detail("Nothing was changed."));
-        }
     }
 }
 

@@ -578,8 +578,10 @@ fn five_hundred_workers_do_not_slow_a_failover_down() {
     only_ours!("the line is ours");
     let cluster = Cluster::streaming(2).start();
     let pool = checking(&cluster).set("num_init_children", 500).start();
-    let workers = || pool.children("wait for connection request").len();
-    wait_for("all workers", || workers() == 500);
+    // The PCP process waits for connections, too.
+    let waiting = || pool.children("pgpool: wait for connection request");
+    wait_for("all workers", || waiting().len() == 500);
+    let workers = waiting();
     cluster.node(1).kill();
     let line = "failover of DB node 1 took ";
     wait_for("the failover", || pool.log().contains(line));
@@ -587,9 +589,9 @@ fn five_hundred_workers_do_not_slow_a_failover_down() {
     let times = log.split_once(line).map(|(_, behind)| behind).expect("the line");
     let own = times.split_once("everything else: ").and_then(|(_, behind)| behind.split_once(" ms"));
     let own: u64 = own.and_then(|(own, _)| own.parse().ok()).unwrap_or_else(|| panic!("{times}"));
-    // About 30 ms for a debug build on an idle machine.
-    assert!(own < 1000, "{own} ms");
-    assert_eq!(workers(), 500, "nobody was restarted");
+    // About 30 ms for a debug build if the machine has nothing else to do.
+    assert!(own < 2000, "{own} ms");
+    assert_eq!(waiting(), workers, "nobody was restarted");
 }
 
 /// A server process is killed: the others are ended by the server, with 57P02 as a warning.

@@ -74,6 +74,7 @@ fn a_client_that_leaves_gives_up_its_graceful_detach() {
         report(&other.ask(b'd', b"1\0")).contains("could not process the request")
     });
     drop(raw);
+    wait_for("it to be given up", || super::limits::workers(&pool, process) == 0);
     drop(session);
     wait_for("the other one to be carried out", || other.ask(b'd', b"1\0") == (b'd', DONE.to_vec()));
 }
