@@ -38,13 +38,13 @@ impl Drop for Made {
 }
 
 /// A session whose statements are found in the logs of its servers, by its name.
-fn logged(pool: &Pgpool, name: &str) -> Wire {
+pub fn logged(pool: &Pgpool, name: &str) -> Wire {
     let options = ("options", "-c log_statement=all");
     pool.connect_with(&[("user", "postgres"), ("database", "test"), ("application_name", name), options])
 }
 
 /// How many look-ups `node` has logged for sessions of this name.
-fn look_ups(cluster: &Cluster, node: usize, name: &str) -> usize {
+pub fn look_ups(cluster: &Cluster, node: usize, name: &str) -> usize {
     let log = cluster.node(node).log_text();
     let is_look_up = |line: &&str| line.contains(name) && line.contains("OPERATOR(pg_catalog.=)");
     log.lines().filter(is_look_up).count()

@@ -8,6 +8,7 @@ use super::raw::{Raw, report};
 use super::{login, start};
 use crate::harness::{Cluster, Pgpool, Stop, eventually, lines_in_order, wait_for};
 use crate::only_ours;
+use crate::relcache::{logged, look_ups};
 
 const DONE: &[u8] = b"CommandComplete\0";
 
@@ -117,6 +118,27 @@ fn the_log_of_a_promotion_and_of_a_switchover() {
     let mut session = pool.connect();
     assert_eq!(session.value("SELECT current_setting('port')"), cluster.node(1).port.to_string());
     session.query("CREATE TABLE on_the_new_primary (i int)").succeeded();
+}
+
+#[test]
+fn what_the_former_primary_said_of_tables_is_asked_again() {
+    only_ours!("the original finds out otherwise, or never");
+    let cluster = Cluster::streaming(3).start();
+    cluster.primary().sql("CREATE TABLE asked (i int)");
+    cluster.wait_replayed();
+    let pool = start(Pgpool::on(&cluster).weights(&[0.0, 0.0, 1.0]));
+    let read = |name| logged(&pool, name).query("SELECT * FROM asked").succeeded();
+    read("first");
+    read("second");
+    assert_eq!((look_ups(&cluster, 0, "first"), look_ups(&cluster, 0, "second")), (1, 0));
+    cluster.node(1).promote();
+    let mut raw = login(&pool);
+    order(&mut raw, b'j', b"1 \0n");
+    order(&mut raw, b'C', b"2\0");
+    wait_for("node 2 to be attached", || is_standby(&pool, 2));
+    wait_for("the failback", || pool.log().contains("=== Failback done."));
+    read("third");
+    assert_eq!(look_ups(&cluster, 1, "third"), 1);
 }
 
 #[test]
