@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use crate::harness::frontend::{
     SSL_REQUEST, bind, close_statement, execute, message, packet, parse, query, startup, sync,
 };
-use crate::harness::{LOGIN, Pgpool, Wire, shared, wait_for};
+use crate::harness::{LOGIN, Pgpool, Wire, cpu_time, shared, wait_for};
 use crate::only_ours;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -124,15 +124,6 @@ fn silent(pool: &Pgpool, half: &[u8]) -> (Wire, Pid) {
     let worker = pool.children("postgres test").into_iter().find(|pid| !before.contains(pid)).expect("its worker");
     session.send(half);
     (session, worker)
-}
-
-/// The processor time a process has used.
-fn cpu_time(pid: Pid) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // Behind the command's name in parentheses: utime and stime are the 14th and 15th field of all.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |number: usize| fields.get(number - 3).and_then(|ticks| ticks.parse::<u64>().ok()).expect("ticks");
-    Duration::from_millis((ticks(14) + ticks(15)) * 10)
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub use logs::{checks_started, lines_in_order};
 pub use names::{NameServer, Names};
 pub use network::{Network, can_make_namespaces};
 pub use node::{Node, Stop};
-pub use pgpool::{Config, Pgpool, process_title};
+pub use pgpool::{Config, Pgpool, cpu_time, process_title};
 pub use program::{Outcome, Program};
 pub use reply::Reply;
 pub use scratch::Scratch;

@@ -258,6 +258,15 @@ impl Pgpool {
     }
 }
 
+/// The processor time a process has used.
+pub fn cpu_time(pid: Pid) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Behind the command's name in parentheses: utime and stime are the 14th and 15th field of all.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |number: usize| fields.get(number - 3).and_then(|ticks| ticks.parse::<u64>().ok()).expect("ticks");
+    Duration::from_millis((ticks(14) + ticks(15)) * 10)
+}
+
 /// What ps shows of a process.
 pub fn process_title(pid: i32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
