@@ -81,7 +81,7 @@ fn all_three_nodes_are_lost_at_once_and_come_back_in_any_order() {
     only_ours!("needs an administrator");
     let cluster = Cluster::streaming(3).start();
     let pool = returning(&cluster).set("search_primary_node_timeout", 2).start();
-    let workers = pool.children("wait for connection request");
+    let workers = pool.children("pgpool: wait for connection request");
     for order in [[2, 1, 0], [1, 0, 2]] {
         let before = failovers(&pool);
         std::thread::scope(|scope| {
@@ -98,7 +98,10 @@ fn all_three_nodes_are_lost_at_once_and_come_back_in_any_order() {
         assert!(is_back, "{order:?}: {:?}\n{}", seen(&pool), pool.log());
         assert_eq!(status_file(&pool), "up\nup\nup\n");
     }
-    assert!(eventually(PATIENCE, || pool.children("wait for connection request") == workers), "workers were replaced");
+    assert!(
+        eventually(PATIENCE, || pool.children("pgpool: wait for connection request") == workers),
+        "workers were replaced"
+    );
 }
 
 #[test]
@@ -193,7 +196,7 @@ fn a_worker_killed_while_its_client_waits_for_the_new_primary_keeps_nobody() {
         wait_for("the second to wait", || waits().len() == 2);
         kill(worker, Signal::SIGKILL).expect("kill");
         assert!(victim.is_closed_within(PATIENCE));
-        wait_for("the replacement", || pool.children("wait for connection request").len() == 3);
+        wait_for("the replacement", || pool.children("pgpool: wait for connection request").len() == 3);
         std::fs::write(&go_on, "").expect("write");
         assert_eq!(other.join().expect("a session"), "f");
     });

@@ -25,7 +25,7 @@ fn a_killed_worker_loses_its_own_session_only() {
         }
         kill(worker, Signal::SIGKILL).expect("kill");
         assert!(session.is_closed_within(PATIENCE), "{begun:?}");
-        wait_for("the worker to be replaced", || pool.children("wait for connection request").len() == 2);
+        wait_for("the worker to be replaced", || pool.children("pgpool: wait for connection request").len() == 2);
         assert_eq!(other.value("SELECT 2"), "2");
     }
     assert!(pool.log().contains("was terminated by sigkill"), "{}", pool.log());

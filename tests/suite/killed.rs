@@ -46,7 +46,7 @@ impl Scene {
         if let Some(node) = node_to_resume {
             node.resume();
         }
-        let idle = || self.pool.children("wait for connection request");
+        let idle = || self.pool.children("pgpool: wait for connection request");
         wait_for("the replacement", || idle().len() == WORKERS - 1 && !idle().contains(&worker));
         assert_eq!(self.bystander.value("SELECT 2"), "2");
         // Its place is free again: as many sessions as there are workers.

@@ -19,7 +19,7 @@ fn the_count_of_sessions_is_right_after_a_worker_was_killed() {
         let worker = pool.children("postgres test")[0];
         kill(worker, Signal::SIGKILL).expect("kill");
         drop(session);
-        wait_for("the replacement", || pool.children("wait for connection request").len() == 3);
+        wait_for("the replacement", || pool.children("pgpool: wait for connection request").len() == 3);
     }
     let (one, two) = (pool.connect(), pool.connect());
     drop((one, two));

@@ -43,7 +43,8 @@ fn counts_processes_and_parameters() {
     let (kind, payload) = raw.ask(b'N', b"");
     let processes = texts(&payload);
     assert_eq!((kind, &processes[..2]), (b'n', &["CommandComplete".to_owned(), "4".to_owned()][..]));
-    let pids: Vec<String> = pool.children("wait for connection request").iter().map(ToString::to_string).collect();
+    let pids: Vec<String> =
+        pool.children("pgpool: wait for connection request").iter().map(ToString::to_string).collect();
     assert!(processes[2..].iter().all(|pid| pids.contains(pid)) && processes.len() == 6, "{processes:?} {pids:?}");
 
     // All slots of one process: 2 pools of 3 nodes.
