@@ -134,6 +134,27 @@ fn reload_and_stop_go_through_the_parent() {
 }
 
 #[test]
+fn stop_and_recovery_wait_for_the_end_of_a_failover() {
+    only_ours!("release 4.3 stops all the same");
+    let cluster = Cluster::streaming(3).start();
+    let goes_on = cluster.directory().join("go on");
+    let command = format!("while [ ! -e \"{}\" ]; do sleep 0.05; done", goes_on.display());
+    let mut pool = start(Pgpool::on(&cluster).set("failover_command", command));
+    let ask = |pool: &Pgpool, kind: u8, payload: &[u8]| login(pool).ask(kind, payload);
+    assert_eq!(ask(&pool, b'D', b"1\0"), (b'd', DONE.to_vec()));
+    wait_for("the command", || pool.log().contains("execute command: while"));
+    for (kind, payload) in [(b'T', &b"f"[..]), (b'O', b"2\0")] {
+        let words = report(&ask(&pool, kind, payload));
+        assert_eq!(words, "ERROR|failed to process PCP request at the moment|failover is in progress");
+    }
+    assert_eq!(ask(&pool, b'L', b"").0, b'l', "all else is answered");
+    std::fs::write(goes_on, "").expect("file");
+    wait_for("the end of the failover", || pool.log().contains("ailover done. shutdown host"));
+    wait_for("the stop to be possible", || ask(&pool, b'T', b"f") == (b't', DONE.to_vec()));
+    assert!(pool.wait_end(PATIENCE).is_some());
+}
+
+#[test]
 fn a_smart_stop_waits_for_sessions() {
     needs_pgpool!();
     let mut pool = start(Pgpool::on(shared()));
