@@ -141,6 +141,7 @@ fn lives(pid: Pid) -> bool {
 fn workers(parent: Pid) -> Vec<Pid> {
     let pids = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
     let pids = pids.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw);
+    // The PCP main process waits in the same words, behind its name.
     pids.filter(|pid| title(*pid).contains("pgpool: wait for connection request")).collect()
 }
 

@@ -16,7 +16,7 @@ use nix::sys::signal::kill;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::collections::HashSet;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,7 +130,7 @@ impl MainProcess {
     }
 
     fn accepts(&self) -> bool {
-        self.accepts_from == Deadline::NEVER && self.reception.has_room()
+        self.accepts_from == Deadline::NEVER
     }
 
     /// Takes some connections of each socket, and not all there may be, so that those inside have their turn.
@@ -253,9 +253,10 @@ impl MainProcess {
             Ok(Fork::Parent(pid)) => {
                 self.workers.insert(pid);
                 if self.settings.log_pcp_processes {
-                    use std::os::fd::AsRawFd;
                     let socket = admitted.stream.as_fd().as_raw_fd();
-                    Report::log_line(format!("forked new pcp worker, pid={pid} socket={socket}")).log();
+                    Report::log_line(format!("forked new pcp worker, pid={pid} socket={socket}"))
+                        .detail(format!("user \"{}\", {}", admitted.user, from(&admitted.stream)))
+                        .log();
                 }
             }
             Err(errno) => {

@@ -55,7 +55,7 @@ pub(super) fn run(start: Start) -> i32 {
             return EXIT_FATAL;
         }
     };
-    let Start { admitted: Admitted { stream, received }, users, settings, shared } = start;
+    let Start { admitted: Admitted { stream, received, .. }, users, settings, shared } = start;
     let min_messages = settings.client_min_messages.severity();
     let (known, challenge) = (shared.published_settings(), Challenge::default());
     let line = Line { stream, received, signals, leaves: false };

@@ -249,12 +249,14 @@ impl Pgpool {
         String::from_utf8_lossy(&fs::read(self.path("pgpool.log")).unwrap_or_default()).into_owned()
     }
 
-    /// Process ids of the parent's children whose title contains this text.
+    /// Process ids of the parent's children whose title contains this text. The PCP main process, which waits in the same
+    /// words as workers, is meant only by a text with PCP in it.
     pub fn children(&self, title: &str) -> Vec<Pid> {
         let parent = self.pid();
         let pids = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
         let pids = pids.split_whitespace().filter_map(|pid| pid.parse().ok());
-        pids.filter(|pid| process_title(*pid).contains(title)).map(Pid::from_raw).collect()
+        let is_meant = |shown: &str| shown.contains(title) && (title.contains("PCP") || !shown.contains("PCP: "));
+        pids.filter(|pid| is_meant(&process_title(*pid))).map(Pid::from_raw).collect()
     }
 }
 

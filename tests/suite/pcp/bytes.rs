@@ -1,5 +1,7 @@
 //! Answers, byte for byte (pcp 2, 4, 5, 10).
 
+use std::time::{Duration, Instant};
+
 use super::raw::{Raw, report, texts};
 use super::{PASSWORD, USER, login, start};
 use crate::harness::{Cluster, Pgpool, shared};
@@ -162,28 +164,36 @@ fn who_has_not_logged_in_gets_nothing() {
     needs_pgpool!();
     let pool = start(Pgpool::on(shared()));
     let port = pool.pcp_port();
-    let refusal = |kind: u8, payload: &[u8]| {
-        let mut raw = Raw::open(port);
-        let answer = raw.ask(kind, payload);
-        assert_eq!(raw.frame(), None);
-        report(&answer)
-    };
-    let not_authorized = "FATAL|authentication failed for new PCP connection|connection not authorized";
-    assert_eq!(refusal(b'L', b""), not_authorized);
-    assert_eq!(refusal(b'?', b""), not_authorized);
+    let begun = Instant::now();
+    let not_authorized = "authentication failed for new PCP connection|connection not authorized";
     let no_match = "username and/or password does not match";
-    assert_eq!(refusal(b'R', b"pgpool\0x\0"), format!("FATAL|authentication failed|{no_match}"));
-    let broken = "FATAL|failed to authenticate PCP user|error while reading authentication packet";
-    assert_eq!((refusal(b'R', b""), refusal(b'R', b"pgpool")), (broken.to_owned(), broken.to_owned()));
-    assert_eq!(refusal(b'M', &[0; 256]), "FATAL|invalid PCP packet|incorrect packet length (260)");
-    for (user, password) in [(USER, "wrong"), ("nobody", PASSWORD), (USER, "")] {
-        let begun = std::time::Instant::now();
+    let broken = "failed to authenticate PCP user|error while reading authentication packet";
+    let mut refused: Vec<(Raw, String)> = [
+        (b'L', &b""[..], not_authorized.to_owned()),
+        (b'?', b"", not_authorized.to_owned()),
+        (b'R', b"pgpool\0x\0", format!("authentication failed|{no_match}")),
+        (b'R', b"", broken.to_owned()),
+        (b'R', b"pgpool", broken.to_owned()),
+        (b'M', &[0; 256], "invalid PCP packet|incorrect packet length (260)".to_owned()),
+    ]
+    .into_iter()
+    .map(|(kind, payload, why)| {
         let mut raw = Raw::open(port);
-        let answer = raw.log_in(user, password);
-        assert_eq!(report(&answer), format!("FATAL|authentication failed for user \"{user}\"|{no_match}"));
-        assert!(begun.elapsed() >= std::time::Duration::from_secs(1), "guessing must take time");
+        raw.request(kind, payload);
+        (raw, why)
+    })
+    .collect();
+    for (user, password) in [(USER, "wrong"), ("nobody", PASSWORD), (USER, "")] {
+        let mut raw = Raw::open(port);
+        raw.answer_salt(user, password);
+        refused.push((raw, format!("authentication failed for user \"{user}\"|{no_match}")));
+    }
+    for (raw, why) in &mut refused {
+        let answer = raw.frame().expect("an answer");
+        assert_eq!(report(&answer), format!("FATAL|{why}"));
         assert_eq!(raw.frame(), None);
     }
+    assert!(begun.elapsed() >= Duration::from_secs(1), "guessing must take time");
     let log = pool.log();
     assert!(log.contains("FATAL:  authentication failed for user \"nobody\""), "{log}");
     assert!(log.contains("CONTEXT:  PCP connection from 127.0.0.1("), "{log}");

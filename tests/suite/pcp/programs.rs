@@ -51,10 +51,12 @@ fn what_they_print() {
     assert_eq!([fields[0], fields[1], fields[3]], ["127.0.0.1", &port, "0.333333"], "{info}");
     assert_eq!(fields[5..8], ["unknown", "standby", "unknown"], "{info}");
 
-    // Only what is in use is printed.
+    // 4 processes with 4 pool slots and 3 nodes each.
     let session = pool.connect();
     let processes = text("pcp_proc_info", &["-a"]);
-    assert!(processes.lines().count() >= 3 && processes.starts_with("test postgres "), "{processes}");
+    assert_eq!(processes.lines().count(), 48, "{processes}");
+    assert_eq!(processes.lines().filter(|line| line.starts_with("test postgres ")).count(), 3, "{processes}");
+    assert_eq!(processes.lines().filter(|line| line.ends_with(" Wait for connection")).count(), 36, "{processes}");
     drop(session);
     let status = text("pcp_pool_status", &[]);
     assert!(status.contains(&format!("name : pcp_port\nvalue: {}\n", pool.pcp_port())), "{status}");

@@ -76,15 +76,22 @@ impl Raw {
         bytes
     }
 
-    /// Asks for a salt and answers it.
+    /// Asks for a salt and answers it; with what is said to that.
     #[track_caller]
     pub fn log_in(&mut self, user: &str, password: &str) -> Frame {
+        self.answer_salt(user, password);
+        self.frame().expect("an answer")
+    }
+
+    /// Asks for a salt and answers it.
+    #[track_caller]
+    pub fn answer_salt(&mut self, user: &str, password: &str) {
         let (kind, salt) = self.ask(b'M', b"");
         assert_eq!((kind, salt.len()), (b'm', 4));
         let first = md5_hex(&[password.as_bytes()]);
         let second = md5_hex(&[first.as_bytes(), user.as_bytes()]);
         let third = md5_hex(&[second.as_bytes(), &salt]);
-        self.ask(b'R', format!("{user}\0{third}\0").as_bytes())
+        self.request(b'R', format!("{user}\0{third}\0").as_bytes());
     }
 }
 
