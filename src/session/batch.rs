@@ -105,10 +105,12 @@ impl Session<'_> {
         if let Some(batch) = &mut self.batch {
             batch.approved = length.saturating_sub(header.total);
         }
+        self.context.slot.count_reason(self.reason);
         Ok(Some(node))
     }
 
     fn judge_batch(&mut self) -> Result<Verdict, End> {
+        self.note_reason_to_stay();
         if !self.may_balance() {
             return Ok(Verdict::all(self.home));
         }

@@ -222,7 +222,7 @@ impl Session<'_> {
                 self.catalog.note_unknown();
             }
         }
-        trace::busy(self.context, node);
+        trace::unread(self.context, node, header.kind == b'Q');
         Ok(Taken::Forward { node, now: available })
     }
 
@@ -262,6 +262,7 @@ impl Session<'_> {
         let text = content.strip_suffix(b"\0").unwrap_or(content);
         self.message_log.reason = self.reason_for_log(&facts, text, node);
         trace::statement(self.context, &self.group, node, &facts, text);
+        self.context.slot.count_reason(self.reason);
         if let Some(writes) = writes {
             self.catalog.note(&facts, text, in_transaction);
             self.journal.sent(number, &facts, text, writes, false);
