@@ -20,8 +20,8 @@ use super::trace;
 use crate::admin::{self, Explained, ParameterList, Table};
 use crate::report::{Report, Result, Severity, SqlState};
 use crate::route::Transaction;
-use crate::sql::{Kind, PgpoolCommand, Statement};
-use crate::wire::{TransactionStatus, write};
+use crate::sql::{Kind, PgpoolCommand, Statement, may_be_ours};
+use crate::wire::{HEADER_LENGTH, Header, TransactionStatus, frontend, write};
 
 /// A statement that is ours to answer.
 #[derive(Debug)]
@@ -69,6 +69,22 @@ impl Session<'_> {
     /// The command that is ours to answer, if this is one.
     pub(super) fn local_command(&self, facts: &Statement) -> Option<Command> {
         command_of(&self.local, facts)
+    }
+
+    /// Whether the message at the front is a Query that asks pgpool about itself: somebody who looks at a cluster without
+    /// a primary is not to wait for one.
+    pub(super) fn needs_no_server(&mut self) -> bool {
+        let bytes = &self.client.input.bytes()[self.direct.length..];
+        let Ok(Some(header)) = Header::read(bytes, frontend::name) else { return false };
+        let Some(content) = bytes.get(HEADER_LENGTH..header.total).filter(|_| header.kind == b'Q') else {
+            return false;
+        };
+        let Ok(text) = frontend::query(content) else { return false };
+        may_be_ours(text)
+            && match command_of(&self.local, &self.context.facts.get(text, self.lexing)) {
+                Some(Command::Pgpool(PgpoolCommand::Explain(_))) | None => false,
+                Some(_) => true,
+            }
     }
 
     /// Answers a Query with this `text`. Nothing is owed to the client.
