@@ -32,7 +32,9 @@ pub(super) fn statement(context: &Context, group: &Group, node: usize, facts: &S
 }
 
 /// pgpool itself answers a statement: none of a server's is the last one any more (show-commands 2.5).
-pub(super) fn local(context: &Context, group: &Group) {
+pub(super) fn local(context: &Context, group: &Group, text: &[u8]) {
+    context.slot.set_status(ProcessStatus::ExecuteCommand);
+    title::set_activity(command_word(text).as_str());
     for server in group.connections.iter().flatten() {
         context.slot.pool(group.slot).set_statement(server.node, b"");
     }

@@ -111,7 +111,7 @@ impl Session<'_> {
 
     /// Carries the command out. `Ok(Err(_))`: it is refused, and the session goes on.
     fn carry_out(&mut self, command: &Command, text: &[u8]) -> std::result::Result<Result<Outcome>, End> {
-        trace::local(self.context, &self.group);
+        trace::local(self.context, &self.group, text);
         Ok(match command {
             Command::Show(_) if self.group.status(self.home) == TransactionStatus::Failed => Err(in_failed_block(text)),
             Command::Show(command) => Ok(Outcome::Rows(admin::table(*command, &self.admin_view()))),
