@@ -43,6 +43,8 @@ pub(super) enum Taken {
     Forward { node: usize, now: usize },
     /// It was answered here.
     Answered,
+    /// Its first part was answered here, and the rest has taken its place.
+    Shortened,
     /// It has to wait for answers to earlier ones.
     Blocked,
     /// More of it must be received first.
@@ -97,6 +99,7 @@ impl Session<'_> {
                     self.send_direct()?;
                     self.client.input.consume(header.total);
                 }
+                Taken::Shortened => {}
                 Taken::Blocked => {
                     self.blocked = true;
                     self.nudge();
@@ -230,14 +233,8 @@ impl Session<'_> {
         // A text with a zero inside is the server's to refuse.
         let text = frontend::query(front(&self.client, self.direct, header, header.total)).unwrap_or(b"\0");
         let facts = self.context.facts.get(text, self.lexing);
-        if let Some(command) = self.local_command(&facts) {
-            if !self.is_quiet() {
-                return Ok(Taken::Blocked);
-            }
-            let text = text.to_vec();
-            self.local.simple_query();
-            self.answer_locally(&command, &text)?;
-            return Ok(Taken::Answered);
+        if let Some(command) = self.own_query(&facts) {
+            return self.take_own_query(header, &command, &facts);
         }
         self.local.simple_query();
         let pattern_text = if self.context.settings.primary_routing_query_pattern_list.is_empty() {

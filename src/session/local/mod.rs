@@ -1,7 +1,7 @@
 //! Statements answered here: SHOW POOL_... (show-commands 2, 3), PGPOOL SHOW, SET, RESET (config 7, 8), PGPOOL EXPLAIN.
 //!
 //! A [`Command`] is recognised by its facts and carried out by [`Session::carry_out`], whichever protocol it came by: as a
-//! Query it is answered at once ([`Session::answer_locally`]), in the extended protocol it becomes a prepared statement
+//! Query it is answered at once ([`Session::take_own_query`]), in the extended protocol it becomes a prepared statement
 //! and a portal of ours ([`extended`], [`objects`]).
 //!
 //! Invariants: nothing is sent to a server for it; its answer comes behind everything the client has asked before; the
@@ -16,11 +16,12 @@ pub(super) use objects::Objects;
 
 use super::Session;
 use super::end::End;
+use super::requests::Taken;
 use super::trace;
 use crate::admin::{self, Explained, ParameterList, Table};
 use crate::report::{Report, Result, Severity, SqlState};
 use crate::route::Transaction;
-use crate::sql::{Kind, PgpoolCommand, Statement, may_be_ours};
+use crate::sql::{Kind, PgpoolCommand, Statement, behind_show, may_be_ours};
 use crate::wire::{HEADER_LENGTH, Header, TransactionStatus, frontend, write};
 
 /// A statement that is ours to answer.
@@ -87,10 +88,47 @@ impl Session<'_> {
             }
     }
 
-    /// Answers a Query with this `text`. Nothing is owed to the client.
-    pub(super) fn answer_locally(&mut self, command: &Command, text: &[u8]) -> std::result::Result<(), End> {
+    /// The command that a Query with these `facts` is, or begins with if that is SHOW POOL_...
+    pub(super) fn own_query(&self, facts: &Statement) -> Option<Command> {
+        let first = || facts.show_pool().and_then(admin::Command::from_name).map(Command::Show);
+        self.local_command(facts).or_else(first)
+    }
+
+    /// Answers the Query at the front, which is or begins with `command`. What stands behind that is taken as if it came by
+    /// itself.
+    pub(super) fn take_own_query(
+        &mut self,
+        header: Header,
+        command: &Command,
+        facts: &Statement,
+    ) -> std::result::Result<Taken, End> {
+        if !self.is_quiet() {
+            return Ok(Taken::Blocked);
+        }
+        self.local.simple_query();
+        let text = frontend::query(self.content(header)).unwrap_or_default().to_vec();
+        let rest = if facts.is_multi() { behind_show(&text) } else { None };
+        let done = self.answer_query(command, &text)?;
+        self.send_direct()?;
+        if let Some(rest) = rest.filter(|_| done) {
+            let mut message = Vec::with_capacity(header.total);
+            write::query(&mut message, rest);
+            self.client.input.consume(header.total);
+            self.client.input.put_back(&message);
+            return Ok(Taken::Shortened);
+        }
+        let status = self.group.status(self.home);
+        write::ready_for_query(&mut self.client.output, status);
+        trace::idle(self.context, status);
+        self.client.flush()?;
+        Ok(Taken::Answered)
+    }
+
+    /// Answers a statement of a Query, ReadyForQuery aside. `Ok(false)`: it was refused.
+    fn answer_query(&mut self, command: &Command, text: &[u8]) -> std::result::Result<bool, End> {
         let outcome = self.carry_out(command, text)?;
         let out = &mut self.client.output;
+        let done = outcome.is_ok();
         match outcome {
             Ok(Outcome::Rows(table)) => {
                 write::row_description(out, &table.columns);
@@ -102,11 +140,7 @@ impl Session<'_> {
             Ok(Outcome::Done(tag)) => write::command_complete(out, tag),
             Err(report) => refuse(out, &report),
         }
-        let status = self.group.status(self.home);
-        write::ready_for_query(out, status);
-        trace::idle(self.context, status);
-        self.client.flush()?;
-        Ok(())
+        Ok(done)
     }
 
     /// Carries the command out. `Ok(Err(_))`: it is refused, and the session goes on.

@@ -40,6 +40,27 @@ fn the_framing_is_that_of_the_original() {
 }
 
 #[test]
+fn a_text_may_go_on_behind_a_table() {
+    only_ours!("the original drops the rest");
+    needs_pgpool!();
+    let pool = Pgpool::on(shared()).start();
+    let mut session = pool.connect();
+    for (sql, kinds, state) in [
+        ("SHOW pool_version; SHOW pool_cache", "TDCTDCZ", 'I'),
+        ("SHOW pool_version; SELECT n FROM ten WHERE n < 3; SELECT 1", "TDCTDDCTDCZ", 'I'),
+        ("SHOW pool_version; SELECT * FROM nowhere_at_all", "TDCEZ", 'I'),
+        ("SHOW pool_version; SELEC 1", "EZ", 'I'),
+        ("SHOW pool_version; BEGIN", "TDCCZ", 'T'),
+        ("SHOW pool_version; SELECT 1 / 0; SELECT 1", "TDCEZ", 'E'),
+        ("SHOW pool_version; SELECT 1", "EZ", 'E'),
+        ("ROLLBACK", "CZ", 'I'),
+    ] {
+        let reply = session.query(sql);
+        assert_eq!((reply.kinds().as_str(), reply.state()), (kinds, state), "{sql}");
+    }
+}
+
+#[test]
 fn a_session_sees_itself() {
     needs_pgpool!();
     let pool = Pgpool::on(shared()).set("num_init_children", 3).set("max_pool", 2).start();
