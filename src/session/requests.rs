@@ -230,13 +230,15 @@ impl Session<'_> {
     }
 
     fn take_query(&mut self, header: Header) -> Result<Taken, End> {
+        if self.is_skipping() {
+            return Ok(Taken::Forward { node: self.active, now: header.total });
+        }
         // A text with a zero inside is the server's to refuse.
         let text = frontend::query(front(&self.client, self.direct, header, header.total)).unwrap_or(b"\0");
         let facts = self.context.facts.get(text, self.lexing);
         if let Some(command) = self.own_query(&facts) {
             return self.take_own_query(header, &command, &facts);
         }
-        self.local.simple_query();
         let pattern_text = if self.context.settings.primary_routing_query_pattern_list.is_empty() {
             Vec::new()
         } else {
@@ -248,6 +250,7 @@ impl Session<'_> {
         }
         self.end_batch(node);
         self.at_home = false;
+        self.forget_unnamed();
         self.prepare_to_drop(&facts);
         if !self.expect(node, Awaited::Query, Deliver::Client) {
             return Ok(Taken::Forward { node, now: header.total });
@@ -270,6 +273,13 @@ impl Session<'_> {
             self.record_sql(&facts, message, node, number);
         }
         Ok(Taken::Forward { node, now: header.total })
+    }
+
+    /// A simple query ends what is unnamed, on whatever node it is.
+    pub(super) fn forget_unnamed(&mut self) {
+        self.statements.forget(b"");
+        self.portals.close(b"");
+        self.local.simple_query();
     }
 
     /// Number of the last message sent to `node`.

@@ -102,10 +102,16 @@ impl Session<'_> {
         command: &Command,
         facts: &Statement,
     ) -> std::result::Result<Taken, End> {
-        if !self.is_quiet() {
+        if !self.has_heard_all() {
             return Ok(Taken::Blocked);
         }
-        self.local.simple_query();
+        // It ends a batch left without Sync, as any Query does; how the transaction is then has to be heard.
+        if self.batch.is_some() {
+            self.send_direct()?;
+            self.end_batch(usize::MAX);
+            return Ok(Taken::Blocked);
+        }
+        self.forget_unnamed();
         let text = frontend::query(self.content(header)).unwrap_or_default().to_vec();
         let rest = if facts.is_multi() { behind_show(&text) } else { None };
         let done = self.answer_query(command, &text)?;
@@ -117,11 +123,25 @@ impl Session<'_> {
             self.client.input.put_back(&message);
             return Ok(Taken::Shortened);
         }
-        let status = self.group.status(self.home);
-        write::ready_for_query(&mut self.client.output, status);
-        trace::idle(self.context, status);
+        self.tell_ready();
         self.client.flush()?;
         Ok(Taken::Answered)
+    }
+
+    /// Whether the answers to everything that stands in front of a message of ours are here, to hidden messages too.
+    fn has_heard_all(&self) -> bool {
+        let owes = |node: usize| self.group.get(node).is_some_and(|server| !server.replies.is_empty());
+        self.is_quiet() && !owes(self.home) && !self.batch.is_some_and(|batch| owes(batch.node))
+    }
+
+    /// ReadyForQuery from us: all that servers have been asked is answered.
+    fn tell_ready(&mut self) {
+        let status = self.group.status(self.home);
+        if status == TransactionStatus::Idle {
+            self.local.clear_portals();
+        }
+        write::ready_for_query(&mut self.client.output, status);
+        trace::idle(self.context, status);
     }
 
     /// Answers a statement of a Query, ReadyForQuery aside. `Ok(false)`: it was refused.
