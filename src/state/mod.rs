@@ -35,7 +35,7 @@ pub use health::{HealthStats, NodeHealth, RoundEnd};
 pub use hold::Hold;
 pub use mutations::{TableKey, TableMutations, WriteAge};
 pub use node_set::NodeSet;
-pub use nodes::{Cluster, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
+pub use nodes::{Cluster, History, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
 pub use pools::{PoolEntry, PoolSlot, STATEMENT_LIMIT};
 pub use relcache::{Fingerprint, Relcache, SharedFact};
 pub use workers::{ClientInfo, ProcessStatus, SessionInfo, WorkerSlot, Workers};

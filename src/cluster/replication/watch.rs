@@ -1,7 +1,8 @@
 //! Asking all nodes at once: one thread per node, which keeps the connection. A node that does not answer keeps only its
 //! own thread waiting, and is asked again when that has given up.
 
-use super::ask::{Question, Server, Told, Trouble};
+use super::ask::{Server, Told, Trouble};
+use crate::cluster::ask::Question;
 use crate::net::Deadline;
 use crate::report;
 use crate::sys::thread::without_signals;
@@ -158,7 +159,7 @@ mod tests {
     fn question(node: usize, port: u16) -> Question {
         let server = Node { hostname: "127.0.0.1".to_owned(), port, ..Node::default() };
         let settings = Settings { connect_timeout: 5000, ..Settings::default() };
-        Question::new(&settings, node, &server, false)
+        Question::new(&settings, node, &server)
     }
 
     /// A server that is at 0/2A for everybody, and counts the connections made to it.
