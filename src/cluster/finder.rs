@@ -179,7 +179,7 @@ impl Finder {
     fn detach_invalid(&mut self) {
         for id in std::mem::take(&mut self.invalid) {
             Report::log_line(format!("pgpool_main: invalid node found {id}")).log();
-            failover::detach(&self.shared, id, "it is a false primary: not all standbys stream from it");
+            failover::detach(&self.shared, id, tell::FALSE_PRIMARY);
         }
     }
 

@@ -155,13 +155,14 @@ pub(super) fn apply(
         {
             node.role = sight.role;
         }
-        let outdated = verdict.outdated.iter().find(|outdated| outdated.node == id);
         let may_be_detached = settings.search_primary_continuously && !node.disallow_to_failover;
+        let outdated = verdict.outdated.iter().find(|outdated| outdated.node == id && may_be_detached);
+        if let Some(outdated) = outdated {
+            cluster.set_status(id, NodeStatus::Down, &tell::reason(outdated));
+            refused.push(*outdated);
+            continue;
+        }
         match answer {
-            Answer::Tells(_) if let Some(outdated) = outdated.filter(|_| may_be_detached) => {
-                cluster.set_status(id, NodeStatus::Down, &tell::reason(outdated));
-                refused.push(*outdated);
-            }
             Answer::Tells(_) if node.status != NodeStatus::Up => cluster.set_status(id, NodeStatus::Up, "found up"),
             Answer::Closed(_) if node.status != NodeStatus::Up => {
                 cluster.set_status(id, NodeStatus::Up, "found up, but it does not let us ask for its role");
@@ -287,5 +288,59 @@ mod tests {
         take(&Settings::default(), &mut nodes, &[closed()], true);
         assert_eq!((nodes.nodes[0].status, nodes.nodes[0].role), (NodeStatus::Up, Role::Unknown));
         assert_eq!((nodes.primary, nodes.write_node()), (None, Some(0)));
+    }
+    fn on(timeline: u32, role: Role) -> Answer {
+        Answer::Tells(Sight { history: Some(History { system: 1, timeline }), ..Sight::of(role) })
+    }
+
+    #[test]
+    fn a_former_primary_is_not_used_unless_it_must_not_be_detached() {
+        let answers = [on(1, Role::Primary), on(2, Role::Primary), on(2, Role::Standby)];
+        let taken = |settings: &Settings, disallow_to_failover| {
+            let mut nodes = cluster(&[NodeStatus::Waiting; 3]);
+            nodes.nodes[0].disallow_to_failover = disallow_to_failover;
+            take(settings, &mut nodes, &answers, true);
+            assert_eq!((nodes.primary, nodes.write_node()), (Some(1), Some(1)));
+            assert_eq!(nodes.history, Some(History { system: 1, timeline: 2 }));
+            nodes.nodes[0].status
+        };
+        let off = Settings { search_primary_continuously: false, ..Settings::default() };
+        assert_eq!(taken(&Settings::default(), false), NodeStatus::Down);
+        assert_eq!([taken(&Settings::default(), true), taken(&off, false)], [NodeStatus::Up; 2]);
+    }
+
+    #[test]
+    fn without_a_standby_only_one_of_equal_primaries_is_true() {
+        let invalid = |detach_false_primary, primary, answers: &[Answer]| {
+            let nodes = Cluster { primary, ..cluster(&[NodeStatus::Up; 3]) };
+            survey_answers(&Settings { detach_false_primary, ..Settings::default() }, &nodes, answers).invalid
+        };
+        let equal = [on(1, Role::Primary), on(1, Role::Primary), on(1, Role::Primary)];
+        assert_eq!(invalid(true, Some(1), &equal), [0, 2]);
+        assert_eq!(invalid(true, None, &equal), [1, 2]);
+        assert_eq!(invalid(false, None, &equal), [0; 0]);
+        let silent = [NotAsked, on(1, Role::Primary), on(1, Role::Primary)];
+        assert_eq!(invalid(true, Some(0), &silent), [0; 0], "the primary may be silent for once");
+    }
+
+    #[test]
+    fn the_owner_of_the_standbys_is_no_former_primary() {
+        let source = |port| Some(super::super::sight::Source { host: "/tmp".to_owned(), port });
+        let mut nodes = cluster(&[NodeStatus::Up; 3]);
+        (0..3).for_each(|id| nodes.nodes[usize::from(id)].port = 5432 + id);
+        let standby = Answer::Tells(Sight { source: source(5432), ..Sight::of(Role::Standby) });
+        let answers = [on(1, Role::Primary), on(2, Role::Primary), standby];
+        let settings = Settings { detach_false_primary: true, ..Settings::default() };
+        let survey = |primary, timeline| {
+            let history = Some(History { system: 1, timeline });
+            let nodes = Cluster { primary: Some(primary), history, ..nodes.clone() };
+            let Outcome { verdict, invalid, .. } = survey_answers(&settings, &nodes, &answers);
+            let outdated: Vec<_> = verdict.outdated.iter().map(|outdated| outdated.node).collect();
+            (verdict.primary, outdated, invalid)
+        };
+        // Somebody has promoted node 1 by mistake.
+        assert_eq!(survey(0, 1), (Some(0), vec![], vec![1]));
+        // Node 0 has come back, and node 2 still follows it.
+        assert_eq!(survey(1, 2), (Some(1), vec![0], vec![]));
     }
 }

@@ -5,6 +5,9 @@ use super::verdict::Outdated;
 use crate::report::Report;
 use crate::state::{Cluster, Node, Role};
 
+/// Why a false primary is detached.
+pub(super) const FALSE_PRIMARY: &str = "a false primary: not all standbys stream from it";
+
 /// The line about what a node has answered. `is_invalid`: it is a false primary.
 pub(super) fn heard(id: usize, answer: &Answer, is_invalid: bool) -> Option<Report> {
     match answer {

@@ -21,6 +21,10 @@ fn writes_to(pool: &Pgpool) -> String {
     pool.connect().value(PORT)
 }
 
+fn status_file(pool: &Pgpool) -> String {
+    fs::read_to_string(pool.path("pgpool_status")).unwrap_or_default()
+}
+
 fn count(pool: &Pgpool, text: &str) -> usize {
     pool.log().matches(text).count()
 }
@@ -136,7 +140,7 @@ fn a_former_primary_that_comes_back_is_never_written_to() {
             "=== Failover done.",
         ],
     );
-    assert_eq!(fs::read_to_string(pool.path("pgpool_status")).expect("status file"), "down\nup\nup\n");
+    assert_eq!(status_file(&pool), "down\nup\nup\n");
 }
 
 #[test]
@@ -161,7 +165,7 @@ fn of_two_writable_servers_at_the_start_the_one_promoted_last_is_the_primary() {
                 "node status[1]: 1",
             ],
         );
-        assert_eq!(fs::read_to_string(pool.path("pgpool_status")).expect("status file"), "down\nup\nup\n");
+        wait_for("the status file", || status_file(&pool) == "down\nup\nup\n");
     }
 }
 
@@ -204,7 +208,7 @@ fn a_false_primary_is_detached() {
         ],
     );
     assert_eq!(writes_to(&pool), port(cluster.node(0)));
-    assert_eq!(fs::read_to_string(pool.path("pgpool_status")).expect("status file"), "up\ndown\nup\n");
+    assert_eq!(status_file(&pool), "up\ndown\nup\n");
 }
 
 #[test]
@@ -268,4 +272,25 @@ fn a_primary_by_decree_is_not_looked_for() {
     wait_for_checks(cluster.node(0));
     assert_eq!(writes_to(&pool), port(cluster.node(0)));
     assert!(!pool.log().contains("failover request"), "{}", pool.log());
+}
+
+#[test]
+fn a_former_primary_that_must_not_be_detached_gets_no_write() {
+    only_ours!("it goes on to write to it");
+    let cluster = Cluster::streaming(2).start();
+    cluster.primary().sql("CREATE TABLE written (text text)");
+    cluster.wait_replayed();
+    let mut config = watching(&cluster);
+    for id in [0, 1] {
+        config = config.set(&format!("backend_flag{id}"), "DISALLOW_TO_FAILOVER");
+    }
+    let pool = config.start();
+    cluster.node(1).promote();
+    wait_for_changes(&pool, 1);
+    wait_for("the warning", || pool.log().contains("DISALLOW_TO_FAILOVER keeps it attached."));
+    wait_for_checks(cluster.node(0));
+    pool.connect().query("INSERT INTO written VALUES ('after')").succeeded();
+    assert_eq!(cluster.node(0).sql("SELECT count(*) FROM written"), "0");
+    assert_eq!(count(&pool, "takes writes but is not the primary any more"), 1, "{}", pool.log());
+    assert!(!pool.log().contains("degeneration"), "{}", pool.log());
 }

@@ -46,12 +46,22 @@ impl Check {
             self.take_over(cluster, &outcome, &sights);
         }
         for id in 0..sights.len() {
-            if !outcome.invalid.contains(&id) {
+            if outcome.invalid.contains(&id) {
+                self.detach_invalid(cluster, id);
+            } else {
                 self.troubles.end(Subject::Invalid(id));
-            } else if self.troubles.begin(Subject::Invalid(id), "") {
-                Report::log_line(format!("pgpool_worker_child: invalid node found {id}")).log();
-                failover::detach(&self.shared, id, "it is a false primary: not all standbys stream from it");
             }
+        }
+    }
+
+    fn detach_invalid(&mut self, cluster: &Cluster, id: usize) {
+        let is_new = self.troubles.begin(Subject::Invalid(id), "");
+        if is_new {
+            Report::log_line(format!("pgpool_worker_child: invalid node found {id}")).log();
+        }
+        // A request may get lost, but one that is refused is refused again.
+        if is_new || !cluster.nodes[id].disallow_to_failover {
+            failover::detach(&self.shared, id, tell::FALSE_PRIMARY);
         }
     }
 
@@ -82,6 +92,8 @@ impl Check {
         let expected = Cluster { primary: Some(primary), ..cluster.clone() };
         for id in 0..sights.len() {
             match verdict.outdated.iter().find(|outdated| outdated.node == id) {
+                // One that stays is worth a line when the change is through: then this process is a new one.
+                Some(_) if primary != old && cluster.nodes[id].disallow_to_failover => {}
                 Some(outdated) => self.put_out(&expected, outdated),
                 None => drop(self.troubles.end(Subject::Outdated(id))),
             }
