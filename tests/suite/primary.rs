@@ -294,3 +294,18 @@ fn a_former_primary_that_must_not_be_detached_gets_no_write() {
     assert_eq!(count(&pool, "takes writes but is not the primary any more"), 1, "{}", pool.log());
     assert!(!pool.log().contains("degeneration"), "{}", pool.log());
 }
+
+#[test]
+fn a_primary_that_goes_away_is_noticed_before_the_period_is_over() {
+    only_ours!("never noticed");
+    let cluster = Cluster::streaming(2).start();
+    let pool = watching(&cluster).set("sr_check_period", 3600).start();
+    wait_for("the first check", || {
+        cluster.node(0).sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgpool'") != "0"
+    });
+    cluster.node(0).kill();
+    wait_for("it to be noticed", || pool.log().contains("No persistent db connection for the node 0"));
+    cluster.node(1).promote();
+    wait_for_changes(&pool, 1);
+    assert_eq!(writes_to(&pool), port(cluster.node(1)));
+}

@@ -7,6 +7,7 @@ use crate::cluster::sight::{self, Sight};
 use crate::net::Deadline;
 use crate::report::{Report, SqlState};
 use crate::state::Role;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// A connection to this database would keep others from copying it, so it is not kept.
@@ -95,6 +96,11 @@ impl Server {
             .map_err(|error| why_closed(error, question.node))?;
         let answer = ask(&mut connection, question, deadline);
         self.keep(question, connection, answer)
+    }
+
+    /// Readable as soon as the server goes away; `None` without a connection.
+    pub fn bell(&self) -> Option<OwnedFd> {
+        self.connection.as_ref().and_then(|(_, connection)| connection.bell().ok())
     }
 
     /// Says goodbye to the server.

@@ -41,7 +41,7 @@ use watch::Watch;
 /// The signals it takes note of.
 const SIGNALS: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
-/// Pause between two checks while the primary does not say that it is one.
+/// The shortest time from one check to the next: while the primary does not say that it is one.
 const SOON: Duration = Duration::from_secs(1);
 const EXIT_DONE: i32 = 0;
 /// Another is to take this process's place.
@@ -87,11 +87,12 @@ struct Check {
 impl Check {
     fn live(mut self) -> Leave {
         loop {
+            let began = Instant::now();
             let checked = match period(&self.settings) {
                 Some(period) => self.check(period),
                 None => self.rest(),
             };
-            if let Err(leave) = checked.and_then(|next| self.sleep(next)) {
+            if let Err(leave) = checked.and_then(|next| self.sleep(next, began + SOON)) {
                 return leave;
             }
         }
@@ -299,15 +300,24 @@ impl Check {
         Ok(())
     }
 
-    /// Sleeps until `next`, or until the configuration has changed.
-    fn sleep(&mut self, next: Deadline) -> Result<(), Leave> {
+    /// Sleeps until `next`, until the configuration has changed, or until the primary goes away, but then not before
+    /// `earliest`.
+    fn sleep(&mut self, mut next: Deadline, earliest: Instant) -> Result<(), Leave> {
+        let mut primary = self.shared.nodes().view().primary.filter(|_| survey::is_wanted(&self.settings));
         loop {
             let before = Arc::clone(&self.settings);
             self.heed()?;
             if next.passed() || !Arc::ptr_eq(&before, &self.settings) {
                 return Ok(());
             }
-            let _ = poll(&mut [PollFd::new(self.signals.fd(), PollFlags::POLLIN)], next.poll_timeout());
+            let gone = primary.and_then(|primary| self.watch.gone(primary));
+            let fds = [Some(self.signals.fd()), gone].into_iter().flatten();
+            let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            let _ = poll(&mut fds, next.poll_timeout());
+            if fds.get(1).is_some_and(|fd| fd.any() == Some(true)) {
+                next = next.min(Deadline::after(earliest.saturating_duration_since(Instant::now())));
+                primary = None;
+            }
         }
     }
 }
