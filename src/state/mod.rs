@@ -37,7 +37,7 @@ pub use hold::Hold;
 pub use latency::{BUCKETS as LATENCY_BUCKETS, Latency, LatencyRecord, upper_bound as latency_bound};
 pub use mutations::{TableKey, TableMutations, WriteAge};
 pub use node_set::NodeSet;
-pub use nodes::{Cluster, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
+pub use nodes::{Cluster, History, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
 pub use pools::{PoolEntry, PoolSlot, STATEMENT_LIMIT};
 pub use relcache::{Fingerprint, Relcache, SharedFact};
 pub use workers::{ClientInfo, ProcessStatus, SessionInfo, WorkerSlot, Workers};
