@@ -31,6 +31,7 @@
 //! `docs/life-of-a-query.md` walks through the rooms with one query.
 
 pub mod admin;
+pub mod auth;
 pub mod backend;
 pub mod catalog;
 pub mod cli;
