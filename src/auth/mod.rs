@@ -14,8 +14,10 @@
 pub mod base64;
 mod credential;
 pub mod md5;
+pub mod passwords;
 pub mod scram;
 mod secret;
+mod watched;
 
 pub use credential::Credential;
 pub use secret::{Secret, prepare, same};
