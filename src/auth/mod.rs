@@ -13,6 +13,7 @@
 
 pub mod base64;
 mod credential;
+pub mod hba;
 pub mod md5;
 pub mod passwords;
 pub mod scram;
