@@ -5,7 +5,7 @@ use super::md5::Md5Hash;
 use super::scram::LoginKeys;
 
 /// What is known of a user's password.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Credential {
     /// Nothing: only a server that trusts lets us in.
     #[default]

@@ -1,6 +1,9 @@
 //! Small queries of our own, on connections of our own: node discovery, checks, catalog facts.
 
-use super::{Awaited, Deliver, LoginError, ServerConnection, login::open_within};
+use super::{Awaited, Deliver, Login, LoginError, ServerConnection};
+use crate::auth::Credential;
+use crate::auth::passwords::Passwords;
+use crate::config::{NodeSettings, Settings};
 use crate::net::{Address, Deadline, Received, Stream};
 use crate::report::{Report, Result, SqlState};
 use crate::sys::signal;
@@ -15,39 +18,63 @@ const MAX_ANSWER: usize = 16 << 20;
 /// The rows of an answer; `None` is NULL.
 pub type Rows = Vec<Vec<Option<String>>>;
 
+/// A user of pgpool's own (auth 9).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Name of the user.
+    pub user: String,
+    /// Database to log in to.
+    pub database: String,
+    /// What logs in.
+    pub credential: Credential,
+}
+
+impl Account {
+    /// User, password parameter and database; empty ones mean `postgres`, the entry in pool_passwd, and `postgres`.
+    pub fn new(settings: &Settings, user: &str, password: &str, database: &str) -> Self {
+        let or_postgres = |name: &str| if name.is_empty() { "postgres" } else { name }.to_owned();
+        let (user, database) = (or_postgres(user), or_postgres(database));
+        let credential = Passwords::new(settings).own_user(&user, password);
+        Self { user, database, credential }
+    }
+
+    /// That of `sr_check_user`.
+    pub fn sr_check(settings: &Settings) -> Self {
+        Self::new(settings, &settings.sr_check_user, &settings.sr_check_password, &settings.sr_check_database)
+    }
+
+    /// That of a node's `health_check_user`.
+    pub fn health_check(settings: &Settings, node: &NodeSettings) -> Self {
+        Self::new(settings, &node.health_check_user, &node.health_check_password, &node.health_check_database)
+    }
+}
+
 /// A connection for our own queries.
 #[derive(Debug)]
 pub struct Connection(ServerConnection);
 
 impl Connection {
     /// Connects to node `node` at `address` and logs in, all within `deadline`.
-    pub fn open(node: usize, address: &Address, user: &str, database: &str, deadline: Deadline) -> Result<Self> {
-        Self::login(node, address, user, database, deadline).map_err(|error| error.into_report(node))
+    pub fn open(node: usize, address: &Address, account: &Account, deadline: Deadline) -> Result<Self> {
+        Self::login(node, address, account, deadline).map_err(|error| error.into_report(node))
     }
 
     /// As [`Connection::open`], telling apart why it failed.
-    pub fn login(
-        node: usize,
-        address: &Address,
-        user: &str,
-        database: &str,
-        deadline: Deadline,
-    ) -> Result<Self, LoginError> {
-        Self::login_within(node, address, user, database, deadline, deadline)
+    pub fn login(node: usize, address: &Address, account: &Account, deadline: Deadline) -> Result<Self, LoginError> {
+        Self::login_within(node, address, account, deadline, deadline)
     }
 
     /// As [`Connection::login`], with a limit of its own for the connection, which the login does not need to keep.
     pub fn login_within(
         node: usize,
         address: &Address,
-        user: &str,
-        database: &str,
+        Account { user, database, credential }: &Account,
         connect: Deadline,
         deadline: Deadline,
     ) -> Result<Self, LoginError> {
         let mut startup = Vec::new();
         write::startup(&mut startup, &[("user", user), ("database", database), ("application_name", "pgpool")]);
-        open_within(node, address, &startup, connect, deadline).map(Self)
+        Login::begin(node, address, &startup, connect, deadline)?.finish(credential, deadline).map(Self)
     }
 
     /// Runs `sql` and returns its rows.

@@ -1,7 +1,7 @@
 //! Asking nodes what they are: all at the same time, so that a silent one does not keep the others waiting.
 
 use super::search::Answer;
-use crate::backend::{LoginError, control};
+use crate::backend::{Account, LoginError, control};
 use crate::config::Settings;
 use crate::net::{Address, Deadline};
 use crate::report::SqlState;
@@ -18,8 +18,6 @@ use std::time::Duration;
 
 /// The longest that a node may take to answer, also if `connect_timeout` sets no limit.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Used where the configuration leaves it open.
-const DEFAULT_NAME: &str = "postgres";
 
 /// Whom to ask, and as whom.
 #[derive(Clone, Debug)]
@@ -27,22 +25,20 @@ pub(super) struct Question {
     /// Node id.
     pub node: usize,
     address: Address,
-    user: String,
-    database: String,
+    account: Account,
     limit: Duration,
 }
 
 impl Question {
     /// The question to node `id`, asked with the sr_check account (failover 7.4).
     pub fn new(settings: &Settings, id: usize, node: &Node) -> Self {
-        let or_default = |name: &str, default: &str| if name.is_empty() { default } else { name }.to_owned();
         let connect_timeout = settings.nodes.get(id).map_or(settings.connect_timeout, |node| node.connect_timeout);
         let limit = u64::try_from(connect_timeout).ok().filter(|limit| *limit > 0).map(Duration::from_millis);
+        let host = if node.hostname.is_empty() { "/tmp" } else { &node.hostname }.to_owned();
         Self {
             node: id,
-            address: Address { host: or_default(&node.hostname, "/tmp"), port: node.port },
-            user: or_default(&settings.sr_check_user, DEFAULT_NAME),
-            database: or_default(&settings.sr_check_database, DEFAULT_NAME),
+            address: Address { host, port: node.port },
+            account: Account::sr_check(settings),
             limit: limit.map_or(LIMIT, |limit| limit.min(LIMIT)),
         }
     }
@@ -54,7 +50,7 @@ impl Question {
 
     fn ask(&self) -> Answer {
         let deadline = Deadline::after(self.limit);
-        let login = control::Connection::login(self.node, &self.address, &self.user, &self.database, deadline);
+        let login = control::Connection::login(self.node, &self.address, &self.account, deadline);
         let mut connection = match login {
             Ok(connection) => connection,
             Err(LoginError::NotConnected(report, _) | LoginError::Unreachable(report)) => {

@@ -80,6 +80,14 @@ pub fn authentication_ok(out: &mut Vec<u8>) {
     message(out, b'R', |out| out.extend_from_slice(&[0; 4]));
 }
 
+/// An authentication request: its code, and what comes with it.
+pub fn authentication(out: &mut Vec<u8>, code: u32, data: &[u8]) {
+    message(out, b'R', |out| {
+        out.extend(code.to_be_bytes());
+        out.extend_from_slice(data);
+    });
+}
+
 /// ParameterStatus.
 pub fn parameter_status(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     message(out, b'S', |out| {

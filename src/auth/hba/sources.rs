@@ -28,6 +28,11 @@ impl Sources {
         found.map(|(_, content)| content.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// The file that the others are included in.
+    pub fn main(&self) -> Option<&Path> {
+        self.0.first().map(|(path, _)| path.as_path())
+    }
+
     /// All of it as bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -27,7 +27,9 @@ static KEY_FILE: OnceLock<PathBuf> = OnceLock::new();
 impl KeyFile {
     /// Fixes where the key is, for this process and those it forks: `option` is that of the command line (auth 6).
     pub fn choose(option: Option<PathBuf>) {
-        let _ = KEY_FILE.set(option.unwrap_or_else(Self::default_path));
+        let path = option.unwrap_or_else(Self::default_path);
+        // A daemon works in another directory.
+        let _ = KEY_FILE.set(std::path::absolute(&path).unwrap_or(path));
     }
 
     fn path() -> &'static Path {

@@ -25,19 +25,42 @@ pub fn keys_of(password: &[u8], salt: &[u8], iterations: u32) -> LoginKeys {
     KNOWN.keys(password, salt, iterations)
 }
 
+/// Whether the keys of `password` pass `test`. Only those that do are remembered: anybody can try passwords.
+pub(super) fn derived(password: &[u8], salt: &[u8], iterations: u32, test: impl Fn(&LoginKeys) -> bool) -> bool {
+    let name = name(password, salt, iterations);
+    let keys = KNOWN.get(&name, salt, iterations).unwrap_or_else(|| LoginKeys::derive(password, salt, iterations));
+    let passes = test(&keys);
+    if passes {
+        KNOWN.put(name, &keys);
+    }
+    passes
+}
+
+fn name(password: &[u8], salt: &[u8], iterations: u32) -> Key {
+    fingerprint(&[b"keys", password, salt, &iterations.to_be_bytes()])
+}
+
 impl Cache {
     pub fn keys(&self, password: &[u8], salt: &[u8], iterations: u32) -> LoginKeys {
-        let name = fingerprint(&[b"keys", password, salt, &iterations.to_be_bytes()]);
-        if let Some([client_key, server_key]) = self.0.lock().get(&name).copied() {
-            return LoginKeys { iterations, salt: salt.to_vec(), client_key, server_key };
-        }
-        let keys = LoginKeys::derive(password, salt, iterations);
+        let name = name(password, salt, iterations);
+        self.get(&name, salt, iterations).unwrap_or_else(|| {
+            let keys = LoginKeys::derive(password, salt, iterations);
+            self.put(name, &keys);
+            keys
+        })
+    }
+
+    fn get(&self, name: &Key, salt: &[u8], iterations: u32) -> Option<LoginKeys> {
+        let [client_key, server_key] = *self.0.lock().get(name)?;
+        Some(LoginKeys { iterations, salt: salt.to_vec(), client_key, server_key })
+    }
+
+    fn put(&self, name: Key, keys: &LoginKeys) {
         let mut known = self.0.lock();
         if known.len() >= LIMIT {
             known.clear();
         }
         known.insert(name, [keys.client_key, keys.server_key]);
-        keys
     }
 }
 

@@ -52,10 +52,11 @@ impl Verifier {
         Some(Self { iterations, salt, stored_key: key(stored)?, server_key: key(server)? })
     }
 
-    /// Whether `password` is the one. Costs the full number of iterations.
+    /// Whether `password` is the one. Costs the full number of iterations, but for a right one met before.
     pub fn is_of(&self, password: &[u8]) -> bool {
-        let keys = LoginKeys::derive(password, &self.salt, self.iterations);
-        same(&sha256(&keys.client_key), &self.stored_key)
+        super::cache::derived(password, &self.salt, self.iterations, |keys| {
+            same(&sha256(&keys.client_key), &self.stored_key)
+        })
     }
 }
 

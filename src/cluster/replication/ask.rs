@@ -1,7 +1,7 @@
 //! What one server tells of its replication, asked on a connection that is kept from check to check (failover 14.3).
 
 use super::lsn::Lsn;
-use crate::backend::{LoginError, control};
+use crate::backend::{Account, LoginError, control};
 use crate::config::Settings;
 use crate::net::{Address, Deadline};
 use crate::report::{Report, SqlState};
@@ -10,8 +10,6 @@ use std::time::Duration;
 
 /// The longest that a server may take to answer, also if `connect_timeout` sets no limit.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Used where the configuration leaves it open.
-const DEFAULT_NAME: &str = "postgres";
 /// A connection to this database would keep others from copying it, so it is not kept.
 const TEMPLATE: &str = "template1";
 
@@ -32,10 +30,9 @@ const RECEIVERS: &str = "SELECT r.application_name, r.state, r.sync_state, \
 
 /// Whom to ask, and as whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Account {
+pub(super) struct Place {
     address: Address,
-    user: String,
-    database: String,
+    account: Account,
 }
 
 /// What to ask one server.
@@ -47,21 +44,17 @@ pub(super) struct Question {
     pub is_primary: bool,
     /// How long everything may take together.
     pub limit: Duration,
-    account: Account,
+    place: Place,
 }
 
 impl Question {
     /// The question to node `id`, asked as `sr_check_user` within `connect_timeout`.
     pub fn new(settings: &Settings, id: usize, node: &Node, is_primary: bool) -> Self {
-        let or_default = |name: &str, default: &str| if name.is_empty() { default } else { name }.to_owned();
+        let host = if node.hostname.is_empty() { "/tmp" } else { &node.hostname }.to_owned();
         let connect_timeout = settings.nodes.get(id).map_or(settings.connect_timeout, |node| node.connect_timeout);
         let limit = u64::try_from(connect_timeout).ok().filter(|limit| *limit > 0).map(Duration::from_millis);
-        let account = Account {
-            address: Address { host: or_default(&node.hostname, "/tmp"), port: node.port },
-            user: or_default(&settings.sr_check_user, DEFAULT_NAME),
-            database: or_default(&settings.sr_check_database, DEFAULT_NAME),
-        };
-        Self { node: id, is_primary, limit: limit.map_or(LIMIT, |limit| limit.min(LIMIT)), account }
+        let place = Place { address: Address { host, port: node.port }, account: Account::sr_check(settings) };
+        Self { node: id, is_primary, limit: limit.map_or(LIMIT, |limit| limit.min(LIMIT)), place }
     }
 }
 
@@ -109,15 +102,15 @@ pub(super) enum Trouble {
 /// A server and the connection kept to it.
 #[derive(Default)]
 pub(super) struct Server {
-    connection: Option<(Account, control::Connection)>,
+    connection: Option<(Place, control::Connection)>,
 }
 
 impl Server {
     /// Asks. A kept connection that was lost meanwhile is replaced at once.
     pub fn ask(&mut self, question: &Question) -> Result<Told, Trouble> {
         let deadline = Deadline::after(question.limit);
-        if let Some((account, mut connection)) = self.connection.take() {
-            if account != question.account {
+        if let Some((place, mut connection)) = self.connection.take() {
+            if place != question.place {
                 connection.close();
             } else {
                 match ask(&mut connection, question, deadline) {
@@ -126,8 +119,8 @@ impl Server {
                 }
             }
         }
-        let Account { address, user, database } = &question.account;
-        let mut connection = control::Connection::login(question.node, address, user, database, deadline)
+        let Place { address, account } = &question.place;
+        let mut connection = control::Connection::login(question.node, address, account, deadline)
             .map_err(|error| why_closed(error, question.node))?;
         let answer = ask(&mut connection, question, deadline);
         self.keep(question, connection, answer)
@@ -142,12 +135,12 @@ impl Server {
 
     fn keep(
         &mut self,
-        Question { account, .. }: &Question,
+        Question { place, .. }: &Question,
         connection: control::Connection,
         answer: Result<Told, Trouble>,
     ) -> Result<Told, Trouble> {
-        if answer.is_ok() && account.database != TEMPLATE {
-            self.connection = Some((account.clone(), connection));
+        if answer.is_ok() && place.account.database != TEMPLATE {
+            self.connection = Some((place.clone(), connection));
         } else {
             connection.close();
         }

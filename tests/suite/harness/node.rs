@@ -110,6 +110,15 @@ impl Node {
         super::scratch::give_to_server_user(&signal);
     }
 
+    /// Replaces pg_hba.conf, and waits until the server goes by it, which `user`, who needs a password now, finds out.
+    pub fn set_hba(&self, text: &str, user: &str) {
+        fs::write(self.data.join("pg_hba.conf"), text).expect("pg_hba.conf");
+        self.sql("SELECT pg_reload_conf()");
+        wait_for("the server to take its new pg_hba.conf", || {
+            Wire::login_with(self.port, &[("user", user), ("database", "test")]).is_err()
+        });
+    }
+
     fn append_settings(&self, text: &str) {
         self.append("postgresql.conf", text);
     }

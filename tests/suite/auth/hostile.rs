@@ -1,0 +1,1 @@
+//! Clients that do not keep to the protocol (auth 23).

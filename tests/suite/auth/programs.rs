@@ -1,0 +1,1 @@
+//! Real programs with passwords: psql, psycopg, asyncpg.
