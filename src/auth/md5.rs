@@ -49,7 +49,8 @@ pub fn salt() -> [u8; 4] {
     random()
 }
 
-fn hex(parts: &[&[u8]]) -> Option<[u8; 32]> {
+/// The digest of all `parts` together, in hexadecimal. `None` as for [`Md5Hash::of`].
+pub fn hex(parts: &[&[u8]]) -> Option<[u8; 32]> {
     let digest = hash(MessageDigest::md5(), &parts.concat()).ok()?;
     let mut digits = [0; 32];
     for (pair, byte) in digits.chunks_exact_mut(2).zip(digest.iter()) {

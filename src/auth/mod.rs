@@ -2,7 +2,8 @@
 //! (auth).
 //!
 //! - [`hba`]: the rules that say which client must prove itself how; - [`passwords`]: what pool_passwd knows of a user;
-//! - [`md5`] and [`scram`]: the exchanges, as pure functions over messages; - [`Credential`]: what logs in to servers.
+//! - [`md5`] and [`scram`]: the exchanges, as pure functions over messages; - [`aes`]: encrypted passwords;
+//! - [`Credential`]: what logs in to servers.
 //!
 //! Invariants:
 //! - What a client has typed is never the measure for what the same client has typed (auth 23.1).
@@ -11,6 +12,7 @@
 //!
 //! This room reads files and does sums; it must not touch sockets.
 
+pub mod aes;
 pub mod base64;
 mod credential;
 pub mod hba;

@@ -1,13 +1,10 @@
 //! The file as a whole, and the key that its encrypted entries need (auth 4.1, 4.5, 6, 9).
 
 use super::super::watched::Watched;
-use super::super::{Credential, Secret, base64};
+use super::super::{Credential, Secret, aes};
 use super::{Entry, Table};
 use crate::config::Settings;
 use crate::report::{Report, Result};
-use openssl::hash::MessageDigest;
-use openssl::pkcs5::bytes_to_key;
-use openssl::symm::{Cipher, decrypt};
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -36,7 +33,8 @@ impl KeyFile {
         KEY_FILE.get_or_init(Self::default_path)
     }
 
-    fn default_path() -> PathBuf {
+    /// Where the key is when no option tells.
+    pub fn default_path() -> PathBuf {
         let home = || {
             let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
             user.map(|user| user.dir.join(".pgpoolkey")).unwrap_or_default()
@@ -45,7 +43,7 @@ impl KeyFile {
     }
 
     /// The key is the first line; an empty file has none.
-    fn key(content: &[u8]) -> Option<Secret> {
+    pub fn key(content: &[u8]) -> Option<Secret> {
         let line = content.split(|byte| *byte == b'\n').next()?;
         (!content.is_empty()).then(|| Secret::new(&line[..line.len().min(MAX_KEY)]))
     }
@@ -91,15 +89,7 @@ impl Passwords {
 }
 
 fn read(text: &[u8], key: &mut Watched<Option<Secret>>) -> Entry {
-    Entry::new(text, |text| decrypted(text, key.get().as_ref()?.bytes()))
-}
-
-/// An encrypted password (auth 5.1). `None`: not with this key.
-fn decrypted(text: &[u8], key: &[u8]) -> Option<Secret> {
-    let cipher = Cipher::aes_256_cbc();
-    let material = bytes_to_key(cipher, MessageDigest::sha1(), key, None, 1).ok()?;
-    let bytes = base64::decode(text).filter(|bytes| !bytes.is_empty())?;
-    decrypt(cipher, &material.key, material.iv.as_deref(), &bytes).ok().map(Secret::new)
+    Entry::new(text, |text| aes::decrypt(text, key.get().as_ref()?.bytes()))
 }
 
 /// What is done at start: a missing file is made, and remarks are made of files that others can read (auth 4.1).
@@ -145,22 +135,6 @@ fn is_open_to_others(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn encrypted_passwords_as_in_the_reference() {
-        for (key, password, text) in [
-            ("secret", "foo", "spLxkQKd0MsKGnf8RHukyA=="),
-            ("secret", "", "gfW0MgBLzphvfFECGJZhyQ=="),
-            ("my key", "pässwörd", "LIZTV0yHIBLmG1lwq8tLow=="),
-            ("", "secret", "usUl+sJB8NTGklVZKnG09g=="),
-        ] {
-            let decrypted = decrypted(text.as_bytes(), key.as_bytes());
-            assert_eq!(decrypted.as_ref().map(Secret::bytes), Some(password.as_bytes()), "{key} {password}");
-        }
-        for text in ["", "AAAA", "spLxkQKd0MsKGnf8RHukyA=", "sspLxkQKd0MsKGnf8RHukyB=="] {
-            assert!(decrypted(text.as_bytes(), b"secret").is_none(), "{text}");
-        }
-    }
 
     #[test]
     fn the_key_is_the_first_line() {

@@ -54,7 +54,7 @@ fn parse_line(line: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
 }
 
 /// The field at the beginning of `text`, unescaped, and what follows its colon. `None`: no colon ends it.
-fn field(text: &[u8]) -> (Vec<u8>, Option<&[u8]>) {
+pub(super) fn field(text: &[u8]) -> (Vec<u8>, Option<&[u8]>) {
     let mut value = Vec::new();
     let mut bytes = text.iter().enumerate();
     while let Some((at, byte)) = bytes.next() {
