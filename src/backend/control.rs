@@ -10,6 +10,7 @@ use crate::sys::signal;
 use crate::wire::{Cursor, HEADER_LENGTH, Header, backend, write};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 
 /// The largest answer that is read, in bytes.
@@ -85,6 +86,20 @@ impl Connection {
         query(&mut self.0, sql, deadline)
     }
 
+    /// As [`Connection::query`], with text values for `$1` and so on.
+    ///
+    /// # Errors
+    /// As [`Connection::query`].
+    pub fn query_with(&mut self, sql: &str, values: &[&[u8]], deadline: Deadline) -> Result<Rows> {
+        let Self(connection) = self;
+        write::query_with(&mut connection.output, sql.as_bytes(), values);
+        for awaited in [Awaited::Parse, Awaited::Bind, Awaited::Execute, Awaited::Sync] {
+            connection.replies.sent(awaited, Deliver::Silent);
+        }
+        let last = connection.replies.last_number();
+        collect(connection, last - 3..=last, sql.as_bytes(), deadline)
+    }
+
     /// Says goodbye.
     pub fn close(self) {
         self.0.close();
@@ -97,6 +112,16 @@ pub(crate) fn query(connection: &mut ServerConnection, sql: impl AsRef<[u8]>, de
     write::query(&mut connection.output, sql);
     connection.replies.sent(Awaited::Query, Deliver::Silent);
     let number = connection.replies.last_number();
+    collect(connection, number..=number, sql, deadline)
+}
+
+/// The rows that answer the messages with these numbers, which say `sql`.
+fn collect(
+    connection: &mut ServerConnection,
+    numbers: RangeInclusive<u64>,
+    sql: &[u8],
+    deadline: Deadline,
+) -> Result<Rows> {
     let mut rows = Vec::new();
     let mut failure = None;
     let mut read = 0;
@@ -106,7 +131,7 @@ pub(crate) fn query(connection: &mut ServerConnection, sql: impl AsRef<[u8]>, de
         match header.kind {
             b'D' => rows.push(row(content).ok_or_else(|| broken(connection.node, "malformed DataRow"))?),
             // Answers nobody waits for may come first; their errors are no concern of this query.
-            b'E' if connection.replies.first_number() == number => {
+            b'E' if numbers.contains(&connection.replies.first_number()) => {
                 let fields = backend::ErrorFields::new(content);
                 failure = Some(
                     Report::error(format!(
@@ -135,7 +160,7 @@ pub(crate) fn query(connection: &mut ServerConnection, sql: impl AsRef<[u8]>, de
                 .replies
                 .received(header.kind)
                 .map_err(|_| broken(connection.node, &format!("unexpected {}", backend::name(header.kind))))?;
-            if step.number == number && step.finished.is_some() {
+            if step.number == *numbers.end() && step.finished.is_some() {
                 return failure.map_or(Ok(rows), Err);
             }
         }

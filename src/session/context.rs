@@ -1,5 +1,6 @@
 //! What outlives a session in its worker: settings, shared state, the pool, and what was learnt about statements.
 
+use super::auth_query::Answers;
 use super::gate::Gate;
 use crate::auth::hba::Rules;
 use crate::backend::{Key, Pool};
@@ -42,6 +43,7 @@ pub struct Context {
     pub(super) file_settings: Arc<Settings>,
     /// Who may come in.
     pub(super) gate: Gate,
+    pub(super) answers: Answers,
     pub(super) facts: FactsCache,
     /// The nodes as this worker last looked.
     pub(super) cluster: Cluster,
@@ -74,6 +76,7 @@ impl Context {
             pool,
             refuse_sessions: false,
             gate,
+            answers: Answers::default(),
             facts: FactsCache::new(FactsCache::DEFAULT_BYTES),
             cluster: Cluster::default(),
             catalogs: HashMap::new(),

@@ -13,6 +13,7 @@
 //! It must not open sockets itself (that is `backend`), nor parse SQL itself (that is `sql`).
 
 mod answers;
+mod auth_query;
 mod authenticate;
 mod batch;
 mod bystanders;

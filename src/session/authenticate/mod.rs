@@ -11,6 +11,7 @@ mod challenge;
 mod dialogue;
 
 use super::Context;
+use super::auth_query::Known;
 use super::client::Client;
 use super::end::End;
 use super::gate::Ruling;
@@ -78,10 +79,14 @@ pub(super) fn by_rules(
         let why = if context.gate.has_rules() { "no rule is for this client" } else { "there are no rules" };
         return Err(no_entry(address, applicant, why).into());
     };
-    let entry = context.gate.passwords.entry(user);
-    let decided = Decided { by: By::Rule(&ruling), entry: &entry };
+    let known = match &ruling.record.method {
+        Method::Password | Method::Md5 | Method::Scram => context.password_of(user, deadline)?,
+        // Nobody has to be asked.
+        _ => Known { entry: context.gate.passwords.entry(user), source: "pool_passwd" },
+    };
+    let decided = Decided { by: By::Rule(&ruling), entry: &known.entry, source: known.source };
     let admitted = match &ruling.record.method {
-        Method::Trust => Admitted::complete(entry.credential()),
+        Method::Trust => Admitted::complete(known.entry.credential()),
         Method::Reject => return Err(no_entry(address, applicant, &decided.text()).into()),
         Method::Password => decided.ask_password(context, client, applicant, deadline)?,
         Method::Md5 => decided.challenge_md5(context, client, applicant, deadline)?,
@@ -99,8 +104,7 @@ pub(super) fn by_rules(
     Ok(Some(admitted))
 }
 
-/// Without pool_hba.conf: asks the client for what the server at `home` asks pgpool for (auth 12.3). `known`: the pooled
-/// connection this is about, if there is one already.
+/// Without pool_hba.conf: asks the client for what the server at `home` asks pgpool for (auth 12.3).
 pub(super) fn by_demand(
     context: &mut Context,
     client: &mut Client,
@@ -108,11 +112,14 @@ pub(super) fn by_demand(
     demand: Demand,
     deadline: Deadline,
 ) -> Result<Admitted, End> {
-    let entry = context.gate.passwords.entry(applicant.user);
-    let decided = Decided { by: By::Server(demand), entry: &entry };
-    let may_type = context.settings.allow_clear_text_frontend_auth && !entry.is_there();
+    let known = match demand {
+        Demand::Nothing => Known { entry: context.gate.passwords.entry(applicant.user), source: "pool_passwd" },
+        _ => context.password_of(applicant.user, deadline)?,
+    };
+    let decided = Decided { by: By::Server(demand), entry: &known.entry, source: known.source };
+    let may_type = context.settings.allow_clear_text_frontend_auth && !known.entry.is_there();
     let admitted = match demand {
-        Demand::Nothing => Admitted::complete(entry.credential()),
+        Demand::Nothing => Admitted::complete(known.entry.credential()),
         Demand::Md5 | Demand::Scram if may_type => {
             Report::log_line("using clear text authentication with frontend")
                 .detail(match demand {
@@ -158,6 +165,8 @@ pub(super) fn confirm(server: &mut ServerConnection, admitted: &Admitted, applic
 struct Decided<'a> {
     by: By<'a>,
     entry: &'a Entry,
+    /// Who knows the entry.
+    source: &'static str,
 }
 
 enum By<'a> {
@@ -247,7 +256,7 @@ impl Decided<'_> {
             }
             By::Server(demand) => format!("method {} as the server asks for", demand.name()),
         };
-        format!("{by}; pool_passwd: {} for the user", self.entry.name())
+        format!("{by}; {}: {} for the user", self.source, self.entry.name())
     }
 }
 

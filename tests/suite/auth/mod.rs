@@ -4,4 +4,5 @@ mod files;
 mod hostile;
 mod matrix;
 mod programs;
+mod query;
 mod stage;
