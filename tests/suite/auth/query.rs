@@ -115,3 +115,21 @@ fn a_query_that_fails_is_told_to_the_log_and_not_to_the_client() {
     // Who is in pool_passwd needs no query.
     assert_eq!(Attempt::new(pool.port, "asker", SECRET).summary(), "M ok");
 }
+
+#[test]
+fn a_user_who_may_call_one_function_is_enough() {
+    only_ours!("has no auth_query");
+    let (cluster, pool) = stage("SELECT * FROM pgpool_auth.password_of($1)", Some("scram-sha-256"));
+    // As docs/authentication.md has it.
+    cluster.primary().sql(
+        "ALTER ROLE asker NOSUPERUSER; CREATE SCHEMA pgpool_auth;
+         CREATE FUNCTION pgpool_auth.password_of(name) RETURNS TABLE (name name, password text) LANGUAGE sql SECURITY DEFINER
+             SET search_path = pg_catalog, pg_temp AS 'SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1 AND NOT rolsuper';
+         REVOKE ALL ON FUNCTION pgpool_auth.password_of(name) FROM PUBLIC;
+         GRANT USAGE ON SCHEMA pgpool_auth TO asker;
+         GRANT EXECUTE ON FUNCTION pgpool_auth.password_of(name) TO asker",
+    );
+    let attempt = |user: &str, password: &str| Attempt::new(pool.port, user, password).summary();
+    assert_eq!([attempt("scram_none", SECRET), attempt("scram_none", "wrong")], ["S ok", "S 28P01"], "{}", pool.log());
+    assert_eq!(attempt("postgres", SECRET), "S 28P01");
+}
