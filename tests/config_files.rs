@@ -227,7 +227,6 @@ fn what_does_not_exist_yet_is_never_silently_ignored() {
         assert!(detail.is_some_and(|detail| detail.contains("the nodes would differ")));
     }
     let wanted = [
-        "enable_pool_hba = on",
         "ssl = on",
         "memory_cache_enabled = on",
         "log_destination = 'syslog'",

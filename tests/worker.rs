@@ -32,7 +32,7 @@ impl Worker {
         let settings = Arc::new(settings);
         match fork().expect("fork") {
             Fork::Child => {
-                let start = Start { index: 0, listeners: vec![listener.into()], settings, shared };
+                let start = Start { index: 0, listeners: vec![listener.into()], settings, rules: None, shared };
                 std::process::exit(worker::run(start));
             }
             Fork::Parent(pid) => {
@@ -187,7 +187,7 @@ fn a_socket_shut_down_by_the_parent_does_not_make_workers_busy() {
     let address = listener.local_addr().expect("address");
     let Fork::Parent(pid) = fork().expect("fork") else {
         let settings = Arc::new(Settings::default());
-        let start = Start { index: 0, listeners: vec![listener.into()], settings, shared };
+        let start = Start { index: 0, listeners: vec![listener.into()], settings, rules: None, shared };
         std::process::exit(worker::run(start));
     };
     let mut worker = Worker { pid, address, shared, ended: false };

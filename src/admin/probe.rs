@@ -4,7 +4,7 @@
 //! holds for all of them. The original asks one after the other, and each that does not answer costs its full timeout.
 
 use super::words::is_streaming;
-use crate::backend::{LoginError, control};
+use crate::backend::{Account, LoginError, control};
 use crate::config::{NodeSettings, Settings};
 use crate::net::{Address, Deadline};
 use crate::report::SqlState;
@@ -63,7 +63,7 @@ impl Server<'_> {
     /// As `pg_isready` sees it: a server that refuses this user, or wants a password, accepts connections; one that starts
     /// up or shuts down does not.
     fn accepts_connections(&self) -> bool {
-        match self.login(&self.configured.health_check_user, &self.configured.health_check_database) {
+        match self.login(&Account::health_check(self.settings, self.configured)) {
             Ok(connection) => {
                 connection.close();
                 true
@@ -79,7 +79,7 @@ impl Server<'_> {
         if !is_streaming(self.settings) || self.settings.sr_check_period == 0 {
             return None;
         }
-        let mut connection = self.login(&self.settings.sr_check_user, &self.settings.sr_check_database).ok()?;
+        let mut connection = self.login(&Account::sr_check(self.settings)).ok()?;
         let rows = connection.query("SELECT pg_catalog.pg_is_in_recovery()", self.deadline).ok()?;
         connection.close();
         match rows.first()?.first()?.as_deref() {
@@ -89,9 +89,8 @@ impl Server<'_> {
         }
     }
 
-    fn login(&self, user: &str, database: &str) -> Result<control::Connection, LoginError> {
-        let database = if database.is_empty() { "postgres" } else { database };
-        control::Connection::login(self.id, &self.address, user, database, self.deadline)
+    fn login(&self, account: &Account) -> Result<control::Connection, LoginError> {
+        control::Connection::login(self.id, &self.address, account, self.deadline)
     }
 }
 

@@ -1,6 +1,7 @@
 //! One logged-in connection to a server.
 
-use super::ReplyQueue;
+use super::{Demand, ReplyQueue};
+use crate::auth::scram::Verifier;
 use crate::net::{InBuffer, Stream};
 use crate::report::Report;
 use crate::wire::{HEADER_LENGTH, TransactionStatus, backend, write};
@@ -48,6 +49,10 @@ pub struct ServerConnection {
     pub warned: bool,
     /// When it was made.
     pub created: SystemTime,
+    /// What the server asked for at login.
+    pub demand: Demand,
+    /// Of the password that made the login, if nobody but the client knew it: the measure for who comes next.
+    pub typed: Option<Box<Verifier>>,
 }
 
 /// Where the relay stands in a message that is longer than what has been received of it.

@@ -1,12 +1,16 @@
 //! Small queries of our own, on connections of our own: node discovery, checks, catalog facts.
 
-use super::{Awaited, Deliver, LoginError, ServerConnection, login::open_within};
+use super::{Awaited, Deliver, Login, LoginError, ServerConnection};
+use crate::auth::Credential;
+use crate::auth::passwords::Passwords;
+use crate::config::{NodeSettings, Settings};
 use crate::net::{Address, Deadline, Received, Stream};
 use crate::report::{Report, Result, SqlState};
 use crate::sys::signal;
 use crate::wire::{Cursor, HEADER_LENGTH, Header, backend, write};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// The largest answer that is read, in bytes.
@@ -15,39 +19,63 @@ const MAX_ANSWER: usize = 16 << 20;
 /// The rows of an answer; `None` is NULL.
 pub type Rows = Vec<Vec<Option<String>>>;
 
+/// A user of pgpool's own (auth 9).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Name of the user.
+    pub user: String,
+    /// Database to log in to.
+    pub database: String,
+    /// What logs in.
+    pub credential: Credential,
+}
+
+impl Account {
+    /// User, password parameter and database; empty ones mean `postgres`, the entry in pool_passwd, and `postgres`.
+    pub fn new(settings: &Settings, user: &str, password: &str, database: &str) -> Self {
+        let or_postgres = |name: &str| if name.is_empty() { "postgres" } else { name }.to_owned();
+        let (user, database) = (or_postgres(user), or_postgres(database));
+        let credential = Passwords::new(settings).own_user(&user, password);
+        Self { user, database, credential }
+    }
+
+    /// That of `sr_check_user`.
+    pub fn sr_check(settings: &Settings) -> Self {
+        Self::new(settings, &settings.sr_check_user, &settings.sr_check_password, &settings.sr_check_database)
+    }
+
+    /// That of a node's `health_check_user`.
+    pub fn health_check(settings: &Settings, node: &NodeSettings) -> Self {
+        Self::new(settings, &node.health_check_user, &node.health_check_password, &node.health_check_database)
+    }
+}
+
 /// A connection for our own queries.
 #[derive(Debug)]
 pub struct Connection(ServerConnection);
 
 impl Connection {
     /// Connects to node `node` at `address` and logs in, all within `deadline`.
-    pub fn open(node: usize, address: &Address, user: &str, database: &str, deadline: Deadline) -> Result<Self> {
-        Self::login(node, address, user, database, deadline).map_err(|error| error.into_report(node))
+    pub fn open(node: usize, address: &Address, account: &Account, deadline: Deadline) -> Result<Self> {
+        Self::login(node, address, account, deadline).map_err(|error| error.into_report(node))
     }
 
     /// As [`Connection::open`], telling apart why it failed.
-    pub fn login(
-        node: usize,
-        address: &Address,
-        user: &str,
-        database: &str,
-        deadline: Deadline,
-    ) -> Result<Self, LoginError> {
-        Self::login_within(node, address, user, database, deadline, deadline)
+    pub fn login(node: usize, address: &Address, account: &Account, deadline: Deadline) -> Result<Self, LoginError> {
+        Self::login_within(node, address, account, deadline, deadline)
     }
 
     /// As [`Connection::login`], with a limit of its own for the connection, which the login does not need to keep.
     pub fn login_within(
         node: usize,
         address: &Address,
-        user: &str,
-        database: &str,
+        Account { user, database, credential }: &Account,
         connect: Deadline,
         deadline: Deadline,
     ) -> Result<Self, LoginError> {
         let mut startup = Vec::new();
         write::startup(&mut startup, &[("user", user), ("database", database), ("application_name", "pgpool")]);
-        open_within(node, address, &startup, connect, deadline).map(Self)
+        Login::begin(node, address, &startup, connect, deadline)?.finish(credential, deadline).map(Self)
     }
 
     /// Runs `sql` and returns its rows.
@@ -66,6 +94,20 @@ impl Connection {
         self.0.stream.as_fd().try_clone_to_owned()
     }
 
+    /// As [`Connection::query`], with text values for `$1` and so on.
+    ///
+    /// # Errors
+    /// As [`Connection::query`].
+    pub fn query_with(&mut self, sql: &str, values: &[&[u8]], deadline: Deadline) -> Result<Rows> {
+        let Self(connection) = self;
+        write::query_with(&mut connection.output, sql.as_bytes(), values);
+        for awaited in [Awaited::Parse, Awaited::Bind, Awaited::Execute, Awaited::Sync] {
+            connection.replies.sent(awaited, Deliver::Silent);
+        }
+        let last = connection.replies.last_number();
+        collect(connection, last - 3..=last, sql.as_bytes(), deadline)
+    }
+
     /// Says goodbye.
     pub fn close(self) {
         self.0.close();
@@ -78,6 +120,16 @@ pub(crate) fn query(connection: &mut ServerConnection, sql: impl AsRef<[u8]>, de
     write::query(&mut connection.output, sql);
     connection.replies.sent(Awaited::Query, Deliver::Silent);
     let number = connection.replies.last_number();
+    collect(connection, number..=number, sql, deadline)
+}
+
+/// The rows that answer the messages with these numbers, which say `sql`.
+fn collect(
+    connection: &mut ServerConnection,
+    numbers: RangeInclusive<u64>,
+    sql: &[u8],
+    deadline: Deadline,
+) -> Result<Rows> {
     let mut rows = Vec::new();
     let mut failure = None;
     let mut read = 0;
@@ -87,7 +139,7 @@ pub(crate) fn query(connection: &mut ServerConnection, sql: impl AsRef<[u8]>, de
         match header.kind {
             b'D' => rows.push(row(content).ok_or_else(|| broken(connection.node, "malformed DataRow"))?),
             // Answers nobody waits for may come first; their errors are no concern of this query.
-            b'E' if connection.replies.first_number() == number => {
+            b'E' if numbers.contains(&connection.replies.first_number()) => {
                 let fields = backend::ErrorFields::new(content);
                 failure = Some(
                     Report::error(format!(
@@ -116,7 +168,7 @@ pub(crate) fn query(connection: &mut ServerConnection, sql: impl AsRef<[u8]>, de
                 .replies
                 .received(header.kind)
                 .map_err(|_| broken(connection.node, &format!("unexpected {}", backend::name(header.kind))))?;
-            if step.number == number && step.finished.is_some() {
+            if step.number == *numbers.end() && step.finished.is_some() {
                 return failure.map_or(Ok(rows), Err);
             }
         }

@@ -1,12 +1,14 @@
-//! Logging in to a server (protocol 7). Methods other than trust come with authentication.
+//! Logging in to a server (protocol 7), in two steps: up to what it asks for ([`Login::begin`]), and the rest
+//! ([`Login::finish`]). In between a client can be asked for its password.
 
 use super::connection::BUFFER;
+use super::prove::{self, Demand, Request};
 use super::{ReplyQueue, ReplyState, ServerConnection};
-use crate::net::{Address, ConnectError, Deadline, InBuffer, PATIENCE, Received, Stream, Waited, connect, wait};
+use crate::auth::Credential;
+use crate::net::{Address, ConnectError, Deadline, InBuffer, PATIENCE, Received, Waited, connect, wait};
 use crate::report::{Report, SqlState};
 use crate::sys::signal;
-use crate::wire::backend::{self, Authentication};
-use crate::wire::{HEADER_LENGTH, Header, TransactionStatus};
+use crate::wire::{HEADER_LENGTH, Header, Malformed, TransactionStatus, backend, startup};
 use nix::poll::PollFlags;
 use std::time::SystemTime;
 
@@ -40,47 +42,89 @@ impl LoginError {
     }
 }
 
-/// Connects to `address`, which is node `node`, and logs in with the startup packet `startup`, all within `deadline`.
+/// Connects to `address`, which is node `node`, and logs in with the startup packet `startup` and `credential`, all within
+/// `deadline`.
 pub fn open(
     node: usize,
     address: &Address,
     startup: &[u8],
+    credential: &Credential,
     deadline: Deadline,
 ) -> Result<ServerConnection, LoginError> {
-    open_within(node, address, startup, deadline, deadline)
+    Login::begin(node, address, startup, deadline, deadline)?.finish(credential, deadline)
 }
 
-/// As [`open`], with a limit of its own for the connection: `connected_by`.
-pub(super) fn open_within(
-    node: usize,
-    address: &Address,
-    startup: &[u8],
-    connected_by: Deadline,
+/// A login under way: the server has said what it asks for.
+#[derive(Debug)]
+pub struct Login<'a> {
+    pub(super) node: usize,
+    address: &'a Address,
     deadline: Deadline,
-) -> Result<ServerConnection, LoginError> {
-    let stream = connect(address, connected_by).map_err(|error| unreachable(node, address, error))?;
-    let mut login = Login { node, address, deadline, input: InBuffer::with_capacity(BUFFER) };
-    stream.set_patience(PATIENCE).map_err(|error| login.lost(&error.to_string()))?;
-    login.send(&stream, startup)?;
-    let mut connection = ServerConnection {
-        node,
-        stream,
-        input: InBuffer::default(),
-        output: Vec::new(),
-        replies: ReplyQueue::default(),
-        state: ReplyState::Between,
-        status: TransactionStatus::Idle,
-        pid: 0,
-        cancel_key: Vec::new(),
-        parameters: Vec::new(),
-        negotiation: Vec::new(),
-        aside: Vec::new(),
-        warned: false,
-        created: SystemTime::now(),
-    };
-    login.run(&mut connection)?;
-    connection.input = login.input;
-    Ok(connection)
+    input: InBuffer,
+    connection: ServerConnection,
+    request: Request,
+    startup: &'a [u8],
+}
+
+impl<'a> Login<'a> {
+    /// Connects until `connected_by`, sends the startup packet, and waits for the answer until `deadline`.
+    pub fn begin(
+        node: usize,
+        address: &'a Address,
+        startup: &'a [u8],
+        connected_by: Deadline,
+        deadline: Deadline,
+    ) -> Result<Self, LoginError> {
+        let stream = connect(address, connected_by).map_err(|error| unreachable(node, address, error))?;
+        let connection = ServerConnection {
+            node,
+            stream,
+            input: InBuffer::default(),
+            output: Vec::new(),
+            replies: ReplyQueue::default(),
+            state: ReplyState::Between,
+            status: TransactionStatus::Idle,
+            pid: 0,
+            cancel_key: Vec::new(),
+            parameters: Vec::new(),
+            negotiation: Vec::new(),
+            aside: Vec::new(),
+            warned: false,
+            created: SystemTime::now(),
+            demand: Demand::Nothing,
+            typed: None,
+        };
+        let input = InBuffer::with_capacity(BUFFER);
+        let mut login = Self { node, address, deadline, input, connection, request: Request::Nothing, startup };
+        login.connection.stream.set_patience(PATIENCE).map_err(|error| login.lost(&error.to_string()))?;
+        login.send(startup)?;
+        login.request = login.next_request()?;
+        login.connection.demand = login.request.demand();
+        Ok(login)
+    }
+
+    /// What the server asks for.
+    pub fn demand(&self) -> Demand {
+        self.connection.demand
+    }
+
+    /// The user of the startup packet.
+    pub(super) fn user(&self) -> Vec<u8> {
+        match startup::read(self.startup) {
+            Ok(startup::Request::Startup(packet)) => packet.get("user").unwrap_or_default().to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Proves who we are, and reads until the server is ready, by `deadline`.
+    pub fn finish(mut self, credential: &Credential, deadline: Deadline) -> Result<ServerConnection, LoginError> {
+        self.deadline = deadline;
+        let request = std::mem::replace(&mut self.request, Request::Nothing);
+        prove::prove(&mut self, request, credential)?;
+        self.run()?;
+        self.connection.input = self.input;
+        Ok(self.connection)
+    }
 }
 
 fn unreachable(node: usize, address: &Address, error: ConnectError) -> LoginError {
@@ -106,47 +150,58 @@ fn stopped() -> LoginError {
     )
 }
 
-struct Login<'a> {
-    node: usize,
-    address: &'a Address,
-    deadline: Deadline,
-    input: InBuffer,
-}
-
 impl Login<'_> {
-    fn run(&mut self, connection: &mut ServerConnection) -> Result<(), LoginError> {
+    /// The next authentication request. Notices on the way are logged.
+    pub(super) fn next_request(&mut self) -> Result<Request, LoginError> {
         loop {
-            let header = self.next_message(&connection.stream)?;
+            let header = self.next_message()?;
             let message = &self.input.bytes()[..header.total];
             let content = &message[HEADER_LENGTH..];
-            let malformed = |error: crate::wire::Malformed| {
-                LoginError::Unreachable(
-                    Report::error(format!("DB node id: {} does not speak the protocol: {error}", self.node))
-                        .hint(format!("Check that {} is a PostgreSQL server.", self.address)),
-                )
-            };
-            match header.kind {
-                b'R' => match backend::authentication(content).map_err(malformed)? {
-                    Authentication::Ok => {}
-                    Authentication::Method(code, _) => return Err(self.unsupported(code)),
-                },
-                b'S' => {
-                    let (name, value) = backend::parameter_status(content).map_err(malformed)?;
-                    connection.remember_parameter(name, value);
+            let request = match header.kind {
+                b'R' => Some(Request::read(content, self.node).map_err(|error| match error {
+                    prove::Strange::Malformed(error) => self.malformed(&error),
+                    prove::Strange::Unsupported(report) => LoginError::Unsupported(*report),
+                })?),
+                b'v' => {
+                    self.connection.negotiation = message.to_vec();
+                    None
                 }
-                b'K' => {
-                    let (pid, key) = backend::backend_key_data(content).map_err(malformed)?;
-                    connection.pid = pid;
-                    connection.cancel_key = key.to_vec();
-                }
-                b'v' => connection.negotiation = message.to_vec(),
                 b'N' => {
-                    let text = backend::ErrorFields::new(content).message();
-                    Report::log_line(format!("DB node id: {}: notice during login: {text}", self.node)).log();
+                    self.log_notice(content);
+                    None
                 }
                 b'E' => return Err(LoginError::Refused(message.to_vec())),
+                kind => return Err(self.lost(&format!("unexpected {} during login", backend::name(kind)))),
+            };
+            self.input.consume(header.total);
+            if let Some(request) = request {
+                return Ok(request);
+            }
+        }
+    }
+
+    /// From AuthenticationOk to ReadyForQuery.
+    fn run(&mut self) -> Result<(), LoginError> {
+        loop {
+            let header = self.next_message()?;
+            let message = &self.input.bytes()[..header.total];
+            let content = &message[HEADER_LENGTH..];
+            match header.kind {
+                b'S' => {
+                    let (name, value) = backend::parameter_status(content).map_err(|error| self.malformed(&error))?;
+                    self.connection.remember_parameter(name, value);
+                }
+                b'K' => {
+                    let (pid, key) = backend::backend_key_data(content).map_err(|error| self.malformed(&error))?;
+                    self.connection.pid = pid;
+                    self.connection.cancel_key = key.to_vec();
+                }
+                b'v' => self.connection.negotiation = message.to_vec(),
+                b'N' => self.log_notice(content),
+                b'E' => return Err(LoginError::Refused(message.to_vec())),
                 b'Z' => {
-                    connection.status = backend::ready_for_query(content).map_err(malformed)?;
+                    self.connection.status =
+                        backend::ready_for_query(content).map_err(|error| self.malformed(&error))?;
                     self.input.consume(header.total);
                     return Ok(());
                 }
@@ -158,8 +213,20 @@ impl Login<'_> {
         }
     }
 
+    fn log_notice(&self, content: &[u8]) {
+        let text = backend::ErrorFields::new(content).message();
+        Report::log_line(format!("DB node id: {}: notice during login: {text}", self.node)).log();
+    }
+
+    fn malformed(&self, error: &Malformed) -> LoginError {
+        LoginError::Unreachable(
+            Report::error(format!("DB node id: {} does not speak the protocol: {error}", self.node))
+                .hint(format!("Check that {} is a PostgreSQL server.", self.address)),
+        )
+    }
+
     /// Waits until a whole message is in the buffer.
-    fn next_message(&mut self, stream: &Stream) -> Result<Header, LoginError> {
+    fn next_message(&mut self) -> Result<Header, LoginError> {
         loop {
             match Header::read(self.input.bytes(), backend::name) {
                 Ok(Some(header)) if header.total > MAX_LOGIN_MESSAGE => {
@@ -170,7 +237,7 @@ impl Login<'_> {
                 Ok(None) => {}
                 Err(error) => return Err(self.lost(&error.to_string())),
             }
-            match self.input.receive_until(stream, self.deadline) {
+            match self.input.receive_until(&self.connection.stream, self.deadline) {
                 Ok(Received::Closed) => return Err(self.lost("the server closed the connection")),
                 Ok(Received::Interrupted) if signal::told_to_stop() => return Err(stopped()),
                 Ok(_) if self.deadline.passed() => return Err(self.too_late()),
@@ -180,12 +247,12 @@ impl Login<'_> {
         }
     }
 
-    fn send(&self, stream: &Stream, mut bytes: &[u8]) -> Result<(), LoginError> {
+    pub(super) fn send(&self, mut bytes: &[u8]) -> Result<(), LoginError> {
         while !bytes.is_empty() {
-            let sent = stream.send(bytes).map_err(|error| self.lost(&error.to_string()))?;
+            let sent = self.connection.stream.send(bytes).map_err(|error| self.lost(&error.to_string()))?;
             bytes = &bytes[sent..];
             if sent == 0 {
-                self.wait_for_room(stream)?;
+                self.wait_for_room()?;
             }
         }
         Ok(())
@@ -195,8 +262,8 @@ impl Login<'_> {
         self.lost("no answer in time; see connect_timeout and authentication_timeout")
     }
 
-    fn wait_for_room(&self, stream: &Stream) -> Result<(), LoginError> {
-        match wait(stream, PollFlags::POLLOUT, self.deadline) {
+    fn wait_for_room(&self) -> Result<(), LoginError> {
+        match wait(&self.connection.stream, PollFlags::POLLOUT, self.deadline) {
             Ok(Waited::Ready) => Ok(()),
             Ok(Waited::TooLate) => Err(self.too_late()),
             Ok(Waited::Stopped) => Err(stopped()),
@@ -204,23 +271,11 @@ impl Login<'_> {
         }
     }
 
-    fn lost(&self, cause: &str) -> LoginError {
+    pub(super) fn lost(&self, cause: &str) -> LoginError {
         LoginError::Unreachable(
             Report::error(format!("failed to create a backend {} connection", self.node))
                 .detail(format!("logging in to {} failed: {cause}", self.address))
                 .code(SqlState::UNABLE_TO_ESTABLISH),
-        )
-    }
-
-    fn unsupported(&self, code: u32) -> LoginError {
-        let method = backend::authentication_name(code);
-        LoginError::Unsupported(
-            Report::fatal(format!(
-                "DB node id: {} asks for {method} authentication, which is not supported",
-                self.node
-            ))
-            .hint("Let pgpool's host in with method trust in pg_hba.conf of the server.")
-            .code(SqlState::FEATURE_NOT_SUPPORTED),
         )
     }
 }

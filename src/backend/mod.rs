@@ -8,9 +8,12 @@ mod connection;
 pub mod control;
 mod login;
 mod pool;
+mod prove;
 mod reply;
 
 pub use connection::{ReplyState, ServerConnection};
-pub use login::{LoginError, open};
+pub use control::Account;
+pub use login::{Login, LoginError, open};
 pub use pool::{Group, Key, Pool};
+pub use prove::Demand;
 pub use reply::{Awaited, Deliver, ReplyQueue, Step, Unexpected};

@@ -1,5 +1,6 @@
 //! `pgpool check`: what a start would say about the configuration, without starting.
 
+use crate::backend::Account;
 use crate::backend::control::Connection;
 use crate::config::check::{ServerLimits, report};
 use crate::config::{LoadResult, NodeSettings, Settings};
@@ -28,11 +29,9 @@ fn ask_servers(settings: &Settings) -> Vec<ServerLimits> {
 
 /// What a server allows, if it tells.
 fn ask(settings: &Settings, id: usize, node: &NodeSettings) -> Option<ServerLimits> {
-    let or_postgres = |name: &str| if name.is_empty() { "postgres".to_owned() } else { name.to_owned() };
-    let (user, database) = (or_postgres(&settings.sr_check_user), or_postgres(&settings.sr_check_database));
     let address = Address { host: node.hostname.clone(), port: node.port };
     let deadline = Deadline::after(SERVER_LIMIT);
-    let mut connection = Connection::open(id, &address, &user, &database, deadline).ok()?;
+    let mut connection = Connection::open(id, &address, &Account::sr_check(settings), deadline).ok()?;
     let sql = "SELECT pg_catalog.current_setting('max_connections'), \
                pg_catalog.current_setting('superuser_reserved_connections')";
     let rows = connection.query(sql, deadline).ok()?;

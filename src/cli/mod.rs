@@ -8,6 +8,7 @@ mod options;
 mod route;
 mod start;
 
+use crate::auth::passwords::KeyFile;
 use crate::config::{self, FileLocations};
 use crate::report::{self, Severity, version};
 use crate::sys::title;
@@ -54,6 +55,7 @@ fn carry_out(options: &Options) -> i32 {
         options.hba_file.as_deref(),
         &directory,
     );
+    KeyFile::choose(options.key_file.clone());
     let loaded = config::load(&files.config);
     if options.command == Command::Check {
         return check::run(&loaded);

@@ -6,6 +6,7 @@
 use super::EXIT_USAGE;
 use super::options::RouteOptions;
 use crate::admin::{self, Explained};
+use crate::auth::passwords::Passwords;
 use crate::backend;
 use crate::catalog::{self, Facts};
 use crate::cluster;
@@ -138,7 +139,10 @@ impl Question<'_> {
         let account = [("user", self.user()), ("database", self.database()), ("application_name", "pgpool route")];
         write::startup(&mut startup, &account);
         let deadline = Deadline::after(LIMIT);
-        let looked_up = backend::open(self.home, &address, &startup, deadline)
+        let is_own = self.user() == or_postgres(&self.settings.sr_check_user);
+        let password = if is_own { self.settings.sr_check_password.as_str() } else { "" };
+        let credential = Passwords::new(self.settings).own_user(self.user(), password);
+        let looked_up = backend::open(self.home, &address, &startup, &credential, deadline)
             .map_err(|error| error.into_report(self.home))
             .and_then(|mut server| {
                 catalog::look_up_until(deadline, &mut facts, self.statement, self.settings, &mut server, true)?;

@@ -2,7 +2,7 @@
 
 use super::search::{self, Answer};
 use super::sight::Sight;
-use crate::backend::{LoginError, control};
+use crate::backend::{Account, LoginError, control};
 use crate::config::Settings;
 use crate::net::{Address, Deadline};
 use crate::report::SqlState;
@@ -19,15 +19,12 @@ use std::time::Duration;
 
 /// The longest that a node may take to answer, also if `connect_timeout` sets no limit.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Used where the configuration leaves it open.
-const DEFAULT_NAME: &str = "postgres";
 
-/// As whom to log in where.
+/// Where to ask, and as whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Account {
+pub(super) struct Place {
     pub address: Address,
-    pub user: String,
-    pub database: String,
+    pub account: Account,
 }
 
 /// Whom to ask, and for what.
@@ -37,7 +34,7 @@ pub(super) struct Question {
     pub node: usize,
     /// How long everything may take together.
     pub limit: Duration,
-    pub account: Account,
+    pub place: Place,
     /// It is also asked for its history and for what it streams from. Managed services cannot tell, and need not.
     pub in_full: bool,
 }
@@ -45,16 +42,12 @@ pub(super) struct Question {
 impl Question {
     /// The question to node `id`, asked with the sr_check account within `connect_timeout` (failover 7.4, 14.2).
     pub fn new(settings: &Settings, id: usize, node: &Node) -> Self {
-        let or_default = |name: &str, default: &str| if name.is_empty() { default } else { name }.to_owned();
         let connect_timeout = settings.nodes.get(id).map_or(settings.connect_timeout, |node| node.connect_timeout);
         let limit = u64::try_from(connect_timeout).ok().filter(|limit| *limit > 0).map(Duration::from_millis);
-        let account = Account {
-            address: Address { host: or_default(&node.hostname, "/tmp"), port: node.port },
-            user: or_default(&settings.sr_check_user, DEFAULT_NAME),
-            database: or_default(&settings.sr_check_database, DEFAULT_NAME),
-        };
+        let host = if node.hostname.is_empty() { "/tmp" } else { &node.hostname }.to_owned();
+        let place = Place { address: Address { host, port: node.port }, account: Account::sr_check(settings) };
         let limit = limit.map_or(LIMIT, |limit| limit.min(LIMIT));
-        Self { node: id, limit, account, in_full: search::roles_decide(settings) }
+        Self { node: id, limit, place, in_full: search::roles_decide(settings) }
     }
 
     /// The same question with no more time for the answer than `limit`.
@@ -64,8 +57,8 @@ impl Question {
 
     fn ask(&self) -> Answer {
         let deadline = Deadline::after(self.limit);
-        let Account { address, user, database } = &self.account;
-        let login = control::Connection::login(self.node, address, user, database, deadline);
+        let Place { address, account } = &self.place;
+        let login = control::Connection::login(self.node, address, account, deadline);
         let mut connection = match login {
             Ok(connection) => connection,
             Err(LoginError::NotConnected(report, _) | LoginError::Unreachable(report)) => {

@@ -7,6 +7,7 @@ use super::settings::Settings;
 use super::{cross_check, node_id, not_yet, paths};
 use crate::report::Report;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 /// A configuration that can be used.
 #[derive(Clone, Debug)]
@@ -34,6 +35,21 @@ pub fn load(path: &Path) -> LoadResult {
     let mut problems = Problems::default();
     let statements = file::read(&path, &mut problems);
     finish(&path, &statements, problems)
+}
+
+/// The settings of the file at `path` (relative to the working directory) as far as they can be understood, for programs
+/// that need only one of them.
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn load_leniently(path: &Path) -> io::Result<Settings> {
+    let path = paths::absolute(path, &std::env::current_dir()?);
+    fs::File::open(&path)?;
+    let mut problems = Problems::default();
+    let statements = file::read(&path, &mut problems);
+    let (mut settings, _) = apply(&statements.settings, 0, &mut problems);
+    paths::resolve(&mut settings, path.parent().unwrap_or(Path::new("/")));
+    Ok(settings)
 }
 
 /// As [`load`], from a text that stands for the file at `path`, which is absolute and need not exist.

@@ -34,7 +34,7 @@ pub mod value;
 pub use apply::Positions;
 pub use by_name::HIDDEN;
 pub use choices::*;
-pub use load::{LoadResult, Loaded, load, load_text};
+pub use load::{LoadResult, Loaded, load, load_leniently, load_text};
 pub use paths::{FileLocations, SYSCONFDIR, absolute};
 pub use problem::{Place, Problem, Problems};
 pub use settings::{HeartbeatSettings, NodeSettings, Settings, WatchdogNodeSettings};

@@ -22,12 +22,6 @@ struct Feature {
 
 const FEATURES: &[Feature] = &[
     Feature {
-        name: "enable_pool_hba",
-        is_wanted: |settings| settings.enable_pool_hba,
-        detail: "pool_hba.conf is not read: pgpool lets in every client that a server lets in from pgpool's own host.",
-        hint: "Protect port and sockets by listen_addresses, unix_socket_permissions and a firewall.",
-    },
-    Feature {
         name: "ssl",
         is_wanted: |settings| settings.ssl,
         detail: "Nothing is encrypted: clients that ask for TLS get \"no\", and servers are not asked.",

@@ -48,6 +48,13 @@ impl InBuffer {
         }
     }
 
+    /// Drops the first `count` bytes, which were a secret, so that nothing of them stays in memory.
+    pub fn wipe(&mut self, count: usize) {
+        let end = (self.start + count).min(self.end);
+        self.memory[self.start..end].fill(0);
+        self.consume(count);
+    }
+
     /// Makes room for a message of `total` bytes of which the beginning is here already. Memory grows with what has
     /// arrived, at most doubling, never with what a peer merely announces.
     pub fn make_room(&mut self, total: usize) {

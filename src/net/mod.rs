@@ -9,6 +9,7 @@ mod buffer;
 mod connect;
 mod deadline;
 mod known;
+pub mod names;
 mod resolve;
 mod stream;
 pub mod tls;

@@ -61,7 +61,7 @@ fn look_up(host: &str, deadline: Deadline) -> Result<Vec<SocketAddr>, ConnectErr
 }
 
 /// What `work` returns, if it does so in time.
-fn within<R: Send + 'static>(
+pub(super) fn within<R: Send + 'static>(
     deadline: Deadline,
     work: impl FnOnce() -> R + Send + 'static,
 ) -> io::Result<Result<R, Waited>> {

@@ -1,5 +1,8 @@
 //! What outlives a session in its worker: settings, shared state, the pool, and what was learnt about statements.
 
+use super::auth_query::Answers;
+use super::gate::Gate;
+use crate::auth::hba::Rules;
 use crate::backend::{Key, Pool};
 use crate::catalog::{self, Facts};
 use crate::config::Settings;
@@ -41,6 +44,9 @@ pub struct Context {
     pub(super) file_settings: Arc<Settings>,
     /// When the node at work was asked, if one is.
     pub(super) asked: Cell<Option<Instant>>,
+    /// Who may come in.
+    pub(super) gate: Gate,
+    pub(super) answers: Answers,
     pub(super) facts: FactsCache,
     /// The nodes as this worker last looked.
     pub(super) cluster: Cluster,
@@ -54,7 +60,14 @@ pub struct Context {
 
 impl Context {
     /// For a worker process, after the fork.
-    pub fn new(settings: Arc<Settings>, shared: Shared, slot: WorkerSlot, signals: Signals) -> Self {
+    pub fn new(
+        settings: Arc<Settings>,
+        rules: Option<Arc<Rules>>,
+        shared: Shared,
+        slot: WorkerSlot,
+        signals: Signals,
+    ) -> Self {
+        let gate = Gate::new(&settings, rules);
         let pool = Pool::new(usize::try_from(settings.max_pool).unwrap_or(1), settings.connection_life_time);
         Self {
             file_settings: Arc::clone(&settings),
@@ -66,6 +79,8 @@ impl Context {
             pool,
             refuse_sessions: false,
             asked: Cell::new(None),
+            gate,
+            answers: Answers::default(),
             facts: FactsCache::new(FactsCache::DEFAULT_BYTES),
             cluster: Cluster::default(),
             catalogs: HashMap::new(),
@@ -80,6 +95,7 @@ impl Context {
         let Some(settings) = Settings::from_snapshot(&self.shared.published_settings()) else { return };
         self.take_file_settings(settings);
         self.pool.set_life_time(self.settings.connection_life_time);
+        self.gate.reload(&self.settings, &self.shared);
     }
 
     /// Does so if a signal taken during the session asks for it, and tells whether.

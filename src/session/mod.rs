@@ -13,6 +13,8 @@
 //! It must not open sockets itself (that is `backend`), nor parse SQL itself (that is `sql`).
 
 mod answers;
+mod auth_query;
+mod authenticate;
 mod batch;
 mod bystanders;
 mod changes;
@@ -24,6 +26,7 @@ mod extended;
 mod failover;
 mod finish;
 mod follow;
+mod gate;
 mod journal;
 mod judge;
 mod local;
@@ -43,6 +46,7 @@ mod wait;
 pub use context::Context;
 pub use open::serve;
 
+use crate::auth::Credential;
 use crate::backend::Group;
 use crate::catalog::Facts;
 use crate::sql::{Encoding, Lexing};
@@ -63,6 +67,8 @@ use statements::Statements;
 struct Session<'c> {
     context: &'c mut Context,
     client: Client,
+    /// What logs in to servers.
+    credential: Credential,
     group: Group,
     /// The node that writes: the primary, or the main node where there is none.
     home: usize,

@@ -7,10 +7,11 @@
 //! Then the statement goes its way, of which nothing has been sent before. If all that takes longer than
 //! `failover_wait_timeout`, the session ends with an error that says so.
 
+use super::client::Client;
 use super::end::End;
 use super::requests::RequestState;
 use super::{Context, Session, open, trace};
-use crate::backend::{Key, LoginError, ReplyState, ServerConnection, control, open};
+use crate::backend::{LoginError, ReplyState, ServerConnection, control, open};
 use crate::net::{Deadline, Stream};
 use crate::report::{Report, SqlState};
 use crate::state::Progress;
@@ -87,7 +88,8 @@ impl Session<'_> {
             return false;
         }
         let deadline = self.context.connect_deadline(self.home);
-        match open(self.home, &self.context.address(self.home), &self.group.key.startup, deadline) {
+        let address = self.context.address(self.home);
+        match open(self.home, &address, &self.group.key.startup, &self.credential, deadline) {
             Ok(server) => {
                 server.close();
                 false
@@ -156,7 +158,8 @@ impl Session<'_> {
                 self.journal.forget_node(node);
                 self.statements.forget_node(node);
                 let deadline = self.context.connect_deadline(node).min(deadline);
-                let opened = open(node, &self.context.address(node), &self.group.key.startup, deadline);
+                let address = self.context.address(node);
+                let opened = open(node, &address, &self.group.key.startup, &self.credential, deadline);
                 opened.map_err(|error| {
                     if *reported != Some(node) {
                         *reported = Some(node);
@@ -227,24 +230,25 @@ impl Session<'_> {
 
 impl Context {
     /// Opens a new session on `home`, which writes. If that is down, and somebody is going to decide what becomes of it, the
-    /// session waits for the decision, at most `failover_wait_timeout`, and opens on the successor.
+    /// session waits for the decision, at most `failover_wait_timeout`, and opens on the successor. `log_in` logs in to a
+    /// node.
     pub(super) fn open_primary(
         &mut self,
         home: usize,
-        key: &Key,
-        client: &Stream,
+        client: &mut Client,
         deadline: Deadline,
+        mut log_in: impl FnMut(&mut Self, &mut Client, usize) -> Result<ServerConnection, Refusal>,
     ) -> Result<ServerConnection, Refusal> {
         let until = Deadline::after_seconds(self.settings.failover_wait_timeout).min(deadline);
         let (mut home, mut pause, mut reported) = (home, FIRST_PAUSE, None);
         loop {
-            let connected_by = self.connect_deadline(home).min(deadline);
-            let error = match open(home, &self.address(home), &key.startup, connected_by) {
+            let error = match log_in(self, client, home) {
                 Ok(server) => {
                     self.connected(home);
                     return Ok(server);
                 }
-                Err(error) => error,
+                Err(Refusal::By(error)) => error,
+                Err(end) => return Err(end),
             };
             if reported != Some(home) {
                 reported = Some(home);
@@ -253,7 +257,7 @@ impl Context {
             if !self.will_be_replaced(home) || !is_passing(&error) || until.passed() {
                 return Err(Refusal::By(error));
             }
-            self.pause(client, Deadline::after(pause).min(until)).map_err(Refusal::End)?;
+            self.pause(&client.stream, Deadline::after(pause).min(until)).map_err(Refusal::End)?;
             pause = (pause * 2).min(LONGEST_PAUSE);
             self.wait_for_primary();
             match self.cluster.write_node() {

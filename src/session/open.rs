@@ -1,5 +1,6 @@
 //! The beginning of a session: from an accepted connection to the client's first ReadyForQuery (protocol 2, 6-8).
 
+use super::authenticate::{self, Admitted, Applicant, Channel};
 use super::changes::Changes;
 use super::client::Client;
 use super::end::End;
@@ -13,7 +14,8 @@ use super::retry::Kept;
 use super::startup::{self, Opening};
 use super::statements::Statements;
 use super::{Context, Session, finish, trace};
-use crate::backend::{Group, Key, LoginError, ServerConnection};
+use crate::auth::Credential;
+use crate::backend::{Demand, Group, Key, Login, LoginError, ServerConnection};
 use crate::config::BackendClusteringMode;
 use crate::net::{Deadline, Peer, Stream};
 use crate::report::{self, Report, SqlState};
@@ -63,12 +65,14 @@ pub fn serve(stream: Stream, context: &mut Context) -> bool {
 /// What a session starts with.
 struct Start {
     group: Group,
+    credential: Credential,
     home: usize,
     balance: usize,
     application_name: String,
 }
 
-fn run(context: &mut Context, client: Client, Start { group, home, balance, application_name }: Start) {
+fn run(context: &mut Context, client: Client, start: Start) {
+    let Start { group, credential, home, balance, application_name } = start;
     let settings = &context.settings;
     let mode_balances = matches!(
         settings.backend_clustering_mode,
@@ -88,6 +92,7 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance, appl
         catalog: context.take_catalog(&group.key),
         context,
         client,
+        credential,
         group,
         home,
         balance,
@@ -138,43 +143,149 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance, appl
     context.keep_catalog(catalog);
 }
 
-/// Finds the servers for the session and greets the client.
+/// Lets the client in, finds the servers for its session and greets it.
 fn begin(context: &mut Context, client: &mut Client, opening: Opening, deadline: Deadline) -> Result<Start, End> {
+    let Opening { key, minor, application_name, rest, negotiation } = opening;
+    client.input.take_over(rest);
+    let (user, database) = (key.user.clone(), key.database.clone());
+    // TLS will say more of the channel.
+    let applicant = Applicant { user: &user, database: &database, channel: Channel::default() };
+    let admitted = authenticate::by_rules(context, client, applicant, deadline)?;
     context.wait_for_primary();
-    let Some(mut home) = context.cluster.write_node() else { return Err(no_node()) };
-    let application_name = String::from_utf8_lossy(&opening.application_name).into_owned();
+    let Some(home) = context.cluster.write_node() else { return Err(no_node()) };
+    let application_name = String::from_utf8_lossy(&application_name).into_owned();
+    let Entered { group, credential, home } = enter(context, client, key, (applicant, admitted), home, deadline)?;
+    let balance = balance_node(context, &group.key, &application_name, home);
+    trace::opened(context, &group, home, balance, minor);
+    if let Some(server) = group.get(home) {
+        greet(&mut client.output, server, &negotiation);
+    }
+    trace::idle(context, TransactionStatus::Idle);
+    client.flush()?;
+    Ok(Start { group, credential, home, balance, application_name })
+}
+
+/// Server connections for a client that is let in.
+struct Entered {
+    group: Group,
+    credential: Credential,
+    home: usize,
+}
+
+/// Takes a group with a connection to `home` from the pool if there is one and the client may have it, else logs in.
+fn enter(
+    context: &mut Context,
+    client: &mut Client,
+    key: Key,
+    (applicant, admitted): (Applicant<'_>, Option<Admitted>),
+    home: usize,
+    deadline: Deadline,
+) -> Result<Entered, End> {
     let nodes = context.cluster.nodes.len();
-    let mut group = match context.pool.take(&opening.key) {
-        Some(group) => group,
-        None => context.pool.new_group(opening.key.clone(), nodes),
-    };
-    group.connections.resize_with(nodes.max(group.connections.len()), || None);
-    if group.get(home).is_none() {
-        match context.open_primary(home, &opening.key, &client.stream, deadline) {
-            Ok(server) => {
-                home = server.node;
-                group.connections.resize_with(group.connections.len().max(home + 1), || None);
-                group.connections[home] = Some(server);
+    let mut entry = Entry { applicant, admitted, demand: None, deadline };
+    let pooled = context.pool.take(&key);
+    let (pooled, kept) = match pooled {
+        Some(group) if group.get(home).is_some() => match entry.may_reuse(context, client, &group, home) {
+            Ok(true) => return Ok(Entered { group, credential: entry.credential(), home }),
+            Ok(false) => (None, Some(group)),
+            Err(end) => {
+                context.pool.put(group);
+                return Err(end);
             }
-            Err(refusal) => {
+        },
+        pooled => (pooled, None),
+    };
+    let log_in = |context: &mut Context, client: &mut Client, node| entry.log_in(context, client, &key.startup, node);
+    let server = match context.open_primary(home, client, deadline, log_in) {
+        Ok(server) => server,
+        Err(refusal) => {
+            // Who is not let in takes nothing away from those who were.
+            if let Some(group) = kept {
+                context.pool.put(group);
+            } else if let Some(group) = pooled {
                 trace::discarded(context, group.slot);
                 group.close();
-                return Err(match refusal {
-                    Refusal::By(error) => refused(client, error),
-                    Refusal::End(end) => end,
-                });
+            }
+            return Err(match refusal {
+                Refusal::By(error) => refused(client, error),
+                Refusal::End(end) => end,
+            });
+        }
+    };
+    if let Some(group) = kept {
+        trace::discarded(context, group.slot);
+        group.close();
+    }
+    let home = server.node;
+    let mut group = pooled.unwrap_or_else(|| context.pool.new_group(key, nodes));
+    group.connections.resize_with(group.connections.len().max(nodes).max(home + 1), || None);
+    group.connections[home] = Some(server);
+    Ok(Entered { group, credential: entry.credential(), home })
+}
+
+/// A client on its way in.
+struct Entry<'a> {
+    applicant: Applicant<'a>,
+    /// What it has proved so far.
+    admitted: Option<Admitted>,
+    /// What it has proved that for, if a server has asked and not a rule.
+    demand: Option<Demand>,
+    deadline: Deadline,
+}
+
+impl Entry<'_> {
+    fn credential(self) -> Credential {
+        self.admitted.map_or(Credential::None, |admitted| admitted.credential)
+    }
+
+    /// Asks the client for what a server asks for, unless a rule has decided or the client has been asked already.
+    fn admit(&mut self, context: &mut Context, client: &mut Client, demand: Demand) -> Result<&Admitted, End> {
+        let is_settled = self.admitted.is_some() && self.demand.is_none_or(|known| known == demand);
+        let admitted = match self.admitted.take().filter(|_| is_settled) {
+            Some(admitted) => admitted,
+            None => {
+                self.demand = Some(demand);
+                authenticate::by_demand(context, client, self.applicant, demand, self.deadline)?
+            }
+        };
+        Ok(self.admitted.insert(admitted))
+    }
+
+    /// Whether the client may have the pooled connection to `home`.
+    fn may_reuse(
+        &mut self,
+        context: &mut Context,
+        client: &mut Client,
+        pooled: &Group,
+        home: usize,
+    ) -> Result<bool, End> {
+        let Some(server) = pooled.get(home) else { return Ok(false) };
+        self.admit(context, client, server.demand).map(|admitted| authenticate::may_reuse(server, admitted))
+    }
+
+    /// Logs in to `node`, having asked the client for what it takes if that is not known yet.
+    fn log_in(
+        &mut self,
+        context: &mut Context,
+        client: &mut Client,
+        startup: &[u8],
+        node: usize,
+    ) -> Result<ServerConnection, Refusal> {
+        let address = context.address(node);
+        let Self { applicant, deadline, .. } = *self;
+        let limit = |context: &Context| context.connect_deadline(node).min(deadline);
+        let login = Login::begin(node, &address, startup, limit(context), limit(context)).map_err(Refusal::By)?;
+        let demand = login.demand();
+        let admitted = self.admit(context, client, demand).map_err(Refusal::End)?;
+        let mut server = login.finish(&admitted.credential, limit(context)).map_err(Refusal::By)?;
+        match authenticate::confirm(&mut server, admitted, applicant) {
+            Ok(()) => Ok(server),
+            Err(end) => {
+                server.close();
+                Err(Refusal::End(end))
             }
         }
     }
-    let balance = balance_node(context, &opening.key, &application_name, home);
-    trace::opened(context, &group, home, balance, opening.minor);
-    if let Some(server) = group.get(home) {
-        greet(&mut client.output, server, &opening.negotiation);
-    }
-    trace::idle(context, TransactionStatus::Idle);
-    client.input.take_over(opening.rest);
-    client.flush()?;
-    Ok(Start { group, home, balance, application_name })
 }
 
 /// AuthenticationOk to ReadyForQuery, with the values of the primary.

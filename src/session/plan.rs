@@ -127,7 +127,7 @@ impl Session<'_> {
     fn join(&mut self, node: usize) -> bool {
         let deadline = self.context.connect_deadline(node);
         let address = self.context.address(node);
-        match crate::backend::open(node, &address, &self.group.key.startup, deadline) {
+        match crate::backend::open(node, &address, &self.group.key.startup, &self.credential, deadline) {
             Ok(server) => {
                 self.context.connected(node);
                 trace::joined(self.context, &self.group, &server);

@@ -9,6 +9,7 @@ const LIMIT: usize = 1 << 20;
 shareable! {
     pub(super) struct SettingsRecord {
         snapshot: Versioned<u8, LIMIT>,
+        rules: Versioned<u8, LIMIT>,
     }
 }
 
@@ -21,6 +22,21 @@ impl Shared {
         }
         self.settings_record().snapshot.write(snapshot);
         true
+    }
+
+    /// Publishes the files of pool_hba.conf in force, as [`Shared::publish_settings`] does the settings.
+    #[must_use]
+    pub fn publish_rules(&self, files: &[u8]) -> bool {
+        if files.len() > LIMIT {
+            return false;
+        }
+        self.settings_record().rules.write(files);
+        true
+    }
+
+    /// The files of pool_hba.conf published last; empty before the first time.
+    pub fn published_rules(&self) -> Vec<u8> {
+        self.settings_record().rules.read()
     }
 
     /// The settings published last; empty before the first time.

@@ -97,7 +97,10 @@ impl Supervisor {
             _ => Vec::new(),
         };
         match role {
-            Role::Worker(index) => worker::run(worker::Start { index, listeners, settings, shared }),
+            Role::Worker(index) => {
+                let rules = self.rules.clone();
+                worker::run(worker::Start { index, listeners, settings, rules, shared })
+            }
             Role::Health(id) => health::run(settings, shared, id),
             Role::Search(_) => {
                 self.search_writer.as_ref().map_or(EXIT_RESTART, |found| primary::run(&settings, &shared, found))

@@ -24,6 +24,7 @@ mod stop;
 pub use nodes::at_start;
 pub use start::run;
 
+use crate::auth::hba::Rules;
 use crate::config::{FileLocations, Settings};
 use crate::net::Deadline;
 use crate::report::{Report, version};
@@ -54,6 +55,8 @@ const OUTPUT: Token = Token(2);
 struct Supervisor {
     settings: Arc<Settings>,
     files: FileLocations,
+    /// The rules of pool_hba.conf in force.
+    rules: Option<Arc<Rules>>,
     shared: Shared,
     listeners: Listeners,
     pcp_listeners: Listeners,

@@ -3,7 +3,8 @@
 //! make them differ.
 
 use super::Supervisor;
-use crate::config::{self, Problems};
+use crate::auth::hba::Rules;
+use crate::config::{self, Problems, Settings};
 use crate::report::{self, Report, Severity};
 use crate::sys::signal::Signal;
 use std::sync::Arc;
@@ -26,12 +27,14 @@ impl Supervisor {
         let cluster = self.shared.nodes().view();
         let is_down = |id: usize| cluster.nodes.get(id).is_none_or(|node| !node.status.is_attached());
         let reloaded = config::reload::reload(&self.settings, &loaded, is_down)?;
+        let rules = self.admission(&reloaded.settings)?;
         if !self.shared.publish_settings(&reloaded.settings.to_snapshot()) {
             let mut problems = Problems::default();
             problems.add(Report::error("the settings are too long to be handed to running processes"), None);
             return Err(problems);
         }
         reloaded.log.iter().for_each(Report::log);
+        self.rules = rules;
         self.settings = Arc::new(reloaded.settings);
         report::configure(self.settings.log_settings());
         self.failover.reload_nodes();
@@ -40,5 +43,38 @@ impl Supervisor {
             self.start_health_checks();
         }
         Ok(())
+    }
+
+    /// The rules of pool_hba.conf from now on: those of the file if they can be used, else the old ones.
+    fn admission(&self, settings: &Settings) -> Result<Option<Arc<Rules>>, Problems> {
+        if !settings.enable_pool_hba {
+            return Ok(None);
+        }
+        let path = self.files.hba.display();
+        let slips = match Rules::load(&self.files.hba, settings.ssl) {
+            Ok((rules, remarks, sources)) if self.shared.publish_rules(&sources.to_bytes()) => {
+                remarks.log();
+                return Ok(Some(Arc::new(rules)));
+            }
+            Ok(_) => {
+                Report::warning(format!("\"{path}\" is too long to be handed to running processes")).log();
+                None
+            }
+            Err(slips) => Some(slips),
+        };
+        if let Some(slips) = slips {
+            slips.log();
+        }
+        match &self.rules {
+            Some(rules) => {
+                Report::warning(format!("\"{path}\" was not reloaded; the old rules stay in force")).log();
+                Ok(Some(Arc::clone(rules)))
+            }
+            None => {
+                let mut problems = Problems::default();
+                problems.add(Report::error(format!("could not load \"{path}\", which enable_pool_hba asks for")), None);
+                Err(problems)
+            }
+        }
     }
 }

@@ -6,6 +6,8 @@ use super::fork::ReadyPipe;
 use super::listen::Listeners;
 use super::pid_file::PidFile;
 use super::{Supervisor, nodes, status_file};
+use crate::auth::hba::Rules;
+use crate::auth::{self, passwords};
 use crate::catalog;
 use crate::config::{FileLocations, Settings};
 use crate::report::{self, Report, Result};
@@ -62,6 +64,7 @@ fn prepare(
 ) -> Result<Supervisor> {
     signal::ignore(&[Signal::SIGPIPE]).map_err(failed("SIGPIPE cannot be ignored"))?;
     let signals = Signals::install(&HANDLED).map_err(failed("signals cannot be handled"))?;
+    let rules = admission(&settings, &files)?;
     let failover = Failover::new().map_err(failed("no pipe can be made"))?;
     let ready = ReadyPipe::new().map_err(failed("no pipe can be made"))?;
     let shared = share(&settings)?;
@@ -85,6 +88,7 @@ fn prepare(
     Ok(Supervisor {
         settings: Arc::new(settings),
         files,
+        rules,
         shared,
         listeners,
         pcp_listeners,
@@ -100,6 +104,26 @@ fn prepare(
         announced: false,
         stopping: None,
     })
+}
+
+/// Reads who may come in. Nothing is started on rules that cannot be used.
+fn admission(settings: &Settings, files: &FileLocations) -> Result<Option<Arc<Rules>>> {
+    auth::prepare();
+    passwords::create(settings)?;
+    if !settings.enable_pool_hba {
+        return Ok(None);
+    }
+    match Rules::load(&files.hba, settings.ssl) {
+        Ok((rules, remarks, _)) => {
+            remarks.log();
+            Ok(Some(Arc::new(rules)))
+        }
+        Err(slips) => {
+            slips.log();
+            Err(Report::fatal(format!("could not load \"{}\"", files.hba.display()))
+                .hint("Correct the file, or set enable_pool_hba = off."))
+        }
+    }
 }
 
 fn share(settings: &Settings) -> Result<Shared> {

@@ -9,6 +9,7 @@
 
 pub mod descriptor;
 mod fork;
+pub mod names;
 pub mod signal;
 pub mod thread;
 pub mod title;

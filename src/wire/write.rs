@@ -22,6 +22,32 @@ pub fn query(out: &mut Vec<u8>, sql: &[u8]) {
     message(out, b'Q', |out| text(out, sql));
 }
 
+/// Parse, Bind, Execute and Sync of one statement with text parameters, none of them NULL, by the unnamed statement and
+/// portal. `sql` holds no zero byte.
+pub fn query_with(out: &mut Vec<u8>, sql: &[u8], values: &[&[u8]]) {
+    message(out, b'P', |out| {
+        text(out, b"");
+        text(out, sql);
+        out.extend(0u16.to_be_bytes());
+    });
+    message(out, b'B', |out| {
+        text(out, b"");
+        text(out, b"");
+        out.extend(0u16.to_be_bytes());
+        out.extend((values.len() as u16).to_be_bytes());
+        for value in values {
+            out.extend((value.len() as u32).to_be_bytes());
+            out.extend_from_slice(value);
+        }
+        out.extend(0u16.to_be_bytes());
+    });
+    message(out, b'E', |out| {
+        text(out, b"");
+        out.extend(0u32.to_be_bytes());
+    });
+    sync(out);
+}
+
 /// Close of a prepared statement.
 pub fn close_statement(out: &mut Vec<u8>, name: &[u8]) {
     message(out, b'C', |out| {
@@ -78,6 +104,14 @@ pub fn startup(out: &mut Vec<u8>, parameters: &[(&str, &str)]) {
 /// AuthenticationOk.
 pub fn authentication_ok(out: &mut Vec<u8>) {
     message(out, b'R', |out| out.extend_from_slice(&[0; 4]));
+}
+
+/// An authentication request: its code, and what comes with it.
+pub fn authentication(out: &mut Vec<u8>, code: u32, data: &[u8]) {
+    message(out, b'R', |out| {
+        out.extend(code.to_be_bytes());
+        out.extend_from_slice(data);
+    });
 }
 
 /// ParameterStatus.

@@ -8,6 +8,7 @@
 
 mod idle;
 
+use crate::auth::hba::Rules;
 use crate::config::Settings;
 use crate::net::{Deadline, Peer, Stream};
 use crate::report::{self, Report};
@@ -34,6 +35,8 @@ pub struct Start {
     pub listeners: Vec<OwnedFd>,
     /// The parameters in force.
     pub settings: Arc<Settings>,
+    /// The rules of pool_hba.conf in force.
+    pub rules: Option<Arc<Rules>>,
     /// Shared memory.
     pub shared: Shared,
 }
@@ -56,7 +59,7 @@ pub fn run(start: Start) -> i32 {
 fn live(start: Start) -> Exit {
     report::set_process("child", "CHILD");
     title::set(WAITING);
-    let Start { index, listeners, settings, shared } = start;
+    let Start { index, listeners, settings, rules, shared } = start;
     let prepared = Signals::install(&SIGNALS).and_then(|signals| Ok((Idle::new(listeners, &signals)?, signals)));
     let (idle, signals) = match prepared {
         Ok(prepared) => prepared,
@@ -66,7 +69,7 @@ fn live(start: Start) -> Exit {
         }
     };
     let slot = shared.worker(index);
-    let context = Context::new(settings, shared, slot, signals);
+    let context = Context::new(settings, rules, shared, slot, signals);
     Worker { context, sessions: 0, last_client: None }.live(idle)
 }
 

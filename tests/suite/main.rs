@@ -3,6 +3,7 @@
 //! One test program, so that it is linked once. `harness` starts and ends everything; each other module tests one
 //! subject. How to run it, and against what, is told in docs/testing.md.
 
+mod auth;
 mod balance;
 mod cancel;
 mod clients;

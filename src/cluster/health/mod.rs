@@ -121,7 +121,7 @@ impl Checker {
         let most = u64::try_from(node.health_check_max_retries).unwrap_or(0);
         let (mut retries, mut told) = (0, false);
         loop {
-            let mut outcome = probe(id, &node);
+            let mut outcome = probe(&self.settings, id, &node);
             if outcome.is_ok() && self.settings.health_check_test {
                 outcome = probe::pretended(id, &self.settings.work_dir);
             }

@@ -1,13 +1,10 @@
 //! One attempt to log in to a node, and what its failure means.
 
-use crate::backend::{LoginError, control};
+use crate::backend::{Account, LoginError, control};
 use crate::config::{NodeSettings, Settings};
 use crate::net::{Address, ConnectError, Deadline};
 use crate::report::{Report, SqlState};
 use std::path::Path;
-
-/// Used where the configuration leaves it open.
-const DEFAULT_DATABASE: &str = "postgres";
 
 /// Why a node did not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +59,12 @@ impl Failure {
 }
 
 /// Logs in to node `id` once, name, connection, login and all within `health_check_timeout`, and says goodbye.
-pub(super) fn probe(id: usize, node: &NodeSettings) -> Result<(), Failure> {
+pub(super) fn probe(settings: &Settings, id: usize, node: &NodeSettings) -> Result<(), Failure> {
     let whole = Deadline::after_seconds(node.health_check_timeout);
     let connect = Deadline::after_milliseconds(node.connect_timeout).min(whole);
     let host = if node.hostname.is_empty() { "/tmp" } else { &node.hostname };
-    let database = if node.health_check_database.is_empty() { DEFAULT_DATABASE } else { &node.health_check_database };
     let address = Address { host: host.to_owned(), port: node.port };
-    match control::Connection::login_within(id, &address, &node.health_check_user, database, connect, whole) {
+    match control::Connection::login_within(id, &address, &Account::health_check(settings, node), connect, whole) {
         Ok(connection) => {
             connection.close();
             Ok(())
@@ -87,7 +83,7 @@ fn judge(id: usize, error: LoginError, too_late: bool) -> Option<Failure> {
             ConnectError::Failed(_) | ConnectError::Stopped => Kind::NotConnected,
         },
         LoginError::Unreachable(_) => Kind::Lost,
-        // It wants a password that we cannot give yet: that is an answer of a server in good health.
+        // It wants a password that we do not have: that is an answer of a server in good health.
         LoginError::Unsupported(_) => return None,
         LoginError::Refused(_) => Kind::Refused,
     };
@@ -158,7 +154,7 @@ mod tests {
     fn causes_are_told_apart() {
         let absent = TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port();
         let told = |node: &NodeSettings| {
-            let failure = probe(1, node).expect_err("a failure");
+            let failure = probe(&Settings::default(), 1, node).expect_err("a failure");
             (failure.kind, failure.report(1, node).to_string())
         };
         let (kind, text) = told(&node(absent));
@@ -171,7 +167,7 @@ mod tests {
         let (kind, text) = told(&node(refusing("57P03")));
         assert!(kind == Kind::Starting && text.contains("not now"), "{text}");
         for code in ["28P01", "53300", "3D000"] {
-            let failure = probe(1, &node(refusing(code))).expect_err(code);
+            let failure = probe(&Settings::default(), 1, &node(refusing(code))).expect_err(code);
             assert_eq!(failure.kind, Kind::Refused);
             assert!(counts(&Settings::default(), &failure), "as the original");
             assert!(!counts(&Settings { failover_on_login_refused: false, ..Settings::default() }, &failure));
@@ -193,7 +189,8 @@ mod tests {
     fn a_server_that_accepts_and_never_answers_has_the_whole_time_and_no_more() {
         let silent = TcpListener::bind("127.0.0.1:0").expect("bind");
         let begun = Instant::now();
-        let failure = probe(0, &node(silent.local_addr().expect("address").port())).expect_err("silence");
+        let failure =
+            probe(&Settings::default(), 0, &node(silent.local_addr().expect("address").port())).expect_err("silence");
         assert_eq!(failure.kind, Kind::TimedOut);
         assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&begun.elapsed()));
     }

@@ -2,7 +2,7 @@
 
 use super::lsn::Lsn;
 use crate::backend::{LoginError, control};
-use crate::cluster::ask::{Account, Question};
+use crate::cluster::ask::{Place, Question};
 use crate::cluster::sight::{self, Sight};
 use crate::net::Deadline;
 use crate::report::{Report, SqlState};
@@ -74,15 +74,15 @@ pub(super) enum Trouble {
 /// A server and the connection kept to it.
 #[derive(Default)]
 pub(super) struct Server {
-    connection: Option<(Account, control::Connection)>,
+    connection: Option<(Place, control::Connection)>,
 }
 
 impl Server {
     /// Asks. A kept connection that was lost meanwhile is replaced at once.
     pub fn ask(&mut self, question: &Question) -> Result<Told, Trouble> {
         let deadline = Deadline::after(question.limit);
-        if let Some((account, mut connection)) = self.connection.take() {
-            if account != question.account {
+        if let Some((place, mut connection)) = self.connection.take() {
+            if place != question.place {
                 connection.close();
             } else {
                 match ask(&mut connection, question, deadline) {
@@ -91,8 +91,8 @@ impl Server {
                 }
             }
         }
-        let Account { address, user, database } = &question.account;
-        let mut connection = control::Connection::login(question.node, address, user, database, deadline)
+        let Place { address, account } = &question.place;
+        let mut connection = control::Connection::login(question.node, address, account, deadline)
             .map_err(|error| why_closed(error, question.node))?;
         let answer = ask(&mut connection, question, deadline);
         self.keep(question, connection, answer)
@@ -112,12 +112,12 @@ impl Server {
 
     fn keep(
         &mut self,
-        Question { account, .. }: &Question,
+        Question { place, .. }: &Question,
         connection: control::Connection,
         answer: Result<Told, Trouble>,
     ) -> Result<Told, Trouble> {
-        if answer.is_ok() && account.database != TEMPLATE {
-            self.connection = Some((account.clone(), connection));
+        if answer.is_ok() && place.account.database != TEMPLATE {
+            self.connection = Some((place.clone(), connection));
         } else {
             connection.close();
         }

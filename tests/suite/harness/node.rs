@@ -12,8 +12,8 @@ use nix::unistd::Pid;
 
 use super::environment::server_program;
 use super::scratch::{forget_process, register_process};
-use super::template::{as_server_user, copy_to};
-use super::{LOGIN, Network, Wire, ports, wait_for};
+use super::template::{DATABASE, as_server_user, copy_to};
+use super::{LOGIN, Network, Wire, frontend, ports, wait_for};
 
 /// PostgreSQL's ways to stop.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -108,6 +108,18 @@ impl Node {
         let signal = self.data.join("standby.signal");
         fs::write(&signal, "").expect("standby.signal");
         super::scratch::give_to_server_user(&signal);
+    }
+
+    /// Replaces pg_hba.conf, and waits until the server goes by it, which `user`, who needs a password now, finds out.
+    pub fn set_hba(&self, text: &str, user: &str) {
+        fs::write(self.data.join("pg_hba.conf"), text).expect("pg_hba.conf");
+        self.sql("SELECT pg_reload_conf()");
+        wait_for("the server to take its new pg_hba.conf", || {
+            let mut wire = Wire::open(self.port).expect("connect");
+            wire.send(frontend::startup(0, &[("user", user), ("database", DATABASE)]));
+            let asked = wire.read();
+            asked.kind == b'R' && asked.body != [0; 4]
+        });
     }
 
     fn append_settings(&self, text: &str) {

@@ -137,6 +137,11 @@ impl Pgpool {
         self.names = Some(Arc::clone(names));
     }
 
+    /// Writes a file beside pgpool.conf.
+    pub fn write(&self, name: &str, content: &str) {
+        fs::write(self.path(name), content).expect(name);
+    }
+
     /// The command line that uses our files, without a verb.
     pub fn command(&self) -> Command {
         let program = pgpool_program();

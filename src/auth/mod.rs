@@ -1,0 +1,26 @@
+//! Who may log in, and how that is proved: pool_hba.conf, pool_passwd, and the exchanges of each method, on both sides
+//! (auth).
+//!
+//! - [`hba`]: the rules that say which client must prove itself how; - [`passwords`]: what pool_passwd knows of a user;
+//! - [`md5`] and [`scram`]: the exchanges, as pure functions over messages; - [`aes`]: encrypted passwords;
+//! - [`Credential`]: what logs in to servers.
+//!
+//! Invariants:
+//! - What a client has typed is never the measure for what the same client has typed (auth 23.1).
+//! - Secrets are compared in constant time, wiped when dropped, and never shown: not by `Debug`, not in a report.
+//! - Unknown users cost the same time and get the same answers as known ones.
+//!
+//! This room reads files and does sums; it must not touch sockets.
+
+pub mod aes;
+pub mod base64;
+mod credential;
+pub mod hba;
+pub mod md5;
+pub mod passwords;
+pub mod scram;
+mod secret;
+mod watched;
+
+pub use credential::Credential;
+pub use secret::{Secret, prepare, same};

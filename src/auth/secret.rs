@@ -1,0 +1,104 @@
+//! Secrets in memory.
+
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::sign::Signer;
+use std::fmt;
+use std::hint::black_box;
+use std::sync::LazyLock;
+
+/// Bytes that are nobody's business: wiped when dropped, not shown by `Debug`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Takes over `bytes`.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.fill(0);
+        // Or the compiler could see that nobody reads what was written.
+        black_box(&self.0);
+    }
+}
+
+/// Whether two secrets are equal, in a time that tells nothing about where they differ.
+pub fn same(one: &[u8], two: &[u8]) -> bool {
+    one.len() == two.len() && openssl::memcmp::eq(one, two)
+}
+
+/// 32 random bytes of this pgpool, the same in all its processes: made by the parent before it forks ([`prepare`]).
+static OWN: LazyLock<[u8; 32]> = LazyLock::new(random);
+
+/// Makes what all processes of this pgpool must share. For the parent, before it forks.
+pub fn prepare() {
+    LazyLock::force(&OWN);
+}
+
+/// A fingerprint of `parts` that nobody can make who does not know this pgpool's own secret.
+pub(super) fn fingerprint(parts: &[&[u8]]) -> [u8; 32] {
+    let mut whole = Vec::new();
+    for part in parts {
+        whole.extend((part.len() as u64).to_be_bytes());
+        whole.extend_from_slice(part);
+    }
+    hmac(&*OWN, &[Secret::new(whole).bytes()])
+}
+
+/// HMAC-SHA-256.
+///
+/// # Panics
+/// If OpenSSL has no SHA-256 or no memory.
+pub(super) fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let sign = || {
+        let key = PKey::hmac(key)?;
+        let mut signer = Signer::new(MessageDigest::sha256(), &key)?;
+        parts.iter().try_for_each(|part| signer.update(part))?;
+        let mut code = [0; 32];
+        signer.sign(&mut code).map(|_| code)
+    };
+    sign().expect("HMAC-SHA-256 of OpenSSL")
+}
+
+/// Random bytes.
+///
+/// # Panics
+/// If the system has no randomness, without which nothing could be done safely.
+pub(super) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    openssl::rand::rand_bytes(&mut bytes).expect("random bytes of OpenSSL");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_compared_whole_and_not_shown() {
+        assert!(same(b"secret", b"secret") && !same(b"secret", b"s") && !same(b"", b"s") && same(b"", b""));
+        assert_eq!(format!("{:?}", Secret::new(*b"secret")), "Secret");
+    }
+
+    #[test]
+    fn fingerprints_tell_parts_apart() {
+        assert_eq!(fingerprint(&[b"a", b"bc"]), fingerprint(&[b"a", b"bc"]));
+        assert_ne!(fingerprint(&[b"a", b"bc"]), fingerprint(&[b"ab", b"c"]));
+        assert_ne!(random::<16>(), random::<16>());
+    }
+}

@@ -1,0 +1,126 @@
+//! Passwords asked from a server (`auth_query`): what pool_passwd does not know, the primary may tell.
+//!
+//! Invariants:
+//! - The query runs as `auth_user` in `auth_dbname`, never with anything of the client's startup packet but the user name,
+//!   and that as a parameter; the search path is fixed.
+//! - Whatever the query says, a role whose password has expired, or that may not log in, has none.
+//! - An answer counts for a second, so that many logins at once cost one query and a changed password works at once.
+
+use super::Context;
+use super::end::End;
+use crate::auth::Secret;
+use crate::auth::passwords::Entry;
+use crate::backend::Account;
+use crate::backend::control::{Connection, Rows};
+use crate::net::Deadline;
+use crate::report::{Report, Result, SqlState};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// How long an answer counts.
+const LIFE: Duration = Duration::from_secs(1);
+/// Answers kept at most; names may be made up.
+const LIMIT: usize = 1024;
+/// How long an answer is waited for, also if `connect_timeout` sets no limit.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const SEARCH_PATH: &str = "SET search_path TO pg_catalog, pg_temp";
+/// Whether a role may log in by its password now; no row for users that are no roles of this server.
+const IS_VALID: &str = "SELECT r.rolcanlogin AND (r.rolvaliduntil IS NULL \
+    OR r.rolvaliduntil OPERATOR(pg_catalog.>) pg_catalog.now()) \
+    FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) $1";
+
+/// What was told lately.
+#[derive(Default)]
+pub(super) struct Answers(HashMap<Vec<u8>, (Instant, Entry)>);
+
+/// An entry, and who knows it.
+pub(super) struct Known {
+    pub entry: Entry,
+    pub source: &'static str,
+}
+
+impl Context {
+    /// What pool_passwd knows of `user`, or if that is nothing, what `auth_query` tells.
+    pub(super) fn password_of(&mut self, user: &[u8], deadline: Deadline) -> Result<Known, End> {
+        let entry = self.gate.passwords.entry(user);
+        if entry.is_there() || self.settings.auth_query.is_empty() {
+            return Ok(Known { entry, source: "pool_passwd" });
+        }
+        let told = self.answers.0.get(user).filter(|(since, _)| since.elapsed() < LIFE);
+        let entry = match told {
+            Some((_, entry)) => entry.clone(),
+            None => {
+                let entry = self.fetch(user, deadline).map_err(failed)?;
+                if self.answers.0.len() >= LIMIT {
+                    self.answers.0.clear();
+                }
+                self.answers.0.insert(user.to_vec(), (Instant::now(), entry.clone()));
+                entry
+            }
+        };
+        Ok(Known { entry, source: "auth_query" })
+    }
+
+    fn fetch(&self, user: &[u8], deadline: Deadline) -> Result<Entry> {
+        let settings = &self.settings;
+        let Some(node) = self.cluster.write_node() else { return Err(Report::error("there is no node to ask")) };
+        let limit = self.connect_deadline(node).min(deadline).min(Deadline::after(PATIENCE));
+        let account = Account::new(settings, &settings.auth_user, "", &settings.auth_dbname);
+        let mut connection = Connection::open(node, &self.address(node), &account, limit)?;
+        connection.query(SEARCH_PATH, limit)?;
+        let rows = connection.query_with(&settings.auth_query, &[user], limit)?;
+        let valid = connection.query_with(IS_VALID, &[user], limit)?;
+        connection.close();
+        Ok(judge(user, rows, &valid))
+    }
+}
+
+/// The entry in the answer: one row of a password, or of a name and a password.
+fn judge(user: &[u8], mut rows: Rows, valid: &Rows) -> Entry {
+    if valid.iter().flatten().any(|value| value.as_deref() != Some("t")) {
+        return Entry::None;
+    }
+    let (Some(mut row), true) = (rows.pop(), rows.is_empty()) else { return Entry::None };
+    let password = row.pop().flatten().map(Secret::new);
+    let is_named = row.first().is_none_or(|name| name.as_deref().is_some_and(|name| name.as_bytes() == user));
+    match password {
+        // Encryption is for files.
+        Some(text) if is_named && !text.bytes().is_empty() => Entry::new(text.bytes(), |_| None),
+        _ => Entry::None,
+    }
+}
+
+/// The client learns that it is not its fault, and no more.
+fn failed(report: Report) -> End {
+    let log = Report::fatal("password could not be looked up").context(format!("auth_query: {report}"));
+    log.code(SqlState::CANNOT_CONNECT_NOW).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_valid_row_of_that_user_counts() {
+        let row = |values: &[Option<&str>]| values.iter().map(|value| value.map(str::to_owned)).collect::<Vec<_>>();
+        let [yes, no] = ["t", "f"].map(|word| vec![row(&[Some(word)])]);
+        let hash = "md54a0a68b43b6cd5cf266fa02f196e2371";
+        for (rows, valid, expected) in [
+            (vec![row(&[Some("alice"), Some(hash)])], &yes, "an md5 hash"),
+            (vec![row(&[Some(hash)])], &yes, "an md5 hash"),
+            (vec![row(&[Some(hash)])], &vec![], "an md5 hash"),
+            (vec![row(&[Some("alice"), Some(hash)])], &no, "no entry"),
+            (vec![row(&[Some("alice"), Some(hash)])], &vec![row(&[None])], "no entry"),
+            (vec![row(&[Some("bob"), Some(hash)])], &yes, "no entry"),
+            (vec![row(&[None, Some(hash)])], &yes, "no entry"),
+            (vec![row(&[Some("alice"), None])], &yes, "no entry"),
+            (vec![row(&[Some("alice"), Some("")])], &yes, "no entry"),
+            (vec![row(&[Some(hash)]), row(&[Some(hash)])], &yes, "no entry"),
+            (vec![row(&[])], &yes, "no entry"),
+            (vec![], &yes, "no entry"),
+        ] {
+            assert_eq!(judge(b"alice", rows.clone(), valid).name(), expected, "{rows:?} {valid:?}");
+        }
+    }
+}

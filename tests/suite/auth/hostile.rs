@@ -1,0 +1,138 @@
+//! Clients that do not keep to the protocol (auth 23).
+
+use super::stage::{SECRET, pool, prepared_pool, servers, user};
+use crate::harness::{Attempt, Pgpool, Wire, frontend};
+use crate::only_ours;
+use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+use std::time::Duration;
+
+/// A client that has sent its startup packet and was asked for something.
+fn asked(pool: &Pgpool, user: &str) -> Wire {
+    let mut wire = Wire::open(pool.port).expect("connect");
+    wire.send(frontend::startup(0, &[("user", user), ("database", "test")]));
+    assert_eq!(wire.read().kind, b'R');
+    wire
+}
+
+/// The answer to these bytes: SQLSTATE and message; the connection is closed behind it.
+#[track_caller]
+fn refusal(mut wire: Wire, bytes: &[u8]) -> String {
+    wire.send(bytes);
+    let message = wire.read();
+    assert_eq!(message.kind, b'E', "{message:?}");
+    let part = |code| message.field(code).unwrap_or_default();
+    let told = format!("{} {}: {}", part('C'), part('M'), part('D'));
+    assert!(wire.is_closed_within(Duration::from_secs(30)));
+    told
+}
+
+fn initial(mechanism: &str, length: u32, response: &[u8]) -> Vec<u8> {
+    frontend::message('p', &[mechanism.as_bytes(), b"\0", &length.to_be_bytes(), response].concat())
+}
+
+#[test]
+fn slips_in_clear_text() {
+    only_ours!("takes a beginning of the password");
+    let pool = pool(servers(), Some("password"));
+    let user = user("trust", "text");
+    for (bytes, told) in [
+        (frontend::message('p', b"secret"), "08P01 authentication failed: The password is not terminated."),
+        (frontend::message('p', b"secret\0\0"), "08P01 authentication failed: The password packet holds more"),
+        (frontend::message('p', b"secret\0x\0"), "08P01 authentication failed: The password packet holds more"),
+        (frontend::message('p', b""), "08P01 authentication failed: The password is not terminated."),
+        (frontend::message('p', b"\0"), "28P01 clear text authentication failed: empty password returned by client"),
+        (frontend::message('p', b"secre\0"), "28P01 clear text authentication failed: password does not match"),
+        (frontend::query("SELECT 1"), "08P01 authentication failed: invalid authentication packet. password packet"),
+        (frontend::terminate(), "08P01 authentication failed: invalid authentication packet. password packet"),
+        (b"p\x00\x01\x00\x10".to_vec(), "08P01 authentication failed: password is too long. password length is 65548"),
+        (b"p\xff\xff\xff\xff".to_vec(), "08P01 message PasswordMessage announces a length of 4294967295"),
+    ] {
+        let refused = refusal(asked(&pool, &user), &bytes);
+        assert!(refused.starts_with(told), "{bytes:?}: {refused}");
+    }
+    // A password that comes at once, before it was asked for, is as good as another.
+    let mut wire = Wire::open(pool.port).expect("connect");
+    let startup = frontend::startup(0, &[("user", &user), ("database", "test")]);
+    wire.send([startup, frontend::message('p', b"secret\0")].concat());
+    assert_eq!(wire.read_until('Z').kinds().replace('S', ""), "RRKZ");
+}
+
+#[test]
+fn slips_in_md5() {
+    only_ours!("ends the worker");
+    let pool = pool(servers(), Some("md5"));
+    for bytes in [&b"md5"[..], b"\0", b"", b"md500000000000000000000000000000000\0", b"secret\0"] {
+        let refused = refusal(asked(&pool, "stranger"), &frontend::message('p', bytes));
+        assert!(refused.starts_with("28P01") || refused.starts_with("08P01"), "{bytes:?}: {refused}");
+    }
+}
+
+#[test]
+fn slips_in_scram() {
+    only_ours!("ends the worker");
+    let pool = pool(servers(), Some("scram-sha-256"));
+    let user = user("trust", "text");
+    let first = b"n,,n=,r=abc";
+    let long = format!("n,,n=,r={}", "x".repeat(2000));
+    for (bytes, told) in [
+        (initial("SCRAM-SHA-1", 11, first), "08P01 client selected an invalid SASL authentication mechanism"),
+        (initial("SCRAM-SHA-256-PLUS", 11, first), "08P01 client selected an invalid SASL"),
+        (frontend::message('p', b"SCRAM-SHA-256"), "08P01 client selected an invalid SASL"),
+        (initial("SCRAM-SHA-256", 12, first), "08P01 authentication failed: The length of the SASL response"),
+        (initial("SCRAM-SHA-256", 0x7fff_ffff, first), "08P01 authentication failed: The length of the SASL response"),
+        (initial("SCRAM-SHA-256", 0, b""), "08P01 malformed SCRAM message: The message is empty."),
+        (
+            initial("SCRAM-SHA-256", 11, b"c=biws,r=ab"),
+            "08P01 malformed SCRAM message: Unexpected channel-binding flag",
+        ),
+        (initial("SCRAM-SHA-256", long.len() as u32, long.as_bytes()), "08P01 authentication failed: The SASL message"),
+    ] {
+        let refused = refusal(asked(&pool, &user), &bytes);
+        assert!(refused.starts_with(told), "{refused}");
+    }
+    // Without an initial response it is asked for.
+    let mut wire = asked(&pool, &user);
+    wire.send(initial("SCRAM-SHA-256", u32::MAX, b""));
+    assert_eq!(wire.read().body, 11u32.to_be_bytes());
+    wire.send(frontend::message('p', first));
+    assert!(wire.read().body[4..].starts_with(b"r=abc"));
+    let refused = refusal(wire, &frontend::message('p', first));
+    assert!(refused.starts_with("08P01 malformed SCRAM message: Expected attribute \"c\""), "{refused}");
+}
+
+#[test]
+fn a_recorded_login_opens_nothing() {
+    only_ours!("ends the worker");
+    let pool = pool(servers(), Some("scram-sha-256"));
+    let user = user("trust", "text");
+    let mut client = ScramSha256::new(SECRET.as_bytes(), ChannelBinding::unsupported());
+    let first = initial("SCRAM-SHA-256", client.message().len() as u32, client.message());
+    let mut wire = asked(&pool, &user);
+    wire.send(&first);
+    client.update(&wire.read().body[4..]).expect("the challenge");
+    let last = frontend::message('p', client.message());
+    wire.send(&last);
+    assert_eq!(wire.read_until('Z').state(), 'I');
+    wire.close();
+    let mut wire = asked(&pool, &user);
+    wire.send(&first);
+    assert_eq!(wire.read().kind, b'R');
+    let refused = refusal(wire, &last);
+    assert!(refused.starts_with("08P01 invalid SCRAM response: Nonce does not match."), "{refused}");
+}
+
+#[test]
+fn a_silent_client_is_not_waited_for() {
+    only_ours!("waits for ever");
+    for rule in [Some("md5"), None] {
+        let pool = prepared_pool(servers(), rule, |config| config.set("authentication_timeout", 1));
+        let user = user("md5", "text");
+        let mut silent = asked(&pool, &user);
+        let message = silent.read();
+        assert_eq!(message.field('M').as_deref(), Some("authentication timeout"), "{message:?}");
+        assert!(silent.is_closed_within(Duration::from_secs(10)));
+        // The one worker is there for the next client; one that leaves at the prompt is nothing to speak of.
+        drop(asked(&pool, &user));
+        assert_eq!(Attempt::new(pool.port, &user, SECRET).summary(), "M ok");
+    }
+}

@@ -1,0 +1,8 @@
+//! Who may come in: every pair of methods with every kind of entry, and what clients and files can do wrong (auth).
+
+mod files;
+mod hostile;
+mod matrix;
+mod programs;
+mod query;
+mod stage;
