@@ -229,7 +229,6 @@ fn what_does_not_exist_yet_is_never_silently_ignored() {
     let wanted = [
         "enable_pool_hba = on",
         "ssl = on",
-        "detach_false_primary = on",
         "memory_cache_enabled = on",
         "log_destination = 'syslog'",
         "logging_collector = on",

@@ -50,7 +50,9 @@ fn with_parent<R>(shared: &Shared, obeys: bool, work: impl FnOnce() -> R) -> (R,
                     let change = |cluster: &mut Cluster| match request.kind {
                         RequestKind::Up => cluster.set_status(request.node, NodeStatus::Waiting, &request.cause),
                         RequestKind::Down => cluster.set_status(request.node, NodeStatus::Down, &request.cause),
-                        RequestKind::Promote | RequestKind::Switchover => cluster.set_primary(Some(request.node)),
+                        RequestKind::Promote | RequestKind::Switchover | RequestKind::Takeover => {
+                            cluster.set_primary(Some(request.node));
+                        }
                     };
                     if obeys {
                         shared.nodes().update(change).expect("update");

@@ -40,7 +40,7 @@ pub(super) fn rows(view: &View<'_>) -> Vec<Vec<String>> {
 mod tests {
     use super::*;
     use crate::config::Settings;
-    use crate::state::{Limits, Node, NodeCounters, NodeStatus, Shared};
+    use crate::state::{ClientInfo, Limits, Node, NodeCounters, NodeStatus, Shared};
 
     #[test]
     fn every_class_has_its_column() {
@@ -50,7 +50,9 @@ mod tests {
             (cluster.nodes, cluster.primary) = (vec![node], Some(0));
         };
         shared.nodes().update(update).expect("update");
-        let counters = shared.counters(0);
+        let slot = shared.worker(0);
+        slot.begin_client(&ClientInfo::default());
+        let counters = slot.counters(0);
         let fields = [
             &counters.select,
             &counters.insert,

@@ -106,7 +106,7 @@ impl Row<'_> {
 mod tests {
     use super::*;
     use crate::config::{BackendClusteringMode, NodeSettings};
-    use crate::state::{Limits, NodeCounters, NodeStatus, Shared};
+    use crate::state::{ClientInfo, Limits, NodeCounters, NodeStatus, Shared};
     use std::time::Duration;
 
     /// A primary, an unused id, and a standby that is behind.
@@ -127,7 +127,9 @@ mod tests {
         };
         shared.nodes().update(update).expect("update");
         shared.delays().set(2, Delay::Time(Duration::from_millis(2500)));
-        NodeCounters::count(&shared.counters(2).select);
+        let slot = shared.worker(0);
+        slot.begin_client(&ClientInfo::default());
+        NodeCounters::count(&slot.counters(2).select);
         shared
     }
 

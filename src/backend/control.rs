@@ -7,7 +7,7 @@ use crate::sys::signal;
 use crate::wire::{Cursor, HEADER_LENGTH, Header, backend, write};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 16 << 20;
@@ -56,6 +56,14 @@ impl Connection {
     /// The server's error, or that it went away, or that `deadline` has passed; the connection is then of no further use.
     pub fn query(&mut self, sql: &str, deadline: Deadline) -> Result<Rows> {
         query(&mut self.0, sql, deadline)
+    }
+
+    /// A descriptor that is readable as soon as the server goes away, or says something unasked.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn bell(&self) -> io::Result<OwnedFd> {
+        self.0.stream.as_fd().try_clone_to_owned()
     }
 
     /// Says goodbye.

@@ -1,6 +1,7 @@
 //! Asking nodes what they are: all at the same time, so that a silent one does not keep the others waiting.
 
-use super::search::Answer;
+use super::search::{self, Answer};
+use super::sight::Sight;
 use crate::backend::{LoginError, control};
 use crate::config::Settings;
 use crate::net::{Address, Deadline};
@@ -21,30 +22,39 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Used where the configuration leaves it open.
 const DEFAULT_NAME: &str = "postgres";
 
-/// Whom to ask, and as whom.
+/// As whom to log in where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Account {
+    pub address: Address,
+    pub user: String,
+    pub database: String,
+}
+
+/// Whom to ask, and for what.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
     /// Node id.
     pub node: usize,
-    address: Address,
-    user: String,
-    database: String,
-    limit: Duration,
+    /// How long everything may take together.
+    pub limit: Duration,
+    pub account: Account,
+    /// It is also asked for its history and for what it streams from. Managed services cannot tell, and need not.
+    pub in_full: bool,
 }
 
 impl Question {
-    /// The question to node `id`, asked with the sr_check account (failover 7.4).
+    /// The question to node `id`, asked with the sr_check account within `connect_timeout` (failover 7.4, 14.2).
     pub fn new(settings: &Settings, id: usize, node: &Node) -> Self {
         let or_default = |name: &str, default: &str| if name.is_empty() { default } else { name }.to_owned();
         let connect_timeout = settings.nodes.get(id).map_or(settings.connect_timeout, |node| node.connect_timeout);
         let limit = u64::try_from(connect_timeout).ok().filter(|limit| *limit > 0).map(Duration::from_millis);
-        Self {
-            node: id,
+        let account = Account {
             address: Address { host: or_default(&node.hostname, "/tmp"), port: node.port },
             user: or_default(&settings.sr_check_user, DEFAULT_NAME),
             database: or_default(&settings.sr_check_database, DEFAULT_NAME),
-            limit: limit.map_or(LIMIT, |limit| limit.min(LIMIT)),
-        }
+        };
+        let limit = limit.map_or(LIMIT, |limit| limit.min(LIMIT));
+        Self { node: id, limit, account, in_full: search::roles_decide(settings) }
     }
 
     /// The same question with no more time for the answer than `limit`.
@@ -54,7 +64,8 @@ impl Question {
 
     fn ask(&self) -> Answer {
         let deadline = Deadline::after(self.limit);
-        let login = control::Connection::login(self.node, &self.address, &self.user, &self.database, deadline);
+        let Account { address, user, database } = &self.account;
+        let login = control::Connection::login(self.node, address, user, database, deadline);
         let mut connection = match login {
             Ok(connection) => connection,
             Err(LoginError::NotConnected(report, _) | LoginError::Unreachable(report)) => {
@@ -72,14 +83,15 @@ impl Question {
             }
         };
         let rows = connection.query("SELECT pg_catalog.pg_is_in_recovery()", deadline);
-        let answer = match rows.as_ref().map(|rows| rows.first().and_then(|row| row.first()?.as_deref())) {
-            Ok(Some("t")) => Answer::Role(Role::Standby),
-            Ok(Some("f")) => Answer::Role(Role::Primary),
-            Ok(_) => Answer::Closed("pg_is_in_recovery() did not return a boolean".to_owned()),
+        let role = match rows.as_ref().map(|rows| rows.first().and_then(|row| row.first()?.as_deref())) {
+            Ok(Some("t")) => Role::Standby,
+            Ok(Some("f")) => Role::Primary,
+            Ok(_) => return Answer::Closed("pg_is_in_recovery() did not return a boolean".to_owned()),
             Err(report) => return Answer::Unreachable(report.to_string()),
         };
+        let sight = if self.in_full { Sight::complete(&mut connection, role, deadline) } else { Ok(Sight::of(role)) };
         connection.close();
-        answer
+        sight.map_or_else(|report| Answer::Unreachable(report.to_string()), Answer::Tells)
     }
 }
 

@@ -4,12 +4,13 @@
 //! while it asks, so it must never fork.
 
 use super::ask::{Question, ask_all};
-use super::search::{self, Answer};
+use super::search::{self, Answer, Outcome};
+use super::tell;
 use crate::config::Settings;
 use crate::failover;
 use crate::net::Deadline;
 use crate::report::{self, Report};
-use crate::state::{Cluster, Progress, Role, Shared};
+use crate::state::{Cluster, Progress, Shared};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use crate::sys::title;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -42,8 +43,9 @@ pub fn run(settings: Arc<Settings>, shared: Shared, ready: OwnedFd, at_start: bo
     };
     let search = at_start.then(Instant::now);
     let begun = shared.failover().begun();
-    let (noted, answers) = (SignalSet::default(), Vec::new());
-    let Leave(status) = Finder { settings, shared, signals, noted, answers, search, at_start, begun }.live(ready);
+    let (noted, answers, invalid) = (SignalSet::default(), Vec::new(), Vec::new());
+    let finder = Finder { settings, shared, signals, noted, answers, invalid, search, at_start, begun };
+    let Leave(status) = finder.live(ready);
     status
 }
 
@@ -58,6 +60,8 @@ struct Finder {
     noted: SignalSet,
     /// What is known of each node; empty before the first round.
     answers: Vec<Answer>,
+    /// The false primaries among them (failover 8).
+    invalid: Vec<usize>,
     /// Since when a primary is looked for; `None` when that was given up or is done.
     search: Option<Instant>,
     /// The first round of a pgpool that is being started is still to come.
@@ -69,6 +73,7 @@ struct Finder {
 impl Finder {
     fn live(mut self, ready: OwnedFd) -> Leave {
         let mut ready = Some(ready);
+        let was_start = self.at_start;
         if self.at_start && search::has_primary(&self.settings) {
             Report::log_line("find_primary_node_repeatedly: waiting for finding a primary node").log();
         }
@@ -76,6 +81,9 @@ impl Finder {
             let Ok(complete) = self.round() else { return Leave(0) };
             if let Some(ready) = ready.take() {
                 let _ = nix::unistd::write(&ready, b"1");
+                if was_start {
+                    self.detach_invalid();
+                }
             }
             let next = if complete { Deadline::NEVER } else { Deadline::after(self.pause()) };
             if let Err(leave) = self.sleep(next) {
@@ -95,30 +103,39 @@ impl Finder {
             asked.into_iter().map(|id| Question::new(&self.settings, id, &cluster.nodes[id])).collect();
         let told = if questions.is_empty() { Vec::new() } else { self.ask(questions)? };
         search::forget_detached(&cluster, &mut self.answers);
+        let mut news = Vec::new();
         for (id, answer) in told {
             if is_new && !answer.is_like(&self.answers[id]) {
-                self.tell(&cluster, id, &answer, at_start);
+                news.push((id, answer.clone()));
             }
             let known = std::mem::take(&mut self.answers[id]);
             self.answers[id] = search::merge(&cluster.nodes[id], known, answer);
         }
+        let Outcome { verdict, invalid, findings } = search::survey_answers(&self.settings, &cluster, &self.answers);
+        findings.iter().filter(|_| !news.is_empty()).for_each(Report::log);
+        news.iter().for_each(|(id, answer)| self.tell(&cluster, *id, answer, invalid.contains(id), at_start));
         let (settings, answers, requests) = (&self.settings, &self.answers, self.shared.failover());
-        let outcome = self.shared.nodes().update(|cluster| {
-            let attached = cluster.attached();
-            let is_disturbed = requests.begun() != self.begun || requests.progress() != Progress::Idle;
-            if !is_disturbed {
-                search::apply(settings, cluster, answers, at_start);
-            }
-            let missing = is_disturbed || cluster.nodes.iter().any(|node| node.missing);
-            (missing, cluster.attached().is_empty(), cluster.attached() != attached)
+        let outcome = self.shared.nodes().update(|table| {
+            let place = |table: &Cluster| (table.attached(), table.primary);
+            let before = place(table);
+            let is_disturbed =
+                requests.begun() != self.begun || requests.progress() != Progress::Idle || before != place(&cluster);
+            let refused =
+                if is_disturbed { Vec::new() } else { search::apply(settings, table, answers, &verdict, at_start) };
+            let missing = is_disturbed || table.nodes.iter().any(|node| node.missing);
+            (missing, table.attached().is_empty(), place(table) != before, refused)
         });
         match outcome {
-            Ok((missing, all_down, changed)) => {
+            Ok((missing, all_down, changed, refused)) => {
                 if changed && !at_start {
                     // For the status file, and for sessions.
                     failover::wake_parent(&self.shared);
                 }
-                let found = search::primary(settings, answers).is_some() || !search::has_primary(settings);
+                let table = self.shared.nodes().view();
+                let tell = |outdated| tell::outdated(outdated, &table, "It is not used.").log();
+                refused.iter().for_each(tell);
+                self.invalid = invalid;
+                let found = verdict.primary.is_some() || !search::has_primary(settings);
                 self.conclude(found, all_down);
                 Ok(found && !missing)
             }
@@ -139,32 +156,30 @@ impl Finder {
     }
 
     /// The log lines of one node (failover 7.4), when what it says is new.
-    fn tell(&self, cluster: &Cluster, id: usize, answer: &Answer, at_start: bool) {
+    fn tell(&self, cluster: &Cluster, id: usize, answer: &Answer, is_invalid: bool, at_start: bool) {
         match answer {
-            Answer::Role(role) if search::has_primary(&self.settings) => {
-                let role = if *role == Role::Primary { "primary" } else { "standby" };
-                Report::log_line(format!("find_primary_node: {role} node is {id}")).log();
-            }
-            Answer::Role(_) | Answer::NotAsked => {}
+            Answer::Tells(_) if !search::has_primary(&self.settings) => {}
             Answer::Closed(cause) => {
                 Report::warning(format!("DB node {id} does not tell whether it is the primary"))
                     .detail(cause)
                     .hint("Check sr_check_user, sr_check_password, sr_check_database and the server's pg_hba.conf.")
                     .log();
             }
-            Answer::Unreachable(cause) => {
-                Report::log_line(format!(
-                    "find_primary_node: make_persistent_db_connection_noerror failed on node {id}"
-                ))
-                .detail(cause)
+            answer => tell::heard(id, answer, is_invalid).iter().for_each(Report::log),
+        }
+        if at_start && matches!(answer, Answer::Unreachable(_)) {
+            let node = &cluster.nodes[id];
+            Report::warning(format!("DB node {id} ({}:{}) is not used", node.hostname, node.port))
+                .hint("It will be used as soon as it answers.")
                 .log();
-                if at_start {
-                    let node = &cluster.nodes[id];
-                    Report::warning(format!("DB node {id} ({}:{}) is not used", node.hostname, node.port))
-                        .hint("It will be used as soon as it answers.")
-                        .log();
-                }
-            }
+        }
+    }
+
+    /// The parent is asked to detach the false primaries that the start has found (failover 7.5).
+    fn detach_invalid(&mut self) {
+        for id in std::mem::take(&mut self.invalid) {
+            Report::log_line(format!("pgpool_main: invalid node found {id}")).log();
+            failover::detach(&self.shared, id, tell::FALSE_PRIMARY);
         }
     }
 

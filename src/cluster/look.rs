@@ -20,9 +20,10 @@ pub fn look(settings: &Settings, cluster: &mut Cluster, limit: Duration) -> bool
     for (id, answer) in ask_all(questions, never.as_fd(), || false).unwrap_or_default() {
         answers[id] = answer;
     }
-    let has_answered = answers.iter().any(|answer| matches!(answer, Answer::Role(_) | Answer::Closed(_)));
+    let has_answered = answers.iter().any(|answer| matches!(answer, Answer::Tells(_) | Answer::Closed(_)));
     if has_answered {
-        search::apply(settings, cluster, &answers, true);
+        let verdict = search::survey_answers(settings, cluster, &answers).verdict;
+        search::apply(settings, cluster, &answers, &verdict, true);
     }
     has_answered
 }
@@ -30,7 +31,8 @@ pub fn look(settings: &Settings, cluster: &mut Cluster, limit: Duration) -> bool
 /// Takes a node for the primary without asking, in modes that have one: the one with ALWAYS_PRIMARY, else the main node.
 pub fn assume(settings: &Settings, cluster: &mut Cluster) {
     if search::has_primary(settings) {
-        cluster.set_primary(search::primary(settings, &[]).or(cluster.main));
+        let primary = search::survey(settings, cluster, &[]).verdict.primary;
+        cluster.set_primary(primary.or(cluster.main));
     }
 }
 

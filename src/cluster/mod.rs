@@ -1,7 +1,8 @@
 //! Helper processes that watch the servers.
 //!
-//! A helper asks (`ask`), decides without I/O (`search`) and writes what it found to the node table (`finder`). A command
-//! that needs no running pgpool takes one `look` instead. How far standbys are behind is the business of [`replication`].
+//! A helper asks (`ask`, `sight`), decides without I/O (`search`, `verdict`, `verify`) and writes what it found to the node
+//! table (`finder`). A command that needs no running pgpool takes one `look` instead. How far standbys are behind, and
+//! whether the primary is still the same, is the business of [`replication`].
 //! The health check ([`health`]) asks the parent to detach a node that fails; in a failover the parent lets the new
 //! [`primary`] be searched.
 //!
@@ -14,5 +15,11 @@ mod look;
 pub mod primary;
 pub mod replication;
 mod search;
+mod sight;
+#[cfg(test)]
+mod simulation;
+mod tell;
+mod verdict;
+mod verify;
 
 pub use look::{assume, look};

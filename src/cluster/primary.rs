@@ -2,14 +2,15 @@
 //! servers.
 //!
 //! It asks all attached nodes at the same time, once a second, until one is the primary or the time is over, and writes its
-//! id to the parent's pipe. It changes nothing.
+//! id to the parent's pipe. It changes nothing. Which node is the primary is decided as always ([`search::survey`]).
 
 use super::ask::{Question, ask_all};
-use super::search::{self, Answer};
+use super::search::{self, Answer, Outcome};
+use super::tell;
 use crate::config::Settings;
 use crate::net::Deadline;
 use crate::report::{self, Report};
-use crate::state::{Cluster, NodeStatus, Role, Shared};
+use crate::state::{Cluster, NodeStatus, Shared};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use crate::sys::title;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -37,8 +38,9 @@ pub fn run(settings: &Arc<Settings>, shared: &Shared, found: &OwnedFd) -> i32 {
         if told.is_empty() {
             silent(&cluster, &answers).iter().for_each(Report::log);
         }
-        tell(&answers, &mut told);
-        if let Some(primary) = choose(settings, &cluster, &answers) {
+        let outcome = search::survey_answers(settings, &cluster, &answers);
+        tell(&answers, &outcome, &mut told);
+        if let Some(primary) = outcome.verdict.primary {
             let _ = nix::unistd::write(found, &[primary as u8]);
             return 0;
         }
@@ -69,12 +71,6 @@ fn round(settings: &Settings, cluster: &Cluster, signals: &Signals) -> Option<Ve
     Some(answers)
 }
 
-/// The primary by these answers. With two of them the one that is known stays: the other was one before.
-fn choose(settings: &Settings, cluster: &Cluster, answers: &[Answer]) -> Option<usize> {
-    let is_primary = |id: &usize| answers.get(*id) == Some(&Answer::Role(Role::Primary));
-    cluster.primary.filter(is_primary).or_else(|| search::primary(settings, answers))
-}
-
 /// Nodes that were attached just now although they do not answer: an administrator should know.
 fn silent(cluster: &Cluster, answers: &[Answer]) -> Vec<Report> {
     let attached = cluster.nodes.iter().zip(answers).enumerate();
@@ -91,27 +87,15 @@ fn silent(cluster: &Cluster, answers: &[Answer]) -> Vec<Report> {
 }
 
 /// The log lines of one round (failover 7.4): what a node says, when that is new.
-fn tell(answers: &[Answer], told: &mut Vec<Answer>) {
+fn tell(answers: &[Answer], outcome: &Outcome, told: &mut Vec<Answer>) {
     told.resize(answers.len(), Answer::NotAsked);
+    let is_new = answers.iter().zip(&*told).any(|(answer, told)| !answer.is_like(told));
+    outcome.findings.iter().filter(|_| is_new).for_each(Report::log);
     for (id, (answer, told)) in answers.iter().zip(told).enumerate() {
-        if answer.is_like(told) {
-            continue;
+        if !answer.is_like(told) {
+            *told = answer.clone();
+            tell::heard(id, answer, outcome.invalid.contains(&id)).iter().for_each(Report::log);
         }
-        match answer {
-            Answer::Role(role) => {
-                let role = if *role == Role::Primary { "primary" } else { "standby" };
-                Report::log_line(format!("find_primary_node: {role} node is {id}")).log();
-            }
-            Answer::Unreachable(cause) | Answer::Closed(cause) => {
-                Report::log_line(format!(
-                    "find_primary_node: make_persistent_db_connection_noerror failed on node {id}"
-                ))
-                .detail(cause)
-                .log();
-            }
-            Answer::NotAsked => {}
-        }
-        *told = answer.clone();
     }
 }
 
@@ -132,16 +116,5 @@ mod tests {
         let told = silent(&cluster, &[refused(), refused(), Answer::Closed("full".to_owned())]);
         let told: Vec<_> = told.iter().map(ToString::to_string).collect();
         assert_eq!(told, ["DB node 1 was attached but does not answer (refused)"]);
-    }
-
-    #[test]
-    fn the_primary_that_is_known_stays_when_another_says_it_is_one() {
-        let settings = Settings::default();
-        let (primary, standby) = (Answer::Role(Role::Primary), Answer::Role(Role::Standby));
-        let known = |primary| Cluster { primary, ..Cluster::default() };
-        let answers = [primary.clone(), standby.clone(), primary];
-        assert_eq!(choose(&settings, &known(Some(0)), &answers), Some(0));
-        assert_eq!(choose(&settings, &known(Some(1)), &answers), Some(2), "it is none any more");
-        assert_eq!(choose(&settings, &known(None), &[standby]), None);
     }
 }

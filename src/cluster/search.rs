@@ -1,7 +1,12 @@
-//! What the answers of the nodes mean: decisions alone (failover 7).
+//! What the answers of the nodes mean: decisions alone (failover 7, 8). Who the primary is says the [`verdict`](super::verdict).
 
+use super::sight::Sight;
+use super::tell;
+use super::verdict::{Outdated, Verdict, judge};
+use super::verify::{Verification, is_same_server, verify};
 use crate::config::{BackendClusteringMode, Settings};
-use crate::state::{Cluster, Node, NodeStatus, Role};
+use crate::report::Report;
+use crate::state::{Cluster, History, Node, NodeStatus, Role};
 
 /// What a node has told when it was asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -9,8 +14,8 @@ pub(super) enum Answer {
     /// It was not asked.
     #[default]
     NotAsked,
-    /// It answers queries and says so of itself.
-    Role(Role),
+    /// It answers queries, and this is what it says of itself.
+    Tells(Sight),
     /// It is alive but does not let us ask: why.
     Closed(String),
     /// It could not be reached: why.
@@ -21,9 +26,14 @@ impl Answer {
     /// Whether both tell the same, in whatever words.
     pub fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Role(one), Self::Role(other)) => one == other,
+            (Self::Tells(one), Self::Tells(other)) => one.role == other.role,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
+    }
+
+    /// What it says of itself, if it does.
+    pub fn sight(&self) -> Option<&Sight> {
+        if let Self::Tells(sight) = self { Some(sight) } else { None }
     }
 }
 
@@ -33,27 +43,67 @@ pub(super) fn has_primary(settings: &Settings) -> bool {
     matches!(settings.backend_clustering_mode, StreamingReplication | LogicalReplication)
 }
 
-/// The primary among `answers` (index = node id), if there is one (failover 7.4).
-pub(super) fn primary(settings: &Settings, answers: &[Answer]) -> Option<usize> {
+/// Whether it is for the nodes to say which of them is the primary: in streaming replication, unless one has
+/// ALWAYS_PRIMARY.
+pub(super) fn roles_decide(settings: &Settings) -> bool {
+    settings.backend_clustering_mode == BackendClusteringMode::StreamingReplication
+        && always_primary(settings).is_none()
+}
+
+fn always_primary(settings: &Settings) -> Option<usize> {
+    settings.used_nodes().find(|(_, node)| node.flags.always_primary).map(|(id, _)| id)
+}
+
+/// What all answers together mean.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub verdict: Verdict,
+    /// Nodes that detach_false_primary is about, whether it is on or not.
+    pub invalid: Vec<usize>,
+    /// What the log is told of them.
+    pub findings: Vec<Report>,
+}
+
+/// Who the primary is by what the nodes say (index = id), and who only says that it is (failover 7.4, 8).
+pub(super) fn survey(settings: &Settings, cluster: &Cluster, sights: &[Option<&Sight>]) -> Outcome {
+    let sure = |primary| Outcome { verdict: Verdict { primary, ..Verdict::default() }, ..Outcome::default() };
     if !has_primary(settings) {
-        return None;
+        return sure(None);
     }
-    if let Some((id, _)) = settings.used_nodes().find(|(_, node)| node.flags.always_primary) {
-        return Some(id);
+    if let Some(id) = always_primary(settings) {
+        return sure(Some(id));
     }
-    let with = |role: Role| {
-        let is = move |(_, answer): &(usize, &Answer)| **answer == Answer::Role(role);
-        answers.iter().enumerate().filter(is).map(|(id, _)| id)
+    // In logical replication every node says that it is one: the known one counts, else the first.
+    if !roles_decide(settings) {
+        return sure(judge(cluster, sights, &[], false).primary);
+    }
+    let history = |id: usize| sights[id].and_then(|sight| sight.history);
+    let is_late = |id: usize| history(id).zip(cluster.history).is_some_and(|(own, last)| own.is_older_than(last));
+    let takes_writes = |id: &usize| sights[*id].is_some_and(|sight| sight.role == Role::Primary);
+    let candidates: Vec<usize> =
+        (0..sights.len()).filter(takes_writes).filter(|id| cluster.primary == Some(*id) || !is_late(*id)).collect();
+    let Verification { mut invalid, findings } = if settings.detach_false_primary {
+        verify(cluster, sights, &candidates, &is_same_server)
+    } else {
+        Verification::default()
     };
-    // Several primaries are a broken cluster; with standbys beside them the last one is the newest guess, as the
-    // original makes it. In logical replication every node says that it is one: the first counts.
-    if with(Role::Standby).next().is_some() { with(Role::Primary).next_back() } else { with(Role::Primary).next() }
+    let verdict = judge(cluster, sights, &invalid, settings.search_primary_continuously);
+    let has_standbys = sights.iter().flatten().any(|sight| sight.role == Role::Standby);
+    if settings.detach_false_primary && !has_standbys && verdict.primary.is_some_and(|id| takes_writes(&id)) {
+        invalid.extend(&verdict.rivals);
+    }
+    Outcome { verdict, invalid, findings }
+}
+
+/// As [`survey`], of `answers` (index = id).
+pub(super) fn survey_answers(settings: &Settings, cluster: &Cluster, answers: &[Answer]) -> Outcome {
+    survey(settings, cluster, &answers.iter().map(Answer::sight).collect::<Vec<_>>())
 }
 
 /// The nodes to ask now: at first every attached one, later those from which something is still wanted. Nodes that are
 /// detached are left alone, an administrator attaches them.
 pub(super) fn to_ask(settings: &Settings, cluster: &Cluster, answers: &[Answer]) -> Vec<usize> {
-    let anything_helps = has_primary(settings) && primary(settings, answers).is_none();
+    let anything_helps = has_primary(settings) && survey_answers(settings, cluster, answers).verdict.primary.is_none();
     let is_wanted = |(id, node): &(usize, &Node)| {
         node.port != 0
             && match answers.get(*id) {
@@ -70,7 +120,7 @@ pub(super) fn to_ask(settings: &Settings, cluster: &Cluster, answers: &[Answer])
 /// it up is the business of the health check.
 pub(super) fn merge(node: &Node, known: Answer, new: Answer) -> Answer {
     match (&known, &new) {
-        (Answer::Role(_), Answer::Closed(_) | Answer::Unreachable(_)) if node.status.is_attached() => known,
+        (Answer::Tells(_), Answer::Closed(_) | Answer::Unreachable(_)) if node.status.is_attached() => known,
         _ => new,
     }
 }
@@ -85,20 +135,35 @@ pub(super) fn forget_detached(cluster: &Cluster, answers: &mut Vec<Answer>) {
     }
 }
 
-/// Takes what is known over into the node table.
-pub(super) fn apply(settings: &Settings, cluster: &mut Cluster, answers: &[Answer], at_start: bool) {
+/// Takes what is known, and what follows from it, over into the node table. Returns the former primaries that are not used
+/// because of it.
+pub(super) fn apply(
+    settings: &Settings,
+    cluster: &mut Cluster,
+    answers: &[Answer],
+    verdict: &Verdict,
+    at_start: bool,
+) -> Vec<Outdated> {
+    let mut refused = Vec::new();
     for (id, answer) in answers.iter().enumerate().take(cluster.nodes.len()) {
         let node = &mut cluster.nodes[id];
         if !(node.status.is_attached() || node.missing) {
             continue;
         }
-        if let Answer::Role(role) = answer
+        if let Answer::Tells(sight) = answer
             && has_primary(settings)
         {
-            node.role = *role;
+            node.role = sight.role;
+        }
+        let may_be_detached = settings.search_primary_continuously && !node.disallow_to_failover;
+        let outdated = verdict.outdated.iter().find(|outdated| outdated.node == id && may_be_detached);
+        if let Some(outdated) = outdated {
+            cluster.set_status(id, NodeStatus::Down, &tell::reason(outdated));
+            refused.push(*outdated);
+            continue;
         }
         match answer {
-            Answer::Role(_) if node.status != NodeStatus::Up => cluster.set_status(id, NodeStatus::Up, "found up"),
+            Answer::Tells(_) if node.status != NodeStatus::Up => cluster.set_status(id, NodeStatus::Up, "found up"),
             Answer::Closed(_) if node.status != NodeStatus::Up => {
                 cluster.set_status(id, NodeStatus::Up, "found up, but it does not let us ask for its role");
             }
@@ -106,7 +171,16 @@ pub(super) fn apply(settings: &Settings, cluster: &mut Cluster, answers: &[Answe
             _ => {}
         }
     }
-    cluster.set_primary(primary(settings, answers));
+    cluster.set_primary(verdict.primary);
+    let seen = verdict.primary.and_then(|id| answers.get(id)?.sight());
+    remember(cluster, seen);
+    refused
+}
+
+/// Keeps where the primary stands, if it says so.
+pub(super) fn remember(cluster: &mut Cluster, primary: Option<&Sight>) {
+    let history: Option<History> = primary.filter(|sight| sight.role == Role::Primary).and_then(|sight| sight.history);
+    cluster.history = history.or(cluster.history);
 }
 
 #[cfg(test)]
@@ -115,8 +189,21 @@ mod tests {
     use super::*;
     use crate::config::NodeSettings;
 
-    const STANDBY: Answer = Answer::Role(Role::Standby);
-    const PRIMARY: Answer = Answer::Role(Role::Primary);
+    const STANDBY: Answer = says(Role::Standby);
+    const PRIMARY: Answer = says(Role::Primary);
+
+    const fn says(role: Role) -> Answer {
+        Answer::Tells(Sight { role, history: None, receivers: 0, source: None })
+    }
+
+    fn primary(settings: &Settings, answers: &[Answer]) -> Option<usize> {
+        survey_answers(settings, &cluster(&vec![NodeStatus::Up; answers.len()]), answers).verdict.primary
+    }
+
+    fn take(settings: &Settings, cluster: &mut Cluster, answers: &[Answer], at_start: bool) {
+        let verdict = survey_answers(settings, cluster, answers).verdict;
+        apply(settings, cluster, answers, &verdict, at_start);
+    }
 
     fn closed() -> Answer {
         Closed("role does not exist".to_owned())
@@ -183,23 +270,77 @@ mod tests {
     fn silence_makes_a_node_missing_at_start_and_only_then() {
         let settings = Settings::default();
         let mut nodes = cluster(&[NodeStatus::Waiting, NodeStatus::Waiting, NodeStatus::Down]);
-        apply(&settings, &mut nodes, &[PRIMARY, unreachable(), NotAsked], true);
+        take(&settings, &mut nodes, &[PRIMARY, unreachable(), NotAsked], true);
         let seen = |nodes: &Cluster| nodes.nodes.iter().map(|node| (node.status, node.missing)).collect::<Vec<_>>();
         let expected = [(NodeStatus::Up, false), (NodeStatus::Down, true), (NodeStatus::Down, false)];
         assert_eq!((seen(&nodes), nodes.primary), (expected.to_vec(), Some(0)));
-        apply(&settings, &mut nodes, &[PRIMARY, STANDBY, PRIMARY], false);
+        take(&settings, &mut nodes, &[PRIMARY, STANDBY, PRIMARY], false);
         let expected = [(NodeStatus::Up, false), (NodeStatus::Up, false), (NodeStatus::Down, false)];
         assert_eq!((seen(&nodes), nodes.nodes[1].role), (expected.to_vec(), Role::Standby));
         let silent = merge(&nodes.nodes[0], PRIMARY, unreachable());
-        apply(&settings, &mut nodes, &[silent, STANDBY], false);
+        take(&settings, &mut nodes, &[silent, STANDBY], false);
         assert_eq!((nodes.nodes[0].status, nodes.primary), (NodeStatus::Up, Some(0)));
     }
 
     #[test]
     fn a_node_that_does_not_let_us_ask_is_up() {
         let mut nodes = cluster(&[NodeStatus::Waiting]);
-        apply(&Settings::default(), &mut nodes, &[closed()], true);
+        take(&Settings::default(), &mut nodes, &[closed()], true);
         assert_eq!((nodes.nodes[0].status, nodes.nodes[0].role), (NodeStatus::Up, Role::Unknown));
         assert_eq!((nodes.primary, nodes.write_node()), (None, Some(0)));
+    }
+    fn on(timeline: u32, role: Role) -> Answer {
+        Answer::Tells(Sight { history: Some(History { system: 1, timeline }), ..Sight::of(role) })
+    }
+
+    #[test]
+    fn a_former_primary_is_not_used_unless_it_must_not_be_detached() {
+        let answers = [on(1, Role::Primary), on(2, Role::Primary), on(2, Role::Standby)];
+        let taken = |settings: &Settings, disallow_to_failover| {
+            let mut nodes = cluster(&[NodeStatus::Waiting; 3]);
+            nodes.nodes[0].disallow_to_failover = disallow_to_failover;
+            take(settings, &mut nodes, &answers, true);
+            assert_eq!((nodes.primary, nodes.write_node()), (Some(1), Some(1)));
+            assert_eq!(nodes.history, Some(History { system: 1, timeline: 2 }));
+            nodes.nodes[0].status
+        };
+        let off = Settings { search_primary_continuously: false, ..Settings::default() };
+        assert_eq!(taken(&Settings::default(), false), NodeStatus::Down);
+        assert_eq!([taken(&Settings::default(), true), taken(&off, false)], [NodeStatus::Up; 2]);
+    }
+
+    #[test]
+    fn without_a_standby_only_one_of_equal_primaries_is_true() {
+        let invalid = |detach_false_primary, primary, answers: &[Answer]| {
+            let nodes = Cluster { primary, ..cluster(&[NodeStatus::Up; 3]) };
+            survey_answers(&Settings { detach_false_primary, ..Settings::default() }, &nodes, answers).invalid
+        };
+        let equal = [on(1, Role::Primary), on(1, Role::Primary), on(1, Role::Primary)];
+        assert_eq!(invalid(true, Some(1), &equal), [0, 2]);
+        assert_eq!(invalid(true, None, &equal), [1, 2]);
+        assert_eq!(invalid(false, None, &equal), [0; 0]);
+        let silent = [NotAsked, on(1, Role::Primary), on(1, Role::Primary)];
+        assert_eq!(invalid(true, Some(0), &silent), [0; 0], "the primary may be silent for once");
+    }
+
+    #[test]
+    fn the_owner_of_the_standbys_is_no_former_primary() {
+        let source = |port| Some(super::super::sight::Source { host: "/tmp".to_owned(), port });
+        let mut nodes = cluster(&[NodeStatus::Up; 3]);
+        (0..3).for_each(|id| nodes.nodes[usize::from(id)].port = 5432 + id);
+        let standby = Answer::Tells(Sight { source: source(5432), ..Sight::of(Role::Standby) });
+        let answers = [on(1, Role::Primary), on(2, Role::Primary), standby];
+        let settings = Settings { detach_false_primary: true, ..Settings::default() };
+        let survey = |primary, timeline| {
+            let history = Some(History { system: 1, timeline });
+            let nodes = Cluster { primary: Some(primary), history, ..nodes.clone() };
+            let Outcome { verdict, invalid, .. } = survey_answers(&settings, &nodes, &answers);
+            let outdated: Vec<_> = verdict.outdated.iter().map(|outdated| outdated.node).collect();
+            (verdict.primary, outdated, invalid)
+        };
+        // Somebody has promoted node 1 by mistake.
+        assert_eq!(survey(0, 1), (Some(0), vec![], vec![1]));
+        // Node 0 has come back, and node 2 still follows it.
+        assert_eq!(survey(1, 2), (Some(1), vec![0], vec![]));
     }
 }

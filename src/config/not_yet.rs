@@ -34,12 +34,6 @@ const FEATURES: &[Feature] = &[
         hint: "Let pgpool be reached over a trusted network or a tunnel only; clients with sslmode=require will not connect.",
     },
     Feature {
-        name: "detach_false_primary",
-        is_wanted: |settings| settings.detach_false_primary,
-        detail: "A second primary is not detached.",
-        hint: "Take a node that is not the primary any more out of the configuration.",
-    },
-    Feature {
         name: "memory_cache_enabled",
         is_wanted: |settings| settings.memory_cache_enabled,
         detail: "No results are cached; every query goes to a server.",

@@ -34,6 +34,11 @@ pub fn attach(shared: &Shared, node: usize, cause: &str) -> bool {
     ask(shared, &Request::new(RequestKind::Up, node, cause))
 }
 
+/// Asks for the node to be taken for the primary, which it has become by other means. Returns whether the parent was asked.
+pub fn take_over(shared: &Shared, node: usize, cause: &str) -> bool {
+    ask(shared, &Request::new(RequestKind::Takeover, node, cause))
+}
+
 fn received(what: &str, node: usize) {
     Report::log_line(format!("received {what} request for node_id: {node} from pid [{}]", std::process::id())).log();
 }

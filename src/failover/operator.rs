@@ -164,7 +164,9 @@ fn outcome(cluster: &Cluster, asked: Asked) -> Result<()> {
     let (is_done, what) = match kind {
         RequestKind::Up => (is_attached, "is not attached"),
         RequestKind::Down => (!is_attached, "is attached"),
-        RequestKind::Promote | RequestKind::Switchover => (cluster.primary == Some(node), "is not the primary"),
+        RequestKind::Promote | RequestKind::Switchover | RequestKind::Takeover => {
+            (cluster.primary == Some(node), "is not the primary")
+        }
     };
     if is_done {
         return Ok(());

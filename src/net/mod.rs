@@ -18,5 +18,6 @@ pub use accept::{accept, is_shut_down};
 pub use buffer::InBuffer;
 pub use connect::{Address, ConnectError, connect};
 pub use deadline::Deadline;
+pub use resolve::resolve;
 pub use stream::{PATIENCE, Peer, Received, Stream, set_inherited_options};
 pub use wait::{Waited, wait};

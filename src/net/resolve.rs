@@ -19,7 +19,10 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The addresses of `address`, at least one.
-pub(super) fn resolve(address: &Address, deadline: Deadline) -> Result<Vec<SocketAddr>, ConnectError> {
+///
+/// # Errors
+/// It has none, or its resolver does not answer in time.
+pub fn resolve(address: &Address, deadline: Deadline) -> Result<Vec<SocketAddr>, ConnectError> {
     let port = address.port;
     if let Ok(ip) = address.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);

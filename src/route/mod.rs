@@ -16,6 +16,7 @@ mod catalog;
 mod class;
 mod decide;
 mod delay;
+mod label;
 mod reason;
 mod session;
 mod shares;

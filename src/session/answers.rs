@@ -270,17 +270,18 @@ impl Session<'_> {
         }
         let settled = server.replies.is_empty();
         if settled {
+            trace::answered(self.context, node);
             trace::idle(self.context, status);
         }
         self.changes.done(node, step.number, &mut self.statements);
         if step.deliver && !self.journal.has_block() && node != self.home {
-            self.portals.clear();
+            self.end_portals();
         }
         if node == self.home {
             self.done_at_home(step.number);
             self.home_is_ready(status, settled);
             if status == TransactionStatus::Idle {
-                self.portals.clear();
+                self.end_portals();
             }
         } else if status == TransactionStatus::Failed && step.deliver && self.journal.has_block() {
             self.fail_block_at_home();
@@ -289,6 +290,12 @@ impl Session<'_> {
             self.retry_next = true;
         }
         Ok(step.deliver)
+    }
+
+    /// Portals end with their transaction.
+    fn end_portals(&mut self) {
+        self.portals.clear();
+        self.local.clear_portals();
     }
 
     /// The primary is ready for the next statement.

@@ -89,6 +89,10 @@ impl Session<'_> {
                 return Ok(Some(batch.node));
             }
         }
+        // So it does when a simple query, ignored too, has come between.
+        if self.batch.is_none() && self.is_skipping() {
+            return Ok(Some(self.active));
+        }
         let verdict = self.judge_batch()?;
         if verdict.node != self.home && !self.activate_for_read(verdict.node) {
             return Ok(None);
@@ -105,10 +109,12 @@ impl Session<'_> {
         if let Some(batch) = &mut self.batch {
             batch.approved = length.saturating_sub(header.total);
         }
+        self.context.slot.count_reason(self.reason);
         Ok(Some(node))
     }
 
     fn judge_batch(&mut self) -> Result<Verdict, End> {
+        self.note_reason_to_stay();
         if !self.may_balance() {
             return Ok(Verdict::all(self.home));
         }
@@ -145,7 +151,13 @@ impl Session<'_> {
                         return Ok(Verdict { node, length: *at, keep: Vec::new() });
                     }
                 },
-                Concern::Portal(_) | Concern::Unknown => return Ok(Verdict::all(home)),
+                // A portal of another node is served first.
+                Concern::Portal(_) | Concern::Unknown => match read {
+                    Some(Read { node, is_portal: true, .. }) => {
+                        return Ok(Verdict { node, length: *at, keep: Vec::new() });
+                    }
+                    _ => return Ok(Verdict::all(home)),
+                },
             };
             let route = self.route(facts, text, transaction)?;
             match route.target {

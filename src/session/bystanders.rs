@@ -2,9 +2,9 @@
 //!
 //! Nothing of it may come between the parts of a message that is on its way to the client.
 
-use super::Session;
 use super::end::End;
 use super::failover::is_shutdown;
+use super::{Session, trace};
 use crate::backend::ReplyState;
 use crate::wire::{HEADER_LENGTH, Header, backend};
 
@@ -150,7 +150,11 @@ impl Session<'_> {
                 continue;
             }
             let message = &server.input.bytes()[..header.total];
-            let is_shutdown = header.kind == b'E' && is_shutdown(&backend::ErrorFields::new(&message[HEADER_LENGTH..]));
+            let fields = backend::ErrorFields::new(&message[HEADER_LENGTH..]);
+            let is_shutdown = header.kind == b'E' && is_shutdown(&fields);
+            if header.kind == b'E' {
+                trace::server_error(self.context, node, &fields);
+            }
             match header.kind {
                 b'E' if node == self.home => {
                     let cause = backend::ErrorFields::new(&message[HEADER_LENGTH..]).message();

@@ -38,13 +38,13 @@ impl Changes {
         }
     }
 
-    /// `count` messages of `node`, from `number` on, have failed or will not be done.
+    /// `count` messages of `node`, from `number` on, have failed or will not be done: the last change is undone first.
     pub fn failed(&mut self, node: usize, number: u64, count: u64, statements: &mut Statements) {
-        for (at, sent, change) in std::mem::take(&mut self.0) {
-            if at != node || sent.wrapping_sub(number) >= count {
-                self.0.push_back((at, sent, change));
-                continue;
-            }
+        let has_failed = |at: usize, sent: u64| at == node && sent.wrapping_sub(number) < count;
+        let (failed, rest) = std::mem::take(&mut self.0).into_iter().partition(|(at, sent, _)| has_failed(*at, *sent));
+        let failed: VecDeque<_> = failed;
+        self.0 = rest;
+        for (_, _, change) in failed.into_iter().rev() {
             match change {
                 Change::New(name) => statements.forget_on(&name, node),
                 Change::Again(..) => {}

@@ -8,6 +8,7 @@ use crate::route;
 use crate::sql::{FactsCache, Statement};
 use crate::state::{Cluster, NodeStatus, Shared, WorkerSlot, uptime};
 use crate::sys::signal::{Signal, SignalSet, Signals};
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub struct Context {
     pub refuse_sessions: bool,
     /// The parameters of the file, which a session may have changed for itself.
     pub(super) file_settings: Arc<Settings>,
+    /// When the node at work was asked, if one is.
+    pub(super) asked: Cell<Option<Instant>>,
     pub(super) facts: FactsCache,
     /// The nodes as this worker last looked.
     pub(super) cluster: Cluster,
@@ -62,6 +65,7 @@ impl Context {
             deferred: SignalSet::default(),
             pool,
             refuse_sessions: false,
+            asked: Cell::new(None),
             facts: FactsCache::new(FactsCache::DEFAULT_BYTES),
             cluster: Cluster::default(),
             catalogs: HashMap::new(),

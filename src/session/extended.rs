@@ -72,7 +72,8 @@ impl Session<'_> {
 
     /// Sync goes to every node of the batch; the last one answers it.
     fn take_sync(&mut self, header: Header) -> Result<Taken, End> {
-        let node = self.batch.map_or(self.home, |batch| batch.node);
+        let without_batch = if self.is_skipping() { self.active } else { self.home };
+        let node = self.batch.map_or(without_batch, |batch| batch.node);
         if !self.activate(node) {
             return Ok(Taken::Blocked);
         }
@@ -80,6 +81,11 @@ impl Session<'_> {
         self.at_home = false;
         self.expect(node, Awaited::Sync, Deliver::Client);
         Ok(Taken::Forward { node, now: header.total })
+    }
+
+    /// Whether the server that was asked last ignores everything up to Sync, as far as its answers are here.
+    pub(super) fn is_skipping(&self) -> bool {
+        self.group.get(self.active).is_some_and(|server| server.replies.is_skipping())
     }
 
     /// The batch, if one is open, ends on `node`; its other nodes get a Sync of their own.
@@ -186,6 +192,7 @@ impl Session<'_> {
             Kind::Commit { .. } | Kind::Rollback { .. } if node == self.home => {
                 let facts = Rc::clone(&prepared.facts);
                 self.release_readers(&facts);
+                self.local.clear_portals();
             }
             Kind::Prepare { .. } | Kind::Deallocate(Some(_)) => {
                 let facts = Rc::clone(&prepared.facts);

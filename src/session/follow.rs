@@ -20,6 +20,7 @@ impl Session<'_> {
         let Some(server) = self.group.get_mut(node) else { return };
         self.journal.replay(node, |text| {
             self.message_log.sent(server, "", text);
+            trace::replayed(self.context, node);
             write::query(&mut server.output, text);
             server.replies.sent(Awaited::Query, Deliver::Silent);
         });
@@ -86,9 +87,11 @@ impl Session<'_> {
     /// Ends the block on all nodes that have it open, `but` those.
     fn release_but(&mut self, but: NodeSet) {
         let (group, log, statements) = (&mut self.group, &self.message_log, &mut self.statements);
+        let context = &*self.context;
         self.journal.release(but, |node| {
             if let Some(server) = group.get_mut(node) {
                 log.sent(server, "", b"ROLLBACK");
+                trace::replayed(context, node);
                 write::query(&mut server.output, b"ROLLBACK");
                 server.replies.sent(Awaited::Query, Deliver::Silent);
             }

@@ -9,7 +9,7 @@ use super::journal::Writes;
 use super::statements::Prepared;
 use crate::backend::ReplyState;
 use crate::catalog;
-use crate::config::{DisableLoadBalanceOnWrite as OnWrite, RelcacheQueryTarget};
+use crate::config::{BackendClusteringMode, DisableLoadBalanceOnWrite as OnWrite, RelcacheQueryTarget};
 use crate::report::SqlState;
 use crate::route::{self, Known, Reason, Route, SessionView, SharedWrites, Target, Transaction};
 use crate::sql::{Isolation, Kind, Statement};
@@ -37,6 +37,7 @@ impl Session<'_> {
         self.catalog.begin_statement(transaction != Transaction::Idle);
         let route = self.decide(facts, text, transaction);
         if !matches!(route.reason, Reason::FactsMissing | Reason::IsolationUnknown) {
+            self.reason = route.reason.index();
             return Ok(route);
         }
         self.learn(facts)?;
@@ -46,7 +47,25 @@ impl Session<'_> {
             }
             transaction => transaction,
         };
-        Ok(self.decide(facts, text, transaction))
+        let route = self.decide(facts, text, transaction);
+        self.reason = route.reason.index();
+        Ok(route)
+    }
+
+    /// Notes why what comes next goes to the primary, where that needs no decision.
+    pub(super) fn note_reason_to_stay(&mut self) {
+        let settings = &self.context.settings;
+        let reason = match settings.backend_clustering_mode {
+            BackendClusteringMode::Raw => Reason::Raw,
+            BackendClusteringMode::NativeReplication | BackendClusteringMode::SnapshotIsolation => {
+                Reason::ModeWithoutBalance
+            }
+            _ if !settings.load_balance_mode => Reason::BalanceOff,
+            _ if !self.follows => Reason::OnlyHome,
+            _ if self.journal.tied() => Reason::Tied,
+            _ => Reason::Companions,
+        };
+        self.reason = reason.index();
     }
 
     /// Learns the facts of the catalog that are missing: from other workers, else from a server that is free to answer.

@@ -116,6 +116,8 @@ struct Session<'c> {
     /// A server's FATAL has been passed on.
     fatal: bool,
     message_log: MessageLog,
+    /// Which reason the last destination had, for counting them.
+    reason: usize,
     /// Prepared statements and portals that no server knows.
     local: local::Objects,
 }

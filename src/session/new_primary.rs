@@ -100,7 +100,7 @@ impl Session<'_> {
     /// `false`: another node has to answer first.
     pub(super) fn is_home_again(&mut self) -> Result<bool, End> {
         let goodbye = self.client.input.bytes().first() == Some(&b'X');
-        if goodbye || self.batch.is_some() || self.request_state != RequestState::Between {
+        if goodbye || self.needs_no_server() || self.batch.is_some() || self.request_state != RequestState::Between {
             return Ok(true);
         }
         if !self.is_quiet() {

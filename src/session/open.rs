@@ -118,6 +118,7 @@ fn run(context: &mut Context, client: Client, Start { group, home, balance, appl
         terminating: false,
         fatal: false,
         message_log,
+        reason: 0,
         local: Objects::default(),
     };
     let parameters = session.group.get(home).map(|server| server.parameters.clone()).unwrap_or_default();

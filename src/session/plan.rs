@@ -5,7 +5,7 @@ use super::judge::named_statement;
 use super::{Session, open, trace};
 use crate::backend::LoginError;
 use crate::report::{Report, SqlState};
-use crate::route::{Target, Transaction};
+use crate::route::{Reason, Target, Transaction};
 use crate::sql::Statement;
 use crate::wire::TransactionStatus;
 use std::rc::Rc;
@@ -13,6 +13,7 @@ use std::rc::Rc;
 impl Session<'_> {
     /// The node for the simple query at the front, which is `length` bytes long; `None`: it has to wait.
     pub(super) fn node_for(&mut self, facts: &Rc<Statement>, text: &[u8], length: usize) -> Result<Option<usize>, End> {
+        self.note_reason_to_stay();
         // A batch left without Sync goes on with this statement, on the primary if it has been there.
         if self.batch.is_some_and(|batch| batch.nodes.contains(self.home)) && self.transaction() == Transaction::Idle {
             return Ok(Some(self.home));
@@ -37,6 +38,7 @@ impl Session<'_> {
             self.portals.node_of_cursor(facts).or_else(|| self.statements.node_to_deallocate(facts, self.home, failed));
         if let Some(node) = bound_to {
             wanted = node;
+            self.reason = Reason::WherePrepared.index();
         } else if self.may_balance() {
             let transaction = self.transaction();
             self.begin_statement(transaction);

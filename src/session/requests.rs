@@ -43,6 +43,8 @@ pub(super) enum Taken {
     Forward { node: usize, now: usize },
     /// It was answered here.
     Answered,
+    /// Its first part was answered here, and the rest has taken its place.
+    Shortened,
     /// It has to wait for answers to earlier ones.
     Blocked,
     /// More of it must be received first.
@@ -97,6 +99,7 @@ impl Session<'_> {
                     self.send_direct()?;
                     self.client.input.consume(header.total);
                 }
+                Taken::Shortened => {}
                 Taken::Blocked => {
                     self.blocked = true;
                     self.nudge();
@@ -222,24 +225,20 @@ impl Session<'_> {
                 self.catalog.note_unknown();
             }
         }
-        trace::busy(self.context, node);
+        trace::unread(self.context, node, header.kind == b'Q');
         Ok(Taken::Forward { node, now: available })
     }
 
     fn take_query(&mut self, header: Header) -> Result<Taken, End> {
+        if self.is_skipping() {
+            return Ok(Taken::Forward { node: self.active, now: header.total });
+        }
         // A text with a zero inside is the server's to refuse.
         let text = frontend::query(front(&self.client, self.direct, header, header.total)).unwrap_or(b"\0");
         let facts = self.context.facts.get(text, self.lexing);
-        if let Some(command) = self.local_command(&facts) {
-            if !self.is_quiet() {
-                return Ok(Taken::Blocked);
-            }
-            let text = text.to_vec();
-            self.local.simple_query();
-            self.answer_locally(&command, &text)?;
-            return Ok(Taken::Answered);
+        if let Some(command) = self.own_query(&facts) {
+            return self.take_own_query(header, &command, &facts);
         }
-        self.local.simple_query();
         let pattern_text = if self.context.settings.primary_routing_query_pattern_list.is_empty() {
             Vec::new()
         } else {
@@ -251,6 +250,7 @@ impl Session<'_> {
         }
         self.end_batch(node);
         self.at_home = false;
+        self.forget_unnamed();
         self.prepare_to_drop(&facts);
         if !self.expect(node, Awaited::Query, Deliver::Client) {
             return Ok(Taken::Forward { node, now: header.total });
@@ -262,6 +262,7 @@ impl Session<'_> {
         let text = content.strip_suffix(b"\0").unwrap_or(content);
         self.message_log.reason = self.reason_for_log(&facts, text, node);
         trace::statement(self.context, &self.group, node, &facts, text);
+        self.context.slot.count_reason(self.reason);
         if let Some(writes) = writes {
             self.catalog.note(&facts, text, in_transaction);
             self.journal.sent(number, &facts, text, writes, false);
@@ -272,6 +273,13 @@ impl Session<'_> {
             self.record_sql(&facts, message, node, number);
         }
         Ok(Taken::Forward { node, now: header.total })
+    }
+
+    /// A simple query ends what is unnamed, on whatever node it is.
+    pub(super) fn forget_unnamed(&mut self) {
+        self.statements.forget(b"");
+        self.portals.close(b"");
+        self.local.simple_query();
     }
 
     /// Number of the last message sent to `node`.

@@ -112,7 +112,7 @@ impl Session<'_> {
         }
         if matches!(why, Why::Writes) {
             self.context.misjudge(std::mem::take(&mut self.kept.facts));
-            NodeCounters::count(&self.context.shared.counters(node).retried);
+            NodeCounters::count(&self.context.slot.counters(node).retried);
             Report::log_line(format!("DB node id: {node} refused a statement as a write: it is sent to the primary"))
                 .detail(format!("statement: {}", self.kept_text()))
                 .hint("Its functions or views write although the catalog says they only read: see write_function_list.")

@@ -11,9 +11,13 @@ use crate::state::{NodeCounters, NodeSet, ProcessStatus, ServerKey, SessionInfo,
 use crate::sys::title;
 use crate::wire::TransactionStatus;
 use crate::wire::backend::ErrorFields;
+use std::time::Instant;
 
 /// `node` is at work for the client.
 pub(super) fn busy(context: &Context, node: usize) {
+    if context.asked.get().is_none() {
+        context.asked.set(Some(Instant::now()));
+    }
     context.slot.set_busy(NodeSet::of(node));
     context.slot.set_idle(false);
     context.slot.set_status(ProcessStatus::ExecuteCommand);
@@ -28,14 +32,24 @@ pub(super) fn statement(context: &Context, group: &Group, node: usize, facts: &S
 }
 
 /// pgpool itself answers a statement: none of a server's is the last one any more (show-commands 2.5).
-pub(super) fn local(context: &Context, group: &Group) {
+pub(super) fn local(context: &Context, group: &Group, text: &[u8]) {
+    context.slot.set_status(ProcessStatus::ExecuteCommand);
+    title::set_activity(command_word(text).as_str());
     for server in group.connections.iter().flatten() {
         context.slot.pool(group.slot).set_statement(server.node, b"");
     }
 }
 
+/// A message too long to be read is sent to `node`. A statement counts as one that is not understood.
+pub(super) fn unread(context: &Context, node: usize, is_statement: bool) {
+    busy(context, node);
+    if is_statement {
+        count(context, node, StatementClass::Delete);
+    }
+}
+
 fn count(context: &Context, node: usize, class: StatementClass) {
-    let counters = context.shared.counters(node);
+    let counters = context.slot.counters(node);
     NodeCounters::count(match class {
         StatementClass::Select => &counters.select,
         StatementClass::Insert => &counters.insert,
@@ -46,9 +60,22 @@ fn count(context: &Context, node: usize, class: StatementClass) {
     });
 }
 
+/// A statement of the client that `node` has got late: to begin a transaction, to have its settings, to end the
+/// transaction.
+pub(super) fn replayed(context: &Context, node: usize) {
+    NodeCounters::count(&context.slot.counters(node).other);
+}
+
+/// `node` has answered all that it was asked since it was last at rest.
+pub(super) fn answered(context: &Context, node: usize) {
+    if let Some(asked) = context.asked.take() {
+        context.slot.counters(node).latency.observe(asked.elapsed());
+    }
+}
+
 /// A server has answered with an error.
 pub(super) fn server_error(context: &Context, node: usize, fields: &ErrorFields<'_>) {
-    let counters = context.shared.counters(node);
+    let counters = context.slot.counters(node);
     NodeCounters::count(match fields.severity() {
         b"PANIC" => &counters.panic,
         b"FATAL" => &counters.fatal,
@@ -76,6 +103,7 @@ pub(super) fn idle(context: &Context, status: TransactionStatus) {
 
 /// The session has its group: publishes who is served and by whom, so that cancel requests find it.
 pub(super) fn opened(context: &Context, group: &Group, home: usize, balance: usize, minor: u16) {
+    context.asked.set(None);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (user, database) = (text(&group.key.user), text(&group.key.database));
     let created = group.created.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -105,6 +133,7 @@ pub(super) fn joined(context: &Context, group: &Group, server: &ServerConnection
 /// The session has lost its connection to a node.
 pub(super) fn left(context: &Context, group: &Group, node: usize) {
     context.slot.pool(group.slot).clear_server(node);
+    context.asked.set(None);
 }
 
 /// The group goes back to the pool.

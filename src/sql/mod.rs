@@ -30,6 +30,6 @@ pub use kind::{
 };
 pub use lexing::{Encoding, Lexing};
 pub use parse::analyse;
-pub use pgpool::{PgpoolCommand, may_be_ours};
+pub use pgpool::{PgpoolCommand, behind_show, may_be_ours};
 pub use statement::{Contents, Name, Relation, Statement, Use};
 pub use text::{Lead, command_word};

@@ -60,6 +60,16 @@ pub fn may_be_ours(text: &[u8]) -> bool {
     }
 }
 
+/// What stands behind the first statement of `text`, which is SHOW of one name.
+pub fn behind_show(text: &[u8]) -> Option<&[u8]> {
+    let mut tokens = Tokens { rest: text };
+    while tokens.peek() == Some(b';') {
+        tokens.next()?;
+    }
+    (tokens.word()? == "show" && tokens.name_part().is_some() && tokens.next()? == Token::Sign(b';'))
+        .then_some(tokens.rest)
+}
+
 /// A token of the small grammar.
 #[derive(Debug, PartialEq, Eq)]
 enum Token {
@@ -243,6 +253,19 @@ mod tests {
         for text in ["select 1", "sho", "", "/* show", "SELECT 'show'", "(show x)", "set x = 1", "prepare x as show y"]
         {
             assert!(!super::may_be_ours(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_goes_on_behind_show() {
+        for (text, rest) in [
+            ("SHOW pool_nodes; SELECT ';'", Some(" SELECT ';'")),
+            (" ; /* ; */ show \"pool_nodes\" -- ;\n ;SHOW x", Some("SHOW x")),
+            ("SHOW pool_nodes", None),
+            ("SELECT 1; SHOW x", None),
+            ("SHOW TIME ZONE; SELECT 1", None),
+        ] {
+            assert_eq!(super::behind_show(text.as_bytes()), rest.map(str::as_bytes), "{text}");
         }
     }
 

@@ -26,10 +26,12 @@ pub enum RequestKind {
     Promote = 2,
     /// Detach the primary and let failover_command promote the node: NODE_DOWN_REQUEST with the PROMOTE flag.
     Switchover = 3,
+    /// Take the node for the primary, which it was seen to have become; all others stay as they are.
+    Takeover = 4,
 }
 
 impl RequestKind {
-    const ALL: [Self; 4] = [Self::Down, Self::Up, Self::Promote, Self::Switchover];
+    const ALL: [Self; 5] = [Self::Down, Self::Up, Self::Promote, Self::Switchover, Self::Takeover];
 }
 
 /// A request.

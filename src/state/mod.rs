@@ -19,6 +19,7 @@ mod delays;
 mod failover;
 mod health;
 mod hold;
+mod latency;
 mod mutations;
 mod node_set;
 mod nodes;
@@ -28,14 +29,15 @@ mod settings;
 mod workers;
 
 pub use cancel::{CancelTarget, ServerKey};
-pub use counters::{NodeCounters, NodeCounts};
+pub use counters::{CountersOfNode, MAX_REASONS, NodeCounters, NodeCounts};
 pub use delays::{Delay, Delays};
 pub use failover::{Failover, Progress, Request, RequestKind, RequestsBusy};
 pub use health::{HealthStats, NodeHealth, RoundEnd};
 pub use hold::Hold;
+pub use latency::{BUCKETS as LATENCY_BUCKETS, Latency, LatencyRecord, upper_bound as latency_bound};
 pub use mutations::{TableKey, TableMutations, WriteAge};
 pub use node_set::NodeSet;
-pub use nodes::{Cluster, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
+pub use nodes::{Cluster, History, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
 pub use pools::{PoolEntry, PoolSlot, STATEMENT_LIMIT};
 pub use relcache::{Fingerprint, Relcache, SharedFact};
 pub use workers::{ClientInfo, ProcessStatus, SessionInfo, WorkerSlot, Workers};
@@ -81,6 +83,7 @@ struct Inner {
     segment: Segment,
     nodes: Region<nodes::Table>,
     counters: Region<NodeCounters>,
+    reasons: Region<counters::ReasonCounters>,
     delays: Region<AtomicU64>,
     connected: Region<AtomicU64>,
     workers: Region<workers::WorkerRecord>,
@@ -106,7 +109,6 @@ impl Shared {
         let pools = limits.workers.saturating_mul(limits.pool_slots);
         let servers = pools.saturating_mul(MAX_NODES);
         let nodes = layout.array(1);
-        let counters = layout.array(MAX_NODES);
         let delays = layout.array(MAX_NODES);
         let connected = layout.array(limits.workers.div_ceil(64));
         let workers = layout.array(limits.workers);
@@ -117,6 +119,9 @@ impl Shared {
         layout.page_break();
         let statements = layout.array(servers);
         layout.page_break();
+        let counters = layout.array(limits.workers.saturating_mul(MAX_NODES));
+        layout.page_break();
+        let reasons = layout.array(limits.workers);
         let epoch = layout.array(1);
         let facts = layout.array(relcache::buckets(limits.relcache));
         let settings = layout.array(1);
@@ -135,6 +140,7 @@ impl Shared {
             segment,
             nodes,
             counters,
+            reasons,
             delays,
             connected,
             workers,
@@ -191,9 +197,14 @@ impl Shared {
         &self.0.segment.slice(self.0.health)[node.min(MAX_NODES - 1)]
     }
 
-    /// The statement counters of a node (show-commands 5.7b). An id out of range gets those of the last possible node.
-    pub fn counters(&self, node: usize) -> &NodeCounters {
-        &self.0.segment.slice(self.0.counters)[node.min(MAX_NODES - 1)]
+    #[inline]
+    fn node_counters(&self) -> &[NodeCounters] {
+        self.0.segment.slice(self.0.counters)
+    }
+
+    #[inline]
+    fn reason_counters(&self) -> &[counters::ReasonCounters] {
+        self.0.segment.slice(self.0.reasons)
     }
 
     /// How far the standbys are behind (failover 14.4).

@@ -47,6 +47,22 @@ pub enum Role {
     Standby = 2,
 }
 
+/// Where a server stands: in which history, and how often a standby was promoted in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// The database system identifier: the same for a server and all copies of it.
+    pub system: u64,
+    /// The timeline; every promotion begins a new one.
+    pub timeline: u32,
+}
+
+impl History {
+    /// Whether a promotion lies between the two. False also if they have nothing to do with each other.
+    pub fn is_older_than(self, other: Self) -> bool {
+        self.system == other.system && self.timeline < other.timeline
+    }
+}
+
 /// One node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Node {
@@ -94,6 +110,8 @@ pub struct Cluster {
     pub primary: Option<usize>,
     /// The attached node with the lowest id; keeps its value when no node is attached.
     pub main: Option<usize>,
+    /// Where the primary stood when it was last seen; stays when that node is lost, so that no older one takes its place.
+    pub history: Option<History>,
 }
 
 impl Cluster {
@@ -161,6 +179,7 @@ shareable! {
     pub(super) struct Table {
         changing: SharedMutex<[AtomicU64; 0]>,
         nodes: Versioned<NodeRecord, MAX_NODES>,
+        history: Versioned<HistoryRecord>,
     }
 }
 
@@ -177,6 +196,14 @@ plain! {
         reason: Text<256>,
         replication_state: Text<32>,
         sync_state: Text<32>,
+    }
+}
+
+plain! {
+    /// Timeline 0: not known.
+    pub(super) struct HistoryRecord {
+        system: u64,
+        timeline: u64,
     }
 }
 
@@ -214,8 +241,14 @@ impl<'a> NodeTable<'a> {
             generation,
             primary: find(IS_PRIMARY),
             main: find(IS_MAIN),
+            history: self.history(),
             nodes: records.iter().map(Node::from).collect(),
         }
+    }
+
+    fn history(self) -> Option<History> {
+        let HistoryRecord { system, timeline } = self.0.history.get();
+        u32::try_from(timeline).ok().filter(|timeline| *timeline != 0).map(|timeline| History { system, timeline })
     }
 
     /// Changes the table: `change` gets the present state, and what it leaves is published in one step if it differs.
@@ -240,6 +273,11 @@ impl<'a> NodeTable<'a> {
         let before = self.view();
         let mut cluster = before.clone();
         let result = change(&mut cluster);
+        if cluster.history != before.history {
+            let (system, timeline) =
+                cluster.history.map_or((0, 0), |history| (history.system, history.timeline.into()));
+            self.0.history.set(HistoryRecord { system, timeline });
+        }
         if cluster != before {
             let records: Vec<NodeRecord> = (0..cluster.nodes.len()).map(|id| NodeRecord::of(&cluster, id)).collect();
             self.0.nodes.write(&records);
@@ -345,10 +383,12 @@ mod tests {
                 cluster.nodes = vec![Node::default(), node.clone()];
                 cluster.set_status(1, NodeStatus::Waiting, "started");
                 cluster.set_primary(Some(1));
+                cluster.history = Some(History { system: u64::MAX, timeline: 3 });
             })
             .expect("update");
         let view = nodes.view();
         assert_eq!((view.primary, view.main, view.write_node()), (Some(1), Some(1), Some(1)));
+        assert_eq!(view.history, Some(History { system: u64::MAX, timeline: 3 }));
         let Node { last_status_change, .. } = view.nodes[1];
         let expected = Node { status: NodeStatus::Waiting, reason: "started".to_owned(), last_status_change, ..node };
         assert_eq!(view.nodes[1], expected);

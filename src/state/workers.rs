@@ -86,6 +86,7 @@ shareable! {
         started: AtomicU64,
         finished_sessions: AtomicU64,
         restart: AtomicU32,
+        served: AtomicU32,
         waiting_since: AtomicU64,
         busy: [AtomicU64; 2],
         idle_since: AtomicU64,
@@ -185,6 +186,10 @@ impl WorkerSlot {
         self.shared.pool_slot(self.index, slot)
     }
 
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     pub(super) fn record(&self) -> &WorkerRecord {
         self.shared.record(self.index)
     }
@@ -196,6 +201,7 @@ impl WorkerSlot {
     pub fn begin_client(&self, client: &ClientInfo) -> usize {
         self.record().client.set(ClientRecord { host: Text::new(&client.host), port: client.port });
         self.record().waiting_since.store(0, Ordering::Relaxed);
+        self.record().served.store(1, Ordering::Relaxed);
         self.set_status(ProcessStatus::Connecting);
         let (word, bit) = self.connected_bit();
         word.fetch_or(bit, Ordering::AcqRel);
@@ -281,6 +287,13 @@ impl WorkerSlot {
     /// Wishes that the process ends when it is idle.
     pub fn wish_restart(&self) {
         self.record().restart.store(1, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    /// Whether a process of that slot has ever had a client.
+    pub(super) fn has_served(&self, worker: usize) -> bool {
+        self.record(worker).served.load(Ordering::Relaxed) != 0
     }
 }
 

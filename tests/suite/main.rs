@@ -22,6 +22,7 @@ mod own_servers;
 mod pauses;
 mod pcp;
 mod pool;
+mod primary;
 mod process;
 mod relcache;
 mod replication;

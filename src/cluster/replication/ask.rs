@@ -2,16 +2,14 @@
 
 use super::lsn::Lsn;
 use crate::backend::{LoginError, control};
-use crate::config::Settings;
-use crate::net::{Address, Deadline};
+use crate::cluster::ask::{Account, Question};
+use crate::cluster::sight::{self, Sight};
+use crate::net::Deadline;
 use crate::report::{Report, SqlState};
-use crate::state::Node;
+use crate::state::Role;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-/// The longest that a server may take to answer, also if `connect_timeout` sets no limit.
-const LIMIT: Duration = Duration::from_secs(10);
-/// Used where the configuration leaves it open.
-const DEFAULT_NAME: &str = "postgres";
 /// A connection to this database would keep others from copying it, so it is not kept.
 const TEMPLATE: &str = "template1";
 
@@ -30,41 +28,6 @@ const RECEIVERS: &str = "SELECT r.application_name, r.state, r.sync_state, \
     (EXTRACT(EPOCH FROM r.replay_lag) * 1000000)::pg_catalog.int8, s.slot_name \
     FROM pg_catalog.pg_stat_replication r LEFT JOIN pg_catalog.pg_replication_slots s ON s.active_pid = r.pid";
 
-/// Whom to ask, and as whom.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Account {
-    address: Address,
-    user: String,
-    database: String,
-}
-
-/// What to ask one server.
-#[derive(Clone, Debug)]
-pub(super) struct Question {
-    /// Node id.
-    pub node: usize,
-    /// The server is the primary: it is also asked for those who stream from it.
-    pub is_primary: bool,
-    /// How long everything may take together.
-    pub limit: Duration,
-    account: Account,
-}
-
-impl Question {
-    /// The question to node `id`, asked as `sr_check_user` within `connect_timeout`.
-    pub fn new(settings: &Settings, id: usize, node: &Node, is_primary: bool) -> Self {
-        let or_default = |name: &str, default: &str| if name.is_empty() { default } else { name }.to_owned();
-        let connect_timeout = settings.nodes.get(id).map_or(settings.connect_timeout, |node| node.connect_timeout);
-        let limit = u64::try_from(connect_timeout).ok().filter(|limit| *limit > 0).map(Duration::from_millis);
-        let account = Account {
-            address: Address { host: or_default(&node.hostname, "/tmp"), port: node.port },
-            user: or_default(&settings.sr_check_user, DEFAULT_NAME),
-            database: or_default(&settings.sr_check_database, DEFAULT_NAME),
-        };
-        Self { node: id, is_primary, limit: limit.map_or(LIMIT, |limit| limit.min(LIMIT)), account }
-    }
-}
-
 /// What a server has told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
@@ -78,8 +41,10 @@ pub(super) struct Told {
     pub slot: String,
     /// The `application_name` under which it streams; empty if unknown.
     pub application_name: String,
-    /// Those who stream from it, if it was asked as the primary.
+    /// Those who stream from it, if it is no standby.
     pub receivers: Vec<Receiver>,
+    /// Who it says it is.
+    pub sight: Sight,
 }
 
 /// A row of `pg_stat_replication`.
@@ -133,6 +98,11 @@ impl Server {
         self.keep(question, connection, answer)
     }
 
+    /// Readable as soon as the server goes away; `None` without a connection.
+    pub fn bell(&self) -> Option<OwnedFd> {
+        self.connection.as_ref().and_then(|(_, connection)| connection.bell().ok())
+    }
+
     /// Says goodbye to the server.
     pub fn close(self) {
         if let Some((_, connection)) = self.connection {
@@ -159,8 +129,13 @@ fn ask(connection: &mut control::Connection, question: &Question, deadline: Dead
     let mut query = |sql| connection.query(sql, deadline).map_err(why_failed);
     let rows = query(POSITION)?;
     let mut told = rows.first().ok_or_else(|| Trouble::Failed("no row".to_owned())).and_then(|row| position(row))?;
-    if question.is_primary {
+    if !told.in_recovery {
         told.receivers = query(RECEIVERS)?.iter().map(|row| receiver(row)).collect();
+    }
+    let role = if told.in_recovery { Role::Standby } else { Role::Primary };
+    told.sight = Sight::of(role);
+    if question.in_full {
+        told.sight = Sight::complete(connection, role, deadline).map_err(why_failed)?;
     }
     Ok(told)
 }
@@ -175,6 +150,7 @@ fn position(row: &[Option<String>]) -> Result<Told, Trouble> {
         slot: text(3).unwrap_or_default().to_owned(),
         application_name: text(4).map(own_name).unwrap_or_default(),
         receivers: Vec::new(),
+        sight: Sight::default(),
     })
 }
 
@@ -213,8 +189,7 @@ fn why_closed(error: LoginError, node: usize) -> Trouble {
 
 fn why_failed(report: Report) -> Trouble {
     // A server that shuts down ends its sessions with an error first.
-    let is_lost = matches!(report.code, SqlState::CONNECTION_FAILURE | SqlState::ADMIN_SHUTDOWN);
-    if is_lost { Trouble::Silent(report.to_string()) } else { Trouble::Failed(report.to_string()) }
+    if sight::is_lost(&report) { Trouble::Silent(report.to_string()) } else { Trouble::Failed(report.to_string()) }
 }
 
 #[cfg(test)]
@@ -232,9 +207,8 @@ mod tests {
         let replay_age = Some(Duration::from_millis(1500));
         let (slot, application_name) = ("slot1".to_owned(), "node1".to_owned());
         let position_told = "1/2".parse().expect("position");
-        let receivers = Vec::new();
         let expected =
-            Told { in_recovery: true, position: position_told, replay_age, slot, application_name, receivers };
+            Told { in_recovery: true, position: position_told, replay_age, slot, application_name, ..Told::default() };
         assert_eq!(told, expected);
         let told = position(&row(&["f", "1/2", "NULL", "NULL", "NULL"])).expect("told");
         assert_eq!(told, Told { position: position_told, ..Told::default() });

@@ -3,7 +3,8 @@
 //! A process of its own, which the parent keeps alive. All nodes are asked at once ([`watch`], [`ask`]), what their answers
 //! mean is decided without I/O ([`figures`]), and the result goes to the shared state: delays to
 //! [`Delays`](crate::state::Delays), states to the node table. An external command ([`command`], [`values`]) may take the
-//! place of asking. Sessions, SHOW POOL_NODES and the time to live of written tables go by what stands there.
+//! place of asking. Sessions, SHOW POOL_NODES and the time to live of written tables go by what stands there. What the nodes
+//! say of their roles goes to the [`survey`], which notices that the primary has changed.
 //!
 //! Invariants:
 //! - A node that does not answer takes nothing but its own figure from a check. Asking takes no longer than a period, a
@@ -16,17 +17,19 @@ mod ask;
 mod command;
 mod figures;
 mod lsn;
+mod survey;
 mod tell;
 mod values;
 mod watch;
 
+use super::ask::Question;
 use crate::config::{BackendClusteringMode, Settings};
 use crate::net::Deadline;
 use crate::report::{self, Report};
 use crate::state::{Cluster, Delay, Node, Progress, Shared};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use crate::sys::title;
-use ask::{Question, Told};
+use ask::Told;
 use command::Failure;
 use figures::{Figures, Sighting};
 use nix::poll::{PollFd, PollFlags, poll};
@@ -38,6 +41,8 @@ use watch::Watch;
 /// The signals it takes note of.
 const SIGNALS: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+/// The shortest time from one check to the next: while the primary does not say that it is one.
+const SOON: Duration = Duration::from_secs(1);
 const EXIT_DONE: i32 = 0;
 /// Another is to take this process's place.
 const EXIT_RESTART: i32 = 1;
@@ -82,11 +87,12 @@ struct Check {
 impl Check {
     fn live(mut self) -> Leave {
         loop {
+            let began = Instant::now();
             let checked = match period(&self.settings) {
                 Some(period) => self.check(period),
                 None => self.rest(),
             };
-            if let Err(leave) = checked.and_then(|next| self.sleep(next)) {
+            if let Err(leave) = checked.and_then(|next| self.sleep(next, began + SOON)) {
                 return leave;
             }
         }
@@ -112,11 +118,17 @@ impl Check {
         let cluster = self.shared.nodes().view();
         let primary = cluster.primary.filter(|id| cluster.attached().contains(*id));
         match primary {
+            // The finder looks for one.
             None => self.set_states(|_| Some(Default::default())),
             Some(primary) if self.settings.replication_delay_source_cmd.is_empty() => {
-                self.ask(&cluster, primary, begun, next)?;
+                return self.ask(&cluster, primary, begun, next);
             }
             Some(primary) => {
+                if survey::is_wanted(&self.settings) {
+                    self.ask(&cluster, primary, begun, next)?;
+                } else {
+                    self.watch.dismiss();
+                }
                 self.run_command(&cluster, primary, begun)?;
                 // However long it takes, it is left alone for a period.
                 return Ok(Deadline::after(period));
@@ -126,8 +138,9 @@ impl Check {
     }
 
     /// Asks the attached nodes themselves, until `end` at most. The answers count if no failover has begun since `begun`.
-    fn ask(&mut self, cluster: &Cluster, primary: usize, begun: u64, end: Deadline) -> Result<(), Leave> {
-        let question = |id: usize| Question::new(&self.settings, id, &cluster.nodes[id], id == primary);
+    /// Returns when to ask again: `end`, but soon while the primary does not say that it is one.
+    fn ask(&mut self, cluster: &Cluster, primary: usize, begun: u64, end: Deadline) -> Result<Deadline, Leave> {
+        let question = |id: usize| Question::new(&self.settings, id, &cluster.nodes[id]);
         let questions: Vec<_> = cluster.attached().iter().map(question).collect();
         let longest = questions.iter().map(|question| question.limit).max().unwrap_or_default();
         let deadline = Deadline::after(longest).min(end);
@@ -136,9 +149,12 @@ impl Check {
             *noted = noted.with(signals.take());
             wanted_exit(*noted).is_some()
         });
-        let Some(answers) = answers else { return self.heed() };
+        let Some(answers) = answers else {
+            self.heed()?;
+            return Ok(end);
+        };
         if self.shared.failover().begun() != begun {
-            return Ok(());
+            return Ok(end);
         }
         let now = Instant::now();
         let mut told: Vec<Option<Told>> = vec![None; cluster.nodes.len()];
@@ -151,13 +167,20 @@ impl Check {
                 Err(trouble) => self.troubles.node(node, &trouble),
             }
         }
+        let is_in_charge = told[primary].as_ref().is_some_and(|source| !source.in_recovery);
+        self.survey(cluster, begun, &told);
+        let next =
+            if is_in_charge || !survey::is_wanted(&self.settings) { end } else { end.min(Deadline::after(SOON)) };
+        if !self.settings.replication_delay_source_cmd.is_empty() {
+            return Ok(next);
+        }
         let figures = figures::figures(&self.settings, cluster, primary, &told, self.sighting, now);
         if let Some(source) = told[primary].as_ref().filter(|source| !source.in_recovery) {
             self.tell_of_receivers(cluster, primary, source, &figures);
             self.sighting = Some(Sighting { node: primary, position: source.position, at: now });
         }
         self.publish(primary, &figures);
-        Ok(())
+        Ok(next)
     }
 
     fn tell_of_receivers(&mut self, cluster: &Cluster, primary: usize, source: &Told, figures: &[Figures]) {
@@ -188,7 +211,6 @@ impl Check {
 
     /// Lets the external command say it. That counts if no failover has begun since `begun`.
     fn run_command(&mut self, cluster: &Cluster, primary: usize, begun: u64) -> Result<(), Leave> {
-        self.watch.dismiss();
         let command = self.settings.replication_delay_source_cmd.clone();
         // Ids that are not configured have their place, too: values are told apart by nothing but their order.
         let standbys: Vec<_> = (0..cluster.nodes.len()).filter(|id| *id != primary).collect();
@@ -235,13 +257,16 @@ impl Check {
 
     /// Sets the two states of each node where `states` has some.
     fn set_states(&self, states: impl Fn(usize) -> Option<[String; 2]>) {
-        let change = |cluster: &mut Cluster| {
+        self.change_nodes(|cluster| {
             for (id, node) in cluster.nodes.iter_mut().enumerate() {
                 if let Some(states) = states(id) {
                     [node.replication_state, node.sync_state] = states;
                 }
             }
-        };
+        });
+    }
+
+    fn change_nodes(&self, change: impl FnOnce(&mut Cluster)) {
         if let Err(error) = self.shared.nodes().update(change) {
             Report::warning("the node table could not be updated").detail(error.to_string()).log();
         }
@@ -275,15 +300,24 @@ impl Check {
         Ok(())
     }
 
-    /// Sleeps until `next`, or until the configuration has changed.
-    fn sleep(&mut self, next: Deadline) -> Result<(), Leave> {
+    /// Sleeps until `next`, until the configuration has changed, or until the primary goes away, but then not before
+    /// `earliest`.
+    fn sleep(&mut self, mut next: Deadline, earliest: Instant) -> Result<(), Leave> {
+        let mut primary = self.shared.nodes().view().primary.filter(|_| survey::is_wanted(&self.settings));
         loop {
             let before = Arc::clone(&self.settings);
             self.heed()?;
             if next.passed() || !Arc::ptr_eq(&before, &self.settings) {
                 return Ok(());
             }
-            let _ = poll(&mut [PollFd::new(self.signals.fd(), PollFlags::POLLIN)], next.poll_timeout());
+            let gone = primary.and_then(|primary| self.watch.gone(primary));
+            let fds = [Some(self.signals.fd()), gone].into_iter().flatten();
+            let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            let _ = poll(&mut fds, next.poll_timeout());
+            if fds.get(1).is_some_and(|fd| fd.any() == Some(true)) {
+                next = next.min(Deadline::after(earliest.saturating_duration_since(Instant::now())));
+                primary = None;
+            }
         }
     }
 }

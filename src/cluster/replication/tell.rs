@@ -55,6 +55,18 @@ pub(super) enum Subject {
     Privilege(usize),
     /// The external command.
     Command,
+    /// Which standbys belong to which primary.
+    Ownership,
+    /// This node is a false primary.
+    Invalid(usize),
+    /// This node takes writes but is not the primary any more.
+    Outdated(usize),
+    /// The primary is none any more, and no other node is one.
+    Demoted,
+    /// Nodes that say they are the primary, too.
+    Rivals,
+    /// This node does not tell its timeline.
+    History(usize),
 }
 
 /// What was told, so that it is told once as long as it lasts.

@@ -1,7 +1,8 @@
 //! Asking all nodes at once: one thread per node, which keeps the connection. A node that does not answer keeps only its
 //! own thread waiting, and is asked again when that has given up.
 
-use super::ask::{Question, Server, Told, Trouble};
+use super::ask::{Server, Told, Trouble};
+use crate::cluster::ask::Question;
 use crate::net::Deadline;
 use crate::report;
 use crate::sys::thread::without_signals;
@@ -11,7 +12,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -35,12 +36,15 @@ struct Post {
     questions: Sender<(u64, Question)>,
     /// The round in which it got the question that it has not answered yet.
     busy: Option<u64>,
+    /// Readable when the server whose connection it keeps has gone.
+    gone: Option<OwnedFd>,
 }
 
 struct Answered {
     round: u64,
     node: usize,
     answer: Answer,
+    gone: Option<OwnedFd>,
 }
 
 impl Watch {
@@ -89,6 +93,11 @@ impl Watch {
         }
     }
 
+    /// A descriptor that is readable as soon as this node goes away, or says something unasked: a reason to ask it.
+    pub fn gone(&self, node: usize) -> Option<BorrowedFd<'_>> {
+        self.posts.get(&node)?.gone.as_ref().map(AsFd::as_fd)
+    }
+
     /// Ends all threads and their connections, without waiting for them.
     pub fn dismiss(&mut self) {
         self.posts.clear();
@@ -105,7 +114,7 @@ impl Watch {
                 without_signals(|| {
                     thread::Builder::new().name(format!("node {node}")).spawn(move || stand(&asked, &sender, &bell))
                 })?;
-                place.insert(Post { questions, busy: None })
+                place.insert(Post { questions, busy: None, gone: None })
             }
         };
         if post.busy.is_none() && post.questions.send((self.round, question)).is_ok() {
@@ -117,9 +126,9 @@ impl Watch {
     /// Takes what has been answered. Answers to an earlier round come too late to be of use.
     fn collect(&mut self, answers: &mut HashMap<usize, Answer>) {
         let _ = self.bell.read();
-        for Answered { round, node, answer } in self.answers.try_iter() {
+        for Answered { round, node, answer, gone } in self.answers.try_iter() {
             let Some(post) = self.posts.get_mut(&node) else { continue };
-            post.busy = None;
+            (post.busy, post.gone) = (None, gone);
             if round == self.round {
                 answers.insert(node, answer);
             }
@@ -135,7 +144,7 @@ fn stand(questions: &Receiver<(u64, Question)>, answers: &Sender<Answered>, bell
             server = Server::default();
             Err(Trouble::Failed(report.to_string()))
         });
-        if answers.send(Answered { round, node: question.node, answer }).is_err() {
+        if answers.send(Answered { round, node: question.node, answer, gone: server.bell() }).is_err() {
             break;
         }
         let _ = bell.write(1);
@@ -158,7 +167,7 @@ mod tests {
     fn question(node: usize, port: u16) -> Question {
         let server = Node { hostname: "127.0.0.1".to_owned(), port, ..Node::default() };
         let settings = Settings { connect_timeout: 5000, ..Settings::default() };
-        Question::new(&settings, node, &server, false)
+        Question::new(&settings, node, &server)
     }
 
     /// A server that is at 0/2A for everybody, and counts the connections made to it.

@@ -11,10 +11,9 @@ use super::objects::{Portal, Prepared, Progress};
 use super::{Objects, Outcome, Session, command_of, in_failed_block, refuse};
 use crate::backend::{Awaited, Deliver};
 use crate::report::{Report, Result, SqlState};
-use crate::route::Transaction;
 use crate::session::end::End;
 use crate::session::requests::{Taken, front};
-use crate::sql::{FactsCache, Lexing, may_be_ours};
+use crate::sql::{FactsCache, Kind, Lexing, Statement, may_be_ours};
 use crate::wire::frontend::{self, Object};
 use crate::wire::{Header, TransactionStatus, write};
 use std::rc::Rc;
@@ -64,40 +63,44 @@ impl Session<'_> {
     }
 
     fn sort_own(&mut self, header: Header) -> std::result::Result<Option<Taken>, End> {
-        let is_first = !self.local.begun && self.batch.is_none();
-        if is_first && self.local.has_portals() && self.is_quiet() && self.transaction() == Transaction::Idle {
-            self.local.clear_portals();
-        }
-        let alone = self.local.begun && self.batch.is_none();
+        let alone = self.local.begun && self.batch.is_none() && !self.is_skipping();
         let content = front(&self.client, self.direct, header, header.total);
         let is_own = is_ours(&self.local, &mut self.context.facts, self.lexing, header.kind, content)
             || (alone && matches!(header.kind, b'S' | b'H'));
-        if !is_own {
-            self.give_way(header);
-            return Ok(None);
-        }
-        let batch_server = self.batch.and_then(|batch| self.group.get(batch.node));
-        if !self.is_quiet() || batch_server.is_some_and(|server| !server.replies.is_empty()) {
+        let replaces = !is_own && self.replaces_unnamed(header);
+        if (is_own || replaces) && !self.has_heard_all() {
             return Ok(Some(Taken::Blocked));
         }
         // Past an error everything up to Sync is ignored.
-        if batch_server.is_some_and(|server| server.replies.is_skipping()) {
+        if is_own && self.is_skipping() {
             return Ok(Some(Taken::Answered));
+        }
+        if !is_own {
+            if replaces && !self.is_skipping() {
+                self.give_way(header);
+            }
+            self.local.begun &= header.kind != b'S';
+            return Ok(None);
         }
         self.take_ours(header)?;
         Ok(Some(Taken::Answered))
     }
 
-    /// A message for a server: it takes the place of what is unnamed here.
-    fn give_way(&mut self, header: Header) {
-        let content = front(&self.client, self.direct, header, header.total);
+    /// Whether a message for a server takes the place of something unnamed here.
+    fn replaces_unnamed(&self, header: Header) -> bool {
+        // The first name of both is that of what they make.
+        let makes_unnamed = self.content(header).first() == Some(&0);
         match header.kind {
-            b'P' if frontend::parse(content).is_ok_and(|parse| parse.statement.is_empty()) => {
-                self.local.close_statement(b"");
-            }
-            b'B' if frontend::bind(content).is_ok_and(|bind| bind.portal.is_empty()) => self.local.close_portal(b""),
-            b'S' => self.local.begun = false,
-            _ => {}
+            b'P' => makes_unnamed && self.local.has_statement(b""),
+            b'B' => makes_unnamed && self.local.has_portal(b""),
+            _ => false,
+        }
+    }
+
+    fn give_way(&mut self, header: Header) {
+        match header.kind {
+            b'P' => self.local.close_statement(b""),
+            _ => self.local.close_portal(b""),
         }
     }
 
@@ -106,7 +109,9 @@ impl Session<'_> {
         let malformed = |error| End::protocol_violation(&error);
         let result = match header.kind {
             b'S' => {
-                self.sync_own();
+                // The end of a batch that no server has seen.
+                self.local.begun = false;
+                self.tell_ready();
                 return Ok(());
             }
             b'P' => self.parse_own(frontend::parse(&content).map_err(malformed)?),
@@ -114,10 +119,7 @@ impl Session<'_> {
                 let values = frontend::bind_values(&content).map_err(malformed)?;
                 self.bind_own(frontend::bind(&content).map_err(malformed)?, values)
             }
-            b'D' => {
-                self.describe_own(frontend::object(&content, "Describe").map_err(malformed)?);
-                Ok(())
-            }
+            b'D' => self.describe_own(frontend::object(&content, "Describe").map_err(malformed)?),
             b'E' => {
                 let (portal, limit) = frontend::execute_limit(&content).map_err(malformed)?;
                 self.execute_own(portal, limit)?
@@ -139,28 +141,22 @@ impl Session<'_> {
         }
     }
 
-    /// The end of a batch that no server has seen.
-    fn sync_own(&mut self) {
-        self.local.begun = false;
-        let status = self.group.status(self.home);
-        if status == TransactionStatus::Idle {
-            self.local.clear_portals();
-        }
-        write::ready_for_query(&mut self.client.output, status);
-        crate::session::trace::idle(self.context, status);
-    }
-
     fn parse_own(&mut self, parse: frontend::Parse<'_>) -> Result<()> {
         let name = parse.statement;
+        let facts = self.context.facts.get(parse.query, self.lexing);
+        let command = self.local_command(&facts);
+        let is_refused = match &command {
+            Some(command) => self.is_refused_now(command),
+            None => self.has_failed() && !ends_block(&facts),
+        };
+        if is_refused {
+            return Err(in_failed_block(parse.query));
+        }
         if !name.is_empty() && (self.local.has_statement(name) || self.statements.get(name).is_some()) {
             return Err(Report::error(format!("prepared statement \"{}\" already exists", text(name)))
                 .code(SqlState::DUPLICATE_PREPARED_STATEMENT));
         }
-        let facts = self.context.facts.get(parse.query, self.lexing);
-        let Some(command) = self.local_command(&facts) else { return Ok(()) };
-        if self.is_refused_now(&command) {
-            return Err(in_failed_block(parse.query));
-        }
+        let Some(command) = command else { return Ok(()) };
         let columns = command.columns()?;
         if name.is_empty() {
             self.statements.forget(b"");
@@ -171,21 +167,34 @@ impl Session<'_> {
     }
 
     fn bind_own(&mut self, bind: frontend::Bind<'_>, values: frontend::BindValues) -> Result<()> {
-        let portal = bind.portal;
+        // The tests in PostgreSQL's order.
+        let (portal, statement) = (bind.portal, bind.statement);
+        let frontend::BindValues { parameters, formats } = values;
+        let prepared = self.local.statement(statement).map(Rc::clone);
+        let is_refused = match (&prepared, self.statements.get(statement)) {
+            (Some(_), _) if parameters != 0 => {
+                return Err(Report::error(format!(
+                    "bind message supplies {parameters} parameters, but prepared statement \"{}\" requires 0",
+                    text(statement)
+                ))
+                .code(SqlState::PROTOCOL_VIOLATION));
+            }
+            (Some(prepared), _) => self.is_refused_now(&prepared.command),
+            (None, Some(prepared)) => self.has_failed() && !ends_block(&prepared.facts),
+            (None, None) => {
+                return Err(Report::error(format!("prepared statement \"{}\" does not exist", text(statement)))
+                    .code(SqlState::INVALID_STATEMENT_NAME));
+            }
+        };
+        if is_refused {
+            return Err(in_failed_block(prepared.as_ref().map_or(b"", |prepared| &prepared.text)));
+        }
         if !portal.is_empty() && (self.local.has_portal(portal) || self.portals.node(portal).is_some()) {
             return Err(
                 Report::error(format!("cursor \"{}\" already exists", text(portal))).code(SqlState::DUPLICATE_CURSOR)
             );
         }
-        let Some(prepared) = self.local.statement(bind.statement).map(Rc::clone) else { return Ok(()) };
-        let frontend::BindValues { parameters, formats } = values;
-        if parameters != 0 {
-            return Err(Report::error(format!(
-                "bind message supplies {parameters} parameters, but prepared statement \"{}\" requires 0",
-                text(bind.statement)
-            ))
-            .code(SqlState::PROTOCOL_VIOLATION));
-        }
+        let Some(prepared) = prepared else { return Ok(()) };
         if let Some(columns) = &prepared.columns {
             check_formats(&formats, columns.len())?;
         }
@@ -197,25 +206,29 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn describe_own(&mut self, object: Object<'_>) {
-        let out = &mut self.client.output;
-        match object {
-            Object::Statement(name) => {
-                let Some(prepared) = self.local.statement(name) else { return };
-                write::no_parameters(out);
-                match &prepared.columns {
-                    Some(columns) => write::row_description(out, columns),
-                    None => write::no_data(out),
-                }
-            }
+    fn describe_own(&mut self, object: Object<'_>) -> Result<()> {
+        let (prepared, portal) = match object {
+            Object::Statement(name) => (self.local.statement(name), None),
             Object::Portal(name) => {
-                let Some(portal) = self.local.portal(name) else { return };
-                match &portal.prepared.columns {
-                    Some(columns) => write::row_description_in(out, columns, |column| portal.format(column)),
-                    None => write::no_data(out),
-                }
+                let portal = self.local.portal(name);
+                (portal.map(|portal| &portal.prepared), portal)
             }
+        };
+        let Some(prepared) = prepared else { return Ok(()) };
+        if self.is_refused_now(&prepared.command) {
+            return Err(in_failed_block(&prepared.text));
         }
+        let out = &mut self.client.output;
+        if portal.is_none() {
+            write::no_parameters(out);
+        }
+        match &prepared.columns {
+            Some(columns) => {
+                write::row_description_in(out, columns, |column| portal.map_or(0, |portal| portal.format(column)));
+            }
+            None => write::no_data(out),
+        }
+        Ok(())
     }
 
     /// Sends at most `limit` rows of the portal, all if that is 0. As with PostgreSQL a portal that has sent exactly so many
@@ -268,7 +281,11 @@ impl Session<'_> {
 
     /// Whether a failed transaction refuses it (show-commands 2.3).
     fn is_refused_now(&self, command: &super::Command) -> bool {
-        matches!(command, super::Command::Show(_)) && self.group.status(self.home) == TransactionStatus::Failed
+        matches!(command, super::Command::Show(_)) && self.has_failed()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.group.status(self.home) == TransactionStatus::Failed
     }
 
     /// The client is told, and the primary fails the batch in its own books.
@@ -304,6 +321,11 @@ fn check_formats(formats: &[u16], columns: usize) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// Whether a failed transaction accepts it.
+fn ends_block(facts: &Statement) -> bool {
+    matches!(facts.kind, Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_) | Kind::PrepareTransaction)
 }
 
 fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {

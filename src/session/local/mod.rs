@@ -1,7 +1,7 @@
 //! Statements answered here: SHOW POOL_... (show-commands 2, 3), PGPOOL SHOW, SET, RESET (config 7, 8), PGPOOL EXPLAIN.
 //!
 //! A [`Command`] is recognised by its facts and carried out by [`Session::carry_out`], whichever protocol it came by: as a
-//! Query it is answered at once ([`Session::answer_locally`]), in the extended protocol it becomes a prepared statement
+//! Query it is answered at once ([`Session::take_own_query`]), in the extended protocol it becomes a prepared statement
 //! and a portal of ours ([`extended`], [`objects`]).
 //!
 //! Invariants: nothing is sent to a server for it; its answer comes behind everything the client has asked before; the
@@ -16,12 +16,13 @@ pub(super) use objects::Objects;
 
 use super::Session;
 use super::end::End;
+use super::requests::Taken;
 use super::trace;
 use crate::admin::{self, Explained, ParameterList, Table};
 use crate::report::{Report, Result, Severity, SqlState};
 use crate::route::Transaction;
-use crate::sql::{Kind, PgpoolCommand, Statement};
-use crate::wire::{TransactionStatus, write};
+use crate::sql::{Kind, PgpoolCommand, Statement, behind_show, may_be_ours};
+use crate::wire::{HEADER_LENGTH, Header, TransactionStatus, frontend, write};
 
 /// A statement that is ours to answer.
 #[derive(Debug)]
@@ -71,10 +72,83 @@ impl Session<'_> {
         command_of(&self.local, facts)
     }
 
-    /// Answers a Query with this `text`. Nothing is owed to the client.
-    pub(super) fn answer_locally(&mut self, command: &Command, text: &[u8]) -> std::result::Result<(), End> {
+    /// Whether the message at the front is a Query that asks pgpool about itself: somebody who looks at a cluster without
+    /// a primary is not to wait for one.
+    pub(super) fn needs_no_server(&mut self) -> bool {
+        let bytes = &self.client.input.bytes()[self.direct.length..];
+        let Ok(Some(header)) = Header::read(bytes, frontend::name) else { return false };
+        let Some(content) = bytes.get(HEADER_LENGTH..header.total).filter(|_| header.kind == b'Q') else {
+            return false;
+        };
+        let Ok(text) = frontend::query(content) else { return false };
+        may_be_ours(text)
+            && match command_of(&self.local, &self.context.facts.get(text, self.lexing)) {
+                Some(Command::Pgpool(PgpoolCommand::Explain(_))) | None => false,
+                Some(_) => true,
+            }
+    }
+
+    /// The command that a Query with these `facts` is, or begins with if that is SHOW POOL_...
+    pub(super) fn own_query(&self, facts: &Statement) -> Option<Command> {
+        let first = || facts.show_pool().and_then(admin::Command::from_name).map(Command::Show);
+        self.local_command(facts).or_else(first)
+    }
+
+    /// Answers the Query at the front, which is or begins with `command`. What stands behind that is taken as if it came by
+    /// itself.
+    pub(super) fn take_own_query(
+        &mut self,
+        header: Header,
+        command: &Command,
+        facts: &Statement,
+    ) -> std::result::Result<Taken, End> {
+        if !self.has_heard_all() {
+            return Ok(Taken::Blocked);
+        }
+        // It ends a batch left without Sync, as any Query does; how the transaction is then has to be heard.
+        if self.batch.is_some() {
+            self.send_direct()?;
+            self.end_batch(usize::MAX);
+            return Ok(Taken::Blocked);
+        }
+        self.forget_unnamed();
+        let text = frontend::query(self.content(header)).unwrap_or_default().to_vec();
+        let rest = if facts.is_multi() { behind_show(&text) } else { None };
+        let done = self.answer_query(command, &text)?;
+        self.send_direct()?;
+        if let Some(rest) = rest.filter(|_| done) {
+            let mut message = Vec::with_capacity(header.total);
+            write::query(&mut message, rest);
+            self.client.input.consume(header.total);
+            self.client.input.put_back(&message);
+            return Ok(Taken::Shortened);
+        }
+        self.tell_ready();
+        self.client.flush()?;
+        Ok(Taken::Answered)
+    }
+
+    /// Whether the answers to everything that stands in front of a message of ours are here, to hidden messages too.
+    fn has_heard_all(&self) -> bool {
+        let owes = |node: usize| self.group.get(node).is_some_and(|server| !server.replies.is_empty());
+        self.is_quiet() && !owes(self.home) && !self.batch.is_some_and(|batch| owes(batch.node))
+    }
+
+    /// ReadyForQuery from us: all that servers have been asked is answered.
+    fn tell_ready(&mut self) {
+        let status = self.group.status(self.home);
+        if status == TransactionStatus::Idle {
+            self.local.clear_portals();
+        }
+        write::ready_for_query(&mut self.client.output, status);
+        trace::idle(self.context, status);
+    }
+
+    /// Answers a statement of a Query, ReadyForQuery aside. `Ok(false)`: it was refused.
+    fn answer_query(&mut self, command: &Command, text: &[u8]) -> std::result::Result<bool, End> {
         let outcome = self.carry_out(command, text)?;
         let out = &mut self.client.output;
+        let done = outcome.is_ok();
         match outcome {
             Ok(Outcome::Rows(table)) => {
                 write::row_description(out, &table.columns);
@@ -86,16 +160,12 @@ impl Session<'_> {
             Ok(Outcome::Done(tag)) => write::command_complete(out, tag),
             Err(report) => refuse(out, &report),
         }
-        let status = self.group.status(self.home);
-        write::ready_for_query(out, status);
-        trace::idle(self.context, status);
-        self.client.flush()?;
-        Ok(())
+        Ok(done)
     }
 
     /// Carries the command out. `Ok(Err(_))`: it is refused, and the session goes on.
     fn carry_out(&mut self, command: &Command, text: &[u8]) -> std::result::Result<Result<Outcome>, End> {
-        trace::local(self.context, &self.group);
+        trace::local(self.context, &self.group, text);
         Ok(match command {
             Command::Show(_) if self.group.status(self.home) == TransactionStatus::Failed => Err(in_failed_block(text)),
             Command::Show(command) => Ok(Outcome::Rows(admin::table(*command, &self.admin_view()))),

@@ -71,10 +71,6 @@ impl Objects {
         self.portals.contains_key(name)
     }
 
-    pub(super) fn has_portals(&self) -> bool {
-        !self.portals.is_empty()
-    }
-
     pub(super) fn statement(&self, name: &[u8]) -> Option<&Rc<Prepared>> {
         self.statements.get(name)
     }
@@ -107,8 +103,11 @@ impl Objects {
     }
 
     /// The transaction has ended.
-    pub(super) fn clear_portals(&mut self) {
-        self.portals.clear();
+    #[inline]
+    pub(in crate::session) fn clear_portals(&mut self) {
+        if !self.portals.is_empty() {
+            self.portals.clear();
+        }
     }
 
     /// All prepared statements are discarded (DEALLOCATE ALL, DISCARD ALL).

@@ -78,7 +78,7 @@ impl Times {
         let verb = match self.kind {
             RequestKind::Down | RequestKind::Switchover => "failover",
             RequestKind::Up => "failback",
-            RequestKind::Promote => "promotion",
+            RequestKind::Promote | RequestKind::Takeover => "promotion",
         };
         let own = whole.saturating_sub(self.command + self.search);
         Report::log_line(format!("{verb} of DB node {} took {} ms", self.node, whole.as_millis())).detail(format!(

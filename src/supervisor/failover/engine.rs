@@ -84,7 +84,7 @@ impl Engine {
             let begun = match request.kind {
                 RequestKind::Down => self.begin_down(step, request),
                 RequestKind::Up => self.begin_up(step, request),
-                RequestKind::Promote => self.begin_promote(step, request),
+                RequestKind::Promote | RequestKind::Takeover => self.begin_promote(step, request),
                 RequestKind::Switchover => self.begin_switchover(step, request),
             };
             if begun {
@@ -152,8 +152,8 @@ impl Engine {
         self.run_command(step, &step.settings.failover_command, Subject { new_main, ..subject });
     }
 
-    /// The node has been promoted by other means: it is the primary from now on (failover 13.3). Returns whether it has
-    /// begun.
+    /// The node has been promoted by other means: it is the primary from now on (failover 13.3). If nobody has asked for that,
+    /// the others stay as they are: whoever promotes takes care of them. Returns whether it has begun.
     fn begin_promote(&mut self, step: &mut Step<'_>, request: Request) -> bool {
         let node = request.node;
         let old_primary = step.cluster.primary;
@@ -162,7 +162,9 @@ impl Engine {
             return false;
         }
         step.actions.push(Action::Begin(Progress::Primary));
-        step.log(format!("starting promotion. promote host {}", step.place(node)));
+        if request.kind == RequestKind::Promote {
+            step.log(format!("starting promotion. promote host {}", step.place(node)));
+        }
         step.log("Restart all children");
         self.run = Some(Run::new(request, node, old_primary, false, step.now));
         self.conclude(step, Some(node));
@@ -284,7 +286,9 @@ impl Engine {
         step.log(match run.request.kind {
             RequestKind::Down | RequestKind::Switchover => format!("=== Failover done. shutdown host {place} ==="),
             RequestKind::Up => format!("=== Failback done. reconnect host {place} ==="),
-            RequestKind::Promote => format!("=== Promotion done. promoted host {place} ==="),
+            RequestKind::Promote | RequestKind::Takeover => {
+                format!("=== Promotion done. promoted host {place} ===")
+            }
         });
         let Request { kind, ref cause, asked_at, number, .. } = run.request;
         let Run { node, command, search, .. } = run;
@@ -299,7 +303,7 @@ impl Engine {
     fn follow(&self, step: &mut Step<'_>, run: &Run, primary: Option<usize>) -> Option<Follow> {
         let has_command = !step.settings.follow_primary_command.is_empty();
         let is_due = match (run.request.kind, run.old_primary) {
-            (RequestKind::Up, _) => false,
+            (RequestKind::Up | RequestKind::Takeover, _) => false,
             // Those that do not follow the new primary must not be read from.
             (RequestKind::Promote, _) => true,
             (_, Some(old)) => has_command && (old == run.node || Some(old) != primary),

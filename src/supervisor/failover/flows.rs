@@ -351,3 +351,21 @@ fn without_a_primary_nothing_is_switched_over() {
     let promoted = flow.operate(RequestKind::Promote, 2);
     assert_eq!(promoted[promoted.len() - 2], "=== Promotion done. promoted host db2(5434) ===");
 }
+
+#[test]
+fn another_node_was_seen_to_have_become_the_primary() {
+    let mut flow = Flow::new(Settings { follow_primary_command: "/etc/follow.sh %d".to_owned(), ..streaming() });
+    assert_eq!(
+        flow.ask(RequestKind::Takeover, 1),
+        [
+            "Restart all children",
+            "failover: set new primary node: 1",
+            "failover: set new main node: 0",
+            "=== Promotion done. promoted host db1(5433) ===",
+            "promotion of DB node 1 took 0 ms",
+        ]
+    );
+    let attached = flow.cluster.attached().iter().collect::<Vec<_>>();
+    assert_eq!((flow.cluster.primary, attached, flow.follow.take()), (Some(1), vec![0, 1, 2], None));
+    assert_eq!(flow.ask(RequestKind::Takeover, 1), ["failover: no backends are promoted"], "it is the primary already");
+}

@@ -145,8 +145,9 @@ impl Supervisor {
         if requests.is_empty() {
             if self.shared.nodes().view().attached() != self.written {
                 self.write_status();
-                self.tell_workers();
             }
+            // Also if nothing but the primary has changed.
+            self.tell_workers();
             return;
         }
         Report::log_line("Pgpool-II parent process has received failover request").log();

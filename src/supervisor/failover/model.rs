@@ -85,7 +85,7 @@ impl World {
     fn step(&mut self) {
         self.now += Duration::from_millis(self.rng.u64(0..1000));
         let node = self.rng.usize(0..self.servers.len());
-        match self.rng.u8(0..12) {
+        match self.rng.u8(0..13) {
             0 | 1 => self.servers[node].0 = false,
             2 => self.servers[node].0 = true,
             // Somebody promotes a standby, whether it was meant or not.
@@ -102,6 +102,8 @@ impl World {
             8 if self.operators => self.ask(vec![(RequestKind::Promote, node)]),
             9 if self.operators => self.ask(vec![(RequestKind::Switchover, node)]),
             10 => self.end_command(),
+            // The search for the primary that never ends has seen a promotion.
+            11 if self.servers[node] == (true, Role::Primary) => self.ask(vec![(RequestKind::Takeover, node)]),
             _ => self.end_search(),
         }
     }
@@ -185,11 +187,12 @@ impl World {
                 assert!(primary.is_none_or(|node| attached.contains(node)), "the primary is not attached");
                 let former = self.cluster.primary.filter(|former| primary.is_some_and(|new| new != *former));
                 let is_taken_from = former.filter(|former| attached.contains(*former));
-                assert!(
-                    is_taken_from
-                        .is_none_or(|former| self.asked[0].kind == RequestKind::Up && former != self.asked[0].node),
-                    "a former primary is still in use"
-                );
+                let may_stay = |former: usize| match self.asked[0].kind {
+                    RequestKind::Up => former != self.asked[0].node,
+                    RequestKind::Takeover => true,
+                    _ => false,
+                };
+                assert!(is_taken_from.is_none_or(may_stay), "a former primary is still in use");
                 self.cluster.set_primary(primary);
             }
             Action::WriteStatusFile => {

@@ -54,3 +54,36 @@ fn statements_are_counted_where_they_are_sent() {
     session.close();
     assert_eq!(counts(&mut pool.connect()), second);
 }
+
+#[test]
+fn a_transaction_counts_on_the_nodes_it_reaches() {
+    needs_pgpool!();
+    only_ours!("the original sends BEGIN to both nodes at once");
+    let pool = Pgpool::on(shared()).weights(&[0.0, 0.0, 1.0]).start();
+    let mut session = pool.connect();
+    session.query("BEGIN").succeeded();
+    assert_eq!(counts(&mut session)[2], [0; 9], "nothing has gone there yet");
+    session.query("SELECT n FROM ten").succeeded();
+    session.query("COMMIT").succeeded();
+    let counts = counts(&mut session);
+    // BEGIN and COMMIT; BEGIN, SELECT, and the end of it.
+    assert_eq!((counts[0][5], counts[2][0], counts[2][5]), (2, 1, 2), "{counts:?}");
+}
+
+#[test]
+fn errors_count_by_their_severity() {
+    needs_pgpool!();
+    only_ours!("a long text ends the session");
+    let pool = Pgpool::on(shared()).weights(&[1.0, 0.0, 0.0]).start();
+    let mut session = pool.connect();
+    session.query("SELECT 1 / 0");
+    session.query(&format!("SELECT {}", "x".repeat(2 << 20)));
+    let mut victim = pool.connect();
+    let pid = victim.value("SELECT pg_backend_pid()");
+    shared().primary().connect().query(&format!("SELECT pg_terminate_backend({pid})")).succeeded();
+    assert_eq!(victim.read().field('S').as_deref(), Some("FATAL"));
+    drop(victim);
+    let counts = counts(&mut session);
+    assert_eq!((counts[0][7], counts[0][8]), (1, 2), "{counts:?}");
+    assert_eq!(counts[0][3], 1, "a text too long to be read counts as one not understood: {counts:?}");
+}

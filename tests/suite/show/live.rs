@@ -1,6 +1,7 @@
 //! What SHOW POOL_NODES tells of live servers (show-commands 5.3).
 
-use crate::harness::{Cluster, Pgpool, shared};
+use crate::harness::{Cluster, Pgpool, Stop, shared, wait_for};
+use crate::only_ours;
 use std::time::{Duration, Instant};
 
 /// The rows of `pool_nodes`, columns joined by `|`.
@@ -43,4 +44,21 @@ fn live_status_and_role_do_not_wait_for_a_stopped_server() {
     assert!(began.elapsed() < Duration::from_secs(3), "took {:?}", began.elapsed());
     cluster.node(1).resume();
     assert_eq!(live(&nodes(&mut session)), [["up", "primary"], ["up", "standby"]]);
+}
+
+#[test]
+fn a_session_that_has_lost_its_primary_is_told_how_things_are() {
+    only_ours!("the original ends the session");
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster).weights(&[1.0, 0.0]).start();
+    let mut session = pool.connect();
+    session.query("SELECT 1").succeeded();
+    cluster.node(0).stop(Stop::Immediate);
+    wait_for("the loss", || pool.log().contains("the session has lost DB node 0, which writes"));
+    let began = Instant::now();
+    assert_eq!(nodes(&mut session).len(), 2);
+    session.query("PGPOOL SHOW port").succeeded();
+    assert!(began.elapsed() < Duration::from_secs(10), "took {:?}", began.elapsed());
+    cluster.node(0).start();
+    assert_eq!(session.value("SELECT 1"), "1");
 }

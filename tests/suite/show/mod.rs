@@ -3,6 +3,7 @@
 mod counters;
 mod extended;
 mod live;
+mod oracle;
 mod parameters;
 mod tables;
 
