@@ -81,6 +81,7 @@ fn all_three_nodes_are_lost_at_once_and_come_back_in_any_order() {
     only_ours!("needs an administrator");
     let cluster = Cluster::streaming(3).start();
     let pool = returning(&cluster).set("search_primary_node_timeout", 2).start();
+    wait_for("all workers", || pool.children("pgpool: wait for connection request").len() == 4);
     let workers = pool.children("pgpool: wait for connection request");
     for order in [[2, 1, 0], [1, 0, 2]] {
         let before = failovers(&pool);
