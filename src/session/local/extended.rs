@@ -30,6 +30,7 @@ pub(in crate::session) fn is_ours(
     content: &[u8],
 ) -> bool {
     match kind {
+        b'B' | b'D' | b'C' | b'E' if objects.is_idle() => false,
         b'P' => frontend::parse(content).is_ok_and(|parse| {
             let is_taken = !parse.statement.is_empty() && objects.has_statement(parse.statement);
             let may_be = || may_be_ours(parse.query) || !objects.is_idle();

@@ -14,7 +14,8 @@ use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, GenericClient, NoTls, SimpleQueryMessage, Statement};
 
-use super::Field;
+use super::{Field, pool_on_shared};
+use crate::{needs_pgpool, only_ours};
 
 const PUT: &str = "INSERT INTO matrix_tokio (id, note) VALUES ($1, $2)";
 const GET: &str = "SELECT note FROM matrix_tokio WHERE id = $1";
@@ -307,4 +308,40 @@ async fn dropped_statements(client: Client) {
     }
     fails(client.prepare("SELECT * FROM no_such_table").await, &SqlState::UNDEFINED_TABLE);
     assert_eq!(count(&client).await, 40);
+}
+
+/// What pgpool answers itself, by a driver that prepares everything and wants binary results.
+#[test]
+fn administration() {
+    only_ours!("the original answers simple queries only");
+    needs_pgpool!();
+    let pool = pool_on_shared();
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    runtime.block_on(async {
+        let config = format!("host=127.0.0.1 port={} user=postgres dbname=test connect_timeout=20", pool.port);
+        let (mut client, connection) = tokio_postgres::connect(&config, NoTls).await.expect("login");
+        let connection = tokio::spawn(connection);
+        let version: String = client.query_one("SHOW pool_version", &[]).await.expect("version").get(0);
+        assert!(version.starts_with("4.7.2 ("), "{version}");
+        // Many at once, servers' among them.
+        let nodes = join_all((0..20).map(|_| client.query("SHOW POOL_NODES", &[])));
+        let ones = join_all((0..20).map(|_| client.query_one("SELECT 1::int4", &[])));
+        let (nodes, ones) = futures_util::future::join(nodes, ones).await;
+        assert!(nodes.into_iter().all(|rows| rows.expect("nodes").len() == 3));
+        assert!(ones.into_iter().all(|row| row.expect("one").get::<_, i32>(0) == 1));
+        // A portal in portions, in a transaction.
+        let transaction = client.transaction().await.expect("transaction");
+        let portal = transaction.bind("SHOW POOL_STATUS", &[]).await.expect("portal");
+        let first = transaction.query_portal(&portal, 10).await.expect("ten rows");
+        let rest = transaction.query_portal(&portal, 0).await.expect("the rest");
+        assert!(first.len() == 10 && rest.len() > 100, "{} and {}", first.len(), rest.len());
+        transaction.commit().await.expect("commit");
+        client.execute("PGPOOL SET client_idle_limit TO 60", &[]).await.expect("set");
+        let error = client.execute("PGPOOL SET port TO 1", &[]).await.expect_err("a startup parameter");
+        assert_eq!(error.code().map(SqlState::code), Some("XX000"));
+        let shown: String = client.query_one("PGPOOL SHOW client_idle_limit", &[]).await.expect("shown").get(0);
+        assert_eq!(shown, "1min");
+        drop(client);
+        connection.await.expect("the connection's task").expect("the connection");
+    });
 }
