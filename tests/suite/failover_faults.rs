@@ -82,8 +82,9 @@ fn all_three_nodes_are_lost_at_once_and_come_back_in_any_order() {
     only_ours!("needs an administrator");
     let cluster = Cluster::streaming(3).start();
     let pool = returning(&cluster).set("search_primary_node_timeout", 2).start();
-    wait_for("all workers", || pool.children("pgpool: wait for connection request").len() == 4);
-    let workers = pool.children("pgpool: wait for connection request");
+    let idle = || pool.children("pgpool: wait for connection request");
+    wait_for("the workers", || idle().len() == 4);
+    let workers = idle();
     for order in [[2, 1, 0], [1, 0, 2]] {
         let before = failovers(&pool);
         std::thread::scope(|scope| {
@@ -100,10 +101,7 @@ fn all_three_nodes_are_lost_at_once_and_come_back_in_any_order() {
         assert!(is_back, "{order:?}: {:?}\n{}", seen(&pool), pool.log());
         assert_eq!(status_file(&pool), "up\nup\nup\n");
     }
-    assert!(
-        eventually(PATIENCE, || pool.children("pgpool: wait for connection request") == workers),
-        "workers were replaced"
-    );
+    assert!(eventually(PATIENCE, || idle() == workers), "workers were replaced");
 }
 
 #[test]
@@ -138,7 +136,10 @@ fn a_node_that_flaps_makes_neither_a_storm_nor_a_flood() {
     assert_eq!(session.value(PORT), cluster.node(1).port.to_string());
     wait_for("the helpers", || checks_started(&pool) == 2);
     let workers = || {
-        pool.children("test").into_iter().chain(pool.children("wait for")).collect::<std::collections::BTreeSet<_>>()
+        pool.children("test")
+            .into_iter()
+            .chain(pool.children("pgpool: wait for"))
+            .collect::<std::collections::BTreeSet<_>>()
     };
     let (before, size) = (workers(), pool.log().len());
     let all = (vec!["up".to_owned(); 2], cluster.primary().port.to_string());
