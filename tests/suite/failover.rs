@@ -579,6 +579,7 @@ fn five_hundred_workers_do_not_slow_a_failover_down() {
     only_ours!("the line is ours");
     let cluster = Cluster::streaming(2).start();
     let pool = checking(&cluster).set("num_init_children", 500).start();
+    // The PCP process waits for connections, too.
     let workers = || pool.children("pgpool: wait for connection request");
     assert!(eventually(Duration::from_secs(120), || workers().len() >= 500), "{} workers", workers().len());
     let started = workers();
