@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::harness::frontend::{query, startup};
 use crate::harness::{
     Cluster, Config, LOGIN, NameServer, Names, Pgpool, Stop, Wire, checks_started, client_program, eventually,
     lines_in_order, wait_for,
@@ -81,8 +82,9 @@ fn all_three_nodes_are_lost_at_once_and_come_back_in_any_order() {
     only_ours!("needs an administrator");
     let cluster = Cluster::streaming(3).start();
     let pool = returning(&cluster).set("search_primary_node_timeout", 2).start();
-    wait_for("all workers", || pool.children("pgpool: wait for connection request").len() == 4);
-    let workers = pool.children("pgpool: wait for connection request");
+    let idle = || pool.children("pgpool: wait for connection request");
+    wait_for("the workers", || idle().len() == 4);
+    let workers = idle();
     for order in [[2, 1, 0], [1, 0, 2]] {
         let before = failovers(&pool);
         std::thread::scope(|scope| {
@@ -99,10 +101,7 @@ fn all_three_nodes_are_lost_at_once_and_come_back_in_any_order() {
         assert!(is_back, "{order:?}: {:?}\n{}", seen(&pool), pool.log());
         assert_eq!(status_file(&pool), "up\nup\nup\n");
     }
-    assert!(
-        eventually(PATIENCE, || pool.children("pgpool: wait for connection request") == workers),
-        "workers were replaced"
-    );
+    assert!(eventually(PATIENCE, || idle() == workers), "workers were replaced");
 }
 
 #[test]
@@ -137,7 +136,10 @@ fn a_node_that_flaps_makes_neither_a_storm_nor_a_flood() {
     assert_eq!(session.value(PORT), cluster.node(1).port.to_string());
     wait_for("the helpers", || checks_started(&pool) == 2);
     let workers = || {
-        pool.children("test").into_iter().chain(pool.children("wait for")).collect::<std::collections::BTreeSet<_>>()
+        pool.children("test")
+            .into_iter()
+            .chain(pool.children("pgpool: wait for"))
+            .collect::<std::collections::BTreeSet<_>>()
     };
     let (before, size) = (workers(), pool.log().len());
     let all = (vec!["up".to_owned(); 2], cluster.primary().port.to_string());
@@ -176,33 +178,43 @@ fn a_node_that_flaps_makes_neither_a_storm_nor_a_flood() {
 }
 
 #[test]
-fn a_worker_killed_while_its_client_waits_for_the_new_primary_keeps_nobody() {
+fn workers_killed_while_their_clients_wait_for_the_new_primary_keep_nobody() {
     only_ours!("clients do not wait");
+    const MORE_THAN_WORKERS: usize = 8;
+    const ROLE: &str = "SELECT pg_is_in_recovery()";
     let cluster = Cluster::streaming(2).start();
-    let mut pool = checking(&cluster).prepare();
+    let mut pool = checking(&cluster).set("load_balance_mode", "off").prepare();
     let (begun, go_on) = (pool.path("begun"), pool.path("go-on"));
     let (touched, awaited) = (begun.display(), go_on.display());
     let text = format!("touch {touched}; while [ ! -e {awaited} ]; do sleep 0.05; done\n{}", promote(&cluster, 1));
     command(&mut pool, "failover_command", &text);
     let pool = start(pool);
+    let workers = || pool.children("postgres test");
+    let mut old = pool.connect();
+    assert_eq!(old.value(ROLE), "f");
+    wait_for("its title", || workers().len() == 1);
+    let of_old = workers()[0];
     cluster.node(0).kill();
     wait_for("the command to run", || begun.exists());
-    let waits = || pool.children("postgres test");
-    let mut victim = pool.open();
-    victim.send(crate::harness::frontend::startup(0, LOGIN));
-    wait_for("the first to wait", || waits().len() == 1);
-    let worker = waits()[0];
+    // One has been there before, one has just come.
+    old.send(query(ROLE));
+    let mut new = pool.open();
+    new.send(startup(0, LOGIN));
+    wait_for("the new one to wait", || workers().len() == 2);
+    let of_new = workers().into_iter().find(|pid| *pid != of_old).expect("another one");
     std::thread::scope(|scope| {
-        let other = scope.spawn(|| pool.connect().value("SELECT pg_is_in_recovery()"));
-        wait_for("the second to wait", || waits().len() == 2);
-        kill(worker, Signal::SIGKILL).expect("kill");
-        assert!(victim.is_closed_within(PATIENCE));
-        wait_for("the replacement", || pool.children("pgpool: wait for connection request").len() == 3);
+        let others: Vec<_> = (0..MORE_THAN_WORKERS).map(|_| scope.spawn(|| pool.connect().value(ROLE))).collect();
+        for (worker, client) in [(of_old, &mut old), (of_new, &mut new)] {
+            kill(worker, Signal::SIGKILL).expect("kill");
+            assert!(client.is_closed_within(PATIENCE));
+        }
+        let replaced = |pids: &[Pid]| pids.len() == 4 && !pids.contains(&of_old) && !pids.contains(&of_new);
+        wait_for("the replacements", || replaced(&workers()));
         std::fs::write(&go_on, "").expect("write");
-        assert_eq!(other.join().expect("a session"), "f");
+        others.into_iter().for_each(|other| assert_eq!(other.join().expect("a session"), "f"));
     });
     wait_for("the end of the failover", || failovers(&pool) == 1);
-    assert_eq!(pool.connect().value("SELECT pg_is_in_recovery()"), "f");
+    assert_eq!(pool.connect().value(ROLE), "f");
     assert_eq!(status_file(&pool), "down\nup\n");
 }
 
@@ -294,7 +306,7 @@ fn a_primary_that_recovers_from_the_crash_of_one_process_stays_the_primary() {
         let mut sessions = [pool.connect(), pool.connect()];
         sessions.iter_mut().for_each(|session| assert_eq!(session.value("SELECT 1"), "1"));
         let pid: i32 = sessions[0].value("SELECT pg_backend_pid()").parse().expect("a number");
-        sessions[1].send(crate::harness::frontend::query("SELECT pg_sleep(60)"));
+        sessions[1].send(query("SELECT pg_sleep(60)"));
         kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill");
         assert!(sessions[1].is_closed_within(PATIENCE));
         wait_for("the service", || seen(&pool).is_some_and(|(_, port)| port == cluster.node(0).port.to_string()));

@@ -125,8 +125,8 @@ fn a_reload_takes_effect_and_a_broken_file_does_not() {
 fn an_edit_behind_the_parents_check_counts_for_nobody() {
     only_ours!("every process reads the files by itself");
     let mut pool = Pgpool::on(shared()).set("num_init_children", 1).set("log_statement", "off").start();
-    wait_for("the worker", || !pool.children("wait for connection").is_empty());
-    let worker = pool.children("wait for connection")[0];
+    wait_for("the worker", || !pool.children("pgpool: wait for connection").is_empty());
+    let worker = pool.children("pgpool: wait for connection")[0];
     kill(worker, Signal::SIGSTOP).expect("stop");
     pool.set("log_statement", "on");
     pool.signal(Signal::SIGHUP);

@@ -39,8 +39,8 @@ fn workers_that_serve_short_sessions_are_replaced_at_once() {
 fn a_stopped_worker_does_not_keep_an_immediate_stop() {
     only_ours!("the original waits for ever");
     let mut pool = Pgpool::on(shared()).start();
-    wait_for("a worker to be ready", || !pool.children("wait for connection").is_empty());
-    kill(pool.children("wait for connection")[0], Signal::SIGSTOP).expect("stop");
+    wait_for("a worker to be ready", || !pool.children("pgpool: wait for connection").is_empty());
+    kill(pool.children("pgpool: wait for connection")[0], Signal::SIGSTOP).expect("stop");
     let started = Instant::now();
     assert_eq!(pool.stop(Stop::Immediate).code(), Some(0));
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
@@ -68,7 +68,7 @@ fn an_idle_pgpool_does_nothing_at_all() {
     only_ours!("the original wakes every second");
     let pool = Pgpool::on(shared()).start();
     pool.connect().close();
-    wait_for("everybody to be idle", || pool.children("wait for connection").len() == 4);
+    wait_for("everybody to be idle", || pool.children("pgpool: wait for connection").len() == 4);
     let switches = |pid: Pid| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap_or_default();

@@ -26,11 +26,14 @@ pub enum NameServer {
 impl Names {
     /// `names` are this machine.
     pub fn new(names: &str, server: NameServer) -> Names {
-        let silent = (server == NameServer::Silent).then(|| UdpSocket::bind("127.0.53.53:53").expect("port 53"));
+        // Other test programs may be at work on this machine.
+        let [_, _, high, low] = std::process::id().to_be_bytes();
+        let address = std::net::Ipv4Addr::new(127, 53, high, low);
+        let silent = (server == NameServer::Silent).then(|| UdpSocket::bind((address, 53)).expect("port 53"));
         let services = if silent.is_some() { "hosts: files dns\n" } else { "hosts: files\n" };
         let own = Names { scratch: Scratch::new("names"), _silent: silent };
         fs::write(own.file("nsswitch.conf"), services).expect("nsswitch.conf");
-        fs::write(own.file("resolv.conf"), "nameserver 127.0.53.53\noptions timeout:5 attempts:2\n")
+        fs::write(own.file("resolv.conf"), format!("nameserver {address}\noptions timeout:5 attempts:2\n"))
             .expect("resolv.conf");
         own.say(names);
         own

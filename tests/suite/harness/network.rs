@@ -2,6 +2,7 @@
 //!
 //! The namespace belongs to the server's process and vanishes with it, and so do both ends of the cable.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -13,6 +14,8 @@ use super::wait_for;
 /// A network of two addresses between this machine and one server.
 pub struct Network {
     number: u16,
+    /// Keeps the port from other test programs: they would take the same addresses.
+    _port: TcpListener,
 }
 
 /// Ends the test here, with a word, where processes cannot have networks or files of their own.
@@ -41,9 +44,9 @@ pub fn can_make_namespaces() -> bool {
 }
 
 impl Network {
-    /// `number` tells it from others: a port that nobody else uses.
+    /// `number` tells it from others: a port of this machine that nobody else uses.
     pub fn new(number: u16) -> Network {
-        Network { number }
+        Network { number, _port: TcpListener::bind(("127.0.0.1", number)).expect("a free port") }
     }
 
     /// The address of this machine in it. 198.18.0.0/15 is reserved for tests like this.
