@@ -95,7 +95,7 @@ pub(super) fn effect_of(facts: &Statement, text: &[u8], is_joined: bool) -> Effe
         _ if kind.asks_serializable() => Effect::Tie,
         _ => match setting(kind, text) {
             Some(entry) => Effect::Setting(entry),
-            None if calls_set_config(facts) => Effect::Tie,
+            None if calls_set_config(facts) || updates_settings(facts) => Effect::Tie,
             None => Effect::Nothing,
         },
     }
@@ -107,7 +107,10 @@ fn setting(kind: &Kind, text: &[u8]) -> Option<Entry> {
         Kind::Set { scope: VariableScope::Session, name, .. } | Kind::Reset(Some(name)) => {
             (Scope::Session, Some(name.to_ascii_lowercase().into()))
         }
-        Kind::SetTransaction { scope: VariableScope::Session, .. } => (Scope::Session, Some("characteristics".into())),
+        // Each may set others of the characteristics.
+        Kind::SetTransaction { scope: VariableScope::Session, .. } => {
+            (Scope::Session, Some(format!("characteristics: {}", String::from_utf8_lossy(text)).into()))
+        }
         Kind::Reset(None) => (Scope::Session, Some("reset all".into())),
         Kind::Deallocate(None) => (Scope::Statements, Some("deallocate all".into())),
         Kind::Discard(DiscardTarget::All) => (Scope::Discard, None),
@@ -116,9 +119,19 @@ fn setting(kind: &Kind, text: &[u8]) -> Option<Entry> {
     Some(Entry { text: text.into(), scope, key, savepoint: None })
 }
 
-/// Whether a new primary cannot be given what this statement leaves behind in its server session: temporary tables, session
-/// locks, LISTEN, held cursors, whatever unknown functions do. Settings and prepared statements are kept and can.
-pub(super) fn roots(facts: &Statement) -> bool {
+/// Whether a statement leaves something behind that a new primary cannot be given: temporary tables, session locks, LISTEN,
+/// held cursors, whatever unknown functions do. Settings and prepared statements are kept and can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Roots {
+    No,
+    /// If it succeeds: a text that could not be read, and is most often refused.
+    IfDone,
+    /// Even if it fails: session locks outlive an error.
+    Always,
+}
+
+/// What `text`, whose facts these are, leaves behind that a new primary cannot be given.
+pub(super) fn roots(facts: &Statement, text: &[u8]) -> Roots {
     let is_kept = |kind: &Kind| {
         matches!(
             kind,
@@ -130,7 +143,27 @@ pub(super) fn roots(facts: &Statement) -> bool {
                 | Kind::Discard(_)
         )
     };
-    facts.has.unknown_functions || (facts.has.session_state && (facts.is_multi() || !is_kept(&facts.kind)))
+    // From then on everything that is made may be temporary.
+    let makes_temporary = || match &facts.kind {
+        Kind::Set { name, .. } => &**name == "search_path" && names_temporary(text),
+        _ => false,
+    };
+    match facts.has.unknown_functions || (facts.has.session_state && (facts.is_multi() || !is_kept(&facts.kind))) {
+        true if matches!(facts.kind, Kind::Unparsable(_)) => Roots::IfDone,
+        true => Roots::Always,
+        false if facts.has.session_state && makes_temporary() => Roots::IfDone,
+        false => Roots::No,
+    }
+}
+
+/// Whether the schema of temporary objects is named.
+fn names_temporary(text: &[u8]) -> bool {
+    text.windows(b"pg_temp".len()).any(|part| part.eq_ignore_ascii_case(b"pg_temp"))
+}
+
+/// The view of all parameters: writing to it sets them.
+fn updates_settings(facts: &Statement) -> bool {
+    facts.has.modification && facts.writes().any(|relation| &*relation.name == "pg_settings")
 }
 
 fn calls_set_config(facts: &Statement) -> bool {

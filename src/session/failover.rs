@@ -190,20 +190,4 @@ impl Context {
     fn why_detached(&self, node: usize) -> String {
         self.cluster.nodes.get(node).map_or_else(String::new, |node| node.reason.clone())
     }
-
-    /// Waits while the primary is being replaced, so that a new session finds its successor; no longer than
-    /// `failover_wait_timeout`.
-    pub(super) fn wait_for_primary(&mut self) {
-        let deadline = Deadline::after_seconds(self.settings.failover_wait_timeout);
-        while self.settings.failover_wait_timeout > 0
-            && self.shared.failover().progress() == Progress::Primary
-            && !deadline.passed()
-        {
-            let _ = poll(&mut [PollFd::new(self.signals.fd(), PollFlags::POLLIN)], deadline.poll_timeout());
-            if self.must_stop() {
-                break;
-            }
-        }
-        self.refresh_cluster();
-    }
 }

@@ -9,10 +9,10 @@
 //! - A node is never told more than the primary has accepted, and a node that has a transaction open gets its end.
 //! - Memory is bounded: a session that sets too much is *tied*, a block that grows too long is kept from other nodes.
 
-use super::effects::{Effect, Entry, Scope, effect_of, roots};
+use super::effects::{Effect, Entry, Roots, Scope, effect_of, roots};
 use crate::config::DisableLoadBalanceOnWrite as OnWrite;
 use crate::route::Transaction;
-use crate::sql::{Isolation, Kind, Statement};
+use crate::sql::{Isolation, Statement};
 use crate::state::NodeSet;
 use crate::wire::TransactionStatus;
 use std::collections::VecDeque;
@@ -37,8 +37,8 @@ struct Note {
     number: u64,
     effect: Effect,
     writes: Writes,
-    /// Whatever it is, it leaves something behind if it succeeds.
-    roots: bool,
+    /// It leaves something behind that cannot be had on another primary.
+    roots: Roots,
 }
 
 /// The transaction block open on the primary.
@@ -97,12 +97,9 @@ impl Journal {
     /// A statement is sent to the primary as its message `number`. `is_joined`: behind others of the same batch.
     pub fn sent(&mut self, number: u64, facts: &Statement, text: &[u8], writes: Writes, is_joined: bool) {
         let effect = effect_of(facts, text, is_joined);
-        // What cannot be read is most often refused. All else may leave something behind even if it fails.
-        let unread = matches!(facts.kind, Kind::Unparsable(_));
-        let roots = roots(facts);
-        self.rooted |= roots && !unread;
-        let roots = roots && unread;
-        let is_harmless = !roots && !writes.flag && writes.touched.is_empty() && writes.for_all.is_empty();
+        let roots = roots(facts, text);
+        let is_harmless =
+            roots == Roots::No && !writes.flag && writes.touched.is_empty() && writes.for_all.is_empty();
         if !is_harmless || !matches!(effect, Effect::Nothing) {
             self.notes.push_back(Note { number, effect, writes, roots });
         }
@@ -111,7 +108,7 @@ impl Journal {
     /// Something that cannot be read was sent to the primary as its message `number`: it may have written.
     pub fn sent_unknown(&mut self, number: u64) {
         let writes = Writes { flag: true, ..Writes::default() };
-        self.notes.push_back(Note { number, effect: Effect::Nothing, writes, roots: true });
+        self.notes.push_back(Note { number, effect: Effect::Nothing, writes, roots: Roots::Always });
     }
 
     /// The primary has done its message `number`; `rolled_back`: a COMMIT that came out as ROLLBACK.
@@ -122,7 +119,7 @@ impl Journal {
         let Some(note) = self.notes.pop_front() else { return };
         self.apply(note.effect, rolled_back, mode);
         self.writing |= note.writes.flag;
-        self.rooted |= note.roots;
+        self.rooted |= note.roots != Roots::No;
         self.uncommitted.extend(note.writes.for_all);
         for name in note.writes.touched {
             if let Err(at) = self.written.binary_search(&name) {
@@ -136,6 +133,7 @@ impl Journal {
         let failed = |note: &Note| note.number.wrapping_sub(number) < count;
         // Of several statements the first ones may be in force.
         self.tied |= self.notes.iter().any(|note| failed(note) && matches!(note.effect, Effect::Several { .. }));
+        self.rooted |= self.notes.iter().any(|note| failed(note) && note.roots == Roots::Always);
         self.notes.retain(|note| !failed(note));
         self.batch_failed = true;
     }
@@ -395,7 +393,7 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::{Lexing, analyse};
+    use crate::sql::{Kind, Lexing, analyse};
     use TransactionStatus::{Failed, Idle, Open};
 
     /// A journal, and the primary of which it is told.

@@ -39,6 +39,17 @@ enum Missing {
     Yet(Report),
     /// The server has said no: its message.
     Refused(Vec<u8>),
+    /// It has refused a setting of the session.
+    Settings(Report),
+}
+
+/// The node that writes.
+enum Writer {
+    Node(usize),
+    /// There is none.
+    Nobody,
+    /// The primary is being replaced.
+    Replacing,
 }
 
 impl Session<'_> {
@@ -94,7 +105,7 @@ impl Session<'_> {
                 server.close();
                 false
             }
-            Err(_) => self.leave_home(cause),
+            Err(error) => is_passing(&error) && self.leave_home(cause),
         }
     }
 
@@ -115,16 +126,12 @@ impl Session<'_> {
     /// Opens the session on the primary, waiting for one as long as `failover_wait_timeout` allows. For the moment before a
     /// statement of the client is looked at, when no node owes anything.
     fn find_home(&mut self) -> Result<(), End> {
-        let deadline = Deadline::after_seconds(self.context.settings.failover_wait_timeout);
+        let deadline = self.context.patience();
         let mut pause = FIRST_PAUSE;
         let mut last = None;
         let mut reported = None;
         loop {
-            self.context.refresh_cluster();
-            let replacing = self.context.shared.failover().progress() == Progress::Primary;
-            let attached = self.context.cluster.attached();
-            let candidate = self.context.cluster.write_node().filter(|node| !replacing && attached.contains(*node));
-            if let Some(node) = candidate {
+            if let Writer::Node(node) = self.context.writer() {
                 match self.open_home(node, deadline, &mut reported) {
                     Ok(server) => return self.settle_at(node, server),
                     Err(Missing::Refused(message)) => {
@@ -132,6 +139,7 @@ impl Session<'_> {
                         self.client.flush()?;
                         return Err(End::Told);
                     }
+                    Err(Missing::Settings(report)) => return Err(self.settings_refused(node, &report)),
                     Err(Missing::Yet(report)) => last = Some(report),
                 }
             }
@@ -174,7 +182,12 @@ impl Session<'_> {
         self.journal.replay(node, |text| texts.push(text.to_vec()));
         for text in texts {
             self.message_log.sent(&server, "", &text);
-            control::query(&mut server, &text, deadline).map_err(Missing::Yet)?;
+            control::query(&mut server, &text, deadline).map_err(|report| match report.code {
+                SqlState::CONNECTION_FAILURE | SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => {
+                    Missing::Yet(report)
+                }
+                _ => Missing::Settings(report),
+            })?;
         }
         self.statements.unnamed_lost(node);
         Ok(server)
@@ -183,7 +196,7 @@ impl Session<'_> {
     /// `server` is the session's primary from now on.
     fn settle_at(&mut self, node: usize, server: ServerConnection) -> Result<(), End> {
         let Some(lost) = self.lost_home.take() else { return Ok(()) };
-        Report::log_line(format!("the session goes on with DB node {node}, which writes")).log();
+        Report::debug(format!("the session goes on with DB node {node}, which writes")).log();
         self.tell_parameters(&lost.parameters, &server.parameters);
         trace::joined(self.context, &self.group, &server);
         if self.group.connections.len() <= node {
@@ -213,33 +226,79 @@ impl Session<'_> {
         self.context.slot.pool(self.group.slot).update(|entry| entry.load_balance_node = Some(balance));
     }
 
+    fn settings_refused(&mut self, node: usize, report: &Report) -> End {
+        let cause = self.lost_home.take().map_or_else(String::new, |lost| lost.cause);
+        Report::fatal(format!("terminating connection because DB node {node} does not take the session's settings"))
+            .detail(format!("{report}; DB node {} was lost: {cause}", self.home))
+            .hint("The statement has not been sent to any server. Connect again.")
+            .code(report.code)
+            .into()
+    }
+
     fn no_home(&mut self, last: Option<Report>) -> End {
         let cause = self.lost_home.take().map_or_else(String::new, |lost| lost.cause);
-        let limit = self.context.settings.failover_wait_timeout;
         let detail = match last {
             Some(report) => format!("DB node {} was lost: {cause}; {report}", self.home),
             None => format!("DB node {} was lost: {cause}; no node has taken its place", self.home),
         };
-        Report::fatal(format!("terminating connection because there was no primary for {limit} seconds"))
-            .detail(detail)
-            .hint("The statement has not been sent to any server. Connect again; see failover_wait_timeout.")
-            .code(SqlState::CONNECTION_FAILURE)
-            .into()
+        self.context.no_primary(detail, "The statement has not been sent to any server. Connect again; see failover_wait_timeout.")
     }
 }
 
 impl Context {
+    /// Until when a session waits for a primary, from now on.
+    pub(super) fn patience(&self) -> Deadline {
+        match u64::try_from(self.settings.failover_wait_timeout) {
+            Ok(seconds) => Deadline::after(Duration::from_secs(seconds)),
+            Err(_) => Deadline::after(Duration::ZERO),
+        }
+    }
+
+    /// Waits while the primary is being replaced, so that a new session finds its successor. `None`: no node is left.
+    pub(super) fn await_primary(&mut self, client: &Stream, until: Deadline) -> Result<Option<usize>, End> {
+        loop {
+            match self.writer() {
+                Writer::Node(node) => return Ok(Some(node)),
+                Writer::Nobody => return Ok(None),
+                Writer::Replacing if until.passed() => {
+                    let detail = "The primary is being replaced, and its successor is not known yet.".to_owned();
+                    return Err(self.no_primary(detail, "Connect again later; see failover_wait_timeout."));
+                }
+                Writer::Replacing => self.pause(client, until)?,
+            }
+        }
+    }
+
+    /// The node that writes, by a look at the node table that no failover has come into.
+    fn writer(&mut self) -> Writer {
+        let failover = self.shared.failover();
+        let (begun, before) = (failover.begun(), failover.progress());
+        self.refresh_cluster();
+        let failover = self.shared.failover();
+        if [before, failover.progress()].contains(&Progress::Primary) || failover.begun() != begun {
+            return Writer::Replacing;
+        }
+        self.cluster.write_node().map_or(Writer::Nobody, Writer::Node)
+    }
+
+    fn no_primary(&self, detail: String, hint: &str) -> End {
+        let limit = self.settings.failover_wait_timeout;
+        Report::fatal(format!("terminating connection because there was no primary for {limit} seconds"))
+            .detail(detail)
+            .hint(hint)
+            .code(SqlState::CONNECTION_FAILURE)
+            .into()
+    }
+
     /// Opens a new session on `home`, which writes. If that is down, and somebody is going to decide what becomes of it, the
-    /// session waits for the decision, at most `failover_wait_timeout`, and opens on the successor. `log_in` logs in to a
-    /// node.
+    /// session waits for the decision until `until`, and opens on the successor. `log_in` logs in to a node.
     pub(super) fn open_primary(
         &mut self,
         home: usize,
         client: &mut Client,
-        deadline: Deadline,
+        until: Deadline,
         mut log_in: impl FnMut(&mut Self, &mut Client, usize) -> Result<ServerConnection, Refusal>,
     ) -> Result<ServerConnection, Refusal> {
-        let until = Deadline::after_seconds(self.settings.failover_wait_timeout).min(deadline);
         let (mut home, mut pause, mut reported) = (home, FIRST_PAUSE, None);
         loop {
             let error = match log_in(self, client, home) {
@@ -259,8 +318,7 @@ impl Context {
             }
             self.pause(&client.stream, Deadline::after(pause).min(until)).map_err(Refusal::End)?;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            self.wait_for_primary();
-            match self.cluster.write_node() {
+            match self.await_primary(&client.stream, until).map_err(Refusal::End)? {
                 Some(node) => home = node,
                 None => return Err(Refusal::By(error)),
             }

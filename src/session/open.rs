@@ -151,10 +151,10 @@ fn begin(context: &mut Context, client: &mut Client, opening: Opening, deadline:
     // TLS will say more of the channel.
     let applicant = Applicant { user: &user, database: &database, channel: Channel::default() };
     let admitted = authenticate::by_rules(context, client, applicant, deadline)?;
-    context.wait_for_primary();
-    let Some(home) = context.cluster.write_node() else { return Err(no_node()) };
+    let until = context.patience().min(deadline);
+    let Some(home) = context.await_primary(&client.stream, until)? else { return Err(no_node()) };
     let application_name = String::from_utf8_lossy(&application_name).into_owned();
-    let Entered { group, credential, home } = enter(context, client, key, (applicant, admitted), home, deadline)?;
+    let Entered { group, credential, home } = enter(context, client, key, (applicant, admitted), home, (until, deadline))?;
     let balance = balance_node(context, &group.key, &application_name, home);
     trace::opened(context, &group, home, balance, minor);
     if let Some(server) = group.get(home) {
@@ -179,7 +179,7 @@ fn enter(
     key: Key,
     (applicant, admitted): (Applicant<'_>, Option<Admitted>),
     home: usize,
-    deadline: Deadline,
+    (until, deadline): (Deadline, Deadline),
 ) -> Result<Entered, End> {
     let nodes = context.cluster.nodes.len();
     let mut entry = Entry { applicant, admitted, demand: None, deadline };
@@ -196,7 +196,7 @@ fn enter(
         pooled => (pooled, None),
     };
     let log_in = |context: &mut Context, client: &mut Client, node| entry.log_in(context, client, &key.startup, node);
-    let server = match context.open_primary(home, client, deadline, log_in) {
+    let server = match context.open_primary(home, client, until, log_in) {
         Ok(server) => server,
         Err(refusal) => {
             // Who is not let in takes nothing away from those who were.
