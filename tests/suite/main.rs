@@ -28,6 +28,7 @@ mod process;
 mod relcache;
 mod replication;
 mod routing;
+mod scripts;
 mod session;
 mod show;
 mod transactions;

@@ -31,7 +31,9 @@ mod wait;
 mod wire;
 
 pub use cluster::{Cluster, shared, without_lag};
-pub use environment::{client_program, client_version, foreign, is_bare_server, server_version, target_dir};
+pub use environment::{
+    client_program, client_version, foreign, is_bare_server, server_user, server_version, target_dir,
+};
 pub use heard::{Entry, Listener};
 pub use load::{Habit, Load};
 pub use logs::{checks_started, lines_in_order};
@@ -42,7 +44,7 @@ pub use password::Attempt;
 pub use pgpool::{Config, Pgpool, cpu_time, process_title};
 pub use program::{Outcome, Program};
 pub use reply::Reply;
-pub use scratch::Scratch;
+pub use scratch::{Scratch, give_to_server_user};
 pub use wait::{eventually, wait_for};
 pub use wire::{LOGIN, Wire};
 
