@@ -17,6 +17,7 @@ mod harness;
 mod health;
 mod interplay;
 mod killed;
+mod lab;
 mod logging;
 mod new_primary;
 mod own_servers;

@@ -4,9 +4,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::harness::{
-    Cluster, Node, Outcome, Pgpool, Program, Scratch, Stop, give_to_server_user, lines_in_order, server_user, wait_for,
+    Cluster, Node, Outcome, Pgpool, Program, Scratch, Stop, give_to_server_user, lines_in_order, server_program,
+    server_user, wait_for,
 };
-use crate::only_ours;
+use crate::{needs_program, only_ours};
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/samples");
 
@@ -18,7 +19,9 @@ pub fn install(directory: &Path, cluster: &Cluster, settings: &str) {
     let path = directory.join("nodes.sh");
     let text = std::fs::read_to_string(&path).expect("nodes.sh");
     let owner = server_user().map_or_else(|| "$(id -un)".to_owned(), |user| user.name);
-    let ours = format!("OS_USER={owner}\nAPPLICATION_NAME='node{{id}}'\nPCP_PORT=\n{settings}\n");
+    let pg_ctl = server_program("pg_ctl");
+    let bin = pg_ctl.parent().expect("a directory").display();
+    let ours = format!("OS_USER={owner}\nPG_BIN={bin}\nAPPLICATION_NAME='node{{id}}'\nPCP_PORT=\n{settings}\n");
     std::fs::write(path, text + &ours).expect("nodes.sh");
     // Who starts a server writes its log.
     cluster.nodes().iter().for_each(|node| give_to_server_user(node.log_file()));
@@ -29,15 +32,13 @@ fn rewindable(count: usize) -> Cluster {
     Cluster::streaming(count).set("wal_log_hints", "on").set("full_page_writes", "on").start()
 }
 
-/// The two commands in pgpool.conf, as the scripts say they are to be written.
-pub fn set_commands(pool: &mut Pgpool) {
-    for (parameter, script, arguments) in [
-        ("failover_command", "failover.sh", "%d %h %p %D %m %H %M %P %r %R %N %S"),
-        ("follow_primary_command", "follow_primary.sh", "%d %h %p %D %m %H %M %P %r %R"),
-    ] {
-        let path = pool.path(script);
-        pool.set(parameter, format!("{} {arguments}", path.display()));
-    }
+/// The two commands, as the scripts say they are to be written in pgpool.conf.
+pub fn commands(directory: &Path) -> [(&'static str, String); 2] {
+    let command = |script: &str, arguments| format!("{} {arguments}", directory.join(script).display());
+    [
+        ("failover_command", command("failover.sh", "%d %h %p %D %m %H %M %P %r %R %N %S")),
+        ("follow_primary_command", command("follow_primary.sh", "%d %h %p %D %m %H %M %P %r %R")),
+    ]
 }
 
 /// The names of those that stream from a node.
@@ -50,6 +51,7 @@ fn streaming_from(node: &Node) -> String {
 
 #[test]
 fn a_killed_primary_is_replaced_and_comes_back_as_a_standby() {
+    needs_program!("pg_rewind");
     only_ours!("waits longer for everything");
     let cluster = rewindable(3);
     let mut pool = Pgpool::on(&cluster)
@@ -60,7 +62,7 @@ fn a_killed_primary_is_replaced_and_comes_back_as_a_standby() {
         .set("auto_failback_interval", 1)
         .prepare();
     install(&pool.path(""), &cluster, "REBUILD_STOPPED_NODES=yes\nUSE_SLOTS=yes");
-    set_commands(&mut pool);
+    commands(&pool.path("")).into_iter().for_each(|(parameter, command)| pool.set(parameter, command));
     pool.launch(&[]);
     pool.wait_ready();
     pool.psql("CREATE TABLE kept AS SELECT 1 AS i").succeeded();
@@ -150,6 +152,7 @@ fn is_primary(node: &Node) -> bool {
 
 #[test]
 fn a_primary_that_still_runs_is_stopped_before_another_is_promoted() {
+    needs_program!("pg_rewind");
     let cluster = rewindable(3);
     let scripts = Scripts::new(&cluster, "");
     let (_, data) = scripts.place(0);
@@ -221,6 +224,7 @@ fn the_standby_with_most_wal_is_promoted() {
 
 #[test]
 fn what_pg_rewind_cannot_rewind_is_made_anew() {
+    needs_program!("pg_rewind");
     // Without wal_log_hints and checksums.
     let cluster = Cluster::streaming(3).set("full_page_writes", "on").start();
     let scripts = Scripts::new(&cluster, "REBUILD_STOPPED_NODES=yes");
@@ -278,6 +282,7 @@ exec sh -c "$2"
 
 #[test]
 fn over_ssh_everything_goes_to_the_host_it_belongs_to() {
+    needs_program!("pg_rewind");
     let cluster = rewindable(3);
     let mut scripts = Scripts::new(&cluster, "REMOTE=ssh");
     let ssh = scripts.directory.path().join("ssh");
