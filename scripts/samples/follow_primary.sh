@@ -3,11 +3,11 @@
 #
 #   follow_primary_command = '/etc/pgpool-II/follow_primary.sh %d %h %p %D %m %H %M %P %r %R'
 #
-# A standby that runs is told where its primary is; if it cannot follow it, and for a former primary, the data directory is
-# rewound (pg_rewind) or, where that fails, made anew (pg_basebackup). The node keeps its own *.conf files. When it streams
-# it is attached to pgpool. A node that was down is left alone, unless failover.sh has stopped it. Done twice it only
-# attaches. Settings are in nodes.sh beside it. Exit status: 0 = the node streams and is attached, or nothing had to be
-# done; 1 = failed, see the log.
+# A standby that runs is told where its primary is. If it is ahead of the new primary, or was the primary itself, its data
+# directory is rewound (pg_rewind) or, where that fails, made anew (pg_basebackup); it keeps its own *.conf files. When the
+# node streams it is attached to pgpool. One that was down is left alone, unless failover.sh has stopped it. Done twice it
+# only attaches. Settings are in nodes.sh beside it. Exit status: 0 = the node streams and is attached, or nothing had to
+# be done; 1 = failed, see the log.
 set -uo pipefail
 # shellcheck source=scripts/samples/nodes.sh
 . "$(dirname "$0")/nodes.sh" || exit 1
@@ -90,13 +90,29 @@ streams() {
         WHERE state = 'streaming' AND application_name = $(sql_text "$application")" 2>/dev/null)" = t ]
 }
 
-# A running standby that is not ahead of the new primary only needs to know where that is.
+# The new primary's timeline, and where it begins: the end of the last line of its history.
+fork_point() {
+    sql "$primary_host" "$primary_port" "SELECT timeline_id, substring(pg_read_file(
+        'pg_wal/' || lpad(upper(to_hex(timeline_id)), 8, '0') || '.history') FROM '([0-9A-F]+/[0-9A-F]+)[^\n]*\n*$')
+        FROM pg_control_checkpoint()"
+}
+
+# Is the node a running standby that has nothing the new primary has not? It may have got the new timeline already, from
+# a node that has been rebuilt.
+can_follow() {
+    local timeline fork
+    IFS='|' read -r timeline fork < <(fork_point) || return
+    [ "$(sql "$host" "$port" "SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) <= $(sql_text "$fork")
+        OR EXISTS (SELECT FROM pg_stat_wal_receiver WHERE received_tli = $timeline)
+        WHERE pg_is_in_recovery()" 2>/dev/null)" = t ]
+}
+
+# Such a standby only needs to know where its primary is.
 point_there() {
-    [ "$(sql "$host" "$port" 'SELECT pg_is_in_recovery()' 2>/dev/null)" = t ] || return
     log "telling standby $node that its primary is $primary_host:$primary_port"
     sql "$host" "$port" "ALTER SYSTEM SET primary_conninfo = $(sql_text "$conninfo")" \
-        "ALTER SYSTEM SET primary_slot_name = $(sql_text "$slot")" "SELECT pg_reload_conf()" >/dev/null || return
-    wait_until 15 streams
+        "ALTER SYSTEM SET primary_slot_name = $(sql_text "$slot")" "SELECT pg_reload_conf()" >/dev/null &&
+        wait_until "$START_SECONDS" streams
 }
 
 attach() {
@@ -134,13 +150,13 @@ else
     [ -z "$slot" ] || sql "$primary_host" "$primary_port" "SELECT pg_create_physical_replication_slot($(sql_text "$slot"))
         WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $(sql_text "$slot"))" >/dev/null ||
         die "the replication slot $slot cannot be made"
-    if ! point_there; then
+    if ! { can_follow && point_there; }; then
         log "making node $node a standby of $primary_host:$primary_port"
         on_host "$host" "$((2 * STOP_SECONDS + BACKUP_SECONDS + START_SECONDS + 60))" \
             rebuild "$data" "$server user=$(value "$PG_USER") dbname=postgres" \
             "$server user=$(value "$REPLICATION_USER")" "$BACKUP_SECONDS" "$conninfo" "$slot" ||
             fail "node $node could not be rebuilt"
-        wait_until 60 streams || fail "node $node does not stream from the new primary"
+        wait_until "$START_SECONDS" streams || fail "node $node does not stream from the new primary"
     fi
     log "standby $node streams from $primary_host:$primary_port"
 fi

@@ -56,8 +56,7 @@ log() { printf '%s: %s\n' "$NAME" "$*" >&2; }
 die() { log "$*"; exit 1; }
 
 # What runs is ended with us. (In the foreground it would be waited for first.)
-running=
-trap '[ -z "$running" ] || kill "$running" 2>/dev/null; exit 143' TERM INT HUP
+trap 'kill $(jobs -p) 2>/dev/null; exit 143' TERM INT HUP
 
 # on_host HOST SECONDS FUNCTION ARGUMENT...: runs a function of these files as OS_USER where the data directories of the
 # host are, for so long at most. 255: the host cannot be reached.
@@ -76,11 +75,7 @@ on_host() {
         timeout -k 5 "$seconds" setpriv --reuid "$OS_USER" --regid "$(id -g "$OS_USER")" --init-groups --reset-env \
             bash -s <<<"$script" &
     fi
-    running=$!
-    local status=0
-    wait "$running" || status=$?
-    running=
-    return "$status"
+    wait $!
 }
 
 # sql HOST PORT STATEMENT...: their results, one value per line.
@@ -88,7 +83,7 @@ sql() {
     local host=$1 port=$2 statement commands=()
     shift 2
     for statement in "$@"; do commands+=(-c "$statement"); done
-    PGCONNECT_TIMEOUT=3 PGOPTIONS='-c statement_timeout=10s' timeout -k 5 15 \
+    PATH=${PG_BIN:+$PG_BIN:}$PATH PGCONNECT_TIMEOUT=3 PGOPTIONS='-c statement_timeout=10s' timeout -k 5 15 \
         psql -X -A -t -q -w -v ON_ERROR_STOP=1 -h "$host" -p "$port" -U "$PG_USER" -d postgres "${commands[@]}" </dev/null
 }
 

@@ -1,10 +1,14 @@
 //! The sample scripts on real clusters: through our failover, by hand, and over an ssh that is none (failover 9, 10, 18).
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+
 use crate::harness::{
-    Cluster, Node, Outcome, Pgpool, Program, Scratch, Stop, give_to_server_user, lines_in_order, server_program,
+    Cluster, Node, Outcome, PATIENCE, Pgpool, Program, Scratch, Stop, eventually, give_to_server_user, lines_in_order, server_program,
     server_user, wait_for,
 };
 use crate::{needs_program, only_ours};
@@ -66,6 +70,7 @@ fn a_killed_primary_is_replaced_and_comes_back_as_a_standby() {
     pool.launch(&[]);
     pool.wait_ready();
     pool.psql("CREATE TABLE kept AS SELECT 1 AS i").succeeded();
+    cluster.wait_replayed();
     cluster.node(0).kill();
     let status = || std::fs::read_to_string(pool.path("pgpool_status")).unwrap_or_default();
     wait_for("the last follow command", || pool.log().contains("=== Follow primary command for node 2 ended ==="));
@@ -206,16 +211,86 @@ fn a_standby_that_is_lost_needs_nothing() {
     assert!(!is_primary(cluster.node(1)) && !is_primary(cluster.node(2)) && cluster.node(2).is_running());
 }
 
-#[test]
-fn the_standby_with_most_wal_is_promoted() {
-    let cluster = Cluster::streaming(3).start();
-    let (port, data) = (cluster.node(2).port, cluster.node(2).data_directory().display().to_string());
+/// The primary dies when node 2 has what node 1 has not.
+fn leave_node_1_behind(cluster: &Cluster) {
     cluster.node(1).sql("ALTER SYSTEM SET primary_conninfo = ''");
     cluster.node(1).sql("SELECT pg_reload_conf()");
     wait_for("node 1 to be behind", || streaming_from(cluster.node(0)) == "node2");
     cluster.node(0).sql("CREATE TABLE late AS SELECT 1 AS i");
     wait_for("node 2 to have it", || cluster.node(2).sql("SELECT to_regclass('late') IS NOT NULL") == "t");
     cluster.node(0).kill();
+}
+
+#[test]
+fn a_standby_that_is_ahead_of_the_new_primary_is_rewound() {
+    needs_program!("pg_rewind");
+    let cluster = rewindable(3);
+    leave_node_1_behind(&cluster);
+    let scripts = Scripts::new(&cluster, "");
+    let (_, data) = scripts.place(0);
+    told(&scripts.failover(0, &data, 1, 0), 0, "is the primary");
+    let outcome = scripts.follow(2, 1);
+    told(&outcome, 0, "pg_rewind of ");
+    assert!(outcome.stdout.contains("pg_rewind: Done!"), "{outcome:#?}");
+    assert_eq!(streaming_from(cluster.node(1)), "node2");
+    assert_eq!(cluster.node(2).sql("SELECT to_regclass('late') IS NULL"), "t");
+}
+
+#[test]
+fn a_node_that_streams_is_attached() {
+    let cluster = Cluster::streaming(2).start();
+    let scripts = Scripts::new(&cluster, "PCP_PORT=9876 PCP_USER=admin");
+    let noted = scripts.directory.path().join("noted");
+    for (status, expected) in [(0, 0), (1, 1)] {
+        let text = format!("#!/bin/sh\necho \"$@\" >{}\nexit {status}\n", noted.display());
+        write_program(&scripts.directory.path().join("pcp_attach_node"), &text);
+        told(&scripts.follow(1, 0), expected, "standby 1 streams from 127.0.0.1:");
+        let arguments = std::fs::read_to_string(&noted).expect("arguments");
+        assert_eq!(arguments, "-w -h localhost -p 9876 -U admin -n 1\n");
+    }
+}
+
+fn write_program(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("a program");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("mode");
+}
+
+#[test]
+fn a_script_that_is_ended_takes_along_what_it_has_started() {
+    let cluster = Cluster::streaming(2).start();
+    let scripts = Scripts::new(&cluster, "REMOTE=ssh");
+    let pid = scripts.directory.path().join("pid");
+    write_program(
+        &scripts.directory.path().join("ssh"),
+        &format!("#!/bin/sh\necho $$ >{}.new && mv {0}.new {0}\nexec sleep 600\n", pid.display()),
+    );
+    cluster.node(0).kill();
+    // failover_command_timeout: the group is told to end.
+    let path = format!("{}:{}", scripts.directory.path().display(), std::env::var("PATH").unwrap_or_default());
+    let (port, data) = scripts.place(1);
+    let mut script = std::process::Command::new(scripts.directory.path().join("failover.sh"))
+        .args(["0", "h", "1", "/data", "1", "127.0.0.1", "0", "0", &port, &data, "h", "1"])
+        .env("PATH", path)
+        .stderr(std::process::Stdio::null())
+        .process_group(0)
+        .spawn()
+        .expect("failover.sh");
+    wait_for("the remote command", || pid.exists());
+    let group = Pid::from_raw(script.id() as i32);
+    killpg(group, Signal::SIGTERM).expect("the script");
+    assert_eq!(script.wait().expect("wait").code(), Some(143));
+    let sleeper = std::fs::read_to_string(&pid).expect("pid").trim().parse().map(Pid::from_raw).expect("a number");
+    let is_gone = eventually(PATIENCE, || kill(sleeper, None).is_err());
+    let _ = kill(sleeper, Signal::SIGKILL);
+    assert!(is_gone, "what it has started is still there");
+    assert!(!is_primary(cluster.node(1)));
+}
+
+#[test]
+fn the_standby_with_most_wal_is_promoted() {
+    let cluster = Cluster::streaming(3).start();
+    let (port, data) = (cluster.node(2).port, cluster.node(2).data_directory().display().to_string());
+    leave_node_1_behind(&cluster);
     let scripts = Scripts::new(&cluster, &format!("CANDIDATES=('127.0.0.1 {port} {data}')"));
     let (_, lost) = scripts.place(0);
     told(&scripts.failover(0, &lost, 1, 0), 0, &format!("127.0.0.1:{port} is the primary"));
@@ -234,8 +309,6 @@ fn what_pg_rewind_cannot_rewind_is_made_anew() {
     told(&scripts.follow(0, 1), 0, "pg_rewind has failed, making a base backup");
     assert_eq!(streaming_from(cluster.node(1)), "node0");
     assert_eq!(cluster.node(0).sql("SHOW port"), cluster.node(0).port.to_string());
-    // A standby that is ahead of the new primary cannot just follow.
-    told(&scripts.follow(2, 1), 0, "telling standby 2");
     let left: Vec<_> = std::fs::read_dir(cluster.directory()).expect("directory").flatten().collect();
     assert!(
         left.iter()
@@ -286,8 +359,7 @@ fn over_ssh_everything_goes_to_the_host_it_belongs_to() {
     let cluster = rewindable(3);
     let mut scripts = Scripts::new(&cluster, "REMOTE=ssh");
     let ssh = scripts.directory.path().join("ssh");
-    std::fs::write(&ssh, SSH).expect("ssh");
-    std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).expect("mode");
+    write_program(&ssh, SSH);
     // The servers' user is whom ssh would have become.
     let owner = server_user().map(|user| user.name);
     if let Some(name) = &owner {

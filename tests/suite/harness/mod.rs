@@ -48,7 +48,7 @@ pub use program::{Outcome, Program};
 pub use reply::Reply;
 pub use scratch::{Scratch, give_to_server_user};
 pub use service::Service;
-pub use wait::{eventually, wait_for};
+pub use wait::{PATIENCE, eventually, wait_for};
 pub use wire::{LOGIN, Wire};
 
 /// Ends the test here, with a word, when the pgpool under test is not ours: the original behaves differently.
