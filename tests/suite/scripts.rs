@@ -8,8 +8,8 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use crate::harness::{
-    Cluster, Node, Outcome, PATIENCE, Pgpool, Program, Scratch, Stop, eventually, give_to_server_user, lines_in_order, server_program,
-    server_user, wait_for,
+    Cluster, Node, Outcome, PATIENCE, Pgpool, Program, Scratch, Stop, eventually, give_to_server_user, lines_in_order,
+    server_program, server_user, wait_for,
 };
 use crate::{needs_program, only_ours};
 

@@ -235,6 +235,7 @@ fn repmgr_promotes() {
     looks_around(&pool, &cluster);
     reads_and_writes(&pool, &cluster);
     loses_a_standby(&pool, &cluster);
+    repmgr.wait_complete(&cluster);
     let (stalled, told) = loses_the_primary(&pool, &cluster);
     println!("no write for {stalled:?}, writers were told {told:?}");
     wait_for("the others to follow", || streaming(&cluster, 2) == "server1 server3");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Cluster, Program, Scratch, Service, server_program, server_user, wait_for};
+use crate::harness::{Cluster, Program, Scratch, Service, Wire, server_program, server_user, wait_for};
 
 /// The four repmgrd; ended when dropped, with what they have started.
 pub struct Repmgr {
@@ -42,6 +42,16 @@ impl Repmgr {
         repmgr
     }
 
+    /// Waits until every node knows of every other that its repmgrd is there: only then do all take part in a failover.
+    pub fn wait_complete(&self, cluster: &Cluster) {
+        for node in cluster.nodes() {
+            wait_for(&format!("node {} to see four active nodes", node.id), || {
+                Wire::login_with(node.port, &[("user", "postgres"), ("database", "repmgr")])
+                    .is_ok_and(|mut session| session.value("SELECT count(*) FROM repmgr.nodes WHERE active") == "4")
+            });
+        }
+    }
+
     /// What the repmgrd of a node has logged.
     pub fn log(&self, id: usize) -> String {
         String::from_utf8_lossy(&fs::read(log(&self.scratch, id)).unwrap_or_default()).into_owned()
@@ -74,6 +84,7 @@ monitor_interval_secs = 1
 reconnect_attempts = 2
 reconnect_interval = 1
 election_rerun_interval = 1
+primary_notification_timeout = 3
 ",
         id + 1,
         node.port,
