@@ -20,7 +20,7 @@ fence() {
     local data=$1
     is_data_directory "$data" || return
     is_running "$data" || return 0
-    touch "$data/stopped_by_failover"
+    touch "$data.stopped_by_failover"
     log "the lost primary still runs, stopping it"
     stop_server "$data"
 }
@@ -29,7 +29,7 @@ fence() {
 promote() {
     local data=$1 seconds=$2
     is_data_directory "$data" || return
-    rm -f "$data/stopped_by_failover"
+    rm -f "$data.stopped_by_failover"
     "$(pg_bin "$data")/pg_ctl" -D "$data" -w -t "$seconds" -s promote
 }
 

@@ -22,32 +22,34 @@ primary=$5 primary_host=$6 primary_port=$9
 may_rebuild() {
     local data=$1 also_stopped=$2
     is_data_directory "$data" || return
-    is_running "$data" || [ -e "$data/stopped_by_failover" ] || [ "$also_stopped" = yes ] || return 3
+    is_running "$data" || [ -e "$data.stopped_by_failover" ] || [ "$also_stopped" = yes ] || return 3
 }
 
 # rebuild DATA SERVER REPLICATION_SERVER SECONDS CONNINFO SLOT: makes the data directory that of a standby, and starts it.
 rebuild() {
-    local data=$1 server=$2 replication_server=$3 seconds=$4 conninfo=$5 slot=$6 bin kept
-    bin=$(pg_bin "$data")
+    local data=$1 server=$2 replication_server=$3 seconds=$4 conninfo=$5 slot=$6 kept=$1.conf is_made=yes
+    touch "$data.stopped_by_failover"
     stop_server "$data"
-    # Both ways bring the primary's configuration along.
-    kept=$(mktemp -d "$data.conf.XXXXXX")
-    cp -p "$data"/*.conf "$kept"
-    log "pg_rewind of $data"
-    if "$bin/pg_rewind" -D "$data" --source-server="$server" 2>&1; then
-        cp -p "$kept"/*.conf "$data"
-    else
-        cp -p "$kept"/*.conf "$data"
-        log "pg_rewind has failed, making a base backup"
-        base_backup "$data" "$replication_server" "$seconds" || { rm -rf "$kept"; return 1; }
-        cp -p "$kept"/*.conf "$data"
+    # Both ways bring the primary's configuration along. What an interrupted try has put aside is the node's own.
+    if [ ! -d "$kept" ]; then
+        rm -rf "$kept.new"
+        mkdir "$kept.new"
+        cp -p "$data"/*.conf "$kept.new"
+        mv -T "$kept.new" "$kept"
     fi
+    log "pg_rewind of $data"
+    if ! "$(pg_bin "$data")/pg_rewind" -D "$data" --source-server="$server" 2>&1; then
+        log "pg_rewind has failed, making a base backup"
+        base_backup "$data" "$replication_server" "$seconds" || is_made=no
+    fi
+    cp -p "$kept"/*.conf "$data"
     rm -rf "$kept"
+    [ "$is_made" = yes ] || return
     # Slots of the time as a primary would keep WAL for ever.
     rm -rf "$data"/pg_replslot/*
     follow "$data" "$conninfo" "$slot"
-    rm -f "$data/stopped_by_failover"
     start_server "$data"
+    rm -f "$data.stopped_by_failover"
 }
 
 # A base backup in place of the data directory, which is removed only when the backup is there.
@@ -56,11 +58,11 @@ base_backup() {
     rm -rf "$data.new"
     if ! timeout --foreground -k 5 "$seconds" "$(pg_bin "$data")/pg_basebackup" -D "$data.new" -d "$server" -w -X stream \
         -c fast 2>&1; then
-        log "pg_basebackup has failed; $data is left as it was"
+        log "pg_basebackup has failed, the node stays stopped"
         rm -rf "$data.new"
         return 1
     fi
-    mv "$data" "$data.old" && mv "$data.new" "$data" && rm -rf "$data.old"
+    mv -T "$data" "$data.old" && mv -T "$data.new" "$data" && rm -rf "$data.old"
 }
 
 # The settings of a standby, in the one file that wins over all others.

@@ -1,6 +1,6 @@
 //! The sample scripts on real clusters: through our failover, by hand, and over an ssh that is none (failover 9, 10, 18).
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
@@ -309,12 +309,42 @@ fn what_pg_rewind_cannot_rewind_is_made_anew() {
     told(&scripts.follow(0, 1), 0, "pg_rewind has failed, making a base backup");
     assert_eq!(streaming_from(cluster.node(1)), "node0");
     assert_eq!(cluster.node(0).sql("SHOW port"), cluster.node(0).port.to_string());
-    let left: Vec<_> = std::fs::read_dir(cluster.directory()).expect("directory").flatten().collect();
-    assert!(
-        left.iter()
-            .all(|entry| !entry.file_name().to_string_lossy().contains("node0.") || entry.file_name() == "node0.log"),
-        "{left:?}"
-    );
+    assert_only_its_own(&cluster, 0);
+}
+
+#[test]
+fn a_rebuild_that_was_interrupted_is_taken_up_again() {
+    needs_program!("pg_rewind");
+    let cluster = rewindable(2);
+    // The server's programs, with a pg_rewind that leaves the primary's configuration behind when it is killed.
+    let real = server_program("pg_rewind");
+    let programs = Scratch::new("programs");
+    for entry in std::fs::read_dir(real.parent().expect("a directory")).expect("programs").flatten() {
+        symlink(entry.path(), programs.path().join(entry.file_name())).expect("link");
+    }
+    let fake = programs.path().join("pg_rewind");
+    std::fs::remove_file(&fake).expect("pg_rewind");
+    write_program(&fake, "#!/bin/sh\necho 'port = 1' >\"$2/postgresql.conf\"\nkill -KILL $PPID\n");
+
+    let scripts = Scripts::new(&cluster, &format!("PG_BIN={}", programs.path().display()));
+    let (port, data) = scripts.place(0);
+    told(&scripts.failover(0, &data, 1, 0), 0, "is the primary");
+    told(&scripts.follow(0, 1), 1, "node 0 could not be rebuilt");
+    assert!(!cluster.node(0).is_running());
+    std::fs::remove_file(&fake).expect("pg_rewind");
+    symlink(&real, &fake).expect("link");
+    told(&scripts.follow(0, 1), 0, "standby 0 streams from");
+    assert_eq!(cluster.node(0).sql("SHOW port"), port);
+    assert_only_its_own(&cluster, 0);
+}
+
+/// Nothing lies beside the data directory but the log.
+#[track_caller]
+fn assert_only_its_own(cluster: &Cluster, id: usize) {
+    let entries = std::fs::read_dir(cluster.directory()).expect("directory").flatten();
+    let names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let left: Vec<_> = names.iter().filter(|name| name.starts_with(&format!("node{id}."))).collect();
+    assert_eq!(left, [&format!("node{id}.log")]);
 }
 
 #[test]
