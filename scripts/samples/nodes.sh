@@ -146,13 +146,14 @@ is_stopped() { ! is_running "$1"; }
 
 # stop_server DATA: fast, then at once, then by force.
 stop_server() {
-    local data=$1 ctl postmaster
+    local data=$1 mode postmaster
     is_running "$data" || return 0
-    ctl=$(pg_bin "$data")/pg_ctl
-    "$ctl" -D "$data" -w -t "$STOP_SECONDS" -m fast -s stop && return
-    log "the server in $data does not stop, ending it at once"
-    "$ctl" -D "$data" -w -t "$STOP_SECONDS" -m immediate -s stop && return
-    log "the server in $data does not even do that, killing it"
+    for mode in fast immediate; do
+        "$(pg_bin "$data")/pg_ctl" -D "$data" -w -t "$STOP_SECONDS" -m "$mode" -s stop && return
+        is_stopped "$data" && return
+        log "the server in $data has not stopped ($mode)"
+    done
+    log "killing it"
     read -r postmaster <"$data/postmaster.pid" || return
     # A list of process ids is meant to be split.
     # shellcheck disable=SC2046
