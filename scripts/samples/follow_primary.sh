@@ -119,7 +119,7 @@ point_there() {
 
 attach() {
     [ -n "$PCP_PORT" ] || return 0
-    timeout -k 5 30 pcp_attach_node -w -h localhost -p "$PCP_PORT" -U "$PCP_USER" -n "$node" </dev/null
+    timeout -k 5 30 pcp_attach_node -w -h "$PCP_HOST" -p "$PCP_PORT" -U "$PCP_USER" -n "$node" </dev/null
 }
 
 # fail MESSAGE: leaves no slot behind that would keep WAL.

@@ -28,7 +28,8 @@ DROP_SLOT_OF_LOST_STANDBY=no
 # yes: follow_primary.sh starts nodes, too, that somebody else has stopped or that have crashed.
 REBUILD_STOPPED_NODES=no
 
-# Where nodes are attached again, with the password in ~/.pcppass. Empty: nobody attaches them but auto_failback.
+# Where nodes are attached again, with the password in ~/.pcppass. Without a port nobody attaches them but auto_failback.
+PCP_HOST=localhost
 PCP_PORT=9898
 PCP_USER=pgpool
 

@@ -1,6 +1,7 @@
 //! The laboratory of a real user: his pgpool.conf, a primary and three standbys, his functions, and what he does with
 //! them - once with repmgr promoting, once with our failover.sh.
 
+mod pcp;
 mod repmgr;
 
 use std::collections::BTreeSet;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::harness::{Cluster, Pgpool, Stop, Wire, lines_in_order, wait_for};
 use crate::scripts;
 use crate::{needs_program, only_ours};
+use pcp::needs_pcp_programs;
 use repmgr::Repmgr;
 
 const FILE: &str = include_str!("../../data/lab/pgpool.conf");
@@ -34,17 +36,20 @@ fn servers(promotes: Promotes) -> Cluster {
     let plan = Cluster::streaming(4).set("wal_log_hints", "on").set("full_page_writes", "on");
     let cluster = match promotes {
         Promotes::Repmgr => plan.set("shared_preload_libraries", "repmgr").start(),
-        Promotes::OurScript => plan.start(),
+        Promotes::OurScript | Promotes::Nobody => plan.start(),
     };
-    for node in &cluster.nodes()[1..] {
-        let source = format!("host=127.0.0.1 port={} user=postgres", cluster.primary().port);
-        node.sql(&format!("ALTER SYSTEM SET primary_conninfo = '{source} application_name=server{}'", node.id));
-        node.sql("SELECT pg_reload_conf()");
-    }
+    (1..4).for_each(|id| point_at(&cluster, id, 0));
     wait_for("the standbys under their names", || streaming(&cluster, 0) == "server1 server2 server3");
     cluster.primary().sql(CONTENT);
     cluster.wait_replayed();
     cluster
+}
+
+/// Tells a running standby where its primary is.
+fn point_at(cluster: &Cluster, id: usize, primary: usize) {
+    let source = format!("host=127.0.0.1 port={} user=postgres", cluster.node(primary).port);
+    cluster.node(id).sql(&format!("ALTER SYSTEM SET primary_conninfo = '{source} application_name=server{id}'"));
+    cluster.node(id).sql("SELECT pg_reload_conf()");
 }
 
 fn streaming(cluster: &Cluster, id: usize) -> String {
@@ -58,6 +63,7 @@ fn streaming(cluster: &Cluster, id: usize) -> String {
 enum Promotes {
     Repmgr,
     OurScript,
+    Nobody,
 }
 
 /// A pgpool with his file: other places and ports, shorter periods, the log where the harness reads it.
@@ -93,19 +99,47 @@ fn prepare(cluster: &Cluster, promotes: Promotes) -> Pgpool {
                 &format!("backend_data_directory{id} = '{directory}'\nbackend_application_name{id}"),
             );
         }
-        scripts::install(&here, cluster, "APPLICATION_NAME='server{id}'");
+        let settings = pcp::script_settings(&pool);
+        scripts::install(&here, cluster, &format!("APPLICATION_NAME='server{{id}}'\n{settings}"));
     }
     std::fs::write(pool.path("pgpool.conf"), text).expect("pgpool.conf");
     pool
 }
 
 fn start(mut pool: Pgpool) -> Pgpool {
+    pcp::set_up(&pool);
     pool.launch(&[]);
     pool.wait_ready();
     pool
 }
 
-/// Step 1: all nodes are seen for what they are.
+fn status(pool: &Pgpool) -> String {
+    std::fs::read_to_string(pool.path("pgpool_status")).unwrap_or_default().replace('\n', " ")
+}
+
+fn attach(pool: &Pgpool, id: usize) {
+    let done = || pool.log().matches("=== Failback done.").count();
+    let before = done();
+    let answer = pcp::run(pool, "pcp_attach_node", &["-n", &id.to_string()]).succeeded();
+    assert_eq!(answer, "pcp_attach_node -- Command Successful");
+    wait_for(&format!("node {id} to be attached"), || done() > before);
+    assert_eq!(status(pool).split(' ').nth(id), Some("up"));
+}
+
+/// Step 1: a node that was not there at the start is added by hand, then all are seen for what they are.
+fn starts(pool: Pgpool, cluster: &Cluster) -> Pgpool {
+    cluster.node(3).stop(Stop::Fast);
+    let pool = start(pool);
+    assert!(pool.log().contains(&format!("DB node 3 (127.0.0.1:{}) is not used", cluster.node(3).port)));
+    cluster.node(3).start();
+    attach(&pool, 3);
+    looks_around(&pool, cluster);
+    let info = pcp::run(&pool, "pcp_node_info", &["-n", "0"]).succeeded();
+    assert!(info.starts_with(&format!("127.0.0.1 {} ", cluster.node(0).port)) && info.contains(" primary "), "{info}");
+    assert_eq!(pcp::run(&pool, "pcp_node_info", &["-a"]).succeeded().lines().count(), 4);
+    pool
+}
+
 fn looks_around(pool: &Pgpool, cluster: &Cluster) {
     let mut session = pool.connect();
     let rows = session.query("SHOW POOL_NODES").succeeded().rows();
@@ -113,7 +147,8 @@ fn looks_around(pool: &Pgpool, cluster: &Cluster) {
         let shown: Vec<_> = row.iter().map(|value| value.as_deref().unwrap_or_default()).collect();
         let role = if node.id == 0 { "primary" } else { "standby" };
         assert_eq!(shown[..3], [&node.id.to_string(), "127.0.0.1", &node.port.to_string()]);
-        assert_eq!((shown[3], shown[6]), ("up", role), "{rows:?}");
+        // A node that nobody has used yet is waiting.
+        assert!(["up", "waiting"].contains(&shown[3]) && shown[6] == role, "{rows:?}");
     }
     wait_for("the state of replication", || {
         let rows = session.query("SHOW POOL_NODES").succeeded().rows();
@@ -190,10 +225,11 @@ fn loses_a_standby(pool: &Pgpool, cluster: &Cluster) {
     );
     cluster.node(1).start();
     wait_for("standby 1 to stream", || streaming(cluster, 0) == "server1 server2 server3");
+    attach(pool, 1);
 }
 
-/// Step 4: the primary is killed; standby 2 takes its place. How long nobody could write, and what writers were told.
-fn loses_the_primary(pool: &Pgpool, cluster: &Cluster) -> (Duration, BTreeSet<String>) {
+/// Step 4: the primary is killed; another takes its place. How long nobody could write, and what writers were told.
+fn loses_the_primary(pool: &Pgpool, cluster: &Cluster, heir: usize) -> (Duration, BTreeSet<String>) {
     let mut told = BTreeSet::new();
     cluster.node(0).kill();
     let begun = Instant::now();
@@ -216,50 +252,98 @@ fn loses_the_primary(pool: &Pgpool, cluster: &Cluster) -> (Duration, BTreeSet<St
             "=== Starting degeneration. shutdown host 127.0.0.1(",
             "Restart all children",
             "find_primary_node_repeatedly: waiting for finding a primary node",
-            "find_primary_node: primary node is 2",
-            "failover: set new primary node: 2",
+            &format!("find_primary_node: primary node is {heir}"),
+            &format!("failover: set new primary node: {heir}"),
             "=== Failover done. shutdown host 127.0.0.1(",
         ],
     );
-    assert_eq!(cluster.node(2).sql("SELECT count(*) FROM clientes WHERE nombre = 'Rosa'"), "1");
+    assert_eq!(cluster.node(heir).sql("SELECT count(*) FROM clientes WHERE nombre = 'Rosa'"), "1");
     (stalled, told)
+}
+
+fn reads_everywhere(pool: &Pgpool, cluster: &Cluster, nodes: &[usize]) {
+    let ports: BTreeSet<String> = nodes.iter().map(|id| cluster.node(*id).port.to_string()).collect();
+    let mut seen = BTreeSet::new();
+    wait_for("reads on all nodes", || {
+        seen.insert(pool.connect().value(PORT));
+        seen == ports
+    });
 }
 
 #[test]
 fn repmgr_promotes() {
     only_ours!("other details");
     needs_program!("repmgr");
+    needs_pcp_programs!();
     let cluster = servers(Promotes::Repmgr);
     let repmgr = Repmgr::start(&cluster, 2);
-    let pool = start(prepare(&cluster, Promotes::Repmgr));
-    looks_around(&pool, &cluster);
+    let pool = starts(prepare(&cluster, Promotes::Repmgr), &cluster);
     reads_and_writes(&pool, &cluster);
     loses_a_standby(&pool, &cluster);
     repmgr.wait_complete(&cluster);
-    let (stalled, told) = loses_the_primary(&pool, &cluster);
+    let (stalled, told) = loses_the_primary(&pool, &cluster, 2);
     println!("no write for {stalled:?}, writers were told {told:?}");
     wait_for("the others to follow", || streaming(&cluster, 2) == "server1 server3");
-    // Node 3 has never been away.
-    assert_eq!(std::fs::read_to_string(pool.path("pgpool_status")).expect("status"), "down\ndown\nup\nup\n");
-    let ports: BTreeSet<String> = [2, 3].map(|id| cluster.node(id).port.to_string()).into();
-    let mut seen = BTreeSet::new();
-    wait_for("reads on both nodes", || {
-        seen.insert(pool.connect().value(PORT));
-        seen == ports
-    });
-    drop(repmgr);
+    // The other standbys have never been away.
+    assert_eq!(status(&pool), "down up up up ");
+    reads_everywhere(&pool, &cluster, &[1, 2, 3]);
+    repmgr.rejoin(&cluster, 0, 2);
+    wait_for("the former primary to follow", || streaming(&cluster, 2) == "server0 server1 server3");
+    attach(&pool, 0);
+    reads_everywhere(&pool, &cluster, &[0, 1, 2, 3]);
 }
 
 #[test]
 fn our_script_promotes() {
     only_ours!("other details");
     needs_program!("pg_rewind");
+    needs_pcp_programs!();
     let cluster = servers(Promotes::OurScript);
-    let pool = start(prepare(&cluster, Promotes::OurScript));
-    looks_around(&pool, &cluster);
+    let pool = starts(prepare(&cluster, Promotes::OurScript), &cluster);
     reads_and_writes(&pool, &cluster);
     loses_a_standby(&pool, &cluster);
-    let (stalled, told) = loses_the_primary(&pool, &cluster);
+    let (stalled, told) = loses_the_primary(&pool, &cluster, 1);
     println!("no write for {stalled:?}, writers were told {told:?}");
-    wait_for("the others to follow", || streaming(&cluster, 2) == "server1 server3");
+    wait_for("the others to be attached by the script", || status(&pool) == "down up up up ");
+    assert_eq!(streaming(&cluster, 1), "server2 server3");
+    reads_everywhere(&pool, &cluster, &[1, 2, 3]);
+}
+
+/// Step 5: nothing is automatic. He detaches the primary, promotes a standby, and attaches the former primary; and from
+/// SQL he detaches and attaches a standby.
+#[test]
+fn the_administrator_promotes() {
+    only_ours!("other details");
+    needs_pcp_programs!();
+    let cluster = servers(Promotes::Nobody);
+    let pool = starts(prepare(&cluster, Promotes::Nobody), &cluster);
+    pcp::run(&pool, "pcp_detach_node", &["-n", "0"]).succeeded();
+    wait_for("node 0 to be detached", || status(&pool) == "down up up up ");
+    cluster.node(0).stop(Stop::Fast);
+    cluster.node(1).promote();
+    [2, 3].iter().for_each(|id| point_at(&cluster, *id, 1));
+    // Who comes meanwhile waits until pgpool has seen it.
+    let mut session = pool.connect();
+    session.query("SELECT * FROM insertar_cliente('Sol')").succeeded();
+    wait_for("the end of the failover", || pool.log().contains("=== Failover done. shutdown host"));
+    let answer = pcp::run(&pool, "pcp_promote_node", &["-n", "1"]);
+    assert!(answer.stderr.contains("specified node is already primary node, can't promote node id 1"), "{answer:#?}");
+    cluster.node(0).follow(cluster.node(1));
+    cluster.node(0).start();
+    point_at(&cluster, 0, 1);
+    wait_for("all to stream", || streaming(&cluster, 1) == "server0 server2 server3");
+    attach(&pool, 0);
+    reads_everywhere(&pool, &cluster, &[0, 1, 2, 3]);
+
+    if session.value("SELECT count(*) FROM pg_available_extensions WHERE name = 'pgpool_adm'") == "0" {
+        println!("without pgpool_adm: it is not there for this server");
+        return;
+    }
+    session.query("CREATE EXTENSION pgpool_adm").succeeded();
+    for (function, arguments, shown) in
+        [("pcp_detach_node", "2, false", "up up down up "), ("pcp_attach_node", "2", "up up up up ")]
+    {
+        assert_eq!(session.value(&pcp::call(&pool, function, arguments)), "t");
+        wait_for(shown, || status(&pool) == shown);
+    }
 }

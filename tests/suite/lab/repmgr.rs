@@ -22,10 +22,10 @@ impl Repmgr {
             let file = file(&scratch, node.id);
             fs::write(&file, configuration(cluster, node.id, favourite, &file)).expect("repmgr.conf");
         }
-        register(&file(&scratch, 0), &["primary", "register"]);
+        repmgr(&file(&scratch, 0), &["primary", "register"]);
         cluster.wait_replayed();
         for node in &cluster.nodes()[1..] {
-            register(&file(&scratch, node.id), &["standby", "register", "--upstream-node-id=1"]);
+            repmgr(&file(&scratch, node.id), &["standby", "register", "--upstream-node-id=1"]);
         }
         cluster.wait_replayed();
         let daemon = |id: usize| {
@@ -50,6 +50,12 @@ impl Repmgr {
                     .is_ok_and(|mut session| session.value("SELECT count(*) FROM repmgr.nodes WHERE active") == "4")
             });
         }
+    }
+
+    /// Makes a server that was killed a standby of another, by `repmgr node rejoin`.
+    pub fn rejoin(&self, cluster: &Cluster, id: usize, primary: usize) {
+        let server = format!("host=127.0.0.1 port={} user=postgres dbname=repmgr", cluster.node(primary).port);
+        repmgr(&file(&self.scratch, id), &["node", "rejoin", "--force-rewind", "-d", &server]);
     }
 
     /// What the repmgrd of a node has logged.
@@ -94,13 +100,13 @@ primary_notification_timeout = 3
 }
 
 /// repmgr, as the servers' user: it refuses root.
-fn register(file: &Path, verb: &[&str]) {
-    let repmgr = server_program("repmgr");
+fn repmgr(file: &Path, verb: &[&str]) {
+    let path = server_program("repmgr");
     let program = match server_user() {
         Some(user) => Program::new("setpriv")
             .args([format!("--reuid={}", user.uid), format!("--regid={}", user.gid), "--init-groups".to_owned()])
-            .args([&repmgr]),
-        None => Program::new(&repmgr),
+            .args([&path]),
+        None => Program::new(&path),
     };
     program.args(["-f"]).args([file]).args(verb).run().succeeded();
 }
