@@ -30,6 +30,7 @@ rebuild() {
     local data=$1 server=$2 replication_server=$3 seconds=$4 conninfo=$5 slot=$6 kept=$1.conf is_made=yes
     touch "$data.stopped_by_failover"
     stop_server "$data"
+    wait_until "$STOP_SECONDS" has_no_processes "$data" || log "there are still processes in $data"
     # Both ways bring the primary's configuration along. What an interrupted try has put aside is the node's own.
     if [ ! -d "$kept" ]; then
         rm -rf "$kept.new"

@@ -145,6 +145,14 @@ is_data_directory() {
 is_running() { "$(pg_bin "$1")/pg_ctl" -D "$1" status >/dev/null 2>&1; }
 is_stopped() { ! is_running "$1"; }
 
+# has_no_processes DATA: processes of a server whose postmaster was killed live on until they notice.
+has_no_processes() {
+    local directory
+    for directory in /proc/[0-9]*/cwd; do
+        [ ! "$directory" -ef "$1" ] || return 1
+    done
+}
+
 # stop_server DATA: fast, then at once, then by force.
 stop_server() {
     local data=$1 mode postmaster

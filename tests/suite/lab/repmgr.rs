@@ -54,6 +54,12 @@ impl Repmgr {
 
     /// Makes a server that was killed a standby of another, by `repmgr node rejoin`.
     pub fn rejoin(&self, cluster: &Cluster, id: usize, primary: usize) {
+        // The processes of a postmaster that was killed live on until they notice.
+        let data = cluster.node(id).data_directory();
+        wait_for("the killed server's processes to end", || {
+            let processes = fs::read_dir("/proc").expect("/proc").flatten();
+            !processes.into_iter().any(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == data))
+        });
         let server = format!("host=127.0.0.1 port={} user=postgres dbname=repmgr", cluster.node(primary).port);
         repmgr(&file(&self.scratch, id), &["node", "rejoin", "--force-rewind", "-d", &server]);
     }
