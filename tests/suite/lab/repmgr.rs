@@ -61,7 +61,10 @@ impl Repmgr {
             !processes.into_iter().any(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == data))
         });
         let server = format!("host=127.0.0.1 port={} user=postgres dbname=repmgr", cluster.node(primary).port);
-        repmgr(&file(&self.scratch, id), &["node", "rejoin", "--force-rewind", "-d", &server]);
+        repmgr(
+            &file(&self.scratch, id),
+            &["node", "rejoin", "--force-rewind", "--config-files=postgresql.conf", "-d", &server],
+        );
     }
 
     /// What the repmgrd of a node has logged.
