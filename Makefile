@@ -31,6 +31,8 @@ install: ## programs to PREFIX/bin, samples to PREFIX/etc, documents to PREFIX/s
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/etc $(DESTDIR)$(PREFIX)/share/doc/pgpool
 	install -m 755 $(addprefix $(RELEASE)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(wildcard conf/*.sample) $(DESTDIR)$(PREFIX)/etc
+	@for script in scripts/samples/*.sh; do \
+		install -m 755 $$script $(DESTDIR)$(PREFIX)/etc/$$(basename $$script).sample; done
 	install -m 644 README.md $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/pgpool
 
 demo: build ## a primary, two standbys and pgpool, to play with
@@ -48,9 +50,10 @@ bench: build ## pgbench against ours, PgBouncer and Pgpool-II (BENCH=--quick for
 	@scripts/bench/run $(BENCH)
 	@scripts/bench/run --standbys 2 --contestants direct,floor,ours,pgpool2 --loads mix,block,pipeline --clients 8 --no-idle $(BENCH)
 
-lint: ## rustfmt and clippy, warnings are errors
+lint: ## rustfmt, clippy and shellcheck, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	shellcheck -x scripts/setup scripts/demo scripts/demo-stop .ci/run $(wildcard scripts/*.sh scripts/*/*.sh tests/suite/*/*.sh)
 
 clean: ## remove what was built
 	cargo clean

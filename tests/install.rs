@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -50,6 +51,11 @@ fn programs_samples_and_documents_are_installed_and_work_from_there() {
     assert!(outside.is_empty(), "{outside:?}");
     for name in ["bin/pgpool", "etc/pgpool.conf.sample", "etc/pool_hba.conf.sample", "etc/pcp.conf.sample"] {
         assert!(installed.contains(&prefix(name)), "{name} is missing: {installed:?}");
+    }
+    for script in files(source, "scripts/samples") {
+        let name = format!("etc/{}.sample", script.rsplit('/').next().unwrap_or_default());
+        let file = fs::metadata(destination.join(prefix(&name))).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(file.permissions().mode() & 0o777, 0o755, "{name}");
     }
     for document in files(source, "docs").into_iter().chain(["README.md".to_owned()]).filter(|n| n.ends_with(".md")) {
         let name = document.rsplit('/').next().unwrap_or_default();

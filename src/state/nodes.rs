@@ -152,10 +152,16 @@ impl Cluster {
         }
     }
 
-    /// Makes a node the primary, or says that there is none; the times of the nodes concerned follow.
+    /// Makes a node the primary, or says that there is none; the times of the nodes concerned follow, and the states of
+    /// replication are unknown until the new primary is asked.
     pub fn set_primary(&mut self, primary: Option<usize>) {
         if self.primary == primary {
             return;
+        }
+        // What the former primary has said of its standbys counts no more, for auto_failback above all.
+        for node in &mut self.nodes {
+            node.replication_state.clear();
+            node.sync_state.clear();
         }
         for id in [self.primary, primary].into_iter().flatten() {
             if let Some(node) = self.nodes.get_mut(id) {
@@ -366,6 +372,20 @@ mod tests {
     use crate::state::{Limits, Shared};
 
     #[test]
+    fn what_a_former_primary_has_said_of_its_standbys_counts_no_more() {
+        let streaming =
+            Node { replication_state: "streaming".to_owned(), sync_state: "async".to_owned(), ..Node::default() };
+        let mut cluster = Cluster { nodes: vec![Node::default(), streaming], primary: Some(0), ..Cluster::default() };
+        cluster.set_primary(Some(0));
+        assert_eq!(cluster.nodes[1].replication_state, "streaming");
+        cluster.set_primary(Some(1));
+        assert_eq!(
+            cluster.nodes[1],
+            Node { last_status_change: cluster.nodes[1].last_status_change, ..Node::default() }
+        );
+    }
+
+    #[test]
     fn what_is_written_is_read() {
         let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
         let nodes = shared.nodes();
@@ -383,6 +403,7 @@ mod tests {
                 cluster.nodes = vec![Node::default(), node.clone()];
                 cluster.set_status(1, NodeStatus::Waiting, "started");
                 cluster.set_primary(Some(1));
+                cluster.nodes[1].sync_state.clone_from(&node.sync_state);
                 cluster.history = Some(History { system: u64::MAX, timeline: 3 });
             })
             .expect("update");

@@ -62,6 +62,11 @@ pub fn server_program(name: &str) -> PathBuf {
     }
 }
 
+/// Whether the server under test comes with this program; the packages of other versions have but few.
+pub fn has_server_program(name: &str) -> bool {
+    server_program("postgres").with_file_name(name).exists()
+}
+
 /// A client program (psql, pgbench, pg_dump): always the distribution's, the packages of other versions have none.
 pub fn client_program(name: &str) -> PathBuf {
     distribution_program(name).unwrap_or_else(|| PathBuf::from(name))

@@ -5,7 +5,7 @@
 //! - `Wire`: a raw protocol client; `frontend` builds its messages.
 //! - `Listener`: what arrived at a server, by its own log.
 //! - `Load`: many clients at work while something happens.
-//! - `Program`: any client program, with a deadline.
+//! - `Program`: any client program, with a deadline; `Service`: one that runs beside the test.
 //!
 //! Nothing here waits for a fixed time: `wait_for` polls a condition until its deadline. Every process is registered
 //! with the reaper, which ends them all when the test program is gone, in whatever way.
@@ -26,12 +26,16 @@ mod program;
 pub mod reading;
 mod reply;
 mod scratch;
+mod service;
 mod template;
 mod wait;
 mod wire;
 
 pub use cluster::{Cluster, shared, without_lag};
-pub use environment::{client_program, client_version, foreign, is_bare_server, server_version, target_dir};
+pub use environment::{
+    client_program, client_version, foreign, has_server_program, is_bare_server, server_program, server_user,
+    server_version, target_dir,
+};
 pub use heard::{Entry, Listener};
 pub use load::{Habit, Load};
 pub use logs::{checks_started, lines_in_order};
@@ -42,8 +46,9 @@ pub use password::Attempt;
 pub use pgpool::{Config, Pgpool, cpu_time, process_title};
 pub use program::{Outcome, Program};
 pub use reply::Reply;
-pub use scratch::Scratch;
-pub use wait::{eventually, wait_for};
+pub use scratch::{Scratch, give_to_server_user};
+pub use service::Service;
+pub use wait::{PATIENCE, eventually, wait_for};
 pub use wire::{LOGIN, Wire};
 
 /// Ends the test here, with a word, when the pgpool under test is not ours: the original behaves differently.
@@ -74,6 +79,17 @@ macro_rules! needs_server {
     ($major:literal, $why:literal) => {
         if $crate::harness::server_version() < $major {
             println!("skipped before PostgreSQL {}: {}", $major, $why);
+            return;
+        }
+    };
+}
+
+/// Ends the test here, with a word, when the server under test comes without this program or library.
+#[macro_export]
+macro_rules! needs_program {
+    ($name:literal) => {
+        if !$crate::harness::has_server_program($name) {
+            println!("skipped: {} is not there for this version of the server", $name);
             return;
         }
     };

@@ -13,7 +13,8 @@ use nix::unistd::Pid;
 use super::environment::server_program;
 use super::scratch::{forget_process, register_process};
 use super::template::{DATABASE, as_server_user, copy_to};
-use super::{LOGIN, Network, Wire, frontend, ports, wait_for};
+use super::wait::PATIENCE;
+use super::{LOGIN, Network, Wire, eventually, frontend, ports, process_title, wait_for};
 
 /// PostgreSQL's ways to stop.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -184,6 +185,17 @@ impl Node {
             child.wait().expect("postgres");
             forget_process(child.id());
         }
+        if let Some(pid) = self.started_by_others() {
+            let _ = kill(pid, signal);
+            eventually(PATIENCE, || self.started_by_others().is_none());
+        }
+    }
+
+    /// The postmaster that runs in this data directory without being our child: a script has started it.
+    fn started_by_others(&self) -> Option<Pid> {
+        let text = fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
+        let pid: i32 = text.lines().next()?.trim().parse().ok()?;
+        process_title(pid).contains(&*self.data.to_string_lossy()).then(|| Pid::from_raw(pid))
     }
 
     /// Stops (SIGSTOP) the postmaster and all its children, as a machine that hangs.
@@ -243,10 +255,9 @@ impl Node {
     }
 
     pub fn is_running(&self) -> bool {
-        match self.process.lock().expect("node").as_mut() {
-            Some(child) => matches!(child.try_wait(), Ok(None)),
-            None => false,
-        }
+        let mut process = self.process.lock().expect("node");
+        let is_child = process.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)));
+        is_child || self.started_by_others().is_some()
     }
 
     pub fn data_directory(&self) -> &Path {

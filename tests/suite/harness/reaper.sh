@@ -3,6 +3,10 @@
 # process it left running and removes its scratch directory. SCRATCH/pids holds one empty file per process group.
 trap '' INT TERM HUP
 cat >/dev/null
+# Servers that scripts have started are known by their data directories.
+for file in "$1"/*/*/postmaster.pid; do
+    [ -e "$file" ] && read -r pid <"$file" && grep -qaF "$1" "/proc/$pid/cmdline" 2>/dev/null && : >"$1/pids/$pid"
+done
 for file in "$1"/pids/*; do
     [ -e "$file" ] || continue
     # PostgreSQL ends its children on QUIT; a stopped process must be woken to see it.
