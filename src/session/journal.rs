@@ -485,7 +485,7 @@ mod tests {
         assert_eq!(session.replay(1), ["BEGIN", "SET a.b = 1"]);
         session.run("SAVEPOINT s", Open);
         session.run("SET a.c = 1", Open);
-        assert_eq!(session.ending(), []);
+        assert_eq!(session.ending(), [0usize; 0]);
         session.run("COMMIT", Idle);
         // What was set there is undone with the transaction and made again when the node is needed.
         assert_eq!(session.ending(), [1]);
@@ -559,7 +559,7 @@ mod tests {
             Transaction::Open { isolation: Some(Isolation::ReadCommitted), on_primary_only: true }
         );
         session.run("COMMIT", Idle);
-        assert_eq!(session.ending(), []);
+        assert_eq!(session.ending(), [0usize; 0]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod new_primary;
 mod own_servers;
 mod pauses;
 mod pcp;
+mod pcp_clients;
 mod pool;
 mod primary;
 mod process;
