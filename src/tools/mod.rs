@@ -7,8 +7,10 @@ mod account;
 mod getopt;
 mod pairs;
 pub mod pcp;
+mod peer;
 pub mod pg_enc;
 pub mod pg_md5;
+pub mod pgproto;
 mod pool_passwd;
 mod prompt;
 

@@ -4,13 +4,12 @@ use super::SOCKET_DIRECTORY;
 use super::options::Options;
 use super::records::invalid;
 use super::reply::{self, Part, Record};
-use crate::net::{self, Address, ConnectError, Deadline, InBuffer, Received, Stream, Waited, wait};
+use crate::net::{self, Address, ConnectError, Deadline, InBuffer};
+use crate::tools::peer::{Lost, Peer};
 use crate::tools::{describe, say};
+use crate::wire::HEADER_LENGTH;
 use crate::wire::pcp::{AUTHENTICATED_REPLY, ERROR, NOTICE, Request, SALT_REPLY};
-use crate::wire::{HEADER_LENGTH, Header};
 use nix::errno::Errno;
-use nix::poll::PollFlags;
-use std::io;
 use std::time::Duration;
 
 /// Connecting and logging in, each.
@@ -19,8 +18,6 @@ const LOGIN_LIMIT: Duration = Duration::from_secs(30);
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 /// Names from this length on do not fit the server's memory.
 const MAX_USER: usize = 128;
-/// Frames longer than this are none of PCP.
-const MAX_FRAME: usize = 64 << 20;
 
 /// Why there is no result; the message for stderr, complete.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,14 +38,10 @@ impl Failure {
 /// A session.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: Stream,
-    buffer: InBuffer,
+    peer: Peer,
     /// Frames are traced on stdout.
     debug: bool,
 }
-
-/// A frame: its type byte and content.
-type Frame = (u8, Vec<u8>);
 
 impl Connection {
     /// Connects to where the options say.
@@ -57,7 +50,7 @@ impl Connection {
         let address = Address { host: host.to_owned(), port: options.port };
         let stream =
             net::connect(&address, Deadline::after(LOGIN_LIMIT)).map_err(|error| cannot_connect(&address, &error))?;
-        Ok(Self { stream, buffer: InBuffer::with_capacity(8192), debug: options.debug })
+        Ok(Self { peer: Peer::new(stream, InBuffer::with_capacity(8192)), debug: options.debug })
     }
 
     /// Answers the server's challenge.
@@ -123,26 +116,16 @@ impl Connection {
 
     /// Sends. Returns the number of bytes.
     fn send(&mut self, request: &Request<'_>, deadline: Deadline) -> Result<usize, Failure> {
-        let failed =
-            |error: &io::Error| Failure::trouble(format!("ERROR: unable to send data to socket: {}", describe(error)));
         let mut bytes = Vec::new();
         request.write(&mut bytes);
-        let mut rest = bytes.as_slice();
-        loop {
-            rest = &rest[self.stream.send(rest).map_err(|error| failed(&error))?..];
-            if rest.is_empty() {
-                return Ok(bytes.len());
-            }
-            if wait(&self.stream, PollFlags::POLLOUT, deadline).map_err(|error| failed(&error))? != Waited::Ready {
-                return Err(too_late());
-            }
-        }
+        self.peer.send(&bytes, deadline).map_err(lost)?;
+        Ok(bytes.len())
     }
 
     /// The next frame that is no notice.
-    fn frame(&mut self, deadline: Deadline) -> Result<Frame, Failure> {
+    fn frame(&mut self, deadline: Deadline) -> Result<(u8, Vec<u8>), Failure> {
         loop {
-            let (kind, content) = self.any_frame(deadline)?;
+            let (kind, content) = self.peer.receive(deadline).map_err(lost)?;
             if self.debug {
                 say(trace("recv", kind, content.len() + HEADER_LENGTH));
             }
@@ -151,30 +134,6 @@ impl Connection {
             }
             if self.debug {
                 say(format!("BACKEND {}", reply::message(&content)));
-            }
-        }
-    }
-
-    fn any_frame(&mut self, deadline: Deadline) -> Result<Frame, Failure> {
-        loop {
-            let header = Header::read(self.buffer.bytes(), |_| "PCP").map_err(|_| invalid())?;
-            if let Some(Header { kind, total }) = header {
-                if total > MAX_FRAME {
-                    return Err(invalid());
-                }
-                if self.buffer.len() >= total {
-                    let content = self.buffer.bytes()[HEADER_LENGTH..total].to_vec();
-                    self.buffer.consume(total);
-                    return Ok((kind, content));
-                }
-            }
-            self.buffer.make_room(header.map_or(HEADER_LENGTH, |header| header.total));
-            match self.buffer.receive_until(&self.stream, deadline) {
-                Ok(Received::Bytes(_) | Received::Interrupted) => {}
-                Ok(Received::Nothing) => return Err(too_late()),
-                Ok(Received::Closed) | Err(_) => {
-                    return Err(Failure::trouble("ERROR: unable to read data from socket."));
-                }
             }
         }
     }
@@ -202,8 +161,12 @@ fn unexpected(kind: u8) -> Failure {
     Failure::trouble(format!("ERROR: invalid PCP packet type =\"{}\"", kind.escape_ascii()))
 }
 
-fn too_late() -> Failure {
-    Failure::trouble("ERROR: no reply from pgpool in time")
+fn lost(reason: Lost) -> Failure {
+    match reason {
+        Lost::TooLate => Failure::trouble("ERROR: no reply from pgpool in time"),
+        Lost::Invalid => invalid(),
+        Lost::Closed | Lost::Failed(_) => Failure::trouble("ERROR: unable to read data from socket."),
+    }
 }
 
 fn cannot_connect(address: &Address, error: &ConnectError) -> Failure {
