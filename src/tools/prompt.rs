@@ -3,8 +3,11 @@
 use super::{complain, say};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::os::fd::AsFd;
+
+/// No more is read of a line, in bytes.
+const MAX_LINE: u64 = 64 * 1024;
 
 /// Asks on the terminal of the process, or on stderr and stdin where there is none (pcp 8.2). At most `limit` bytes count;
 /// the end of the input is an empty password.
@@ -12,7 +15,7 @@ pub(super) fn on_terminal(prompt: &str, limit: usize) -> Vec<u8> {
     match File::options().read(true).write(true).open("/dev/tty") {
         Ok(mut terminal) => {
             let _ = terminal.write_all(prompt.as_bytes());
-            let line = without_echo(&terminal, || line(&terminal, limit));
+            let line = without_echo(&terminal, || line(BufReader::new(&terminal), limit));
             let _ = terminal.write_all(b"\n");
             line
         }
@@ -44,13 +47,14 @@ pub(super) fn from_stdin(limit: usize) -> Vec<u8> {
 }
 
 /// One line without its end, the first `limit` bytes of it.
-fn line(input: impl Read, limit: usize) -> Vec<u8> {
+fn line(input: impl BufRead, limit: usize) -> Vec<u8> {
     let mut line = Vec::new();
-    for byte in input.bytes().map_while(Result::ok).take_while(|byte| *byte != b'\n') {
-        if line.len() < limit {
-            line.push(byte);
-        }
+    // What cannot be read is as good as nothing.
+    let _ = input.take(MAX_LINE).read_until(b'\n', &mut line);
+    if line.ends_with(b"\n") {
+        line.pop();
     }
+    line.truncate(limit);
     line
 }
 
