@@ -331,3 +331,34 @@ fn by_name_and_by_command() {
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pcp"), &other).expect("link");
     assert_eq!(stderr(&other, &[]), (Some(1), "pcp_nosuch is a invalid PCP utility\n".to_owned()));
 }
+
+/// The help of each program is that of the original, but for the options that are ours.
+#[test]
+fn helps_are_those_of_the_original() {
+    let programs = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target").join("pgpool2/bin");
+    if !programs.join("pcp_node_info").exists() {
+        println!("skipped: run scripts/setup --pgpool2");
+        return;
+    }
+    let overview = Command::new(env!("CARGO_BIN_EXE_pcp")).arg("--help").output().expect("pcp").stdout;
+    let overview = String::from_utf8(overview).expect("text");
+    let commands = overview.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
+    let mut compared = 0;
+    for command in commands {
+        let theirs = programs.join(format!("pcp_{command}"));
+        if !theirs.exists() {
+            // Of a later release.
+            continue;
+        }
+        let help = |mut program: Command| {
+            let output = program.arg("--help").output().expect("help");
+            String::from_utf8(output.stderr).expect("text")
+        };
+        let mut ours = Command::new(env!("CARGO_BIN_EXE_pcp"));
+        ours.arg(command);
+        let ours = help(ours).lines().filter(|line| !line.starts_with("      --")).collect::<Vec<_>>().join("\n");
+        assert_eq!(ours + "\n", help(Command::new(theirs)), "{command}");
+        compared += 1;
+    }
+    assert_eq!(compared, 13);
+}

@@ -13,16 +13,20 @@ const MAX_LINE: u64 = 64 * 1024;
 /// the end of the input is an empty password.
 pub(super) fn on_terminal(prompt: &str, limit: usize) -> Vec<u8> {
     match File::options().read(true).write(true).open("/dev/tty") {
-        Ok(mut terminal) => {
-            let _ = terminal.write_all(prompt.as_bytes());
-            let line = without_echo(&terminal, || line(BufReader::new(&terminal), limit));
-            let _ = terminal.write_all(b"\n");
+        Ok(terminal) => {
+            let line = without_echo(&terminal, || {
+                let _ = (&terminal).write_all(prompt.as_bytes());
+                line(BufReader::new(&terminal), limit)
+            });
+            let _ = (&terminal).write_all(b"\n");
             line
         }
         Err(_) => {
-            complain(prompt);
             let stdin = io::stdin();
-            let line = without_echo(&stdin, || line(stdin.lock(), limit));
+            let line = without_echo(&stdin, || {
+                complain(prompt);
+                line(stdin.lock(), limit)
+            });
             complain("\n");
             line
         }
@@ -35,8 +39,10 @@ pub(super) fn on_stdin(prompt: &str, limit: usize) -> Option<Vec<u8>> {
     if !stdin.is_terminal() {
         return None;
     }
-    say(prompt);
-    let line = without_echo(&stdin, || line(stdin.lock(), limit));
+    let line = without_echo(&stdin, || {
+        say(prompt);
+        line(stdin.lock(), limit)
+    });
     say("\n");
     Some(line)
 }
@@ -58,6 +64,7 @@ fn line(input: impl BufRead, limit: usize) -> Vec<u8> {
     line
 }
 
+/// Prompts and reads: in this order, as what is typed before the terminal is quiet is thrown away.
 fn without_echo<T>(terminal: impl AsFd, read: impl FnOnce() -> T) -> T {
     let _quiet = Quiet::new(terminal);
     read()
@@ -84,7 +91,7 @@ impl<F: AsFd> Quiet<F> {
 impl<F: AsFd> Drop for Quiet<F> {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
-            let _ = tcsetattr(&self.terminal, SetArg::TCSAFLUSH, before);
+            let _ = tcsetattr(&self.terminal, SetArg::TCSADRAIN, before);
         }
     }
 }

@@ -23,6 +23,7 @@ mod own_servers;
 mod pauses;
 mod pcp;
 mod pcp_clients;
+mod pgproto;
 mod pool;
 mod primary;
 mod process;

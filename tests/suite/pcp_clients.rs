@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::harness::{Cluster, Outcome, Pgpool, Program, foreign, target_dir, wait_for};
+use crate::needs_pgpool;
 
 /// The password of everybody here.
 const PASSWORD: &str = "secret";
@@ -20,9 +21,7 @@ impl Administered {
     fn on(cluster: &Cluster) -> Self {
         let pool = Pgpool::on(cluster).set("health_check_period", 1).set("health_check_user", "postgres").start();
         fs::write(pool.path("pcp.conf"), "admin:5ebe2294ecd0e0f08eab7690d2a6ee69\n").expect("pcp.conf");
-        let config = fs::read_to_string(pool.path("pgpool.conf")).expect("pgpool.conf");
-        let port = config.lines().find_map(|line| line.strip_prefix("pcp_port = ")).expect("pcp_port");
-        let port = port.trim_matches('\'').to_owned();
+        let port = pool.pcp_port().to_string();
         let entry = format!("127.0.0.1:{port}:admin:{PASSWORD}\n*:{port}:wrong:wrong\n*:{port}:*:{PASSWORD}\n");
         let passwords = pool.path("pcppass");
         fs::write(&passwords, entry).expect("pcppass");
@@ -69,23 +68,15 @@ fn original_programs() -> Option<PathBuf> {
     directory.join("pcp_node_info").exists().then_some(directory)
 }
 
-/// Does the pgpool under test speak PCP?
-fn listens(pgpool: &Administered) -> bool {
-    std::net::TcpStream::connect(format!("127.0.0.1:{}", pgpool.port)).is_ok()
-}
-
 #[test]
 fn both_print_the_same() {
+    needs_pgpool!();
     let Some(theirs) = original_programs() else {
         println!("skipped: run scripts/setup --pgpool2");
         return;
     };
     let cluster = Cluster::streaming(2).start();
     let pgpool = Administered::on(&cluster);
-    if !listens(&pgpool) {
-        println!("skipped: the pgpool under test has no PCP");
-        return;
-    }
     let both = |command: &str, arguments: &[&str]| pgpool.both(&theirs, command, arguments);
     let contains = |command: &str, arguments: &[&str], part: &str| {
         let text = both(command, arguments);
@@ -118,6 +109,7 @@ fn both_print_the_same() {
 /// print them wrongly, ours read the older ones.
 #[test]
 fn both_print_the_same_of_nodes_and_processes() {
+    needs_pgpool!();
     let Some(theirs) = original_programs().filter(|_| foreign()) else {
         println!("skipped: not the programs of the pgpool under test");
         return;
@@ -135,13 +127,32 @@ fn both_print_the_same_of_nodes_and_processes() {
 }
 
 #[test]
-fn our_programs_steer() {
+fn json_tells_what_is_printed() {
+    needs_pgpool!();
     let cluster = Cluster::streaming(2).start();
     let pgpool = Administered::on(&cluster);
-    if !listens(&pgpool) {
-        println!("skipped: the pgpool under test has no PCP");
-        return;
-    }
+    pgpool.pool.psql("select 1").succeeded();
+    let json = |command: &str| -> serde_json::Value {
+        let text = pgpool.run(None, command, &["--json"]).succeeded();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{command}: {error}: {text}"))
+    };
+    assert_eq!(json("node_count")["node_count"], 2);
+    let nodes = json("node_info");
+    assert_eq!((&nodes[0]["role"], &nodes[1]["role"]), (&"primary".into(), &"standby".into()), "{nodes}");
+    assert_eq!(nodes[1]["port"], cluster.node(1).port);
+    assert_eq!(json("proc_count").as_array().map(Vec::len), Some(4));
+    let slots = json("proc_info");
+    assert!(slots.as_array().is_some_and(|slots| slots.iter().all(|slot| slot["username"] == "postgres")), "{slots}");
+    let parameters = json("pool_status");
+    let workers = parameters.as_array().and_then(|all| all.iter().find(|one| one["name"] == "num_init_children"));
+    assert_eq!(workers.map(|one| &one["value"]), Some(&"4".into()));
+}
+
+#[test]
+fn our_programs_steer() {
+    needs_pgpool!();
+    let cluster = Cluster::streaming(2).start();
+    let pgpool = Administered::on(&cluster);
     let run = |command: &str, arguments: &[&str]| pgpool.run(None, command, arguments);
     let status = || run("node_info", &["1"]).succeeded().split(' ').nth(4).map(str::to_owned);
     assert_eq!(run("detach_node", &["1"]).succeeded(), "pcp_detach_node -- Command Successful");
