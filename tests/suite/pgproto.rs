@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::harness::{Outcome, Pgpool, Program, Scratch, foreign, shared, target_dir};
+use crate::needs_pgpool;
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/pgproto").join(name)
@@ -98,4 +99,21 @@ fn slips_and_silence() {
     assert!(status == Some(1) && text.starts_with(expected), "{text}");
     let (status, text) = run("", &["-f", "/no/such/file"]);
     assert_eq!((status, text.as_str()), (Some(1), "Failed to open protocol data file: /no/such/file.\n"));
+}
+
+#[test]
+fn the_password_is_that_of_the_environment() {
+    needs_pgpool!();
+    let mut pool = Pgpool::on(shared()).set("enable_pool_hba", "on").prepare();
+    fs::write(pool.path("pool_hba.conf"), "host all all all md5\n").expect("pool_hba.conf");
+    fs::write(pool.path("pool_passwd"), "postgres:TEXTsecret\n").expect("pool_passwd");
+    pool.launch(&[]);
+    pool.wait_ready();
+    let file = pool.path("script");
+    fs::write(&file, "'Q'\t\"SELECT 1\"\n'Y'\n").expect("script");
+    let file = file.display().to_string();
+    let run = |password| Program::new(ours()).at_port(pool.port).env("PGPASSWORD", password).args(["-f", &file]).run();
+    assert!(run("secret").stderr.ends_with("<= BE ReadyForQuery(I)\n"));
+    let refused = run("wrong");
+    assert!(refused.status.code() == Some(1) && refused.stderr.starts_with("Failed to connect to "), "{refused:?}");
 }

@@ -9,12 +9,14 @@ mod step;
 
 use super::peer::{Lost, Peer};
 use super::{complain, say};
+use crate::auth::Credential;
 use crate::backend::{LoginError, open};
 use crate::net::Deadline;
 use crate::report::version::VERSION;
 use crate::wire::write;
 use options::{Options, Slip};
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 use step::{Step, Until};
 
@@ -62,7 +64,12 @@ fn connect(options: &Options) -> Result<Peer, Vec<u8>> {
         let reason = report.detail.unwrap_or(report.message);
         format!("Failed to connect to {}.\n{reason}\n", options.conninfo).into_bytes()
     };
-    let connection = open(0, &options.address, &startup, Deadline::after(LOGIN_LIMIT)).map_err(failed)?;
+    let credential = match std::env::var_os("PGPASSWORD") {
+        Some(password) => Credential::password(password.into_vec()),
+        None => Credential::None,
+    };
+    let deadline = Deadline::after(LOGIN_LIMIT);
+    let connection = open(0, &options.address, &startup, &credential, deadline).map_err(failed)?;
     Ok(Peer::new(connection.stream, connection.input))
 }
 
