@@ -154,17 +154,27 @@ fn our_programs_steer() {
     let cluster = Cluster::streaming(2).start();
     let pgpool = Administered::on(&cluster);
     let run = |command: &str, arguments: &[&str]| pgpool.run(None, command, arguments);
-    let status = || run("node_info", &["1"]).succeeded().split(' ').nth(4).map(str::to_owned);
-    assert_eq!(run("detach_node", &["1"]).succeeded(), "pcp_detach_node -- Command Successful");
-    wait_for("node 1 to be down", || status().as_deref() == Some("down"));
-    assert_eq!(run("attach_node", &["1"]).succeeded(), "pcp_attach_node -- Command Successful");
-    wait_for("node 1 to be back", || matches!(status().as_deref(), Some("up" | "waiting")));
-    let refused = run("promote_node", &["0", "--strict"]);
-    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("specified node is already primary node"), "{refused:?}");
-    assert_eq!(run("reload_config", &[]).succeeded(), "pcp_reload_config -- Command Successful");
+    // Pgpool-II starts its PCP anew after each failover, and drops who is connected then: hence the patience.
+    let order = |command: &str, arguments: &[&str]| {
+        let successful = format!("pcp_{command} -- Command Successful\n");
+        wait_for(command, || run(command, arguments).stdout == successful);
+    };
+    let becomes = |wanted: &[&str]| {
+        wait_for("the status of node 1", || {
+            run("node_info", &["1"]).stdout.split(' ').nth(4).is_some_and(|status| wanted.contains(&status))
+        });
+    };
+    order("detach_node", &["1"]);
+    becomes(&["down"]);
+    order("attach_node", &["1"]);
+    becomes(&["up", "waiting"]);
+    wait_for("a refusal", || {
+        let refused = run("promote_node", &["0", "--strict"]);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        refused.stderr.contains("specified node is already primary node")
+    });
+    order("reload_config", &[]);
+    order("stop_pgpool", &["-m", "fast"]);
     let mut pgpool = pgpool;
-    let stopped = pgpool.run(None, "stop_pgpool", &["-m", "fast"]);
-    assert_eq!(stopped.succeeded(), "pcp_stop_pgpool -- Command Successful");
     assert!(pgpool.pool.wait_end(std::time::Duration::from_secs(30)).is_some(), "it stopped");
 }

@@ -138,7 +138,7 @@ fn reason(lost: Lost) -> Vec<u8> {
         Lost::Closed => "read_it: EOF detected".to_owned(),
         Lost::TooLate => "read_it: nothing received in time\n".to_owned(),
         Lost::Invalid => "read_it: not a message of the protocol\n".to_owned(),
-        Lost::Failed(error) => format!("read_it: read(2) failed: {}\n", super::describe(&error)),
+        Lost::Failed(error) => format!("read_it: read(2) returns error {}\n", super::describe(&error)),
     }
     .into_bytes()
 }
