@@ -10,6 +10,10 @@ CARGO ?= cargo
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 PROGRAMS = pgpool $(patsubst src/bin/%.rs,%,$(wildcard src/bin/*.rs)) $(patsubst src/bin/%/main.rs,%,$(wildcard src/bin/*/main.rs))
 
+# One program has these names: src/tools/pcp/program.rs.
+PCP_PROGRAMS = $(addprefix pcp_, attach_node detach_node health_check_stats invalidate_query_cache log_rotate node_count \
+	node_info pool_status proc_count proc_info promote_node recovery_node reload_config stop_pgpool watchdog_info)
+
 .PHONY: help setup build install demo demo-stop test bench lint clean
 
 help: ## what can be made
@@ -30,6 +34,7 @@ install: ## programs to PREFIX/bin, samples to PREFIX/etc, documents to PREFIX/s
 	$(CARGO) build --release
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/etc $(DESTDIR)$(PREFIX)/share/doc/pgpool
 	install -m 755 $(addprefix $(RELEASE)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
+	cd $(DESTDIR)$(PREFIX)/bin && for name in $(PCP_PROGRAMS); do ln -sf pcp $$name; done
 	install -m 644 $(wildcard conf/*.sample) $(DESTDIR)$(PREFIX)/etc
 	@for script in scripts/samples/*.sh; do \
 		install -m 755 $$script $(DESTDIR)$(PREFIX)/etc/$$(basename $$script).sample; done

@@ -12,6 +12,7 @@
 //! | floor | room | job | must not |
 //! |---|---|---|---|
 //! | 8 | `main.rs`, [`cli`] | arguments to a command | hold logic |
+//! | 8 | `bin/`, [`tools`] | the programs beside pgpool: PCP clients, pg_md5, pg_enc, pgproto | be used by pgpool |
 //! | 7 | [`supervisor`] | start, fork, reap, reload, failover, stop | wait on a lock shared with workers; speak to clients |
 //! | 6 | [`worker`] | accept, limits, one session after another | decide cluster state |
 //! | 6 | [`cluster`] | ask the servers what they are | touch sessions |
@@ -48,5 +49,6 @@ pub mod sql;
 pub mod state;
 pub mod supervisor;
 pub mod sys;
+pub mod tools;
 pub mod wire;
 pub mod worker;

@@ -70,6 +70,18 @@ fn programs_samples_and_documents_are_installed_and_work_from_there() {
     };
     let (status, text) = program(&["--version"]);
     assert!(status == Some(0) && text.contains("pgpool-II version"), "{text}");
+    let overview = Command::new(root.join("bin/pcp")).arg("--help").output().expect("pcp");
+    let overview = String::from_utf8_lossy(&overview.stdout).into_owned();
+    let commands = overview.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
+    let names =
+        commands.map(|command| format!("pcp_{command}")).chain(["pg_md5", "pg_enc", "pgproto"].map(String::from));
+    let names = names.collect::<Vec<_>>();
+    assert_eq!(names.len(), 18, "{overview}");
+    for name in names {
+        let output = Command::new(root.join("bin").join(&name)).arg("--help").output().expect(&name);
+        let text = [output.stdout, output.stderr].concat();
+        assert!(output.status.success() && !text.is_empty(), "{name}");
+    }
     let sample = root.join("etc/pgpool.conf.sample");
     let (status, text) = program(&["-f", &sample.display().to_string(), "check"]);
     assert!(status == Some(0) && text.contains("The configuration can be used"), "{text}");

@@ -12,13 +12,11 @@ use super::{Context, Session};
 use crate::backend::LoginError;
 use crate::config::BackendClusteringMode;
 use crate::failover;
-use crate::net::{ConnectError, Deadline};
+use crate::net::ConnectError;
 use crate::report::{Report, SqlState};
-use crate::state::Progress;
 use crate::sys::signal::Signal;
 use crate::wire::Header;
 use crate::wire::backend::ErrorFields;
-use nix::poll::{PollFd, PollFlags, poll};
 
 impl Session<'_> {
     /// Looks at the node table if the parent has said so.

@@ -98,8 +98,7 @@ impl Journal {
     pub fn sent(&mut self, number: u64, facts: &Statement, text: &[u8], writes: Writes, is_joined: bool) {
         let effect = effect_of(facts, text, is_joined);
         let roots = roots(facts, text);
-        let is_harmless =
-            roots == Roots::No && !writes.flag && writes.touched.is_empty() && writes.for_all.is_empty();
+        let is_harmless = roots == Roots::No && !writes.flag && writes.touched.is_empty() && writes.for_all.is_empty();
         if !is_harmless || !matches!(effect, Effect::Nothing) {
             self.notes.push_back(Note { number, effect, writes, roots });
         }
@@ -483,7 +482,7 @@ mod tests {
         assert_eq!(session.replay(1), ["BEGIN", "SET a.b = 1"]);
         session.run("SAVEPOINT s", Open);
         session.run("SET a.c = 1", Open);
-        assert_eq!(session.ending(), []);
+        assert_eq!(session.ending(), [0usize; 0]);
         session.run("COMMIT", Idle);
         // What was set there is undone with the transaction and made again when the node is needed.
         assert_eq!(session.ending(), [1]);
@@ -557,7 +556,7 @@ mod tests {
             Transaction::Open { isolation: Some(Isolation::ReadCommitted), on_primary_only: true }
         );
         session.run("COMMIT", Idle);
-        assert_eq!(session.ending(), []);
+        assert_eq!(session.ending(), [0usize; 0]);
     }
 
     #[test]

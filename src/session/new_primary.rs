@@ -241,7 +241,10 @@ impl Session<'_> {
             Some(report) => format!("DB node {} was lost: {cause}; {report}", self.home),
             None => format!("DB node {} was lost: {cause}; no node has taken its place", self.home),
         };
-        self.context.no_primary(detail, "The statement has not been sent to any server. Connect again; see failover_wait_timeout.")
+        self.context.no_primary(
+            detail,
+            "The statement has not been sent to any server. Connect again; see failover_wait_timeout.",
+        )
     }
 }
 

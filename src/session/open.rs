@@ -154,7 +154,8 @@ fn begin(context: &mut Context, client: &mut Client, opening: Opening, deadline:
     let until = context.patience().min(deadline);
     let Some(home) = context.await_primary(&client.stream, until)? else { return Err(no_node()) };
     let application_name = String::from_utf8_lossy(&application_name).into_owned();
-    let Entered { group, credential, home } = enter(context, client, key, (applicant, admitted), home, (until, deadline))?;
+    let Entered { group, credential, home } =
+        enter(context, client, key, (applicant, admitted), home, (until, deadline))?;
     let balance = balance_node(context, &group.key, &application_name, home);
     trace::opened(context, &group, home, balance, minor);
     if let Some(server) = group.get(home) {

@@ -23,6 +23,8 @@ mod new_primary;
 mod own_servers;
 mod pauses;
 mod pcp;
+mod pcp_clients;
+mod pgproto;
 mod pool;
 mod primary;
 mod process;

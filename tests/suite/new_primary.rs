@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::harness::frontend::{bind, execute, parse, query, sync};
 use crate::harness::{Cluster, LOGIN, Pgpool, Stop, Wire, client_program, wait_for};
 use crate::only_ours;
@@ -16,7 +18,7 @@ fn failing_over(cluster: &Cluster, delay: &str) -> Pgpool {
         .set("health_check_timeout", 2)
         .set("health_check_user", "postgres")
         .set("search_primary_node_timeout", 10)
-        .set("num_init_children", 12)
+        .set("num_init_children", 16)
         .weights(&[1.0, 0.0])
         .prepare();
     let path = pool.path("failover.sh");
@@ -54,6 +56,12 @@ fn an_idle_session_goes_on_with_the_new_primary_and_all_it_has_set() {
         let pool = failing_over(&cluster, "0.3");
         let mut session = pool.connect();
         session.query("SET work_mem = '5MB'").succeeded();
+        for sql in [
+            "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+            "SET SESSION CHARACTERISTICS AS TRANSACTION DEFERRABLE",
+        ] {
+            session.query(sql).succeeded();
+        }
         for sql in ["BEGIN", "SET work_mem = '6MB'", "ROLLBACK", "BEGIN", "SET LOCAL work_mem = '7MB'", "COMMIT"] {
             session.query(sql).succeeded();
         }
@@ -70,13 +78,14 @@ fn an_idle_session_goes_on_with_the_new_primary_and_all_it_has_set() {
         assert_eq!(session.read_until('Z').first_value(), Some(cluster.node(1).port.to_string()), "{how}");
         session.query("INSERT INTO notes VALUES (1)").succeeded();
         assert_eq!(session.value("SHOW work_mem"), "5MB");
+        assert_eq!(session.value("SHOW default_transaction_isolation"), "repeatable read");
+        assert_eq!(session.value("SHOW default_transaction_deferrable"), "on");
         assert_eq!(session.value("SHOW DateStyle"), "German, DMY");
         assert_eq!(session.value("EXECUTE by_sql(1)"), "2");
         let reply = session.ask([bind("", "by_parse", &[Some("1")]), execute("", 0), sync()].concat());
         assert_eq!((reply.kinds().as_str(), reply.first_value().as_deref()), ("2DCZ", Some("3")), "{how}");
         session.query("DEALLOCATE by_sql").succeeded();
         assert_eq!(reader.value("SELECT count(*) FROM notes"), "1");
-        assert!(pool.log().contains("the session goes on with DB node 1, which writes"), "{}", pool.log());
     }
 }
 
@@ -94,6 +103,8 @@ fn what_a_new_primary_cannot_have_ends_with_the_old_one() {
         "SELECT 1 INTO TEMP also_mine",
         "BEGIN",
         "SELECT pg_catalog.lo_create(0)",
+        "SET search_path = pg_temp, public",
+        "UPDATE pg_settings SET setting = '5MB' WHERE name = 'work_mem'",
     ];
     let open = |sql: &&str| {
         let mut session = pool.connect();
@@ -101,10 +112,16 @@ fn what_a_new_primary_cannot_have_ends_with_the_old_one() {
         session
     };
     let mut rooted: Vec<Wire> = leave.iter().map(open).collect();
-    // DISCARD ALL is a new beginning.
+    // DISCARD ALL is a new beginning, but not for what is sent behind it.
     let mut clean = open(&"CREATE TEMP TABLE mine (i int)");
     clean.query("DISCARD ALL").succeeded();
+    let mut behind = pool.connect();
+    behind.send([query("DISCARD ALL"), query("SELECT pg_advisory_lock(2)")].concat());
+    behind.read_until('Z').succeeded();
+    behind.read_until('Z').succeeded();
+    rooted.push(behind);
     cluster.node(0).kill();
+    let leave = leave.into_iter().chain(["a lock behind DISCARD ALL"]);
     for (session, sql) in rooted.iter_mut().zip(leave) {
         let end = session.read_until('E');
         assert!(matches!(end.sqlstate().as_str(), "57P01" | "08006"), "{sql}: {}", end.sqlstate());
@@ -225,4 +242,55 @@ fn a_new_session_is_refused_at_once_when_nobody_watches_the_primary() {
     let refusal = pool.open().start(LOGIN).expect_err("no primary").to_string();
     assert!(refusal.contains("failed to create a backend 0 connection"), "{refusal}");
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_setting_that_the_new_primary_refuses_is_told() {
+    only_ours!("sessions are killed");
+    let cluster = Cluster::streaming(2).start();
+    let pool = failing_over(&cluster, "0");
+    cluster.node(0).sql("CREATE ROLE passing");
+    let mut session = pool.connect();
+    session.query("SET ROLE passing").succeeded();
+    cluster.node(0).sql("DROP ROLE passing");
+    cluster.wait_replayed();
+    cluster.node(0).stop(Stop::Fast);
+    wait_for("the loss to be noticed", || losses(&pool) == 1);
+    session.send(query("SELECT 1"));
+    let end = session.read_until('E');
+    let error = end.error().expect("error");
+    assert_eq!(
+        error.field('M').as_deref(),
+        Some("terminating connection because DB node 1 does not take the session's settings")
+    );
+    assert!(error.field('D').is_some_and(|detail| detail.contains("role \"passing\" does not exist")), "{error:?}");
+}
+
+#[test]
+fn a_killed_session_ends_even_if_its_server_has_no_place_for_another() {
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster).weights(&[1.0, 0.0]).start();
+    cluster.node(0).sql("CREATE ROLE single LOGIN CONNECTION LIMIT 1");
+    let mut session = pool.connect_with(&[("user", "single"), ("database", "postgres")]);
+    let pid = session.value("SELECT pg_backend_pid()");
+    // Its place is taken before anybody can look.
+    cluster.node(0).sql("ALTER ROLE single CONNECTION LIMIT 0");
+    assert_eq!(cluster.node(0).sql(&format!("SELECT pg_terminate_backend({pid})")), "t");
+    assert_eq!(session.read_until('E').sqlstate(), "57P01");
+}
+
+#[test]
+fn new_sessions_are_told_when_the_successor_takes_too_long() {
+    only_ours!("sessions wait for ever");
+    let cluster = Cluster::streaming(2).start();
+    let mut pool = failing_over(&cluster, "3");
+    pool.set("failover_wait_timeout", 1);
+    pool.signal(Signal::SIGHUP);
+    wait_for("the reload", || pool.log().contains("reload config files."));
+    cluster.node(0).kill();
+    wait_for("the degeneration", || pool.log().contains("=== Starting degeneration."));
+    let refusal = pool.open().start(LOGIN).expect_err("no primary").to_string();
+    assert!(refusal.contains("there was no primary for 1 seconds"), "{refusal}");
+    wait_for("the end of the failover", || pool.log().contains("=== Failover done."));
+    assert_eq!(pool.connect().value(PORT), cluster.node(1).port.to_string());
 }

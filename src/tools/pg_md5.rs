@@ -1,0 +1,160 @@
+//! `pg_md5` (tools 5, auth 7): the hash of a password, for pcp.conf and pool_passwd.
+
+use super::getopt::{Long, Reader, long};
+use super::pairs::{self, LIMIT, Line};
+use super::pool_passwd::{self, File};
+use super::{complain, prompt, say};
+use crate::auth::md5;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
+
+const SHORT: &str = "hpmsf:i:u:";
+const LONG: &[Long] = &[
+    long("help", false, b'h'),
+    long("prompt", false, b'p'),
+    long("stdin", false, b's'),
+    long("md5auth", false, b'm'),
+    long("username", true, b'u'),
+    long("config-file", true, b'f'),
+    long("input-file", true, b'i'),
+];
+
+/// What is asked of the program.
+#[derive(Debug, Default)]
+struct Options {
+    prompt: bool,
+    stdin: bool,
+    /// Write an entry of pool_passwd.
+    update: bool,
+    user: Option<OsString>,
+    config: Option<OsString>,
+    pairs: Option<OsString>,
+}
+
+/// Runs it. Returns the exit status.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> i32 {
+    let mut arguments = arguments.into_iter().peekable();
+    let program = arguments.peek().cloned().unwrap_or_default();
+    let mut reader = Reader::new(arguments, SHORT, LONG);
+    let mut options = Options::default();
+    loop {
+        match reader.next() {
+            Ok(None) => break,
+            Ok(Some((b'p', _))) => options.prompt = true,
+            Ok(Some((b's', _))) => options.stdin = true,
+            Ok(Some((b'm', _))) => options.update = true,
+            Ok(Some((b'u', value))) => options.user = value,
+            Ok(Some((b'f', value))) => options.config = value,
+            Ok(Some((b'i', value))) => options.pairs = value,
+            Ok(Some(_)) => {
+                say(usage(&program));
+                return 0;
+            }
+            Err(message) => {
+                complain(message);
+                say(usage(&program));
+                return super::EXIT_USAGE;
+            }
+        }
+    }
+    let operand = reader.operands.into_iter().next();
+    carry_out(options, operand, &program).err().unwrap_or(0)
+}
+
+/// Errors are exit statuses; what is wrong has been told.
+fn carry_out(options: Options, operand: Option<OsString>, program: &OsStr) -> Result<(), i32> {
+    let file = || options.update.then(|| File::of(options.config.as_deref())).transpose();
+    if let Some(path) = &options.pairs {
+        let file = file()?;
+        return pairs::read(path).ok_or(1).and_then(|lines| all(&lines, file.as_ref()));
+    }
+    let password = if options.stdin {
+        prompt::from_stdin(LIMIT + 1)
+    } else if options.prompt {
+        prompt::on_stdin("password: ", LIMIT + 1).ok_or_else(|| fail("stdin is not tty\n"))?
+    } else {
+        operand.map(OsStringExt::into_vec).ok_or_else(|| fail(&usage(program)))?
+    };
+    if password.len() > LIMIT {
+        return Err(fail(&format!("Error: Input exceeds maximum password length!\n\n{}", usage(program))));
+    }
+    match file()? {
+        None => tell_hash(&password),
+        Some(file) => {
+            let user = pool_passwd::user(options.user);
+            if user.len() > LIMIT {
+                return Err(fail("Error: input exceeds maximum username length!\n\n"));
+            }
+            file.set(&user, &entry(&password, &user)?)
+        }
+    }
+}
+
+/// The lines of a file, each told with its number.
+fn all(lines: &[Line], file: Option<&File>) -> Result<(), i32> {
+    for (at, line) in lines.iter().enumerate() {
+        let text = match line {
+            Line::Blank => "BLANK LINE".to_owned(),
+            Line::Invalid => "Invalid username:password pair".to_owned(),
+            Line::UserTooLong => format!("input exceeds maximum username length {LIMIT}\n"),
+            Line::PasswordTooLong => format!("input exceeds maximum password length {LIMIT}"),
+            Line::Pair { user, .. } => format!("USER: <{}>", String::from_utf8_lossy(user)),
+        };
+        say(format!("LINE#{:02}: {text}\n", at + 1));
+        if let Line::Pair { user, password } = line {
+            match file {
+                None => tell_hash(password)?,
+                Some(file) => {
+                    let user = pool_passwd::user(Some(OsString::from_vec(user.clone())));
+                    file.set(&user, &entry(password, &user)?)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn tell_hash(password: &[u8]) -> Result<(), i32> {
+    if say(hash(&[password])? + "\n") { Ok(()) } else { Err(1) }
+}
+
+/// The entry of pool_passwd.
+fn entry(password: &[u8], user: &[u8]) -> Result<String, i32> {
+    Ok(format!("md5{}", hash(&[password, user])?))
+}
+
+fn hash(parts: &[&[u8]]) -> Result<String, i32> {
+    let digits = md5::hex(parts).ok_or_else(|| fail("Error: this system's OpenSSL does without MD5\n"))?;
+    Ok(String::from_utf8_lossy(&digits).into_owned())
+}
+
+/// Tells what is wrong; the exit status.
+fn fail(message: &str) -> i32 {
+    complain(message);
+    1
+}
+
+fn usage(program: &OsStr) -> String {
+    let program = program.to_string_lossy();
+    format!(
+        "Usage:
+
+  {program} [OPTIONS]
+  {program} <PASSWORD>
+
+  --prompt, -p         Prompt password using standard input.
+  --stdin, -s          Read password from standard input, also from a pipe.
+  --md5auth, -m        Produce md5 authentication password.
+  --username, -u USER  When producing a md5 authentication password,
+                       create the pool_passwd entry for USER.
+  --config-file, -f CONFIG-FILE  Specify pgpool.conf.
+  --input-file, -i INPUT-FILE  Specify file containing username and password pairs.
+  --help, -h           This help menu.
+
+Warning: At most 128 characters are allowed for input.
+Warning: Plain password argument is deprecated for security concerns
+         and kept for compatibility. Please prefer using password
+         prompt or input file method.
+"
+    )
+}
