@@ -1,6 +1,6 @@
 //! Cancelling what a server process is running (protocol 4).
 
-use crate::net::{Address, ConnectError, Deadline, InBuffer, PATIENCE, Received, connect};
+use crate::net::{Address, ConnectError, Deadline, InBuffer, Received, connect};
 use crate::sys::signal;
 use crate::wire::write;
 use std::time::Duration;
@@ -19,7 +19,6 @@ const LIMIT_AT_STOP: Duration = Duration::from_secs(1);
 pub fn request(address: &Address, pid: u32, key: &[u8]) -> Result<(), ConnectError> {
     let deadline = Deadline::after(if signal::told_to_stop() { LIMIT_AT_STOP } else { LIMIT });
     let stream = connect(address, deadline)?;
-    stream.set_patience(PATIENCE).map_err(ConnectError::Failed)?;
     let mut packet = Vec::with_capacity(12 + key.len());
     write::cancel_request(&mut packet, pid, key);
     match stream.send(&packet) {

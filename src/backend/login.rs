@@ -5,7 +5,7 @@ use super::connection::BUFFER;
 use super::prove::{self, Demand, Request};
 use super::{ReplyQueue, ReplyState, ServerConnection};
 use crate::auth::Credential;
-use crate::net::{Address, ConnectError, Deadline, InBuffer, PATIENCE, Received, Waited, connect, wait};
+use crate::net::{Address, ConnectError, Deadline, InBuffer, Received, Waited, connect, wait};
 use crate::report::{Report, SqlState};
 use crate::sys::signal;
 use crate::wire::{HEADER_LENGTH, Header, Malformed, TransactionStatus, backend, startup};
@@ -96,7 +96,6 @@ impl<'a> Login<'a> {
         };
         let input = InBuffer::with_capacity(BUFFER);
         let mut login = Self { node, address, deadline, input, connection, request: Request::Nothing, startup };
-        login.connection.stream.set_patience(PATIENCE).map_err(|error| login.lost(&error.to_string()))?;
         login.send(startup)?;
         login.request = login.next_request()?;
         login.connection.demand = login.request.demand();

@@ -2,7 +2,7 @@
 
 use super::resolve::resolve;
 use super::wait::{Waited, wait};
-use super::{Deadline, Peer, Stream};
+use super::{Deadline, PATIENCE, Peer, Stream};
 use crate::sys::signal;
 use nix::poll::PollFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -48,7 +48,7 @@ pub enum ConnectError {
     Failed(io::Error),
 }
 
-/// Connects to `address`, trying every address its name has until `deadline`.
+/// Connects to `address`, trying every address its name has until `deadline`. The stream has the patience of a relay.
 pub fn connect(address: &Address, deadline: Deadline) -> Result<Stream, ConnectError> {
     if address.host.starts_with('/') {
         let path = format!("{}/.s.PGSQL.{}", address.host, address.port);
@@ -89,7 +89,7 @@ fn connect_unix(path: &str, deadline: Deadline) -> Result<Stream, ConnectError> 
             Err(_) => {}
         }
     }
-    Ok(Stream::new(OwnedFd::from(socket), Peer::Local))
+    connected(socket, Peer::Local)
 }
 
 fn connect_tcp(target: SocketAddr, deadline: Deadline) -> Result<Stream, ConnectError> {
@@ -112,7 +112,13 @@ fn connect_tcp(target: SocketAddr, deadline: Deadline) -> Result<Stream, Connect
     socket.set_nonblocking(false).map_err(ConnectError::Failed)?;
     socket.set_tcp_nodelay(true).map_err(ConnectError::Failed)?;
     socket.set_keepalive(true).map_err(ConnectError::Failed)?;
-    Ok(Stream::new(OwnedFd::from(socket), Peer::Tcp(target.ip(), target.port())))
+    connected(socket, Peer::Tcp(target.ip(), target.port()))
+}
+
+fn connected(socket: Socket, peer: Peer) -> Result<Stream, ConnectError> {
+    let stream = Stream::new(OwnedFd::from(socket), peer);
+    stream.set_patience(PATIENCE).map_err(ConnectError::Failed)?;
+    Ok(stream)
 }
 
 #[cfg(test)]

@@ -83,9 +83,12 @@ fn cancel_running(context: &Context, group: &Group) {
     for server in group.connections.iter().flatten().filter(is_running) {
         let address = context.address(server.node);
         if let Err(error) = cancel::request(&address, server.pid, &server.cancel_key) {
-            Report::log_line(format!("could not cancel the statement of a vanished client on DB node {}", server.node))
-                .detail(error.to_string())
-                .log();
+            Report::log_line(format!(
+                "could not cancel a statement on DB node {} that nobody waits for any more",
+                server.node
+            ))
+            .detail(error.to_string())
+            .log();
         }
     }
 }

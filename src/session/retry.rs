@@ -115,7 +115,7 @@ impl Session<'_> {
             NodeCounters::count(&self.context.slot.counters(node).retried);
             Report::log_line(format!("DB node id: {node} refused a statement as a write: it is sent to the primary"))
                 .detail(format!("statement: {}", self.kept_text()))
-                .hint("Its functions or views write although the catalog says they only read: see write_function_list.")
+                .hint("Its functions or views write, although they are taken for readers: see write_function_list.")
                 .log();
         }
         self.kept.retrying = Some(why);

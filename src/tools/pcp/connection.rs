@@ -4,7 +4,7 @@ use super::SOCKET_DIRECTORY;
 use super::options::Options;
 use super::records::invalid;
 use super::reply::{self, Part, Record};
-use crate::net::{self, Address, ConnectError, Deadline, InBuffer, PATIENCE};
+use crate::net::{self, Address, ConnectError, Deadline, InBuffer};
 use crate::tools::peer::{Lost, Peer};
 use crate::tools::{describe, say};
 use crate::wire::HEADER_LENGTH;
@@ -50,8 +50,6 @@ impl Connection {
         let address = Address { host: host.to_owned(), port: options.port };
         let stream =
             net::connect(&address, Deadline::after(LOGIN_LIMIT)).map_err(|error| cannot_connect(&address, &error))?;
-        // Without patience a receive would wait for ever.
-        stream.set_patience(PATIENCE).map_err(|error| Failure::trouble(format!("ERROR: {}", describe(&error))))?;
         Ok(Self { peer: Peer::new(stream, InBuffer::with_capacity(8192)), debug: options.debug })
     }
 
