@@ -94,6 +94,9 @@ impl Session<'_> {
             return Ok(Some(self.active));
         }
         let verdict = self.judge_batch()?;
+        if self.is_homeless() {
+            return Ok(None);
+        }
         if verdict.node != self.home && !self.activate_for_read(verdict.node) {
             return Ok(None);
         }

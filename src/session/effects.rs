@@ -11,6 +11,8 @@ pub(super) enum Effect {
     Setting(Entry),
     /// Something that ends with the transaction block: SET LOCAL, SAVEPOINT, ... It may set the isolation level.
     Local(Entry, Option<Isolation>),
+    /// RELEASE of this savepoint.
+    Release(Entry, Box<str>),
     /// ROLLBACK TO this savepoint.
     RollbackTo(Entry, Box<str>),
     /// Something in the transaction block that no other node can follow.
@@ -63,7 +65,8 @@ impl Entry {
 pub(super) fn effect_of(facts: &Statement, text: &[u8], is_joined: bool) -> Effect {
     if facts.is_multi() {
         let control = facts.kinds().any(is_control);
-        let settings = facts.kinds().any(|kind| setting(kind, b"").is_some() || names_statement(kind));
+        let settings = facts.kinds().any(|kind| setting(kind, b"").is_some() || names_statement(kind))
+            || updates_settings(facts);
         let local = facts.kinds().any(is_local);
         return match (control || settings, local) {
             (true, _) => Effect::Several { control, settings },
@@ -83,7 +86,8 @@ pub(super) fn effect_of(facts: &Statement, text: &[u8], is_joined: bool) -> Effe
         Kind::PrepareTransaction => Effect::End { chain: false },
         Kind::Savepoint(name) => Effect::Local(Entry { savepoint: Some(name.clone()), ..Entry::local(text) }, None),
         Kind::RollbackTo(name) => Effect::RollbackTo(Entry::local(text), name.clone()),
-        Kind::Release(_) | Kind::Lock { writes: false } => local(None),
+        Kind::Release(name) => Effect::Release(Entry::local(text), name.clone()),
+        Kind::Lock { writes: false } => local(None),
         Kind::SetTransaction { scope: VariableScope::Transaction, modes } => local(modes.isolation),
         Kind::Set { name, .. } if &**name == "transaction_snapshot" => Effect::PrimaryOnly,
         Kind::Set { name, value, .. } if &**name == "transaction_isolation" => {
@@ -144,20 +148,18 @@ pub(super) fn roots(facts: &Statement, text: &[u8]) -> Roots {
         )
     };
     // From then on everything that is made may be temporary.
-    let makes_temporary = || match &facts.kind {
-        Kind::Set { name, .. } => &**name == "search_path" && names_temporary(text),
-        _ => false,
-    };
+    let sets_path = |kind: &Kind| matches!(kind, Kind::Set { name, .. } if name.eq_ignore_ascii_case("search_path"));
+    let makes_temporary = || facts.kinds().any(sets_path) && names_temporary(text);
     match facts.has.unknown_functions || (facts.has.session_state && (facts.is_multi() || !is_kept(&facts.kind))) {
         true if matches!(facts.kind, Kind::Unparsable(_)) => Roots::IfDone,
         true => Roots::Always,
-        false if facts.has.session_state && makes_temporary() => Roots::IfDone,
+        false if makes_temporary() => Roots::IfDone,
         false => Roots::No,
     }
 }
 
 /// Whether the schema of temporary objects is named.
-fn names_temporary(text: &[u8]) -> bool {
+pub(super) fn names_temporary(text: &[u8]) -> bool {
     text.windows(b"pg_temp".len()).any(|part| part.eq_ignore_ascii_case(b"pg_temp"))
 }
 

@@ -9,7 +9,7 @@
 //! - A node is never told more than the primary has accepted, and a node that has a transaction open gets its end.
 //! - Memory is bounded: a session that sets too much is *tied*, a block that grows too long is kept from other nodes.
 
-use super::effects::{Effect, Entry, Roots, Scope, effect_of, roots};
+use super::effects::{Effect, Entry, Roots, Scope, effect_of, names_temporary, roots};
 use crate::config::DisableLoadBalanceOnWrite as OnWrite;
 use crate::route::Transaction;
 use crate::sql::{Isolation, Statement};
@@ -78,6 +78,8 @@ pub(super) struct Journal {
     tied: bool,
     /// The primary's session holds something that cannot be had on another primary.
     rooted: bool,
+    /// Whatever the session makes may be temporary, from its beginning on.
+    temporary: bool,
     progress: Vec<Progress>,
     /// The block has ended: other nodes must follow.
     ended: bool,
@@ -94,6 +96,13 @@ pub(super) struct Journal {
 }
 
 impl Journal {
+    /// The session was opened with this startup packet. If that names the schema of temporary objects, everything that is made
+    /// may be temporary.
+    pub fn opened(startup: &[u8]) -> Self {
+        let temporary = names_temporary(startup);
+        Self { rooted: temporary, temporary, ..Self::default() }
+    }
+
     /// A statement is sent to the primary as its message `number`. `is_joined`: behind others of the same batch.
     pub fn sent(&mut self, number: u64, facts: &Statement, text: &[u8], writes: Writes, is_joined: bool) {
         let effect = effect_of(facts, text, is_joined);
@@ -143,6 +152,8 @@ impl Journal {
             Effect::Setting(entry) => {
                 self.discarded |= entry.scope == Scope::Statements;
                 match &mut self.block {
+                    // It commits at once, whatever fails behind it.
+                    _ if entry.scope == Scope::Discard => self.set(entry),
                     Some(block) => block.add(entry),
                     None => self.fresh.push(entry),
                 }
@@ -151,6 +162,12 @@ impl Journal {
                 if let Some(block) = &mut self.block {
                     block.sets_modes |= isolation.is_some();
                     block.isolation = isolation.or(block.isolation);
+                    block.add(entry);
+                }
+            }
+            Effect::Release(entry, savepoint) => {
+                if let Some(block) = &mut self.block {
+                    block.release(&savepoint);
                     block.add(entry);
                 }
             }
@@ -227,7 +244,7 @@ impl Journal {
     fn set(&mut self, entry: Entry) {
         if entry.scope == Scope::Discard {
             self.settings.clear();
-            (self.tied, self.rooted) = (false, false);
+            (self.tied, self.rooted) = (false, self.temporary);
             self.discarded = true;
         } else if entry.key.is_some() {
             self.settings.retain(|(_, earlier)| earlier.key != entry.key);
@@ -369,13 +386,24 @@ impl Journal {
 }
 
 impl Block {
+    fn find(&self, savepoint: &str) -> Option<usize> {
+        self.entries.iter().rposition(|entry| entry.savepoint.as_deref() == Some(savepoint))
+    }
+
+    /// RELEASE: the savepoint is gone, and those behind it.
+    fn release(&mut self, savepoint: &str) {
+        let Some(at) = self.find(savepoint) else { return };
+        self.entries[at..].iter_mut().for_each(|entry| entry.savepoint = None);
+    }
+
     /// ROLLBACK TO: what was set behind the savepoint is undone with it, here and where the block is replayed.
     fn undo_behind(&mut self, savepoint: &str) {
-        let Some(at) = self.entries.iter().rposition(|entry| entry.savepoint.as_deref() == Some(savepoint)) else {
-            return;
-        };
-        for entry in self.entries[at..].iter_mut().filter(|entry| entry.scope == Scope::Session) {
-            entry.scope = Scope::Block;
+        let Some(at) = self.find(savepoint) else { return };
+        for entry in &mut self.entries[at + 1..] {
+            entry.savepoint = None;
+            if entry.scope == Scope::Session {
+                entry.scope = Scope::Block;
+            }
         }
     }
 
@@ -507,6 +535,48 @@ mod tests {
         session.run("SET a.d = 1", Open);
         session.run("COMMIT", Idle);
         assert_eq!(session.replay(1), ["SET a.b = 1", "SET a.d = 1"]);
+    }
+
+    #[test]
+    fn a_released_savepoint_is_no_aim_any_more() {
+        let mut session = Session::default();
+        for text in ["BEGIN", "SAVEPOINT s", "SET a.b = 1", "SAVEPOINT s", "RELEASE s", "ROLLBACK TO s"] {
+            session.run(text, Open);
+        }
+        session.run("SET a.c = 1", Open);
+        session.run("COMMIT", Idle);
+        assert_eq!(session.replay(1), ["SET a.c = 1"]);
+    }
+
+    #[test]
+    fn what_a_new_primary_cannot_have_keeps_the_session() {
+        let leaves = |texts: &[&str]| {
+            let mut session = Session::default();
+            texts.iter().for_each(|text| session.run(text, Idle));
+            session.journal.can_leave_primary()
+        };
+        assert!(leaves(&["SET a.b = 1", "SELECT count(*) FROM t", "INSERT INTO t VALUES (1)", "RESET ALL"]));
+        assert!(leaves(&["LISTEN x", "DISCARD ALL"]));
+        for text in [
+            "LISTEN x",
+            "SET search_path = pg_temp, public",
+            "SET \"SEARCH_PATH\" = 'PG_TEMP'",
+            "SET LOCAL search_path = pg_temp",
+            "UPDATE pg_settings SET setting = 1; SELECT 1",
+            "UPDATE pg_catalog.pg_settings SET setting = 1",
+            "SELECT my_function()",
+        ] {
+            assert!(!leaves(&[text]), "{text}");
+        }
+        let mut session = Session { journal: Journal::opened(b"options\0-c search_path=pg_temp\0"), ..Session::default() };
+        session.run("DISCARD ALL", Idle);
+        assert!(!session.journal.can_leave_primary());
+        // In one batch, answered together.
+        let mut session = Session::default();
+        let numbers = ["DISCARD ALL", "SELECT pg_advisory_lock(1)"].map(|text| session.send(text));
+        numbers.into_iter().for_each(|number| session.journal.finished(number, false, OnWrite::Transaction));
+        session.journal.ready(Idle);
+        assert!(!session.journal.can_leave_primary());
     }
 
     #[test]

@@ -107,6 +107,8 @@ impl Session<'_> {
         let Err(report) = looked_up else { return Ok(()) };
         let cause = report.detail.as_deref().unwrap_or(&report.message);
         match report.code {
+            // The statement waits, nothing of it has been sent.
+            SqlState::CONNECTION_FAILURE if is_primary && self.leave_home(cause) => {}
             SqlState::CONNECTION_FAILURE if is_primary => return Err(End::server_lost(node, cause)),
             SqlState::CONNECTION_FAILURE => self.leave_node(node, cause),
             _ => report.log(),

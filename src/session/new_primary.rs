@@ -13,7 +13,7 @@ use super::requests::RequestState;
 use super::{Context, Session, open, trace};
 use crate::backend::{LoginError, ReplyState, ServerConnection, control, open};
 use crate::net::{Deadline, Stream};
-use crate::report::{Report, SqlState};
+use crate::report::{Report, Severity, SqlState};
 use crate::state::Progress;
 use crate::wire::{HEADER_LENGTH, TransactionStatus, backend, write};
 use nix::poll::{PollFd, PollFlags, poll};
@@ -39,8 +39,8 @@ enum Missing {
     Yet(Report),
     /// The server has said no: its message.
     Refused(Vec<u8>),
-    /// It has refused a setting of the session.
-    Settings(Report),
+    /// It never will, for this reason.
+    Never(Report),
 }
 
 /// The node that writes.
@@ -63,9 +63,15 @@ impl Session<'_> {
             && (self.direct.node != home || self.direct.length == 0)
             && self.group.status(home) == TransactionStatus::Idle
             && self.journal.can_leave_primary()
-            && self.group.get(home).is_none_or(|server| {
-                server.output.is_empty() && server.state == ReplyState::Between && server.replies.is_empty()
-            })
+            && self
+                .group
+                .get(home)
+                .is_none_or(|server| server.output.is_empty() && server.state == ReplyState::Between)
+    }
+
+    /// Whether the next statement has to wait for a primary.
+    pub(super) fn is_homeless(&self) -> bool {
+        self.lost_home.is_some() && self.batch.is_none()
     }
 
     /// The primary's connection is lost, or of no use any more. `true`: the session goes on and will look for a primary when
@@ -139,7 +145,7 @@ impl Session<'_> {
                         self.client.flush()?;
                         return Err(End::Told);
                     }
-                    Err(Missing::Settings(report)) => return Err(self.settings_refused(node, &report)),
+                    Err(Missing::Never(report)) => return Err(self.cannot_go_on(report)),
                     Err(Missing::Yet(report)) => last = Some(report),
                 }
             }
@@ -160,6 +166,7 @@ impl Session<'_> {
         reported: &mut Option<usize>,
     ) -> Result<ServerConnection, Missing> {
         let kept = self.group.connections.get_mut(node).and_then(Option::take).filter(ServerConnection::is_clean);
+        let was_there = kept.is_some();
         let mut server = match kept {
             Some(server) => server,
             None => {
@@ -180,13 +187,17 @@ impl Session<'_> {
         self.context.connected(node);
         let mut texts = Vec::new();
         self.journal.replay(node, |text| texts.push(text.to_vec()));
+        // A connection that was there before tells that it is alive, and what has changed for it.
+        if texts.is_empty() && was_there {
+            texts.push(Vec::new());
+        }
         for text in texts {
             self.message_log.sent(&server, "", &text);
             control::query(&mut server, &text, deadline).map_err(|report| match report.code {
                 SqlState::CONNECTION_FAILURE | SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => {
                     Missing::Yet(report)
                 }
-                _ => Missing::Settings(report),
+                _ => Missing::Never(settings_refused(node, &report)),
             })?;
         }
         self.statements.unnamed_lost(node);
@@ -226,12 +237,12 @@ impl Session<'_> {
         self.context.slot.pool(self.group.slot).update(|entry| entry.load_balance_node = Some(balance));
     }
 
-    fn settings_refused(&mut self, node: usize, report: &Report) -> End {
+    fn cannot_go_on(&mut self, report: Report) -> End {
         let cause = self.lost_home.take().map_or_else(String::new, |lost| lost.cause);
-        Report::fatal(format!("terminating connection because DB node {node} does not take the session's settings"))
-            .detail(format!("{report}; DB node {} was lost: {cause}", self.home))
+        let detail = report.detail.unwrap_or_default();
+        Report { severity: Severity::Fatal, detail: None, ..report }
+            .detail(format!("{detail}; DB node {} was lost: {cause}", self.home))
             .hint("The statement has not been sent to any server. Connect again.")
-            .code(report.code)
             .into()
     }
 
@@ -274,14 +285,17 @@ impl Context {
 
     /// The node that writes, by a look at the node table that no failover has come into.
     fn writer(&mut self) -> Writer {
-        let failover = self.shared.failover();
-        let (begun, before) = (failover.begun(), failover.progress());
-        self.refresh_cluster();
-        let failover = self.shared.failover();
-        if [before, failover.progress()].contains(&Progress::Primary) || failover.begun() != begun {
-            return Writer::Replacing;
+        loop {
+            let begun = self.shared.failover().begun();
+            if self.shared.failover().progress() == Progress::Primary {
+                return Writer::Replacing;
+            }
+            self.refresh_cluster();
+            let failover = self.shared.failover();
+            if failover.progress() != Progress::Primary && failover.begun() == begun {
+                return self.cluster.write_node().map_or(Writer::Nobody, Writer::Node);
+            }
         }
-        self.cluster.write_node().map_or(Writer::Nobody, Writer::Node)
     }
 
     fn no_primary(&self, detail: String, hint: &str) -> End {
@@ -361,9 +375,16 @@ pub(super) enum Refusal {
     End(End),
 }
 
+fn settings_refused(node: usize, report: &Report) -> Report {
+    Report::fatal(format!("terminating connection because DB node {node} does not take the session's settings"))
+        .detail(report.to_string())
+        .code(report.code)
+}
+
 /// What a failed login means to a session that has been served before: a server that is full may let it in later, too.
 fn missing(node: usize, error: LoginError) -> Missing {
     match error {
+        LoginError::Unsupported(report) => Missing::Never(report),
         LoginError::Refused(message) if !is_passing_code(&message, &[b"53300"]) => Missing::Refused(message),
         error => Missing::Yet(error.into_report(node)),
     }

@@ -88,6 +88,7 @@ fn run(context: &mut Context, client: Client, start: Start) {
             || (settings.statement_level_load_balance && context.cluster.attached().len() > 1));
     let database = String::from_utf8_lossy(&group.key.database).into_owned();
     let message_log = MessageLog::new(settings);
+    let journal = Journal::opened(&group.key.startup);
     let mut session = Session {
         catalog: context.take_catalog(&group.key),
         context,
@@ -107,7 +108,7 @@ fn run(context: &mut Context, client: Client, start: Start) {
         lexing: Lexing::default(),
         statements: Statements::default(),
         portals: Portals::default(),
-        journal: Journal::default(),
+        journal,
         kept: Kept::default(),
         retry_next: false,
         rolled_back: false,

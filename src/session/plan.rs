@@ -45,6 +45,9 @@ impl Session<'_> {
             if self.route(facts, text, transaction)?.target == Target::Balance {
                 wanted = self.balance;
             }
+            if self.is_homeless() {
+                return Ok(None);
+            }
         }
         if wanted != self.home {
             if !self.activate_for_read(wanted) {

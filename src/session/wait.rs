@@ -22,6 +22,10 @@ impl Session<'_> {
             // A read that is to be sent again is no matter of waiting.
             return Ok(());
         }
+        // Its next message waits for a primary, which is a matter for the next look at it.
+        if self.blocked && self.is_homeless() && self.is_quiet() {
+            return Ok(());
+        }
         let servers_took_all = self.flush_servers()?;
         if self.hear_bystanders()? || (self.congested && !self.is_congested()) {
             return Ok(());
