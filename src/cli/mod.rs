@@ -58,7 +58,7 @@ fn carry_out(options: &Options) -> i32 {
     KeyFile::choose(options.key_file.clone());
     let loaded = config::load(&files.config);
     if options.command == Command::Check {
-        return check::run(&loaded);
+        return check::run(&loaded, &files.hba);
     }
     if options.command == Command::Route {
         return route::run(&options.route, loaded);

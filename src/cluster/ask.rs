@@ -71,7 +71,7 @@ impl Question {
                     SqlState::CANNOT_CONNECT_NOW | SqlState::TOO_MANY_CONNECTIONS => {
                         Answer::Unreachable(report.message)
                     }
-                    _ => Answer::Closed(report.message),
+                    _ => Answer::Closed(report.to_string()),
                 };
             }
         };

@@ -106,6 +106,14 @@ pub fn own_verifier(user: &[u8], password: Option<&[u8]>) -> Verifier {
     .verifier()
 }
 
+impl Drop for LoginKeys {
+    fn drop(&mut self) {
+        self.client_key.fill(0);
+        // Or the compiler could see that nobody reads what was written.
+        std::hint::black_box(&self.client_key);
+    }
+}
+
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Verifier({} iterations)", self.iterations)

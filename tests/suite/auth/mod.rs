@@ -3,6 +3,7 @@
 mod files;
 mod hostile;
 mod matrix;
+mod own_users;
 mod programs;
 mod query;
 mod stage;

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 pub const SECRET: &str = "secret";
 /// The key of the encrypted entry, and the entry (auth 5.3).
 pub const KEY: &str = "k1";
-const ENCRYPTED: &str = "AESktnnupnBYqgsDxkbzSUsAQ==";
+pub const ENCRYPTED: &str = "AESktnnupnBYqgsDxkbzSUsAQ==";
 
 /// What servers ask for.
 pub const METHODS: [&str; 4] = ["trust", "password", "md5", "scram"];
