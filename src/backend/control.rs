@@ -12,7 +12,10 @@ use nix::poll::{PollFd, PollFlags, poll};
 use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
+/// How often it is looked whether an answer is still wanted.
+const LOOK: Duration = Duration::from_millis(200);
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 16 << 20;
 
@@ -105,7 +108,7 @@ impl Connection {
             connection.replies.sent(awaited, Deliver::Silent);
         }
         let last = connection.replies.last_number();
-        collect(connection, last - 3..=last, sql.as_bytes(), deadline)
+        collect(connection, last - 3..=last, sql.as_bytes(), deadline, &|| false)
     }
 
     /// Says goodbye.
@@ -116,11 +119,21 @@ impl Connection {
 
 /// Runs `sql` on a connection to which nothing is owed but answers that nobody waits for, and returns its rows.
 pub(crate) fn query(connection: &mut ServerConnection, sql: impl AsRef<[u8]>, deadline: Deadline) -> Result<Rows> {
+    query_unless(connection, sql, deadline, &|| false)
+}
+
+/// As [`query`], but ends soon after `given_up` says that nobody wants the answer any more.
+pub(crate) fn query_unless(
+    connection: &mut ServerConnection,
+    sql: impl AsRef<[u8]>,
+    deadline: Deadline,
+    given_up: &dyn Fn() -> bool,
+) -> Result<Rows> {
     let sql = sql.as_ref();
     write::query(&mut connection.output, sql);
     connection.replies.sent(Awaited::Query, Deliver::Silent);
     let number = connection.replies.last_number();
-    collect(connection, number..=number, sql, deadline)
+    collect(connection, number..=number, sql, deadline, given_up)
 }
 
 /// The rows that answer the messages with these numbers, which say `sql`.
@@ -129,12 +142,13 @@ fn collect(
     numbers: RangeInclusive<u64>,
     sql: &[u8],
     deadline: Deadline,
+    given_up: &dyn Fn() -> bool,
 ) -> Result<Rows> {
     let mut rows = Vec::new();
     let mut failure = None;
     let mut read = 0;
     loop {
-        let header = next_message(connection, deadline)?;
+        let header = next_message(connection, deadline, given_up)?;
         let content = &connection.input.bytes()[HEADER_LENGTH..header.total];
         match header.kind {
             b'D' => rows.push(row(content).ok_or_else(|| broken(connection.node, "malformed DataRow"))?),
@@ -187,7 +201,7 @@ fn row(content: &[u8]) -> Option<Vec<Option<String>>> {
 }
 
 /// Sends what waits and receives until a whole message is there.
-fn next_message(connection: &mut ServerConnection, deadline: Deadline) -> Result<Header> {
+fn next_message(connection: &mut ServerConnection, deadline: Deadline, given_up: &dyn Fn() -> bool) -> Result<Header> {
     let node = connection.node;
     loop {
         match Header::read(connection.input.bytes(), backend::name) {
@@ -199,14 +213,18 @@ fn next_message(connection: &mut ServerConnection, deadline: Deadline) -> Result
         }
         let took_all = connection.flush().map_err(|error| broken(node, &error.to_string()))?;
         let ServerConnection { input, stream, .. } = connection;
+        let soon = deadline.min(Deadline::after(LOOK));
         let received = if took_all {
-            input.receive_until(stream, deadline)
+            input.receive_until(stream, soon)
         } else {
-            wait_for_room(stream, deadline).and_then(|()| input.receive(stream, false))
+            wait_for_room(stream, soon).and_then(|()| input.receive(stream, false))
         };
         match received {
             Ok(Received::Closed) => return Err(broken(node, "EOF encountered with backend")),
             Ok(Received::Interrupted) if signal::told_to_stop() => return Err(broken(node, "pgpool is being stopped")),
+            Ok(Received::Nothing | Received::Interrupted) if given_up() => {
+                return Err(broken(node, "the node has been detached"));
+            }
             Ok(_) if deadline.passed() => return Err(broken(node, "no answer in time")),
             Ok(_) => {}
             Err(error) => return Err(broken(node, &error.to_string())),

@@ -104,6 +104,9 @@ impl Session<'_> {
             self.keep(verdict.node, verdict.length, verdict.keep);
         }
         let Some(node) = self.place(verdict.node) else { return Ok(None) };
+        if self.nodes_have_changed() {
+            return Ok(None);
+        }
         if !self.activate(node) {
             return Ok(None);
         }

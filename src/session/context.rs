@@ -134,6 +134,11 @@ impl Context {
         }
     }
 
+    /// Whether sessions may use `node`, by the table as it is now.
+    pub(super) fn is_attached_now(&self, node: usize) -> bool {
+        self.shared.nodes().view().attached().contains(node)
+    }
+
     /// Where `node` listens.
     pub(super) fn address(&self, node: usize) -> Address {
         self.cluster.nodes.get(node).map_or_else(|| address_of("", 0), |node| address_of(&node.hostname, node.port))

@@ -65,8 +65,8 @@ impl Entry {
 pub(super) fn effect_of(facts: &Statement, text: &[u8], is_joined: bool) -> Effect {
     if facts.is_multi() {
         let control = facts.kinds().any(is_control);
-        let settings = facts.kinds().any(|kind| setting(kind, b"").is_some() || names_statement(kind))
-            || updates_settings(facts);
+        let settings =
+            facts.kinds().any(|kind| setting(kind, b"").is_some() || names_statement(kind)) || updates_settings(facts);
         let local = facts.kinds().any(is_local);
         return match (control || settings, local) {
             (true, _) => Effect::Several { control, settings },

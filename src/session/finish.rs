@@ -66,7 +66,9 @@ fn reset(context: &Context, group: &mut Group) -> Result<()> {
                 continue;
             }
             trace::reset_query(context, server, slot, query);
-            control::query(server, query, Deadline::after(RESET_LIMIT))?;
+            let node = server.node;
+            let detached = || !context.is_attached_now(node);
+            control::query_unless(server, query, Deadline::after(RESET_LIMIT), &detached)?;
         }
         if !server.is_clean() {
             return Err(Report::error(format!("DB node id: {} is not ready for a new session", server.node)));
@@ -78,8 +80,7 @@ fn reset(context: &Context, group: &mut Group) -> Result<()> {
 /// A statement whose client is gone is cancelled: closing the connection alone would let it run to its end. A node that is
 /// detached may hang: nobody waits for it.
 fn cancel_running(context: &Context, group: &Group) {
-    let attached = context.cluster.attached();
-    let is_running = |server: &&ServerConnection| !server.replies.is_empty() && attached.contains(server.node);
+    let is_running = |server: &&ServerConnection| !server.replies.is_empty() && context.is_attached_now(server.node);
     for server in group.connections.iter().flatten().filter(is_running) {
         let address = context.address(server.node);
         if let Err(error) = cancel::request(&address, server.pid, &server.cancel_key) {

@@ -568,7 +568,8 @@ mod tests {
         ] {
             assert!(!leaves(&[text]), "{text}");
         }
-        let mut session = Session { journal: Journal::opened(b"options\0-c search_path=pg_temp\0"), ..Session::default() };
+        let mut session =
+            Session { journal: Journal::opened(b"options\0-c search_path=pg_temp\0"), ..Session::default() };
         session.run("DISCARD ALL", Idle);
         assert!(!session.journal.can_leave_primary());
         // In one batch, answered together.

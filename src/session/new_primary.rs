@@ -63,10 +63,7 @@ impl Session<'_> {
             && (self.direct.node != home || self.direct.length == 0)
             && self.group.status(home) == TransactionStatus::Idle
             && self.journal.can_leave_primary()
-            && self
-                .group
-                .get(home)
-                .is_none_or(|server| server.output.is_empty() && server.state == ReplyState::Between)
+            && self.group.get(home).is_none_or(|server| server.output.is_empty() && server.state == ReplyState::Between)
     }
 
     /// Whether the next statement has to wait for a primary.

@@ -7,6 +7,7 @@ use crate::backend::LoginError;
 use crate::report::{Report, SqlState};
 use crate::route::{Reason, Target, Transaction};
 use crate::sql::Statement;
+use crate::sys::signal::Signal;
 use crate::wire::TransactionStatus;
 use std::rc::Rc;
 
@@ -58,6 +59,9 @@ impl Session<'_> {
             }
         }
         let Some(node) = self.place(wanted) else { return Ok(None) };
+        if self.nodes_have_changed() {
+            return Ok(None);
+        }
         if let Some(name) = named_statement(&facts.kind) {
             if !self.activate(node) {
                 return Ok(None);
@@ -65,6 +69,13 @@ impl Session<'_> {
             self.bring(name, node)?;
         }
         Ok(Some(node))
+    }
+
+    /// Whether the parent has said so, perhaps while something was waited for: the statement is looked at once more behind
+    /// what that means to the session.
+    #[inline]
+    pub(super) fn nodes_have_changed(&self) -> bool {
+        self.context.signals.pending().has(Signal::SIGUSR2)
     }
 
     /// Whether a read could go elsewhere at all.

@@ -1,6 +1,6 @@
 //! Processes and servers that die or stall: one session may be lost, never the service.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 
@@ -136,4 +136,27 @@ fn raw_mode_sends_everything_to_the_main_node() {
     let cluster = Cluster::independent(2).start();
     let pool = Pgpool::on(&cluster).set("backend_clustering_mode", "raw").weights(&[0.0, 1.0]).start();
     assert_eq!(pool.connect().value("SELECT current_setting('port')"), cluster.node(0).port.to_string());
+}
+
+#[test]
+fn a_hung_node_keeps_no_worker_once_it_is_detached() {
+    only_ours!("a hung server is never noticed");
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster)
+        .set("health_check_period", 1)
+        .set("health_check_timeout", 2)
+        .set("health_check_user", "postgres")
+        .set("num_init_children", 1)
+        .weights(&[0.0, 1.0])
+        .start();
+    let mut session = pool.connect();
+    assert_eq!(session.value("SELECT current_setting('port')"), cluster.node(1).port.to_string());
+    cluster.node(1).pause();
+    // Its worker resets the session on the node, which does not answer.
+    session.close();
+    wait_for("the failover", || pool.log().contains("=== Failover done."));
+    let begun = Instant::now();
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    cluster.node(1).resume();
 }
