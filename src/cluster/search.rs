@@ -171,6 +171,7 @@ pub(super) fn apply(
             _ => {}
         }
     }
+    cluster.bar(verdict.barred);
     cluster.set_primary(verdict.primary);
     let seen = verdict.primary.and_then(|id| answers.get(id)?.sight());
     remember(cluster, seen);
@@ -302,7 +303,11 @@ mod tests {
             take(settings, &mut nodes, &answers, true);
             assert_eq!((nodes.primary, nodes.write_node()), (Some(1), Some(1)));
             assert_eq!(nodes.history, Some(History { system: 1, timeline: 2 }));
-            nodes.nodes[0].status
+            let status = nodes.nodes[0].status;
+            nodes.set_primary(None);
+            nodes.set_status(1, NodeStatus::Down, "lost");
+            assert_eq!(nodes.write_node(), Some(2), "rather a standby");
+            status
         };
         let off = Settings { search_primary_continuously: false, ..Settings::default() };
         assert_eq!(taken(&Settings::default(), false), NodeStatus::Down);

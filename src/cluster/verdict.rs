@@ -5,10 +5,11 @@
 //! - It never goes to a node whose timeline is older than that of the primary there was: whoever is promoted begins a new
 //!   timeline, so that one was the primary before.
 //! - A primary that answers as such stays it, unless another one was promoted since.
+//! - A node that takes writes without being the primary is barred from them, until it says otherwise.
 //! - A primary that is silent is given up only for one that was promoted since; else its health check decides.
 
 use super::sight::Sight;
-use crate::state::{Cluster, History, Role};
+use crate::state::{Cluster, History, NodeSet, Role};
 
 /// What follows from the answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(super) struct Verdict {
     pub outdated: Vec<Outdated>,
     /// Nodes that take writes beside the primary, and nothing tells who is right.
     pub rivals: Vec<usize>,
+    /// All that take writes without being the primary, for whatever reason; those that are silent stay what they were.
+    pub barred: NodeSet,
 }
 
 /// A node that takes writes on an older timeline.
@@ -55,6 +58,7 @@ pub(super) fn judge(cluster: &Cluster, sights: &[Option<&Sight>], excluded: &[us
         None => nodes.first_choice(&left),
     };
     verdict.rivals = left.into_iter().filter(|id| Some(*id) != verdict.primary).collect();
+    verdict.barred = nodes.barred(verdict.primary);
     verdict
 }
 
@@ -75,6 +79,14 @@ impl Nodes<'_> {
     fn with(&self, role: Role) -> impl DoubleEndedIterator<Item = usize> + '_ {
         let is = move |id: &usize| self.sight(*id).is_some_and(|sight| sight.role == role);
         (0..self.sights.len()).filter(is)
+    }
+
+    fn barred(&self, primary: Option<usize>) -> NodeSet {
+        let is_barred = |id: &usize| match self.sight(*id) {
+            Some(sight) => sight.role == Role::Primary && primary != Some(*id),
+            None => self.cluster.nodes.get(*id).is_some_and(|node| node.barred),
+        };
+        (0..self.sights.len()).filter(is_barred).collect()
     }
 
     /// The newest of the histories before which `id` was the primary, among `others`.
@@ -163,7 +175,7 @@ mod tests {
             ..Cluster::default()
         };
         let sights = nodes(text);
-        let Verdict { primary, outdated, rivals } =
+        let Verdict { primary, outdated, rivals, .. } =
             judge(&cluster, &sights.iter().map(Option::as_ref).collect::<Vec<_>>(), &[], true);
         let mut words = vec![primary.map_or_else(|| "none".to_owned(), |id| id.to_string())];
         words.extend(outdated.iter().map(|outdated| format!("outdated:{}", outdated.node)));
@@ -243,9 +255,26 @@ mod tests {
         let node = || Node { status: NodeStatus::Up, ..Node::default() };
         let cluster = Cluster { nodes: vec![node(), node(), node()], ..Cluster::default() };
         let expected = Verdict { primary: Some(0), ..Verdict::default() };
-        assert_eq!(judge(&cluster, &sights, &[1], true), expected);
+        assert_eq!(judge(&cluster, &sights, &[1], true), Verdict { barred: NodeSet::of(1), ..expected.clone() });
         let sights = nodes("P1 S2 S2");
         let sights: Vec<_> = sights.iter().map(Option::as_ref).collect();
         assert_eq!(judge(&cluster, &sights, &[], false), expected);
+    }
+
+    #[test]
+    fn who_takes_writes_without_being_the_primary_is_barred() {
+        let barred = |text: &str, primary, barred: usize| {
+            let sights = nodes(text);
+            let mut cluster = Cluster { nodes: vec![Node::default(); sights.len()], primary, ..Cluster::default() };
+            (0..sights.len()).for_each(|id| cluster.set_status(id, NodeStatus::Up, ""));
+            cluster.bar(NodeSet::of(barred));
+            let sights: Vec<_> = sights.iter().map(Option::as_ref).collect();
+            judge(&cluster, &sights, &[], true).barred.iter().collect::<Vec<_>>()
+        };
+        assert_eq!(barred("P1 S2 S2", None, 9), [0], "outdated, without a primary");
+        assert_eq!(barred("P1 P1 S1", Some(1), 9), [0], "a rival");
+        assert_eq!(barred("- S2", None, 0), [0], "silent: as before");
+        assert_eq!(barred("S2 P2", Some(1), 0), [0; 0], "a standby now");
+        assert_eq!(barred("P3 S2", None, 0), [0; 0], "promoted");
     }
 }

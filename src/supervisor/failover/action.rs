@@ -1,7 +1,8 @@
 //! What the engine is told, and what it wants done.
 
+use crate::cluster::primary::Found;
 use crate::report::Report;
-use crate::state::{NodeStatus, Progress, Request, RequestKind};
+use crate::state::{NodeSet, NodeStatus, Progress, Request, RequestKind};
 use std::time::Duration;
 
 /// What has happened.
@@ -11,8 +12,8 @@ pub(super) enum Event {
     Asked(Vec<Request>),
     /// The command that was to be run has ended, in whatever way.
     CommandEnded,
-    /// The search for the primary has ended.
-    Searched(Option<usize>),
+    /// The search for the primary has ended; `None`: without a result.
+    Searched(Option<Found>),
 }
 
 /// What is to be done, in this order.
@@ -28,6 +29,8 @@ pub(super) enum Action {
     SetMissing(usize, String),
     /// An administrator detaches the node: it does not come back by itself.
     KeepOut(usize),
+    /// Exactly these nodes take writes without being the primary: they get none.
+    Bar(NodeSet),
     /// Make this node the primary; `None`: there is none.
     SetPrimary(Option<usize>),
     /// The attached nodes have changed: write the status file.

@@ -4,12 +4,13 @@
 //! at a time, the others wait in their order. The model test beside it drives it through thousands of random histories.
 //!
 //! Invariants: every request is answered by a line of the log and ends; no two actions in force make two nodes writable:
-//! the primary is changed only when its successor is known, and only to an attached node; the status file is written
-//! after every change of the attached nodes that leaves one.
+//! the primary is changed only when its successor is known, and only to an attached node, and who was seen to take writes
+//! without being it is barred before; the status file is written after every change of the attached nodes that leaves one.
 
 use super::action::{Action, Event, Follow, Times};
 use super::command::{self, Subject};
 use super::step::Step;
+use crate::cluster::primary::Found;
 use crate::config::Settings;
 use crate::report::Report;
 use crate::state::{Cluster, Node, NodeSet, NodeStatus, Progress, Request, RequestKind};
@@ -250,14 +251,19 @@ impl Engine {
         step.actions.push(Action::Search);
     }
 
-    fn searched(&mut self, step: &mut Step<'_>, found: Option<usize>) {
+    fn searched(&mut self, step: &mut Step<'_>, found: Option<Found>) {
         let Some(run) = &mut self.run else { return };
         run.search = step.now - run.since;
+        // Before anybody may write to the main node in want of a primary.
+        if let Some(Found { barred, .. }) = found {
+            step.bar(barred);
+        }
         // Between question and answer the node may have been detached; and one that is attached stays the primary as long
         // as no other one says that it is.
         let attached = step.cluster.attached();
-        let found = found.filter(|node| attached.contains(*node)).or_else(|| step.attached_primary());
-        self.conclude(step, found);
+        let primary = found.and_then(|found| found.primary).filter(|node| attached.contains(*node));
+        let primary = primary.or_else(|| step.attached_primary());
+        self.conclude(step, primary);
     }
 
     /// Every attached node is to be detached as well: the primary cannot be among them.

@@ -2,8 +2,9 @@
 
 use super::action::{Action, Event, Follow};
 use super::engine::Engine;
+use crate::cluster::primary::Found;
 use crate::config::{BackendClusteringMode, NodeSettings, Settings};
-use crate::state::{Cluster, Node, NodeStatus, Request, RequestKind};
+use crate::state::{Cluster, Node, NodeSet, NodeStatus, Request, RequestKind};
 use std::time::{Duration, Instant};
 
 /// Three nodes, the first one the primary.
@@ -15,6 +16,8 @@ struct Flow {
     lines: Vec<String>,
     /// What the search finds.
     primary: Option<usize>,
+    /// Who takes writes without being it.
+    barred: NodeSet,
     /// Who is to follow the new primary.
     follow: Option<Follow>,
 }
@@ -36,6 +39,7 @@ impl Flow {
             now: Instant::now(),
             lines: Vec::new(),
             primary: has_primary.then_some(0),
+            barred: NodeSet::EMPTY,
             follow: None,
         }
     }
@@ -63,6 +67,7 @@ impl Flow {
                     Action::SetStatus(node, status, reason) => self.cluster.set_status(node, status, &reason),
                     Action::SetMissing(node, reason) => self.cluster.set_missing(node, &reason),
                     Action::KeepOut(node) => self.cluster.keep_out(node),
+                    Action::Bar(nodes) => self.cluster.bar(nodes),
                     Action::SetPrimary(node) => self.cluster.set_primary(node),
                     Action::Follow(follow) => self.follow = Some(follow),
                     Action::Run(_) => {
@@ -71,7 +76,7 @@ impl Flow {
                     }
                     Action::Search => {
                         self.now += Duration::from_millis(30);
-                        events.push(Event::Searched(self.primary));
+                        events.push(Event::Searched(Some(Found { primary: self.primary, barred: self.barred })));
                     }
                     _ => {}
                 }
@@ -295,6 +300,21 @@ fn an_administrator_says_which_node_was_promoted() {
     let mut flow = Flow::new(Settings { follow_primary_command: "/etc/follow.sh %d".to_owned(), ..streaming() });
     assert_eq!(flow.operate(RequestKind::Promote, 1), expected);
     assert_eq!(flow.follow, Some(Follow { nodes: vec![0, 2], new_primary: 1, old_primary: Some(0) }));
+}
+
+/// A former primary that must not be detached, or was just attached, when its successor is lost.
+#[test]
+fn a_former_primary_gets_no_write_when_there_is_no_other() {
+    let mut flow = Flow::new(streaming());
+    flow.cluster.set_primary(Some(1));
+    flow.cluster.nodes[0].disallow_to_failover = true;
+    (flow.primary, flow.barred) = (None, NodeSet::of(0));
+    flow.ask(RequestKind::Down, 1);
+    assert_eq!((flow.cluster.main, flow.cluster.write_node()), (Some(0), Some(2)), "a standby refuses writes itself");
+    flow.ask(RequestKind::Down, 2);
+    assert_eq!((flow.cluster.main, flow.cluster.write_node()), (Some(0), None));
+    flow.operate(RequestKind::Promote, 0);
+    assert_eq!((flow.cluster.primary, flow.cluster.write_node()), (Some(0), Some(0)));
 }
 
 /// Failover 13.3: the script promotes.

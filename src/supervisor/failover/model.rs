@@ -5,6 +5,7 @@
 
 use super::action::{Action, Event};
 use super::engine::Engine;
+use crate::cluster::primary::Found;
 use crate::config::{BackendClusteringMode, Settings};
 use crate::state::{Cluster, Node, NodeSet, NodeStatus, Progress, Request, RequestKind, Role};
 use fastrand::Rng;
@@ -33,6 +34,8 @@ struct World {
     requests: u64,
     /// Lines that answer a request.
     answers: u64,
+    /// Nodes that the last search has seen to take writes without being the primary.
+    barred: NodeSet,
     /// Lines of the status file that say up.
     file: NodeSet,
     log: Vec<String>,
@@ -75,6 +78,7 @@ impl World {
             asked: VecDeque::new(),
             answers: 0,
             requests: 0,
+            barred: NodeSet::EMPTY,
             file,
             log: Vec::new(),
             operators: true,
@@ -139,7 +143,12 @@ impl World {
             return;
         }
         let is_found = |id: &usize| self.servers[*id] == (true, Role::Primary);
-        let found = self.cluster.attached().iter().find(is_found);
+        let writable: Vec<_> = self.cluster.attached().iter().filter(is_found).collect();
+        // Now and then the only ones that take writes are former primaries, or the search fails.
+        let primary = writable.first().copied().filter(|_| self.rng.u8(0..4) > 0);
+        let barred: NodeSet = writable.into_iter().filter(|id| Some(*id) != primary).collect();
+        let found = (self.rng.u8(0..8) > 0).then_some(Found { primary, barred });
+        self.barred = found.map_or(self.barred, |found| found.barred);
         self.handle(Event::Searched(found));
     }
 
@@ -182,6 +191,7 @@ impl World {
                 self.cluster.set_missing(node, &reason);
             }
             Action::KeepOut(node) => self.cluster.keep_out(node),
+            Action::Bar(nodes) => self.cluster.bar(nodes),
             Action::SetPrimary(primary) => {
                 let attached = self.cluster.attached();
                 assert!(primary.is_none_or(|node| attached.contains(node)), "the primary is not attached");
@@ -194,6 +204,9 @@ impl World {
                 };
                 assert!(is_taken_from.is_none_or(may_stay), "a former primary is still in use");
                 self.cluster.set_primary(primary);
+                self.barred = self.barred.iter().filter(|id| primary != Some(*id)).collect();
+                let writes = self.cluster.write_node();
+                assert!(writes.is_none_or(|node| !self.barred.contains(node)), "a former primary gets writes");
             }
             Action::WriteStatusFile => {
                 if !self.cluster.attached().is_empty() {

@@ -3,7 +3,7 @@
 use super::action::Action;
 use crate::config::{BackendClusteringMode, Settings};
 use crate::report::Report;
-use crate::state::{Cluster, NodeStatus};
+use crate::state::{Cluster, NodeSet, NodeStatus};
 use std::time::Instant;
 
 /// One step: the node table as it will be, and what is to be done.
@@ -36,6 +36,11 @@ impl<'a> Step<'a> {
         if only {
             self.actions.push(Action::WriteStatusFile);
         }
+    }
+
+    pub fn bar(&mut self, barred: NodeSet) {
+        self.cluster.bar(barred);
+        self.actions.push(Action::Bar(barred));
     }
 
     pub fn set_primary(&mut self, primary: Option<usize>) {
