@@ -26,7 +26,8 @@ pub enum RequestKind {
     Promote = 2,
     /// Detach the primary and let failover_command promote the node: NODE_DOWN_REQUEST with the PROMOTE flag.
     Switchover = 3,
-    /// Take the node for the primary, which it was seen to have become; all others stay as they are.
+    /// Take the node for the primary, which it was seen to have become; all others stay as they are. Void if something else
+    /// has begun since that was seen.
     Takeover = 4,
 }
 
@@ -47,6 +48,8 @@ pub struct Request {
     pub cause: String,
     /// An administrator asks, not a process that met a fault.
     pub by_operator: bool,
+    /// How many failovers had [begun](Failover::begun) when that was seen because of which a takeover is asked for; else 0.
+    pub begun: u64,
     /// Process id of the asking process.
     pub pid: u32,
     /// When, as [`uptime`] tells it.
@@ -76,6 +79,7 @@ plain! {
         number: u64,
         /// Microseconds of [`uptime`].
         asked_at: u64,
+        begun: u64,
         pid: u32,
         by_operator: u32,
         cause: Text<256>,
@@ -132,6 +136,7 @@ impl<'a> Failover<'a> {
         place.set(RequestRecord {
             number,
             asked_at: u64::try_from(request.asked_at.as_micros()).unwrap_or(u64::MAX),
+            begun: request.begun,
             pid: request.pid,
             by_operator: request.by_operator.into(),
             cause: Text::new(&request.cause),
@@ -157,6 +162,7 @@ impl<'a> Failover<'a> {
                         node,
                         cause: record.cause.to_string(),
                         by_operator: record.by_operator != 0,
+                        begun: record.begun,
                         pid: record.pid,
                         asked_at: Duration::from_micros(record.asked_at),
                     });
@@ -220,7 +226,7 @@ impl Request {
     /// A request of this process, now.
     pub fn new(kind: RequestKind, node: usize, cause: &str) -> Self {
         let pid = std::process::id();
-        Self { number: 0, kind, node, cause: cause.to_owned(), by_operator: false, pid, asked_at: uptime() }
+        Self { number: 0, kind, node, cause: cause.to_owned(), by_operator: false, begun: 0, pid, asked_at: uptime() }
     }
 }
 

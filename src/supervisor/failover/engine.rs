@@ -4,8 +4,9 @@
 //! at a time, the others wait in their order. The model test beside it drives it through thousands of random histories.
 //!
 //! Invariants: every request is answered by a line of the log and ends; no two actions in force make two nodes writable:
-//! the primary is changed only when its successor is known, and only to an attached node, and who was seen to take writes
-//! without being it is barred before; the status file is written after every change of the attached nodes that leaves one.
+//! the primary is changed only when its successor is known, and only to an attached node, what was seen before a failover
+//! counts no more after it, and who was seen to take writes without being the primary is barred before; the status file is
+//! written after every change of the attached nodes that leaves one.
 
 use super::action::{Action, Event, Follow, Times};
 use super::command::{self, Subject};
@@ -24,6 +25,8 @@ pub(super) struct Engine {
     run: Option<Run>,
     /// The last primary there was, also when there is none now.
     last_primary: Option<usize>,
+    /// How many requests have begun.
+    begun: u64,
 }
 
 /// A request being worked on.
@@ -99,6 +102,11 @@ impl Engine {
         }
     }
 
+    fn begin(&mut self, step: &mut Step<'_>, progress: Progress) {
+        self.begun += 1;
+        step.actions.push(Action::Begin(progress));
+    }
+
     /// Failover 6.4. Returns whether it has begun.
     fn begin_down(&mut self, step: &mut Step<'_>, request: Request) -> bool {
         let node = request.node;
@@ -131,7 +139,7 @@ impl Engine {
     fn degenerate(&mut self, step: &mut Step<'_>, request: Request, node: usize, promoted: Option<usize>) {
         let old_primary = step.cluster.primary;
         let writes = step.cluster.write_node() == Some(node);
-        step.actions.push(Action::Begin(if writes { Progress::Primary } else { Progress::Standby }));
+        self.begin(step, if writes { Progress::Primary } else { Progress::Standby });
         step.log(format!("=== Starting degeneration. shutdown host {} ===", step.place(node)));
         let subject = Subject { node, new_main: None, old_main: cluster_main(&step.cluster), old_primary };
         step.set_status(node, NodeStatus::Down, &request.cause);
@@ -158,11 +166,17 @@ impl Engine {
     fn begin_promote(&mut self, step: &mut Step<'_>, request: Request) -> bool {
         let node = request.node;
         let old_primary = step.cluster.primary;
+        // Whoever has become the primary before the last failover need not be it after that. The next check sees.
+        if request.kind == RequestKind::Takeover && request.begun != self.begun {
+            step.log(format!("failover: DB node {node} was seen to be the primary before the last failover"));
+            step.log("failover: no backends are promoted");
+            return false;
+        }
         if !step.is_streaming() || !step.cluster.attached().contains(node) || old_primary == Some(node) {
             step.log("failover: no backends are promoted");
             return false;
         }
-        step.actions.push(Action::Begin(Progress::Primary));
+        self.begin(step, Progress::Primary);
         if request.kind == RequestKind::Promote {
             step.log(format!("starting promotion. promote host {}", step.place(node)));
         }
@@ -190,7 +204,7 @@ impl Engine {
         let old_primary = step.cluster.primary;
         let old_main = cluster_main(&step.cluster);
         let first = step.attached_main();
-        step.actions.push(Action::Begin(if first.is_none() { Progress::Primary } else { Progress::Standby }));
+        self.begin(step, if first.is_none() { Progress::Primary } else { Progress::Standby });
         step.log(format!("=== Starting fail back. reconnect host {} ===", step.place(node)));
         if let Some(first) = first {
             let status = step.cluster.nodes[first].status as u8;

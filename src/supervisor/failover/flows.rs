@@ -20,6 +20,8 @@ struct Flow {
     barred: NodeSet,
     /// Who is to follow the new primary.
     follow: Option<Follow>,
+    /// How many requests have begun.
+    begun: u64,
 }
 
 impl Flow {
@@ -41,12 +43,13 @@ impl Flow {
             primary: has_primary.then_some(0),
             barred: NodeSet::EMPTY,
             follow: None,
+            begun: 0,
         }
     }
 
     /// Asks, lets every command take 20 ms and every search 30 ms, and returns the lines up to the end.
     fn ask(&mut self, kind: RequestKind, node: usize) -> Vec<String> {
-        self.request(Request::new(kind, node, "a cause"))
+        self.request(Request { begun: self.begun, ..Request::new(kind, node, "a cause") })
     }
 
     /// The same, from an administrator.
@@ -55,7 +58,12 @@ impl Flow {
     }
 
     fn request(&mut self, request: Request) -> Vec<String> {
-        let mut events = vec![Event::Asked(vec![request])];
+        self.requests(vec![request])
+    }
+
+    /// The same with several requests that come at once.
+    fn requests(&mut self, requests: Vec<Request>) -> Vec<String> {
+        let mut events = vec![Event::Asked(requests)];
         while let Some(event) = events.pop() {
             for action in self.engine.handle(event, &self.cluster, &self.settings, self.now) {
                 match action {
@@ -69,6 +77,7 @@ impl Flow {
                     Action::KeepOut(node) => self.cluster.keep_out(node),
                     Action::Bar(nodes) => self.cluster.bar(nodes),
                     Action::SetPrimary(node) => self.cluster.set_primary(node),
+                    Action::Begin(_) => self.begun += 1,
                     Action::Follow(follow) => self.follow = Some(follow),
                     Action::Run(_) => {
                         self.now += Duration::from_millis(20);
@@ -388,4 +397,22 @@ fn another_node_was_seen_to_have_become_the_primary() {
     let attached = flow.cluster.attached().iter().collect::<Vec<_>>();
     assert_eq!((flow.cluster.primary, attached, flow.follow.take()), (Some(1), vec![0, 1, 2], None));
     assert_eq!(flow.ask(RequestKind::Takeover, 1), ["failover: no backends are promoted"], "it is the primary already");
+}
+
+/// What was seen before a failover may be a former primary after it.
+#[test]
+fn a_takeover_that_waited_behind_a_failover_is_void() {
+    let mut flow = Flow::new(streaming());
+    flow.primary = Some(2);
+    let asked = |kind, node| Request::new(kind, node, "a cause");
+    let lines = flow.requests(vec![asked(RequestKind::Down, 0), asked(RequestKind::Takeover, 1)]);
+    assert_eq!(lines[4], "failover: set new primary node: 2");
+    let told = [
+        "failover: DB node 1 was seen to be the primary before the last failover",
+        "failover: no backends are promoted",
+    ];
+    assert_eq!(lines[lines.len() - 2..], told);
+    assert_eq!(flow.cluster.primary, Some(2));
+    flow.ask(RequestKind::Takeover, 1);
+    assert_eq!(flow.cluster.primary, Some(1), "it was seen after that");
 }

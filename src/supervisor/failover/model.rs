@@ -36,6 +36,8 @@ struct World {
     answers: u64,
     /// Nodes that the last search has seen to take writes without being the primary.
     barred: NodeSet,
+    /// How many requests have begun.
+    begun: u64,
     /// Lines of the status file that say up.
     file: NodeSet,
     log: Vec<String>,
@@ -79,6 +81,7 @@ impl World {
             answers: 0,
             requests: 0,
             barred: NodeSet::EMPTY,
+            begun: 0,
             file,
             log: Vec::new(),
             operators: true,
@@ -125,7 +128,9 @@ impl World {
         }
         let request = |(kind, node, by_operator)| {
             self.requests += 1;
-            Request { number: self.requests, by_operator, ..Request::new(kind, node, "a cause") }
+            // Now and then something has begun between the look at the nodes and the request.
+            let begun = self.begun.saturating_sub(u64::from(self.rng.u8(0..4) == 0));
+            Request { number: self.requests, by_operator, begun, ..Request::new(kind, node, "a cause") }
         };
         let requests: Vec<_> = requests.into_iter().map(request).collect();
         self.asked.extend(requests.clone());
@@ -164,7 +169,10 @@ impl World {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Begin(progress) => self.progress = progress,
+            Action::Begin(progress) => {
+                self.progress = progress;
+                self.begun += 1;
+            }
             Action::Log(report) => {
                 let answers = [
                     "=== Failover done",
@@ -196,6 +204,9 @@ impl World {
                 let attached = self.cluster.attached();
                 assert!(primary.is_none_or(|node| attached.contains(node)), "the primary is not attached");
                 let former = self.cluster.primary.filter(|former| primary.is_some_and(|new| new != *former));
+                let asked = &self.asked[0];
+                let is_stale = asked.kind == RequestKind::Takeover && asked.begun + 1 != self.begun;
+                assert!(!is_stale, "a takeover on what was seen before another failover");
                 let is_taken_from = former.filter(|former| attached.contains(*former));
                 let may_stay = |former: usize| match self.asked[0].kind {
                     RequestKind::Up => former != self.asked[0].node,
