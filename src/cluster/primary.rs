@@ -11,7 +11,7 @@ use super::verdict::Verdict;
 use crate::config::Settings;
 use crate::net::Deadline;
 use crate::report::{self, Report};
-use crate::state::{Cluster, NodeSet, NodeStatus, Shared};
+use crate::state::{Cluster, History, MAX_NODES, NodeSet, NodeStatus, Role, Shared};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use crate::sys::title;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -29,6 +29,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub struct Found {
     /// Who the primary is.
     pub primary: Option<usize>,
+    /// Where it stands, if it says so.
+    pub history: Option<History>,
     /// Nodes that take writes without being it.
     pub barred: NodeSet,
 }
@@ -40,16 +42,34 @@ impl Found {
     /// As it goes through a pipe, in one piece.
     pub fn to_bytes(self) -> Vec<u8> {
         let byte = |id: usize| u8::try_from(id).unwrap_or(NOBODY);
-        std::iter::once(self.primary.map_or(NOBODY, byte)).chain(self.barred.iter().map(byte)).collect()
+        let History { system, timeline } = self.history.unwrap_or(History { system: 0, timeline: 0 });
+        let mut bytes = vec![self.primary.map_or(NOBODY, byte)];
+        bytes.extend(system.to_be_bytes());
+        bytes.extend(timeline.to_be_bytes());
+        bytes.extend(self.barred.iter().map(byte));
+        bytes
     }
 
     /// The other way round. `None`: the search has come to no result.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (primary, barred) = bytes.split_first()?;
+        let (primary, rest) = bytes.split_first()?;
+        let (system, rest) = rest.split_first_chunk()?;
+        let (timeline, barred) = rest.split_first_chunk()?;
+        let history = History { system: u64::from_be_bytes(*system), timeline: u32::from_be_bytes(*timeline) };
         let primary = (*primary != NOBODY).then(|| usize::from(*primary));
-        Some(Self { primary, barred: barred.iter().map(|id| usize::from(*id)).collect() })
+        let barred = barred.iter().map(|id| usize::from(*id)).collect();
+        Some(Self { primary, history: (history.timeline != 0).then_some(history), barred })
+    }
+
+    /// Takes it over into the node table, all but the primary itself: that is changed when everything else is ready for it.
+    pub fn note(self, cluster: &mut Cluster) {
+        cluster.bar(self.barred);
+        cluster.history = self.history.or(cluster.history);
     }
 }
+
+/// Bytes of a result at most.
+pub const LENGTH: usize = 1 + size_of::<u64>() + size_of::<u32>() + MAX_NODES;
 
 /// The life of the forked process. Its result goes to `found`, nothing if it was told to leave. Returns the exit status.
 pub fn run(settings: &Arc<Settings>, shared: &Shared, found: &OwnedFd) -> i32 {
@@ -74,7 +94,9 @@ pub fn run(settings: &Arc<Settings>, shared: &Shared, found: &OwnedFd) -> i32 {
                 .log();
         }
         if primary.is_some() || deadline.passed() {
-            let _ = nix::unistd::write(found, &Found { primary, barred }.to_bytes());
+            let sight = primary.and_then(|id| answers.get(id)?.sight()).filter(|sight| sight.role == Role::Primary);
+            let found_now = Found { primary, history: sight.and_then(|sight| sight.history), barred };
+            let _ = nix::unistd::write(found, &found_now.to_bytes());
             return 0;
         }
         let next = Deadline::after(PERIOD).min(deadline);
@@ -138,10 +160,14 @@ mod tests {
     fn a_result_comes_through_the_pipe_as_it_is() {
         for primary in [None, Some(0), Some(127)] {
             for barred in [NodeSet::EMPTY, NodeSet::of(0), [1, 127].into_iter().collect()] {
-                let found = Found { primary, barred };
-                assert_eq!(Found::from_bytes(&found.to_bytes()), Some(found));
+                for history in [None, Some(History { system: u64::MAX, timeline: 3 })] {
+                    let found = Found { primary, history, barred };
+                    assert_eq!(Found::from_bytes(&found.to_bytes()), Some(found));
+                }
             }
         }
+        let most = Found { barred: (0..MAX_NODES).collect(), ..Found::default() };
+        assert_eq!(most.to_bytes().len(), LENGTH);
         assert_eq!(Found::from_bytes(&[]), None);
     }
 

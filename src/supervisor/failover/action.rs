@@ -2,7 +2,7 @@
 
 use crate::cluster::primary::Found;
 use crate::report::Report;
-use crate::state::{NodeSet, NodeStatus, Progress, Request, RequestKind};
+use crate::state::{NodeStatus, Progress, Request, RequestKind};
 use std::time::Duration;
 
 /// What has happened.
@@ -29,8 +29,8 @@ pub(super) enum Action {
     SetMissing(usize, String),
     /// An administrator detaches the node: it does not come back by itself.
     KeepOut(usize),
-    /// Exactly these nodes take writes without being the primary: they get none.
-    Bar(NodeSet),
+    /// Take over what the search has found, all but who the primary is.
+    Note(Found),
     /// Make this node the primary; `None`: there is none.
     SetPrimary(Option<usize>),
     /// The attached nodes have changed: write the status file.

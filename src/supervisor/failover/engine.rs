@@ -269,8 +269,8 @@ impl Engine {
         let Some(run) = &mut self.run else { return };
         run.search = step.now - run.since;
         // Before anybody may write to the main node in want of a primary.
-        if let Some(Found { barred, .. }) = found {
-            step.bar(barred);
+        if let Some(found) = found {
+            step.note(found);
         }
         // Between question and answer the node may have been detached; and one that is attached stays the primary as long
         // as no other one says that it is.

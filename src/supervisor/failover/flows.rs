@@ -4,7 +4,7 @@ use super::action::{Action, Event, Follow};
 use super::engine::Engine;
 use crate::cluster::primary::Found;
 use crate::config::{BackendClusteringMode, NodeSettings, Settings};
-use crate::state::{Cluster, Node, NodeSet, NodeStatus, Request, RequestKind};
+use crate::state::{Cluster, History, Node, NodeSet, NodeStatus, Request, RequestKind};
 use std::time::{Duration, Instant};
 
 /// Three nodes, the first one the primary.
@@ -16,6 +16,8 @@ struct Flow {
     lines: Vec<String>,
     /// What the search finds.
     primary: Option<usize>,
+    /// Where that stands.
+    history: Option<History>,
     /// Who takes writes without being it.
     barred: NodeSet,
     /// Who is to follow the new primary.
@@ -41,6 +43,7 @@ impl Flow {
             now: Instant::now(),
             lines: Vec::new(),
             primary: has_primary.then_some(0),
+            history: None,
             barred: NodeSet::EMPTY,
             follow: None,
             begun: 0,
@@ -75,7 +78,7 @@ impl Flow {
                     Action::SetStatus(node, status, reason) => self.cluster.set_status(node, status, &reason),
                     Action::SetMissing(node, reason) => self.cluster.set_missing(node, &reason),
                     Action::KeepOut(node) => self.cluster.keep_out(node),
-                    Action::Bar(nodes) => self.cluster.bar(nodes),
+                    Action::Note(found) => found.note(&mut self.cluster),
                     Action::SetPrimary(node) => self.cluster.set_primary(node),
                     Action::Begin(_) => self.begun += 1,
                     Action::Follow(follow) => self.follow = Some(follow),
@@ -85,7 +88,11 @@ impl Flow {
                     }
                     Action::Search => {
                         self.now += Duration::from_millis(30);
-                        events.push(Event::Searched(Some(Found { primary: self.primary, barred: self.barred })));
+                        events.push(Event::Searched(Some(Found {
+                            primary: self.primary,
+                            history: self.history,
+                            barred: self.barred,
+                        })));
                     }
                     _ => {}
                 }
@@ -107,7 +114,7 @@ fn streaming() -> Settings {
 #[test]
 fn the_primary_is_lost() {
     let mut flow = Flow::new(Settings { follow_primary_command: "/etc/follow.sh %d".to_owned(), ..streaming() });
-    flow.primary = Some(1);
+    (flow.primary, flow.history) = (Some(1), Some(History { system: 1, timeline: 2 }));
     assert_eq!(
         flow.ask(RequestKind::Down, 0),
         [
@@ -125,6 +132,10 @@ fn the_primary_is_lost() {
         ]
     );
     assert_eq!((flow.cluster.primary, flow.cluster.main), (Some(1), Some(1)));
+    assert_eq!(
+        flow.cluster.history, flow.history,
+        "if node 1 is lost before the next check, node 0 is known to be older"
+    );
 }
 
 #[test]

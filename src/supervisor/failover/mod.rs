@@ -39,10 +39,10 @@ pub(super) use script::Output;
 use super::Supervisor;
 use super::children::{Dead, End, Role, ScriptKind, SearchNumber};
 use super::nodes;
-use crate::cluster::primary::Found;
+use crate::cluster::primary::{self, Found};
 use crate::net::Deadline;
 use crate::report::Report;
-use crate::state::{Cluster, MAX_NODES, NodeStatus, Request, uptime};
+use crate::state::{Cluster, NodeStatus, Request, uptime};
 use crate::sys::signal::Signal;
 use action::{Action, Event, Follow};
 use command::Subject;
@@ -215,7 +215,7 @@ impl Supervisor {
                 self.change(|cluster| cluster.set_missing(node, reason)).map_err(|()| action)?;
             }
             Action::KeepOut(node) => self.change(|cluster| cluster.keep_out(node)).map_err(|()| action)?,
-            Action::Bar(nodes) => self.change(|cluster| cluster.bar(nodes)).map_err(|()| action)?,
+            Action::Note(found) => self.change(|cluster| found.note(cluster)).map_err(|()| action)?,
             Action::SetPrimary(node) => {
                 let before = self.shared.nodes().view().primary;
                 self.change(|cluster| cluster.set_primary(node)).map_err(|()| action)?;
@@ -306,7 +306,7 @@ impl Supervisor {
             Role::Search(number) => {
                 // Another one was given up before.
                 let Some((_, reader)) = self.failover.search.take_if(|(waited, _)| *waited == number) else { return };
-                let mut found = [0; 1 + MAX_NODES];
+                let mut found = [0; primary::LENGTH];
                 let length = read(&reader, &mut found).unwrap_or(0);
                 self.failover.events.push_back(Event::Searched(Found::from_bytes(&found[..length])));
             }

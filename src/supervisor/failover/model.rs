@@ -152,7 +152,7 @@ impl World {
         // Now and then the only ones that take writes are former primaries, or the search fails.
         let primary = writable.first().copied().filter(|_| self.rng.u8(0..4) > 0);
         let barred: NodeSet = writable.into_iter().filter(|id| Some(*id) != primary).collect();
-        let found = (self.rng.u8(0..8) > 0).then_some(Found { primary, barred });
+        let found = (self.rng.u8(0..8) > 0).then_some(Found { primary, history: None, barred });
         self.barred = found.map_or(self.barred, |found| found.barred);
         self.handle(Event::Searched(found));
     }
@@ -199,7 +199,7 @@ impl World {
                 self.cluster.set_missing(node, &reason);
             }
             Action::KeepOut(node) => self.cluster.keep_out(node),
-            Action::Bar(nodes) => self.cluster.bar(nodes),
+            Action::Note(found) => found.note(&mut self.cluster),
             Action::SetPrimary(primary) => {
                 let attached = self.cluster.attached();
                 assert!(primary.is_none_or(|node| attached.contains(node)), "the primary is not attached");

@@ -1,9 +1,10 @@
 //! One step of the engine: what it sees, and what it wants done.
 
 use super::action::Action;
+use crate::cluster::primary::Found;
 use crate::config::{BackendClusteringMode, Settings};
 use crate::report::Report;
-use crate::state::{Cluster, NodeSet, NodeStatus};
+use crate::state::{Cluster, NodeStatus};
 use std::time::Instant;
 
 /// One step: the node table as it will be, and what is to be done.
@@ -38,9 +39,9 @@ impl<'a> Step<'a> {
         }
     }
 
-    pub fn bar(&mut self, barred: NodeSet) {
-        self.cluster.bar(barred);
-        self.actions.push(Action::Bar(barred));
+    pub fn note(&mut self, found: Found) {
+        found.note(&mut self.cluster);
+        self.actions.push(Action::Note(found));
     }
 
     pub fn set_primary(&mut self, primary: Option<usize>) {
