@@ -82,12 +82,13 @@ pub(super) fn survey(settings: &Settings, cluster: &Cluster, sights: &[Option<&S
     let takes_writes = |id: &usize| sights[*id].is_some_and(|sight| sight.role == Role::Primary);
     let candidates: Vec<usize> =
         (0..sights.len()).filter(takes_writes).filter(|id| cluster.primary == Some(*id) || !is_late(*id)).collect();
-    let Verification { mut invalid, findings } = if settings.detach_false_primary {
+    let Verification { mut invalid, mut findings } = if settings.detach_false_primary {
         verify(cluster, sights, &candidates, &is_same_server)
     } else {
         Verification::default()
     };
     let verdict = judge(cluster, sights, &invalid, settings.search_primary_continuously);
+    findings.extend(verdict.foreign.iter().map(|id| tell::foreign(*id)));
     let has_standbys = sights.iter().flatten().any(|sight| sight.role == Role::Standby);
     if settings.detach_false_primary && !has_standbys && verdict.primary.is_some_and(|id| takes_writes(&id)) {
         invalid.extend(&verdict.rivals);

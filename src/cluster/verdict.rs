@@ -4,6 +4,7 @@
 //! - At most one node is the primary.
 //! - It never goes to a node whose timeline is older than that of the primary there was: whoever is promoted begins a new
 //!   timeline, so that one was the primary before.
+//! - Nor to a node of another database system than the primary there was, or than all standbys.
 //! - A primary that answers as such stays it, unless another one was promoted since.
 //! - A node that takes writes without being the primary is barred from them, until it says otherwise.
 //! - A primary that is silent is given up only for one that was promoted since; else its health check decides.
@@ -18,6 +19,8 @@ pub(super) struct Verdict {
     pub primary: Option<usize>,
     /// Nodes that take writes but were the primary before another one.
     pub outdated: Vec<Outdated>,
+    /// Nodes that take writes but hold another database system.
+    pub foreign: Vec<usize>,
     /// Nodes that take writes beside the primary, and nothing tells who is right.
     pub rivals: Vec<usize>,
     /// All that take writes without being the primary, for whatever reason; those that are silent stay what they were.
@@ -35,7 +38,7 @@ pub(super) struct Outdated {
 }
 
 /// What the nodes say, index = id; `None`: it is silent, or was not asked. `excluded`: false primaries, which count as
-/// nothing. `wary`: a node that is the only one to take writes is not the primary either if it is outdated.
+/// nothing. `wary`: a node that is the only one to take writes is not the primary either if it is outdated or foreign.
 pub(super) fn judge(cluster: &Cluster, sights: &[Option<&Sight>], excluded: &[usize], wary: bool) -> Verdict {
     let nodes = Nodes { cluster, sights };
     let known = cluster.primary.filter(|id| cluster.attached().contains(*id));
@@ -48,6 +51,7 @@ pub(super) fn judge(cluster: &Cluster, sights: &[Option<&Sight>], excluded: &[us
             Some((own, newer)) => {
                 verdict.outdated.push(Outdated { node, timeline: own.timeline, newer: newer.timeline });
             }
+            None if wary && known != Some(node) && nodes.is_foreign(node) => verdict.foreign.push(node),
             None => left.push(node),
         }
     }
@@ -79,6 +83,18 @@ impl Nodes<'_> {
     fn with(&self, role: Role) -> impl DoubleEndedIterator<Item = usize> + '_ {
         let is = move |id: &usize| self.sight(*id).is_some_and(|sight| sight.role == role);
         (0..self.sights.len()).filter(is)
+    }
+
+    /// Whether it is known to be no copy of the others.
+    fn is_foreign(&self, id: usize) -> bool {
+        self.history(id).zip(self.system()).is_some_and(|(own, system)| own.system != system)
+    }
+
+    /// The database system of the primary there was, else of all standbys if they agree.
+    fn system(&self) -> Option<u64> {
+        let mut standbys = self.with(Role::Standby).filter_map(|standby| self.history(standby)).map(|own| own.system);
+        let of_primary = self.cluster.history.map(|history| history.system);
+        of_primary.or_else(|| standbys.next().filter(|first| standbys.all(|other| other == *first)))
     }
 
     fn barred(&self, primary: Option<usize>) -> NodeSet {
@@ -175,10 +191,11 @@ mod tests {
             ..Cluster::default()
         };
         let sights = nodes(text);
-        let Verdict { primary, outdated, rivals, .. } =
+        let Verdict { primary, outdated, foreign, rivals, .. } =
             judge(&cluster, &sights.iter().map(Option::as_ref).collect::<Vec<_>>(), &[], true);
         let mut words = vec![primary.map_or_else(|| "none".to_owned(), |id| id.to_string())];
         words.extend(outdated.iter().map(|outdated| format!("outdated:{}", outdated.node)));
+        words.extend(foreign.iter().map(|foreign| format!("foreign:{foreign}")));
         words.extend(rivals.iter().map(|rival| format!("rival:{rival}")));
         words.join(" ")
     }
@@ -205,8 +222,11 @@ mod tests {
             ("0:1", "P1 P1 S1", "0 rival:1", "both the same: the known one stays"),
             ("0:1", "P1 P1+2 S1", "0 rival:1", "both the same: whoever is followed"),
             ("2:1", "P1 P1 P1", "2 rival:0 rival:1", "all the same"),
-            ("0:1", "P1 P5! S1", "0 rival:1", "another database system"),
-            ("0:1", "- P5! S1", "0 rival:1", "another database system, the primary is silent for once"),
+            ("0:1", "P1 P5! S1", "0 foreign:1", "another database system"),
+            ("0:1", "- P5! S1", "0 foreign:1", "another database system, the primary is silent for once"),
+            ("0:1", "S1 P5! S1", "0 foreign:1", "another database system, the primary is a standby now"),
+            ("0:1", "S2 P5! P2", "2 foreign:1", "a switchover beside another database system"),
+            ("0:1", "P1! S1! S1!", "0", "all were made anew"),
             ("0:1", "P1 P2 P2+1", "2 outdated:0 rival:1", "two promotions, one is followed"),
             ("0:1", "P1 P2 P2 S1", "2 outdated:0 rival:1", "two promotions: never the outdated one"),
             ("0:1", "- P2 P2", "0 rival:1 rival:2", "two promotions, and nothing tells who is right"),
@@ -234,6 +254,12 @@ mod tests {
             ("0:2", "x P1 S1", "none outdated:1", "the same, while it is being lost"),
             ("0:2", "x P3 S2", "1", "its successor"),
             ("0:2", "x P? S2", "1", "one that does not tell"),
+            ("0:1", "x P5! S1", "none foreign:1", "after the primary was lost, another database system"),
+            ("0:1", "x P5! P2", "2 foreign:1", "the same beside its successor"),
+            ("", "P5! S1 S1", "none foreign:0", "a start, and all standbys are of another database system"),
+            ("", "P1 P5! S1", "0 foreign:1", "a start with another database system"),
+            ("", "P5! S1 S5!", "0", "a start, and the standbys do not agree"),
+            ("", "P1 P5!", "0 rival:1", "a start without a standby"),
         ] {
             assert_eq!(verdict(known, nodes), expected, "{known} {nodes}: {why}");
         }
