@@ -136,6 +136,11 @@ impl Failover {
     pub fn heed_time(&mut self) {
         self.scripts().for_each(Script::heed_time);
     }
+
+    /// Ends commands because pgpool stops.
+    pub fn end_commands(&mut self) {
+        self.scripts().for_each(Script::end);
+    }
 }
 
 impl Supervisor {
@@ -157,11 +162,11 @@ impl Supervisor {
 
     /// Carries out what can be done now.
     pub(super) fn proceed(&mut self) {
+        self.failover.heed_time();
+        self.failover.retry = Deadline::NEVER;
         if self.stopping.is_some() {
             return;
         }
-        self.failover.heed_time();
-        self.failover.retry = Deadline::NEVER;
         if self.failover.reloaded {
             if nodes::refresh(&self.shared, &self.settings).is_err() {
                 return self.try_later();
