@@ -216,6 +216,27 @@ fn the_others_follow_a_new_primary_one_after_the_other() {
 }
 
 #[test]
+fn nobody_is_told_to_follow_a_primary_that_is_lost() {
+    only_ours!("other details");
+    let cluster = Cluster::streaming(3).start();
+    let mut pool = checking(&cluster).prepare();
+    let goes_on = pool.path("go on");
+    script(&mut pool, "failover_command", &promoting(&cluster));
+    let wait = format!("while [ ! -e '{}' ]; do sleep 0.05; done", goes_on.display());
+    script(&mut pool, "follow_primary_command", &wait);
+    let pool = start(pool);
+    cluster.node(0).kill();
+    wait_for("the first one to follow", || pool.log().contains("=== Starting follow primary command for node 0 ==="));
+    cluster.node(1).kill();
+    wait_for("the new primary to be lost", || pool.log().contains("set new primary node: -1"));
+    std::fs::write(goes_on, "").expect("file");
+    wait_for("the end", || {
+        pool.log().contains("node 2 is not told to follow node 1, which is not the primary any more")
+    });
+    assert!(!pool.log().contains("=== Starting follow primary command for node 2 ==="), "{}", pool.log());
+}
+
+#[test]
 fn scripts_that_fail_hang_or_talk_too_much_do_no_harm() {
     only_ours!("blocks the parent");
     let cluster = Cluster::streaming(4).start();

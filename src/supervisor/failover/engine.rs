@@ -27,6 +27,8 @@ pub(super) struct Engine {
     last_primary: Option<usize>,
     /// How many requests have begun.
     begun: u64,
+    /// Nodes that are attached before their turn, so that the search sees them.
+    early: NodeSet,
 }
 
 /// A request being worked on.
@@ -62,9 +64,8 @@ impl Engine {
                 self.waiting.extend(requests);
                 if phase.is_none() {
                     self.next(&mut step);
-                } else if phase == Some(Phase::Search) && self.nothing_to_find(&step) {
-                    step.actions.push(Action::StopSearch);
-                    self.searched(&mut step, None);
+                } else if phase == Some(Phase::Search) {
+                    self.help_search(&mut step);
                 }
             }
             (Event::CommandEnded, Some(Phase::Command)) => {
@@ -190,7 +191,9 @@ impl Engine {
     fn begin_up(&mut self, step: &mut Step<'_>, request: Request) -> bool {
         let node = request.node;
         let Some(status) = step.cluster.nodes.get(node).map(|node| node.status) else { return false };
-        if status.is_attached() {
+        let is_early = self.early.contains(node);
+        self.early.remove(node);
+        if status.is_attached() && !is_early {
             let status = status as u8;
             step.log(format!(
                 "invalid failback request, status: [{status}] of node id : {node} is invalid for failback"
@@ -280,6 +283,29 @@ impl Engine {
         self.conclude(step, primary);
     }
 
+    /// What waits may end the search, or make it find something: an administrator does not wait for one that is in vain.
+    fn help_search(&mut self, step: &mut Step<'_>) {
+        let asks = |request: &Request, kind, node| request.kind == kind && request.node == node;
+        let is_leaving = |node| self.waiting.iter().any(|request| asks(request, RequestKind::Down, node));
+        let by_operator = || self.waiting.iter().filter(|request| request.by_operator);
+        let is_down = |node: &usize| step.cluster.nodes.get(*node).is_some_and(|node| node.status == NodeStatus::Down);
+        let attached = by_operator().filter(|request| request.kind == RequestKind::Up).map(|request| request.node);
+        let early: NodeSet = attached.filter(is_down).filter(|node| !is_leaving(*node)).collect();
+        let attached = step.cluster.attached();
+        let is_promoted = by_operator().any(|request| {
+            request.kind == RequestKind::Promote && attached.contains(request.node) && !is_leaving(request.node)
+        });
+        for node in early.iter() {
+            step.log(format!("failover: DB node {node} is attached while the primary is searched"));
+            step.set_status(node, NodeStatus::Waiting, "an administrator has attached it");
+        }
+        self.early = self.early.union(early);
+        if is_promoted || self.nothing_to_find(step) {
+            step.actions.push(Action::StopSearch);
+            self.searched(step, None);
+        }
+    }
+
     /// Every attached node is to be detached as well: the primary cannot be among them.
     fn nothing_to_find(&self, step: &Step<'_>) -> bool {
         let leaving = |request: &Request| (request.kind == RequestKind::Down).then_some(request.node);
@@ -326,7 +352,7 @@ impl Engine {
             (RequestKind::Up | RequestKind::Takeover, _) => false,
             // Those that do not follow the new primary must not be read from.
             (RequestKind::Promote, _) => true,
-            (_, Some(old)) => has_command && (old == run.node || Some(old) != primary),
+            (_, Some(old)) => has_command && Some(old) != primary,
             (_, None) => has_command && primary.is_some(),
         };
         if !is_due || !step.is_streaming() {

@@ -333,7 +333,7 @@ impl Supervisor {
         }
     }
 
-    /// The next node that is still down follows the new primary (failover 10.2).
+    /// The next node that is still down follows the new primary (failover 10.2), as long as that is the primary.
     fn follow_next(&mut self) {
         while self.stopping.is_none() {
             let Some(following) = self.failover.following.front_mut() else { return };
@@ -342,6 +342,14 @@ impl Supervisor {
                 continue;
             };
             let cluster = self.shared.nodes().view();
+            let primary = cluster.primary.filter(|primary| cluster.attached().contains(*primary));
+            let wanted = following.follow.new_primary;
+            if primary != Some(wanted) {
+                let text =
+                    format!("node {node} is not told to follow node {wanted}, which is not the primary any more");
+                Report::log_line(text).log();
+                continue;
+            }
             if cluster.nodes.get(node).is_none_or(|node| node.status != NodeStatus::Down) {
                 continue;
             }
