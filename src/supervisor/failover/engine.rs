@@ -297,6 +297,10 @@ impl Engine {
         });
         for node in early.iter() {
             step.log(format!("failover: DB node {node} is attached while the primary is searched"));
+            // The one that was lost is the primary again only if it says so.
+            if step.cluster.primary == Some(node) {
+                step.set_primary(None);
+            }
             step.set_status(node, NodeStatus::Waiting, "an administrator has attached it");
         }
         self.early = self.early.union(early);

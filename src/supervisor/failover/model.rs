@@ -189,8 +189,8 @@ impl World {
                 assert_eq!((number, self.answers), (asked.number, number), "one line per request, in their order");
             }
             Action::SetStatus(node, status, reason) => {
-                // The request being worked on is the oldest one.
-                let may_attach = !self.cluster.nodes[node].kept_out || self.asked[0].by_operator;
+                let is_his = |request: &Request| request.by_operator && request.node == node;
+                let may_attach = !self.cluster.nodes[node].kept_out || self.asked.iter().any(is_his);
                 assert!(may_attach || !status.is_attached(), "what an administrator has detached comes back");
                 self.cluster.set_status(node, status, &reason);
             }
@@ -342,4 +342,40 @@ fn a_search_is_not_waited_for_when_nobody_is_left_to_be_found() {
     let missing = |world: &World| world.cluster.nodes.iter().map(|node| node.missing).collect::<Vec<_>>();
     assert_eq!(missing(&world), [true, false, true], "the last one and the last primary may return");
     assert_eq!(world.file.iter().collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn an_administrator_does_not_wait_for_a_search_in_vain() {
+    let world = || {
+        let mut world = World::new(0);
+        world.settings =
+            Settings { backend_clustering_mode: BackendClusteringMode::StreamingReplication, ..Settings::default() };
+        let node = |id: usize| Node { hostname: format!("db{id}"), port: 5432, ..Node::default() };
+        world.cluster = Cluster { nodes: (0..3).map(node).collect(), ..Cluster::default() };
+        (0..3).for_each(|id| world.cluster.set_status(id, NodeStatus::Up, "started"));
+        world.cluster.set_primary(Some(0));
+        world.request(vec![(RequestKind::Down, 0, false)]);
+        assert!(world.search);
+        world
+    };
+    let find = |world: &mut World, id| {
+        assert!(std::mem::take(&mut world.search));
+        world.handle(Event::Searched(Some(Found { primary: Some(id), ..Found::default() })));
+    };
+    let mut attached = world();
+    attached.request(vec![(RequestKind::Up, 0, true)]);
+    assert!(attached.cluster.attached().contains(0), "the search sees it");
+    find(&mut attached, 0);
+    assert_eq!((attached.cluster.primary, attached.asked.len()), (Some(0), 1), "he is not answered yet");
+    find(&mut attached, 0);
+    assert_eq!((attached.cluster.primary, attached.progress, attached.asked.len()), (Some(0), Progress::Idle, 0));
+    assert!(attached.cluster.attached().contains(0) && attached.file.contains(0));
+
+    let mut promoted = world();
+    promoted.request(vec![(RequestKind::Promote, 2, true)]);
+    assert_eq!((promoted.cluster.primary, promoted.search, promoted.asked.len()), (Some(2), false, 0));
+
+    let mut faults = world();
+    faults.request(vec![(RequestKind::Up, 0, false)]);
+    assert!(!faults.cluster.attached().contains(0) && faults.search, "a check can wait");
 }
