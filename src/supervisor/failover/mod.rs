@@ -59,6 +59,9 @@ const RETRY: Duration = Duration::from_millis(5);
 /// How long that may go on before it is worth a line.
 const BUSY: Duration = Duration::from_secs(2);
 
+/// How often a search is begun whose process dies.
+const SEARCHES: u32 = 3;
+
 /// The parent's part in failovers.
 #[derive(Debug)]
 pub(super) struct Failover {
@@ -81,6 +84,8 @@ pub(super) struct Failover {
     search: Option<(SearchNumber, OwnedFd)>,
     /// How many searches there were.
     searches: SearchNumber,
+    /// How often the present one was begun.
+    attempts: u32,
     /// The first one is at work, the others wait for it.
     following: VecDeque<Following>,
     /// What commands print.
@@ -111,6 +116,7 @@ impl Failover {
             script: None,
             search: None,
             searches: 0,
+            attempts: 0,
             following: VecDeque::new(),
             output: Output::new()?,
         })
@@ -240,7 +246,10 @@ impl Supervisor {
                     self.failover.events.push_front(Event::CommandEnded);
                 }
             }
-            Action::Search => self.start_search(),
+            Action::Search => {
+                self.failover.attempts = 0;
+                self.start_search();
+            }
             Action::StopSearch => {
                 self.failover.search = None;
                 self.children.signal(Signal::SIGTERM, |role| matches!(role, Role::Search(_)));
@@ -290,6 +299,7 @@ impl Supervisor {
         };
         self.search_writer = Some(writer);
         self.failover.searches += 1;
+        self.failover.attempts += 1;
         let number = self.failover.searches;
         match self.start_child(Role::Search(number)) {
             Ok(()) => self.failover.search = Some((number, reader)),
@@ -313,7 +323,12 @@ impl Supervisor {
                 let Some((_, reader)) = self.failover.search.take_if(|(waited, _)| *waited == number) else { return };
                 let mut found = [0; primary::LENGTH];
                 let length = read(&reader, &mut found).unwrap_or(0);
-                self.failover.events.push_back(Event::Searched(Found::from_bytes(&found[..length])));
+                let found = Found::from_bytes(&found[..length]);
+                if found.is_none() && self.failover.attempts < SEARCHES && self.stopping.is_none() {
+                    Report::warning(format!("the search for the primary {how}; it begins anew")).log();
+                    return self.start_search();
+                }
+                self.failover.events.push_back(Event::Searched(found));
             }
             Role::Script(ScriptKind::Failover) => {
                 if let Some(script) = self.failover.script.take() {
