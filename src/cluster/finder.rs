@@ -6,11 +6,12 @@
 use super::ask::{Question, ask_all};
 use super::search::{self, Answer, Outcome};
 use super::tell;
+use super::verdict::{Outdated, Verdict};
 use crate::config::Settings;
 use crate::failover;
 use crate::net::Deadline;
 use crate::report::{self, Report};
-use crate::state::{Cluster, Progress, Shared};
+use crate::state::{Cluster, NodeTableBusy, Progress, Shared};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use crate::sys::title;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -70,6 +71,18 @@ struct Finder {
     begun: u64,
 }
 
+/// What a round has changed.
+struct Change {
+    /// There are nodes to look for.
+    missing: bool,
+    /// No node is attached.
+    all_down: bool,
+    /// Other nodes are attached, or another one is the primary.
+    is_news: bool,
+    /// Former primaries that are not used.
+    refused: Vec<Outdated>,
+}
+
 impl Finder {
     fn live(mut self, ready: OwnedFd) -> Leave {
         let mut ready = Some(ready);
@@ -114,20 +127,9 @@ impl Finder {
         let Outcome { verdict, invalid, findings } = search::survey_answers(&self.settings, &cluster, &self.answers);
         findings.iter().filter(|_| !news.is_empty()).for_each(Report::log);
         news.iter().for_each(|(id, answer)| self.tell(&cluster, *id, answer, invalid.contains(id), at_start));
-        let (settings, answers, requests) = (&self.settings, &self.answers, self.shared.failover());
-        let outcome = self.shared.nodes().update(|table| {
-            let place = |table: &Cluster| (table.attached(), table.primary);
-            let before = place(table);
-            let is_disturbed =
-                requests.begun() != self.begun || requests.progress() != Progress::Idle || before != place(&cluster);
-            let refused =
-                if is_disturbed { Vec::new() } else { search::apply(settings, table, answers, &verdict, at_start) };
-            let missing = is_disturbed || table.nodes.iter().any(|node| node.missing);
-            (missing, table.attached().is_empty(), place(table) != before, refused)
-        });
-        match outcome {
-            Ok((missing, all_down, changed, refused)) => {
-                if changed && !at_start {
+        match self.take_over(&cluster, &verdict, at_start) {
+            Ok(Change { missing, all_down, is_news, refused }) => {
+                if is_news && !at_start {
                     // For the status file, and for sessions.
                     failover::wake_parent(&self.shared);
                 }
@@ -135,7 +137,7 @@ impl Finder {
                 let tell = |outdated| tell::outdated(outdated, &table, "It is not used.").log();
                 refused.iter().for_each(tell);
                 self.invalid = invalid;
-                let found = verdict.primary.is_some() || !search::has_primary(settings);
+                let found = verdict.primary.is_some() || !search::has_primary(&self.settings);
                 self.conclude(found, all_down);
                 Ok(found && !missing)
             }
@@ -144,6 +146,30 @@ impl Finder {
                 Ok(false)
             }
         }
+    }
+
+    /// Takes over into the node table what follows from the answers, unless that is another one than `cluster` by now.
+    fn take_over(&self, cluster: &Cluster, verdict: &Verdict, at_start: bool) -> Result<Change, NodeTableBusy> {
+        let requests = self.shared.failover();
+        let (change, is_other_primary) = self.shared.nodes().update(|table| {
+            let place = |table: &Cluster| (table.attached(), table.primary);
+            let before = place(table);
+            let is_disturbed =
+                requests.begun() != self.begun || requests.progress() != Progress::Idle || before != place(cluster);
+            let refused = if is_disturbed {
+                Vec::new()
+            } else {
+                search::apply(&self.settings, table, &self.answers, verdict, at_start)
+            };
+            let missing = is_disturbed || table.nodes.iter().any(|node| node.missing);
+            let (all_down, is_news) = (table.attached().is_empty(), place(table) != before);
+            (Change { missing, all_down, is_news, refused }, table.primary != before.1)
+        })?;
+        if is_other_primary {
+            // What another node has said of tables and functions need not be so on this one.
+            self.shared.relcache().bump();
+        }
+        Ok(change)
     }
 
     fn ask(&mut self, questions: Vec<Question>) -> Result<Vec<(usize, Answer)>, Leave> {
@@ -251,4 +277,42 @@ impl Finder {
 
 fn means_leave(signals: SignalSet) -> bool {
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].into_iter().any(|signal| signals.has(signal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::sight::Sight;
+    use crate::state::{Limits, Node, NodeStatus, Role};
+
+    #[test]
+    fn facts_of_the_catalog_are_learnt_anew_from_another_primary() {
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
+        let attach = |table: &mut Cluster| {
+            table.nodes = vec![Node { port: 5432, ..Node::default() }; 2];
+            (0..2).for_each(|id| table.set_status(id, NodeStatus::Up, "started"));
+        };
+        shared.nodes().update(attach).expect("update");
+        let finder = Finder {
+            settings: Arc::default(),
+            shared: shared.clone(),
+            signals: Signals::none(),
+            noted: SignalSet::default(),
+            answers: [Role::Standby, Role::Primary].map(|role| Answer::Tells(Sight::of(role))).to_vec(),
+            invalid: Vec::new(),
+            search: None,
+            at_start: false,
+            begun: 0,
+        };
+        let generation = || shared.relcache().generation();
+        let round = || {
+            let (before, seen) = (generation(), shared.nodes().view());
+            let verdict = search::survey_answers(&finder.settings, &seen, &finder.answers).verdict;
+            let change = finder.take_over(&seen, &verdict, false).expect("update");
+            (change.is_news, generation() != before)
+        };
+        assert_eq!(round(), (true, true));
+        assert_eq!(shared.nodes().view().primary, Some(1));
+        assert_eq!(round(), (false, false));
+    }
 }

@@ -1,16 +1,17 @@
 //! The search for the primary within a failover (failover 7.3): a process of its own, because the parent never speaks to
 //! servers.
 //!
-//! It asks all attached nodes at the same time, once a second, until one is the primary or the time is over, and writes its
-//! id to the parent's pipe. It changes nothing. Which node is the primary is decided as always ([`search::survey`]).
+//! It asks all attached nodes at the same time, once a second, until one is the primary or the time is over, and writes what
+//! it has [`Found`] to the parent's pipe. It changes nothing. Which node is the primary is decided as always ([`search::survey`]).
 
 use super::ask::{Question, ask_all};
 use super::search::{self, Answer, Outcome};
 use super::tell;
+use super::verdict::Verdict;
 use crate::config::Settings;
 use crate::net::Deadline;
 use crate::report::{self, Report};
-use crate::state::{Cluster, NodeStatus, Shared};
+use crate::state::{Cluster, History, MAX_NODES, NodeSet, NodeStatus, Role, Shared};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use crate::sys::title;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -23,8 +24,54 @@ const SIGNALS: [Signal; 6] =
 /// Pause between two rounds.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// The life of the forked process. The id of the primary, one byte, goes to `found`; nothing if there is none. Returns the
-/// exit status.
+/// What a search has found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Who the primary is.
+    pub primary: Option<usize>,
+    /// Where it stands, if it says so.
+    pub history: Option<History>,
+    /// Nodes that take writes without being it.
+    pub barred: NodeSet,
+}
+
+/// In the place of an id.
+const NOBODY: u8 = u8::MAX;
+
+impl Found {
+    /// As it goes through a pipe, in one piece.
+    pub fn to_bytes(self) -> Vec<u8> {
+        let byte = |id: usize| u8::try_from(id).unwrap_or(NOBODY);
+        let History { system, timeline } = self.history.unwrap_or(History { system: 0, timeline: 0 });
+        let mut bytes = vec![self.primary.map_or(NOBODY, byte)];
+        bytes.extend(system.to_be_bytes());
+        bytes.extend(timeline.to_be_bytes());
+        bytes.extend(self.barred.iter().map(byte));
+        bytes
+    }
+
+    /// The other way round. `None`: the search has come to no result.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (primary, rest) = bytes.split_first()?;
+        let (system, rest) = rest.split_first_chunk()?;
+        let (timeline, barred) = rest.split_first_chunk()?;
+        let history = History { system: u64::from_be_bytes(*system), timeline: u32::from_be_bytes(*timeline) };
+        let primary = (*primary != NOBODY).then(|| usize::from(*primary));
+        let barred = barred.iter().map(|id| usize::from(*id)).collect();
+        Some(Self { primary, history: (history.timeline != 0).then_some(history), barred })
+    }
+
+    /// Takes it over into the node table, all but the primary itself: that is changed when everything else is ready for it.
+    pub fn note(self, cluster: &mut Cluster) {
+        cluster.bar(self.barred);
+        cluster.history = self.history.or(cluster.history);
+    }
+}
+
+/// Bytes of a result at most.
+pub const LENGTH: usize = 1 + size_of::<u64>() + size_of::<u32>() + MAX_NODES;
+
+/// The life of the forked process. Its result goes to `found`, nothing if it was told to leave. Returns the exit status.
 pub fn run(settings: &Arc<Settings>, shared: &Shared, found: &OwnedFd) -> i32 {
     report::set_process("main", "MAIN");
     title::set("search for the primary");
@@ -40,14 +87,16 @@ pub fn run(settings: &Arc<Settings>, shared: &Shared, found: &OwnedFd) -> i32 {
         }
         let outcome = search::survey_answers(settings, &cluster, &answers);
         tell(&answers, &outcome, &mut told);
-        if let Some(primary) = outcome.verdict.primary {
-            let _ = nix::unistd::write(found, &[primary as u8]);
-            return 0;
-        }
-        if deadline.passed() {
+        let Verdict { primary, barred, .. } = outcome.verdict;
+        if primary.is_none() && deadline.passed() {
             Report::log_line("failed to find primary node")
                 .detail(format!("find_primary_node_repeatedly: expired after {limit} seconds"))
                 .log();
+        }
+        if primary.is_some() || deadline.passed() {
+            let sight = primary.and_then(|id| answers.get(id)?.sight()).filter(|sight| sight.role == Role::Primary);
+            let found_now = Found { primary, history: sight.and_then(|sight| sight.history), barred };
+            let _ = nix::unistd::write(found, &found_now.to_bytes());
             return 0;
         }
         let next = Deadline::after(PERIOD).min(deadline);
@@ -106,6 +155,21 @@ fn means_leave(signals: SignalSet) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_result_comes_through_the_pipe_as_it_is() {
+        for primary in [None, Some(0), Some(127)] {
+            for barred in [NodeSet::EMPTY, NodeSet::of(0), [1, 127].into_iter().collect()] {
+                for history in [None, Some(History { system: u64::MAX, timeline: 3 })] {
+                    let found = Found { primary, history, barred };
+                    assert_eq!(Found::from_bytes(&found.to_bytes()), Some(found));
+                }
+            }
+        }
+        let most = Found { barred: (0..MAX_NODES).collect(), ..Found::default() };
+        assert_eq!(most.to_bytes().len(), LENGTH);
+        assert_eq!(Found::from_bytes(&[]), None);
+    }
 
     #[test]
     fn an_attached_node_that_is_silent_is_told_of() {

@@ -82,12 +82,13 @@ pub(super) fn survey(settings: &Settings, cluster: &Cluster, sights: &[Option<&S
     let takes_writes = |id: &usize| sights[*id].is_some_and(|sight| sight.role == Role::Primary);
     let candidates: Vec<usize> =
         (0..sights.len()).filter(takes_writes).filter(|id| cluster.primary == Some(*id) || !is_late(*id)).collect();
-    let Verification { mut invalid, findings } = if settings.detach_false_primary {
+    let Verification { mut invalid, mut findings } = if settings.detach_false_primary {
         verify(cluster, sights, &candidates, &is_same_server)
     } else {
         Verification::default()
     };
     let verdict = judge(cluster, sights, &invalid, settings.search_primary_continuously);
+    findings.extend(verdict.foreign.iter().map(|id| tell::foreign(*id)));
     let has_standbys = sights.iter().flatten().any(|sight| sight.role == Role::Standby);
     if settings.detach_false_primary && !has_standbys && verdict.primary.is_some_and(|id| takes_writes(&id)) {
         invalid.extend(&verdict.rivals);
@@ -135,8 +136,8 @@ pub(super) fn forget_detached(cluster: &Cluster, answers: &mut Vec<Answer>) {
     }
 }
 
-/// Takes what is known, and what follows from it, over into the node table. Returns the former primaries that are not used
-/// because of it.
+/// Takes what is known, and what follows from it, over into the node table. A primary that is known stays: to replace it is
+/// the business of failovers and of the replication check. Returns the former primaries that are not used because of it.
 pub(super) fn apply(
     settings: &Settings,
     cluster: &mut Cluster,
@@ -145,6 +146,7 @@ pub(super) fn apply(
     at_start: bool,
 ) -> Vec<Outdated> {
     let mut refused = Vec::new();
+    let known = cluster.primary.filter(|id| roles_decide(settings) && cluster.attached().contains(*id));
     for (id, answer) in answers.iter().enumerate().take(cluster.nodes.len()) {
         let node = &mut cluster.nodes[id];
         if !(node.status.is_attached() || node.missing) {
@@ -155,7 +157,7 @@ pub(super) fn apply(
         {
             node.role = sight.role;
         }
-        let may_be_detached = settings.search_primary_continuously && !node.disallow_to_failover;
+        let may_be_detached = settings.search_primary_continuously && !node.disallow_to_failover && known != Some(id);
         let outdated = verdict.outdated.iter().find(|outdated| outdated.node == id && may_be_detached);
         if let Some(outdated) = outdated {
             cluster.set_status(id, NodeStatus::Down, &tell::reason(outdated));
@@ -171,8 +173,10 @@ pub(super) fn apply(
             _ => {}
         }
     }
-    cluster.set_primary(verdict.primary);
-    let seen = verdict.primary.and_then(|id| answers.get(id)?.sight());
+    cluster.bar(verdict.barred);
+    let primary = known.or(verdict.primary);
+    cluster.set_primary(primary);
+    let seen = primary.and_then(|id| answers.get(id)?.sight());
     remember(cluster, seen);
     refused
 }
@@ -302,11 +306,27 @@ mod tests {
             take(settings, &mut nodes, &answers, true);
             assert_eq!((nodes.primary, nodes.write_node()), (Some(1), Some(1)));
             assert_eq!(nodes.history, Some(History { system: 1, timeline: 2 }));
-            nodes.nodes[0].status
+            let status = nodes.nodes[0].status;
+            nodes.set_primary(None);
+            nodes.set_status(1, NodeStatus::Down, "lost");
+            assert_eq!(nodes.write_node(), Some(2), "rather a standby");
+            status
         };
         let off = Settings { search_primary_continuously: false, ..Settings::default() };
         assert_eq!(taken(&Settings::default(), false), NodeStatus::Down);
         assert_eq!([taken(&Settings::default(), true), taken(&off, false)], [NodeStatus::Up; 2]);
+    }
+
+    #[test]
+    fn a_known_primary_is_not_replaced() {
+        let answers = [on(1, Role::Primary), on(2, Role::Primary), on(2, Role::Standby)];
+        for search_primary_continuously in [true, false] {
+            let settings = Settings { search_primary_continuously, ..Settings::default() };
+            let mut nodes = cluster(&[NodeStatus::Up; 3]);
+            nodes.set_primary(Some(0));
+            take(&settings, &mut nodes, &answers, false);
+            assert_eq!((nodes.primary, nodes.nodes[0].status), (Some(0), NodeStatus::Up));
+        }
     }
 
     #[test]

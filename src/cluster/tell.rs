@@ -32,6 +32,15 @@ pub(super) fn outdated(outdated: &Outdated, cluster: &Cluster, consequence: &str
         .hint(format!("On its host: {}, then attach node {node}.", how_to_return(cluster)))
 }
 
+/// A node takes writes and is no copy of the others.
+pub(super) fn foreign(id: usize) -> Report {
+    Report::warning(format!("DB node {id} takes writes but holds another database system than the primary there was"))
+        .detail("It is not taken for the primary: what is in it is not what is in the other nodes.")
+        .hint(format!(
+            "Check backend_hostname{id} and backend_port{id}. If all servers were made anew, restart pgpool."
+        ))
+}
+
 /// What makes a standby of a former primary.
 fn how_to_return(cluster: &Cluster) -> String {
     let source = match cluster.primary.and_then(|primary| cluster.nodes.get(primary)) {

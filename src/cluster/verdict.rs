@@ -4,11 +4,13 @@
 //! - At most one node is the primary.
 //! - It never goes to a node whose timeline is older than that of the primary there was: whoever is promoted begins a new
 //!   timeline, so that one was the primary before.
+//! - Nor to a node of another database system than the primary there was, or than all standbys.
 //! - A primary that answers as such stays it, unless another one was promoted since.
+//! - A node that takes writes without being the primary is barred from them, until it says otherwise.
 //! - A primary that is silent is given up only for one that was promoted since; else its health check decides.
 
 use super::sight::Sight;
-use crate::state::{Cluster, History, Role};
+use crate::state::{Cluster, History, NodeSet, Role};
 
 /// What follows from the answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,8 +19,12 @@ pub(super) struct Verdict {
     pub primary: Option<usize>,
     /// Nodes that take writes but were the primary before another one.
     pub outdated: Vec<Outdated>,
+    /// Nodes that take writes but hold another database system.
+    pub foreign: Vec<usize>,
     /// Nodes that take writes beside the primary, and nothing tells who is right.
     pub rivals: Vec<usize>,
+    /// All that take writes without being the primary, for whatever reason; those that are silent stay what they were.
+    pub barred: NodeSet,
 }
 
 /// A node that takes writes on an older timeline.
@@ -32,7 +38,7 @@ pub(super) struct Outdated {
 }
 
 /// What the nodes say, index = id; `None`: it is silent, or was not asked. `excluded`: false primaries, which count as
-/// nothing. `wary`: a node that is the only one to take writes is not the primary either if it is outdated.
+/// nothing. `wary`: a node that is the only one to take writes is not the primary either if it is outdated or foreign.
 pub(super) fn judge(cluster: &Cluster, sights: &[Option<&Sight>], excluded: &[usize], wary: bool) -> Verdict {
     let nodes = Nodes { cluster, sights };
     let known = cluster.primary.filter(|id| cluster.attached().contains(*id));
@@ -45,6 +51,7 @@ pub(super) fn judge(cluster: &Cluster, sights: &[Option<&Sight>], excluded: &[us
             Some((own, newer)) => {
                 verdict.outdated.push(Outdated { node, timeline: own.timeline, newer: newer.timeline });
             }
+            None if wary && known != Some(node) && nodes.is_foreign(node) => verdict.foreign.push(node),
             None => left.push(node),
         }
     }
@@ -55,6 +62,7 @@ pub(super) fn judge(cluster: &Cluster, sights: &[Option<&Sight>], excluded: &[us
         None => nodes.first_choice(&left),
     };
     verdict.rivals = left.into_iter().filter(|id| Some(*id) != verdict.primary).collect();
+    verdict.barred = nodes.barred(verdict.primary);
     verdict
 }
 
@@ -75,6 +83,26 @@ impl Nodes<'_> {
     fn with(&self, role: Role) -> impl DoubleEndedIterator<Item = usize> + '_ {
         let is = move |id: &usize| self.sight(*id).is_some_and(|sight| sight.role == role);
         (0..self.sights.len()).filter(is)
+    }
+
+    /// Whether it is known to be no copy of the others.
+    fn is_foreign(&self, id: usize) -> bool {
+        self.history(id).zip(self.system()).is_some_and(|(own, system)| own.system != system)
+    }
+
+    /// The database system of the primary there was, else of all standbys if they agree.
+    fn system(&self) -> Option<u64> {
+        let mut standbys = self.with(Role::Standby).filter_map(|standby| self.history(standby)).map(|own| own.system);
+        let of_primary = self.cluster.history.map(|history| history.system);
+        of_primary.or_else(|| standbys.next().filter(|first| standbys.all(|other| other == *first)))
+    }
+
+    fn barred(&self, primary: Option<usize>) -> NodeSet {
+        let is_barred = |id: &usize| match self.sight(*id) {
+            Some(sight) => sight.role == Role::Primary && primary != Some(*id),
+            None => self.cluster.nodes.get(*id).is_some_and(|node| node.barred),
+        };
+        (0..self.sights.len()).filter(is_barred).collect()
     }
 
     /// The newest of the histories before which `id` was the primary, among `others`.
@@ -163,10 +191,11 @@ mod tests {
             ..Cluster::default()
         };
         let sights = nodes(text);
-        let Verdict { primary, outdated, rivals } =
+        let Verdict { primary, outdated, foreign, rivals, .. } =
             judge(&cluster, &sights.iter().map(Option::as_ref).collect::<Vec<_>>(), &[], true);
         let mut words = vec![primary.map_or_else(|| "none".to_owned(), |id| id.to_string())];
         words.extend(outdated.iter().map(|outdated| format!("outdated:{}", outdated.node)));
+        words.extend(foreign.iter().map(|foreign| format!("foreign:{foreign}")));
         words.extend(rivals.iter().map(|rival| format!("rival:{rival}")));
         words.join(" ")
     }
@@ -193,8 +222,11 @@ mod tests {
             ("0:1", "P1 P1 S1", "0 rival:1", "both the same: the known one stays"),
             ("0:1", "P1 P1+2 S1", "0 rival:1", "both the same: whoever is followed"),
             ("2:1", "P1 P1 P1", "2 rival:0 rival:1", "all the same"),
-            ("0:1", "P1 P5! S1", "0 rival:1", "another database system"),
-            ("0:1", "- P5! S1", "0 rival:1", "another database system, the primary is silent for once"),
+            ("0:1", "P1 P5! S1", "0 foreign:1", "another database system"),
+            ("0:1", "- P5! S1", "0 foreign:1", "another database system, the primary is silent for once"),
+            ("0:1", "S1 P5! S1", "0 foreign:1", "another database system, the primary is a standby now"),
+            ("0:1", "S2 P5! P2", "2 foreign:1", "a switchover beside another database system"),
+            ("0:1", "P1! S1! S1!", "0", "all were made anew"),
             ("0:1", "P1 P2 P2+1", "2 outdated:0 rival:1", "two promotions, one is followed"),
             ("0:1", "P1 P2 P2 S1", "2 outdated:0 rival:1", "two promotions: never the outdated one"),
             ("0:1", "- P2 P2", "0 rival:1 rival:2", "two promotions, and nothing tells who is right"),
@@ -222,6 +254,12 @@ mod tests {
             ("0:2", "x P1 S1", "none outdated:1", "the same, while it is being lost"),
             ("0:2", "x P3 S2", "1", "its successor"),
             ("0:2", "x P? S2", "1", "one that does not tell"),
+            ("0:1", "x P5! S1", "none foreign:1", "after the primary was lost, another database system"),
+            ("0:1", "x P5! P2", "2 foreign:1", "the same beside its successor"),
+            ("", "P5! S1 S1", "none foreign:0", "a start, and all standbys are of another database system"),
+            ("", "P1 P5! S1", "0 foreign:1", "a start with another database system"),
+            ("", "P5! S1 S5!", "0", "a start, and the standbys do not agree"),
+            ("", "P1 P5!", "0 rival:1", "a start without a standby"),
         ] {
             assert_eq!(verdict(known, nodes), expected, "{known} {nodes}: {why}");
         }
@@ -243,9 +281,26 @@ mod tests {
         let node = || Node { status: NodeStatus::Up, ..Node::default() };
         let cluster = Cluster { nodes: vec![node(), node(), node()], ..Cluster::default() };
         let expected = Verdict { primary: Some(0), ..Verdict::default() };
-        assert_eq!(judge(&cluster, &sights, &[1], true), expected);
+        assert_eq!(judge(&cluster, &sights, &[1], true), Verdict { barred: NodeSet::of(1), ..expected.clone() });
         let sights = nodes("P1 S2 S2");
         let sights: Vec<_> = sights.iter().map(Option::as_ref).collect();
         assert_eq!(judge(&cluster, &sights, &[], false), expected);
+    }
+
+    #[test]
+    fn who_takes_writes_without_being_the_primary_is_barred() {
+        let barred = |text: &str, primary, barred: usize| {
+            let sights = nodes(text);
+            let mut cluster = Cluster { nodes: vec![Node::default(); sights.len()], primary, ..Cluster::default() };
+            (0..sights.len()).for_each(|id| cluster.set_status(id, NodeStatus::Up, ""));
+            cluster.bar(NodeSet::of(barred));
+            let sights: Vec<_> = sights.iter().map(Option::as_ref).collect();
+            judge(&cluster, &sights, &[], true).barred.iter().collect::<Vec<_>>()
+        };
+        assert_eq!(barred("P1 S2 S2", None, 9), [0], "outdated, without a primary");
+        assert_eq!(barred("P1 P1 S1", Some(1), 9), [0], "a rival");
+        assert_eq!(barred("- S2", None, 0), [0], "silent: as before");
+        assert_eq!(barred("S2 P2", Some(1), 0), [0; 0], "a standby now");
+        assert_eq!(barred("P3 S2", None, 0), [0; 0], "promoted");
     }
 }

@@ -34,9 +34,10 @@ pub fn attach(shared: &Shared, node: usize, cause: &str) -> bool {
     ask(shared, &Request::new(RequestKind::Up, node, cause))
 }
 
-/// Asks for the node to be taken for the primary, which it has become by other means. Returns whether the parent was asked.
-pub fn take_over(shared: &Shared, node: usize, cause: &str) -> bool {
-    ask(shared, &Request::new(RequestKind::Takeover, node, cause))
+/// Asks for the node to be taken for the primary, which it was seen to have become when `begun` failovers had begun: after
+/// another one that is to be seen anew. Returns whether the parent was asked.
+pub fn take_over(shared: &Shared, node: usize, begun: u64, cause: &str) -> bool {
+    ask(shared, &Request { begun, ..Request::new(RequestKind::Takeover, node, cause) })
 }
 
 fn received(what: &str, node: usize) {

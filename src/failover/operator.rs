@@ -198,6 +198,7 @@ fn gracefully(
             .detail("Another request waits for the clients to leave.")
             .hint("Try again when that is done."));
     }
+    Report::log_line("new clients wait until those that are connected have left").log();
     tell_workers(shared);
     let outcome = wait_for_clients(shared, settings, pause).and_then(|()| {
         let begun = Instant::now();

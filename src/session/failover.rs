@@ -119,7 +119,7 @@ impl Session<'_> {
     }
 
     pub(super) fn was_terminated(&self, node: usize) -> bool {
-        self.group.get(node).is_some_and(|server| self.context.shared.failover().was_terminated(server.pid))
+        self.group.get(node).is_some_and(|server| self.context.shared.failover().was_terminated(node, server.pid))
     }
 
     fn mode_has_primary(&self) -> bool {

@@ -19,8 +19,10 @@ impl Session<'_> {
     pub(super) fn node_to_terminate(&self, facts: &Statement) -> Option<usize> {
         let pid = u32::try_from(facts.terminates?).ok()?;
         let node = self.context.shared.node_of_server(pid);
-        // Its death is nobody's failure.
-        self.context.shared.failover().note_terminated(pid);
+        if let Some(node) = node {
+            // Its death is nobody's failure.
+            self.context.shared.failover().note_terminated(node, pid);
+        }
         let request = format!("found the pg_terminate_backend request for backend pid:{pid}");
         match node {
             Some(node) => Report::log_line(format!("{request} on backend node:{node}"))

@@ -13,6 +13,8 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Server processes remembered that pg_terminate_backend has ended.
 const TERMINATED: usize = 64;
+/// For how long: its end is seen at once if it comes of that, and later another process may have its number.
+const MEMORY: Duration = Duration::from_secs(60);
 
 /// What is asked for (failover 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,7 +28,8 @@ pub enum RequestKind {
     Promote = 2,
     /// Detach the primary and let failover_command promote the node: NODE_DOWN_REQUEST with the PROMOTE flag.
     Switchover = 3,
-    /// Take the node for the primary, which it was seen to have become; all others stay as they are.
+    /// Take the node for the primary, which it was seen to have become; all others stay as they are. Void if something else
+    /// has begun since that was seen.
     Takeover = 4,
 }
 
@@ -47,6 +50,8 @@ pub struct Request {
     pub cause: String,
     /// An administrator asks, not a process that met a fault.
     pub by_operator: bool,
+    /// How many failovers had [begun](Failover::begun) when that was seen because of which a takeover is asked for; else 0.
+    pub begun: u64,
     /// Process id of the asking process.
     pub pid: u32,
     /// When, as [`uptime`] tells it.
@@ -76,6 +81,7 @@ plain! {
         number: u64,
         /// Microseconds of [`uptime`].
         asked_at: u64,
+        begun: u64,
         pid: u32,
         by_operator: u32,
         cause: Text<256>,
@@ -95,7 +101,8 @@ shareable! {
         begun: AtomicU64,
         progress: AtomicU32,
         next_terminated: AtomicU32,
-        terminated: [AtomicU32; TERMINATED],
+        /// [`Terminated::word`]s.
+        terminated: [AtomicU64; TERMINATED],
         places: [[Versioned<RequestRecord>; RequestKind::ALL.len()]; MAX_NODES],
     }
 }
@@ -132,6 +139,7 @@ impl<'a> Failover<'a> {
         place.set(RequestRecord {
             number,
             asked_at: u64::try_from(request.asked_at.as_micros()).unwrap_or(u64::MAX),
+            begun: request.begun,
             pid: request.pid,
             by_operator: request.by_operator.into(),
             cause: Text::new(&request.cause),
@@ -157,6 +165,7 @@ impl<'a> Failover<'a> {
                         node,
                         cause: record.cause.to_string(),
                         by_operator: record.by_operator != 0,
+                        begun: record.begun,
                         pid: record.pid,
                         asked_at: Duration::from_micros(record.asked_at),
                     });
@@ -204,15 +213,38 @@ impl<'a> Failover<'a> {
         self.0.progress.store(Progress::Idle as u32, Ordering::Release);
     }
 
-    /// pg_terminate_backend is about to end this server process: its death is nobody's failure.
-    pub fn note_terminated(self, pid: u32) {
+    /// pg_terminate_backend is about to end this server process of `node`: its death is nobody's failure.
+    pub fn note_terminated(self, node: usize, pid: u32) {
         let place = self.0.next_terminated.fetch_add(1, Ordering::Relaxed) as usize % TERMINATED;
-        self.0.terminated[place].store(pid, Ordering::Release);
+        self.0.terminated[place].store(Terminated { node, pid, at: uptime() }.word(), Ordering::Release);
     }
 
-    /// Whether pg_terminate_backend was called for this server process a while ago.
-    pub fn was_terminated(self, pid: u32) -> bool {
-        pid != 0 && self.0.terminated.iter().any(|place| place.load(Ordering::Acquire) == pid)
+    /// Whether pg_terminate_backend was called for this server process of `node` within the last minute.
+    pub fn was_terminated(self, node: usize, pid: u32) -> bool {
+        let now = Terminated { node, pid, at: uptime() }.word();
+        pid != 0 && self.0.terminated.iter().any(|place| Terminated::is_recent(place.load(Ordering::Acquire), now))
+    }
+}
+
+/// A server process that pg_terminate_backend was called for.
+struct Terminated {
+    node: usize,
+    pid: u32,
+    at: Duration,
+}
+
+impl Terminated {
+    /// In the upper 24 bits the seconds, then 8 of the node.
+    const PROCESS_BITS: u32 = 40;
+
+    fn word(&self) -> u64 {
+        self.at.as_secs() << Self::PROCESS_BITS | (self.node as u64 & 0xFF) << 32 | u64::from(self.pid)
+    }
+
+    /// Whether `then` is about the same process as `now`, and not long before.
+    fn is_recent(then: u64, now: u64) -> bool {
+        let age = now.wrapping_sub(then);
+        age & ((1 << Self::PROCESS_BITS) - 1) == 0 && age >> Self::PROCESS_BITS < MEMORY.as_secs()
     }
 }
 
@@ -220,7 +252,7 @@ impl Request {
     /// A request of this process, now.
     pub fn new(kind: RequestKind, node: usize, cause: &str) -> Self {
         let pid = std::process::id();
-        Self { number: 0, kind, node, cause: cause.to_owned(), by_operator: false, pid, asked_at: uptime() }
+        Self { number: 0, kind, node, cause: cause.to_owned(), by_operator: false, begun: 0, pid, asked_at: uptime() }
     }
 }
 
@@ -277,9 +309,20 @@ mod tests {
     fn the_last_terminated_processes_are_known() {
         let shared = shared();
         let failover = shared.failover();
-        (1..=TERMINATED as u32 + 1).for_each(|pid| failover.note_terminated(pid));
-        assert!(!failover.was_terminated(0) && !failover.was_terminated(1), "too long ago, and never");
-        assert!(failover.was_terminated(2) && failover.was_terminated(TERMINATED as u32 + 1));
+        (1..=TERMINATED as u32 + 1).for_each(|pid| failover.note_terminated(3, pid));
+        assert!(!failover.was_terminated(3, 0) && !failover.was_terminated(3, 1), "never, and too many since");
+        assert!(failover.was_terminated(3, 2) && failover.was_terminated(3, TERMINATED as u32 + 1));
+        assert!(!failover.was_terminated(2, 2), "one of another node");
+    }
+
+    #[test]
+    fn a_terminated_process_is_forgotten_after_a_while() {
+        let word = |pid, seconds| Terminated { node: 1, pid, at: Duration::from_secs(seconds) }.word();
+        let last = (1 << 24) - 1;
+        assert!(Terminated::is_recent(word(7, last), word(7, last + 59)), "the seconds start anew");
+        assert!(!Terminated::is_recent(word(7, 100), word(7, 160)));
+        assert!(!Terminated::is_recent(word(8, 100), word(7, 100)) && !Terminated::is_recent(word(7, 101), word(7, 100)));
+        assert!(!Terminated::is_recent(0, word(7, 0)), "an empty place");
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub struct Node {
     pub missing: bool,
     /// Down because an administrator has detached it: only he attaches it again.
     pub kept_out: bool,
+    /// It takes writes without being the primary, as a former one does: it gets none, also if there is no other node.
+    pub barred: bool,
     /// What it said about itself.
     pub role: Role,
     /// `DISALLOW_TO_FAILOVER`.
@@ -120,10 +122,12 @@ impl Cluster {
         self.nodes.iter().enumerate().filter(|(_, node)| node.status.is_attached()).map(|(id, _)| id).collect()
     }
 
-    /// Where writes go: the primary if there is one and it is attached, else the main node (failover 1.2).
+    /// Where writes go: the primary if there is one and it is attached, else the main node (failover 1.2), unless that is
+    /// barred.
     pub fn write_node(&self) -> Option<usize> {
-        let attached = |id: &usize| self.nodes.get(*id).is_some_and(|node| node.status.is_attached());
-        self.primary.filter(attached).or(self.main.filter(attached))
+        let attached = self.attached();
+        let primary = self.primary.filter(|id| attached.contains(*id));
+        primary.or_else(|| attached.iter().find(|id| !self.nodes[*id].barred))
     }
 
     /// Changes the status of a node, with the time, the reason and the main node that follow from it.
@@ -152,6 +156,11 @@ impl Cluster {
         }
     }
 
+    /// Exactly these nodes are barred.
+    pub fn bar(&mut self, barred: NodeSet) {
+        self.nodes.iter_mut().enumerate().for_each(|(id, node)| node.barred = barred.contains(id));
+    }
+
     /// Makes a node the primary, or says that there is none; the times of the nodes concerned follow, and the states of
     /// replication are unknown until the new primary is asked.
     pub fn set_primary(&mut self, primary: Option<usize>) {
@@ -166,6 +175,7 @@ impl Cluster {
         for id in [self.primary, primary].into_iter().flatten() {
             if let Some(node) = self.nodes.get_mut(id) {
                 node.last_status_change = now();
+                node.barred &= Some(id) != primary;
             }
         }
         self.primary = primary;
@@ -220,6 +230,7 @@ const IS_PRIMARY: u32 = 8;
 const IS_MAIN: u32 = 16;
 const MISSING: u32 = 32;
 const KEPT_OUT: u32 = 64;
+const BARRED: u32 = 128;
 
 impl Table {
     pub(super) fn prepare(&self) {
@@ -313,6 +324,7 @@ impl NodeRecord {
             (QUARANTINED, node.quarantined),
             (MISSING, node.missing),
             (KEPT_OUT, node.kept_out),
+            (BARRED, node.barred),
             (DISALLOW_TO_FAILOVER, node.disallow_to_failover),
             (ALWAYS_PRIMARY, node.always_primary),
             (IS_PRIMARY, cluster.primary == Some(id)),
@@ -350,6 +362,7 @@ impl From<&NodeRecord> for Node {
             quarantined: flag(QUARANTINED),
             missing: flag(MISSING),
             kept_out: flag(KEPT_OUT),
+            barred: flag(BARRED),
             role: match record.role {
                 1 => Role::Primary,
                 2 => Role::Standby,
@@ -438,5 +451,25 @@ mod tests {
         assert_eq!((nodes.view().main, nodes.view().write_node()), (Some(0), None));
         nodes.update(|cluster| cluster.set_status(0, NodeStatus::Waiting, "attached")).expect("update");
         assert!(!nodes.view().nodes[0].kept_out);
+    }
+
+    #[test]
+    fn a_barred_node_gets_no_write_until_it_is_the_primary() {
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
+        let nodes = shared.nodes();
+        let after = |change: &dyn Fn(&mut Cluster)| {
+            nodes.update(change).expect("update");
+            nodes.view().write_node()
+        };
+        let attach = |cluster: &mut Cluster| {
+            cluster.nodes = vec![Node::default(); 2];
+            (0..2).for_each(|id| cluster.set_status(id, NodeStatus::Waiting, "attached"));
+        };
+        assert_eq!(after(&attach), Some(0));
+        assert_eq!(after(&|cluster| cluster.bar(NodeSet::of(0))), Some(1));
+        assert_eq!(after(&|cluster| cluster.set_status(1, NodeStatus::Down, "lost")), None);
+        assert_eq!((nodes.view().main, nodes.view().nodes[0].barred), (Some(0), true));
+        assert_eq!(after(&|cluster| cluster.set_primary(Some(0))), Some(0));
+        assert_eq!(after(&|cluster| cluster.set_primary(None)), Some(0), "it was the primary, and nobody says more");
     }
 }

@@ -7,7 +7,7 @@
 use crate::net::Deadline;
 use crate::sys::signal::Signal;
 use nix::errno::Errno;
-use nix::sys::signal::{kill, killpg};
+use nix::sys::signal::kill;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::collections::HashMap;
@@ -169,14 +169,9 @@ impl Children {
         self.due.clear();
     }
 
-    /// Kills all, commands with everything they have started.
+    /// Kills all processes of ours.
     pub fn kill_all(&self) {
-        for (pid, child) in &self.living {
-            let _ = match child.role {
-                Role::Script(_) => killpg(*pid, Signal::SIGKILL),
-                _ => kill(*pid, Signal::SIGKILL),
-            };
-        }
+        self.signal_all(Signal::SIGKILL);
     }
 
     /// Sends `signal` to those whose role `is_meant`.

@@ -52,6 +52,8 @@ fn enter(cluster: &mut Cluster, settings: &Settings, memory: &Memory) {
     for id in configure(cluster, settings) {
         match memory.states.get(id).copied() {
             Some(Some(NodeStatus::Down)) => enter_down(cluster, id, memory.remarks.get(id).cloned().flatten()),
+            // It may have said that the node is down, and is a former primary.
+            Some(None) => cluster.set_status(id, NodeStatus::Down, "its line in the status file is invalid"),
             None if !memory.states.is_empty() => {
                 Report::log_line(format!("DB node {id} is not in the status file: it is new, and will be used")).log();
                 cluster.set_status(id, NodeStatus::Waiting, "new in the configuration");
@@ -198,6 +200,16 @@ mod tests {
         assert_eq!([1, 2].map(|id: usize| nodes[id].last_status_change), [1000, 2000]);
         fill(&shared, &settings(&[(0, "a")]), &file, true).expect("fill");
         assert!(!file.exists() && !reasons_file::path(&file).exists());
+    }
+
+    #[test]
+    fn a_node_of_which_the_file_tells_nothing_sensible_is_not_used() {
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
+        let file = std::env::temp_dir().join(format!("pgpool-invalid-{}", std::process::id()));
+        fs::write(&file, "up\ndwn\n\n").expect("write");
+        fill(&shared, &settings(&[(0, "a"), (1, "b"), (2, "c")]), &file, false).expect("fill");
+        assert_eq!(states(&shared), [NodeStatus::Waiting, NodeStatus::Down, NodeStatus::Down]);
+        fs::remove_file(&file).expect("remove");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use crate::report::{Report, Result};
 use crate::state::{Cluster, MAX_NODES, Node, NodeStatus};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -110,10 +110,16 @@ pub(super) fn word(node: &Node) -> &'static str {
 /// A crash at any moment leaves the old or the new file, never half of one.
 pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary)?;
+    // work_dir may be /tmp, where others could have put a link of that name to a file of ours.
+    fs::remove_file(&temporary)
+        .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(temporary, path)
+    fs::rename(temporary, path)?;
+    // The new name survives a crash of the machine; where the directory cannot be opened the old one does.
+    let _ = path.parent().and_then(|directory| File::open(directory).ok()).map(|directory| directory.sync_all());
+    Ok(())
 }
 
 #[cfg(test)]
@@ -128,6 +134,17 @@ mod tests {
     fn cluster(states: &[NodeStatus]) -> Cluster {
         let nodes = states.iter().map(|status| Node { status: *status, ..Node::default() }).collect();
         Cluster { nodes, ..Cluster::default() }
+    }
+
+    #[test]
+    fn a_link_in_its_way_is_not_followed() {
+        let (path, other) = (file("link"), file("other"));
+        fs::write(&other, "precious").expect("write");
+        std::os::unix::fs::symlink(&other, path.with_extension("new")).expect("link");
+        write(&path, &cluster(&[Up])).expect("write");
+        assert_eq!(fs::read_to_string(&other).expect("read"), "precious");
+        assert_eq!(read(&path), [Some(Up)]);
+        [path, other].iter().for_each(|file| fs::remove_file(file).expect("remove"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::report::Report;
 use crate::sys::signal::Signal;
 use std::time::Duration;
 
-/// How long children may take to leave after a fast stop before they are killed.
+/// How long children may take to leave after a fast stop before they are killed, and commands before they are told to end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A stop in progress.
@@ -63,6 +63,8 @@ impl Supervisor {
             stopping.kill_at = Deadline::NEVER;
             Report::warning("some child processes did not end in time and are killed").log();
             self.children.kill_all();
+            // They may clean up, and have as long again for it.
+            self.failover.end_commands();
         }
         if !self.children.is_empty() {
             return None;

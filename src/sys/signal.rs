@@ -88,6 +88,12 @@ impl Signals {
         Ok(Self { event })
     }
 
+    /// None is handled: for tests.
+    #[cfg(test)]
+    pub fn none() -> Self {
+        Self { event: EventFd::new().expect("eventfd") }
+    }
+
     /// What has arrived and was not taken yet. Costs one load; nothing is forgotten by asking.
     #[inline]
     pub fn pending(&self) -> SignalSet {

@@ -216,6 +216,27 @@ fn the_others_follow_a_new_primary_one_after_the_other() {
 }
 
 #[test]
+fn nobody_is_told_to_follow_a_primary_that_is_lost() {
+    only_ours!("other details");
+    let cluster = Cluster::streaming(3).start();
+    let mut pool = checking(&cluster).prepare();
+    let goes_on = pool.path("go on");
+    script(&mut pool, "failover_command", &promoting(&cluster));
+    let wait = format!("while [ ! -e '{}' ]; do sleep 0.05; done", goes_on.display());
+    script(&mut pool, "follow_primary_command", &wait);
+    let pool = start(pool);
+    cluster.node(0).kill();
+    wait_for("the first one to follow", || pool.log().contains("=== Starting follow primary command for node 0 ==="));
+    cluster.node(1).kill();
+    wait_for("the new primary to be lost", || pool.log().contains("set new primary node: -1"));
+    std::fs::write(goes_on, "").expect("file");
+    wait_for("the end", || {
+        pool.log().contains("node 2 is not told to follow node 1, which is not the primary any more")
+    });
+    assert!(!pool.log().contains("=== Starting follow primary command for node 2 ==="), "{}", pool.log());
+}
+
+#[test]
 fn scripts_that_fail_hang_or_talk_too_much_do_no_harm() {
     only_ours!("blocks the parent");
     let cluster = Cluster::streaming(4).start();
@@ -525,7 +546,9 @@ fn a_command_that_hangs_does_not_keep_a_fast_stop() {
     let cluster = Cluster::streaming(2).start();
     let mut pool = checking(&cluster).weights(&[1.0, 0.0]).prepare();
     let pid = pool.path("command.pid");
-    script(&mut pool, "failover_command", &format!("echo $$ > {}; sleep 600 & wait", pid.display()));
+    let cleaned = pool.path("cleaned");
+    let text = format!("trap 'echo > {}; exit' TERM; echo $$ > {}; sleep 600 & wait", cleaned.display(), pid.display());
+    script(&mut pool, "failover_command", &text);
     let mut pool = start(pool);
     cluster.node(1).kill();
     wait_for("the command to run", || std::fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n')));
@@ -533,7 +556,21 @@ fn a_command_that_hangs_does_not_keep_a_fast_stop() {
     let group = std::fs::read_to_string(&pid).expect("pid").trim().parse().expect("a number");
     let is_gone = || nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), None).is_err();
     assert!(eventually(PATIENCE, is_gone), "something the command has started is still there");
+    assert!(cleaned.exists(), "it was told to end");
     assert_eq!(status_file(&pool), "up\ndown\n");
+}
+
+#[test]
+fn a_command_that_takes_too_long_does_not_keep_a_smart_stop() {
+    only_ours!("waits for the command");
+    let cluster = Cluster::streaming(2).start();
+    let mut pool = checking(&cluster).set("failover_command_timeout", 2).prepare();
+    script(&mut pool, "failover_command", "sleep 600");
+    let mut pool = start(pool);
+    cluster.node(1).kill();
+    wait_for("the command to run", || pool.log().contains("execute command: "));
+    assert_eq!(pool.stop(Stop::Smart).code(), Some(0));
+    assert!(pool.log().contains("failover command takes too long and is ended"), "{}", pool.log());
 }
 
 #[test]

@@ -239,6 +239,23 @@ fn a_parent_killed_while_it_searches_the_primary_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_search_that_is_killed_begins_anew() {
+    only_ours!("the parent searches itself");
+    let cluster = Cluster::streaming(2).start();
+    let pool = checking(&cluster).set("search_primary_node_timeout", 60).start();
+    cluster.node(0).kill();
+    let search = || pool.children("search for the primary");
+    wait_for("the search", || search().len() == 1);
+    let first = search();
+    kill(first[0], Signal::SIGKILL).expect("kill");
+    wait_for("another one", || search().len() == 1 && search() != first);
+    assert_eq!(count(&pool, "set new primary node"), 0, "{}", pool.log());
+    cluster.node(1).promote();
+    wait_for("the end of the failover", || count(&pool, "set new primary node: 1") == 1);
+    assert_eq!(count(&pool, "the search for the primary was ended by SIGKILL; it begins anew"), 1);
+}
+
+#[test]
 fn a_command_that_leaves_something_running_is_over_when_it_ends_itself() {
     only_ours!("other details");
     let cluster = Cluster::streaming(2).start();

@@ -50,7 +50,8 @@ pub(super) fn figures(
             let delay = delay.map(|(before, told)| Delay::Bytes(before.position.since(told.position)));
             return Figures { delay, ..Figures::default() };
         };
-        let receiver = receiver_of(node, told, &source.receivers);
+        let receiver = receiver_of(node, told, &source.receivers)
+            .filter(|_| node.status.is_attached() || is_the_only_one(node, cluster, &source.receivers));
         let delay = node.status.is_attached().then(|| match told.filter(|told| told.in_recovery) {
             None => Delay::Unknown,
             Some(told) if by_time => time_delay(source.position, told, receiver, before, now),
@@ -76,6 +77,13 @@ fn receiver_of<'r>(node: &Node, told: Option<&Told>, receivers: &'r [Receiver]) 
     by_name.or_else(|| only(&|seen, told| !told.slot.is_empty() && seen.slot == told.slot)).or_else(|| {
         only(&|seen, told| !told.application_name.is_empty() && seen.application_name == told.application_name)
     })
+}
+
+/// Whether the name means this node and no other. One that is detached is attached again by it (auto_failback).
+fn is_the_only_one(node: &Node, cluster: &Cluster, receivers: &[Receiver]) -> bool {
+    let name = &node.application_name;
+    let nodes = cluster.nodes.iter().filter(|other| other.port != 0 && other.application_name == *name);
+    nodes.count() == 1 && receivers.iter().filter(|seen| seen.application_name == *name).count() == 1
 }
 
 /// The delay as the primary has measured it. A receiver that streams and has no lag is up to date; where the primary cannot
@@ -218,6 +226,16 @@ mod tests {
         assert_eq!(judged[1], Figures { delay: None, states, unmatched: false });
         assert_eq!(judged[2].states, Some([String::new(), String::new()]));
         assert!(judged[2].unmatched);
+        // Who streams under a name that others have, too, need not be this node: it must not be attached by that.
+        let states = |cluster: &Cluster, rows: usize| {
+            let answers = [primary("0/30", &vec![receiver("node1", None); rows]), None, standby("0/30")];
+            figures(&Settings::default(), cluster, 0, &answers, None, Instant::now())[1].states.clone()
+        };
+        let none = Some(Default::default());
+        assert_ne!(states(&cluster, 1), none);
+        assert_eq!(states(&cluster, 2), none);
+        "node1".clone_into(&mut cluster.nodes[2].application_name);
+        assert_eq!(states(&cluster, 1), none);
     }
 
     #[test]

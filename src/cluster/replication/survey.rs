@@ -43,7 +43,7 @@ impl Check {
             outcome.findings.iter().for_each(Report::log);
         }
         if self.settings.search_primary_continuously {
-            self.take_over(cluster, &outcome, &sights);
+            self.take_over(cluster, begun, &outcome, &sights);
         }
         for id in 0..sights.len() {
             if outcome.invalid.contains(&id) {
@@ -66,7 +66,13 @@ impl Check {
     }
 
     /// The primary as it is now, and those that are not it any more.
-    fn take_over(&mut self, cluster: &Cluster, Outcome { verdict, .. }: &Outcome, sights: &[Option<&Sight>]) {
+    fn take_over(
+        &mut self,
+        cluster: &Cluster,
+        begun: u64,
+        Outcome { verdict, .. }: &Outcome,
+        sights: &[Option<&Sight>],
+    ) {
         let sight = |id: usize| sights.get(id).copied().flatten();
         let (Some(old), Some(primary)) = (cluster.primary, verdict.primary) else { return };
         if primary == old {
@@ -87,7 +93,7 @@ impl Check {
             Report::log_line(&text)
                 .detail(format!("DB node {old} {now}, DB node {primary} takes writes{timeline}."))
                 .log();
-            failover::take_over(&self.shared, primary, &text);
+            failover::take_over(&self.shared, primary, begun, &text);
         }
         let expected = Cluster { primary: Some(primary), ..cluster.clone() };
         for id in 0..sights.len() {

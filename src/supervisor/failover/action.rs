@@ -1,5 +1,6 @@
 //! What the engine is told, and what it wants done.
 
+use crate::cluster::primary::Found;
 use crate::report::Report;
 use crate::state::{NodeStatus, Progress, Request, RequestKind};
 use std::time::Duration;
@@ -11,8 +12,8 @@ pub(super) enum Event {
     Asked(Vec<Request>),
     /// The command that was to be run has ended, in whatever way.
     CommandEnded,
-    /// The search for the primary has ended.
-    Searched(Option<usize>),
+    /// The search for the primary has ended; `None`: without a result.
+    Searched(Option<Found>),
 }
 
 /// What is to be done, in this order.
@@ -28,6 +29,8 @@ pub(super) enum Action {
     SetMissing(usize, String),
     /// An administrator detaches the node: it does not come back by itself.
     KeepOut(usize),
+    /// Take over what the search has found, all but who the primary is.
+    Note(Found),
     /// Make this node the primary; `None`: there is none.
     SetPrimary(Option<usize>),
     /// The attached nodes have changed: write the status file.

@@ -4,12 +4,14 @@
 //! at a time, the others wait in their order. The model test beside it drives it through thousands of random histories.
 //!
 //! Invariants: every request is answered by a line of the log and ends; no two actions in force make two nodes writable:
-//! the primary is changed only when its successor is known, and only to an attached node; the status file is written
-//! after every change of the attached nodes that leaves one.
+//! the primary is changed only when its successor is known, and only to an attached node, what was seen before a failover
+//! counts no more after it, and who was seen to take writes without being the primary is barred before; the status file is
+//! written after every change of the attached nodes that leaves one.
 
 use super::action::{Action, Event, Follow, Times};
 use super::command::{self, Subject};
 use super::step::Step;
+use crate::cluster::primary::Found;
 use crate::config::Settings;
 use crate::report::Report;
 use crate::state::{Cluster, Node, NodeSet, NodeStatus, Progress, Request, RequestKind};
@@ -23,6 +25,10 @@ pub(super) struct Engine {
     run: Option<Run>,
     /// The last primary there was, also when there is none now.
     last_primary: Option<usize>,
+    /// How many requests have begun.
+    begun: u64,
+    /// Nodes that are attached before their turn, so that the search sees them.
+    early: NodeSet,
 }
 
 /// A request being worked on.
@@ -58,9 +64,8 @@ impl Engine {
                 self.waiting.extend(requests);
                 if phase.is_none() {
                     self.next(&mut step);
-                } else if phase == Some(Phase::Search) && self.nothing_to_find(&step) {
-                    step.actions.push(Action::StopSearch);
-                    self.searched(&mut step, None);
+                } else if phase == Some(Phase::Search) {
+                    self.help_search(&mut step);
                 }
             }
             (Event::CommandEnded, Some(Phase::Command)) => {
@@ -98,6 +103,11 @@ impl Engine {
         }
     }
 
+    fn begin(&mut self, step: &mut Step<'_>, progress: Progress) {
+        self.begun += 1;
+        step.actions.push(Action::Begin(progress));
+    }
+
     /// Failover 6.4. Returns whether it has begun.
     fn begin_down(&mut self, step: &mut Step<'_>, request: Request) -> bool {
         let node = request.node;
@@ -130,7 +140,7 @@ impl Engine {
     fn degenerate(&mut self, step: &mut Step<'_>, request: Request, node: usize, promoted: Option<usize>) {
         let old_primary = step.cluster.primary;
         let writes = step.cluster.write_node() == Some(node);
-        step.actions.push(Action::Begin(if writes { Progress::Primary } else { Progress::Standby }));
+        self.begin(step, if writes { Progress::Primary } else { Progress::Standby });
         step.log(format!("=== Starting degeneration. shutdown host {} ===", step.place(node)));
         let subject = Subject { node, new_main: None, old_main: cluster_main(&step.cluster), old_primary };
         step.set_status(node, NodeStatus::Down, &request.cause);
@@ -157,11 +167,17 @@ impl Engine {
     fn begin_promote(&mut self, step: &mut Step<'_>, request: Request) -> bool {
         let node = request.node;
         let old_primary = step.cluster.primary;
+        // Whoever has become the primary before the last failover need not be it after that. The next check sees.
+        if request.kind == RequestKind::Takeover && request.begun != self.begun {
+            step.log(format!("failover: DB node {node} was seen to be the primary before the last failover"));
+            step.log("failover: no backends are promoted");
+            return false;
+        }
         if !step.is_streaming() || !step.cluster.attached().contains(node) || old_primary == Some(node) {
             step.log("failover: no backends are promoted");
             return false;
         }
-        step.actions.push(Action::Begin(Progress::Primary));
+        self.begin(step, Progress::Primary);
         if request.kind == RequestKind::Promote {
             step.log(format!("starting promotion. promote host {}", step.place(node)));
         }
@@ -175,7 +191,9 @@ impl Engine {
     fn begin_up(&mut self, step: &mut Step<'_>, request: Request) -> bool {
         let node = request.node;
         let Some(status) = step.cluster.nodes.get(node).map(|node| node.status) else { return false };
-        if status.is_attached() {
+        let is_early = self.early.contains(node);
+        self.early.remove(node);
+        if status.is_attached() && !is_early {
             let status = status as u8;
             step.log(format!(
                 "invalid failback request, status: [{status}] of node id : {node} is invalid for failback"
@@ -189,7 +207,7 @@ impl Engine {
         let old_primary = step.cluster.primary;
         let old_main = cluster_main(&step.cluster);
         let first = step.attached_main();
-        step.actions.push(Action::Begin(if first.is_none() { Progress::Primary } else { Progress::Standby }));
+        self.begin(step, if first.is_none() { Progress::Primary } else { Progress::Standby });
         step.log(format!("=== Starting fail back. reconnect host {} ===", step.place(node)));
         if let Some(first) = first {
             let status = step.cluster.nodes[first].status as u8;
@@ -250,14 +268,46 @@ impl Engine {
         step.actions.push(Action::Search);
     }
 
-    fn searched(&mut self, step: &mut Step<'_>, found: Option<usize>) {
+    fn searched(&mut self, step: &mut Step<'_>, found: Option<Found>) {
         let Some(run) = &mut self.run else { return };
         run.search = step.now - run.since;
+        // Before anybody may write to the main node in want of a primary.
+        if let Some(found) = found {
+            step.note(found);
+        }
         // Between question and answer the node may have been detached; and one that is attached stays the primary as long
         // as no other one says that it is.
         let attached = step.cluster.attached();
-        let found = found.filter(|node| attached.contains(*node)).or_else(|| step.attached_primary());
-        self.conclude(step, found);
+        let primary = found.and_then(|found| found.primary).filter(|node| attached.contains(*node));
+        let primary = primary.or_else(|| step.attached_primary());
+        self.conclude(step, primary);
+    }
+
+    /// What waits may end the search, or make it find something: an administrator does not wait for one that is in vain.
+    fn help_search(&mut self, step: &mut Step<'_>) {
+        let asks = |request: &Request, kind, node| request.kind == kind && request.node == node;
+        let is_leaving = |node| self.waiting.iter().any(|request| asks(request, RequestKind::Down, node));
+        let by_operator = || self.waiting.iter().filter(|request| request.by_operator);
+        let is_down = |node: &usize| step.cluster.nodes.get(*node).is_some_and(|node| node.status == NodeStatus::Down);
+        let attached = by_operator().filter(|request| request.kind == RequestKind::Up).map(|request| request.node);
+        let early: NodeSet = attached.filter(is_down).filter(|node| !is_leaving(*node)).collect();
+        let attached = step.cluster.attached();
+        let is_promoted = by_operator().any(|request| {
+            request.kind == RequestKind::Promote && attached.contains(request.node) && !is_leaving(request.node)
+        });
+        for node in early.iter() {
+            step.log(format!("failover: DB node {node} is attached while the primary is searched"));
+            // The one that was lost is the primary again only if it says so.
+            if step.cluster.primary == Some(node) {
+                step.set_primary(None);
+            }
+            step.set_status(node, NodeStatus::Waiting, "an administrator has attached it");
+        }
+        self.early = self.early.union(early);
+        if is_promoted || self.nothing_to_find(step) {
+            step.actions.push(Action::StopSearch);
+            self.searched(step, None);
+        }
     }
 
     /// Every attached node is to be detached as well: the primary cannot be among them.
@@ -306,7 +356,7 @@ impl Engine {
             (RequestKind::Up | RequestKind::Takeover, _) => false,
             // Those that do not follow the new primary must not be read from.
             (RequestKind::Promote, _) => true,
-            (_, Some(old)) => has_command && (old == run.node || Some(old) != primary),
+            (_, Some(old)) => has_command && Some(old) != primary,
             (_, None) => has_command && primary.is_some(),
         };
         if !is_due || !step.is_streaming() {

@@ -2,8 +2,9 @@
 
 use super::action::{Action, Event, Follow};
 use super::engine::Engine;
+use crate::cluster::primary::Found;
 use crate::config::{BackendClusteringMode, NodeSettings, Settings};
-use crate::state::{Cluster, Node, NodeStatus, Request, RequestKind};
+use crate::state::{Cluster, History, Node, NodeSet, NodeStatus, Request, RequestKind};
 use std::time::{Duration, Instant};
 
 /// Three nodes, the first one the primary.
@@ -15,8 +16,14 @@ struct Flow {
     lines: Vec<String>,
     /// What the search finds.
     primary: Option<usize>,
+    /// Where that stands.
+    history: Option<History>,
+    /// Who takes writes without being it.
+    barred: NodeSet,
     /// Who is to follow the new primary.
     follow: Option<Follow>,
+    /// How many requests have begun.
+    begun: u64,
 }
 
 impl Flow {
@@ -36,13 +43,16 @@ impl Flow {
             now: Instant::now(),
             lines: Vec::new(),
             primary: has_primary.then_some(0),
+            history: None,
+            barred: NodeSet::EMPTY,
             follow: None,
+            begun: 0,
         }
     }
 
     /// Asks, lets every command take 20 ms and every search 30 ms, and returns the lines up to the end.
     fn ask(&mut self, kind: RequestKind, node: usize) -> Vec<String> {
-        self.request(Request::new(kind, node, "a cause"))
+        self.request(Request { begun: self.begun, ..Request::new(kind, node, "a cause") })
     }
 
     /// The same, from an administrator.
@@ -51,7 +61,12 @@ impl Flow {
     }
 
     fn request(&mut self, request: Request) -> Vec<String> {
-        let mut events = vec![Event::Asked(vec![request])];
+        self.requests(vec![request])
+    }
+
+    /// The same with several requests that come at once.
+    fn requests(&mut self, requests: Vec<Request>) -> Vec<String> {
+        let mut events = vec![Event::Asked(requests)];
         while let Some(event) = events.pop() {
             for action in self.engine.handle(event, &self.cluster, &self.settings, self.now) {
                 match action {
@@ -63,7 +78,9 @@ impl Flow {
                     Action::SetStatus(node, status, reason) => self.cluster.set_status(node, status, &reason),
                     Action::SetMissing(node, reason) => self.cluster.set_missing(node, &reason),
                     Action::KeepOut(node) => self.cluster.keep_out(node),
+                    Action::Note(found) => found.note(&mut self.cluster),
                     Action::SetPrimary(node) => self.cluster.set_primary(node),
+                    Action::Begin(_) => self.begun += 1,
                     Action::Follow(follow) => self.follow = Some(follow),
                     Action::Run(_) => {
                         self.now += Duration::from_millis(20);
@@ -71,7 +88,11 @@ impl Flow {
                     }
                     Action::Search => {
                         self.now += Duration::from_millis(30);
-                        events.push(Event::Searched(self.primary));
+                        events.push(Event::Searched(Some(Found {
+                            primary: self.primary,
+                            history: self.history,
+                            barred: self.barred,
+                        })));
                     }
                     _ => {}
                 }
@@ -93,7 +114,7 @@ fn streaming() -> Settings {
 #[test]
 fn the_primary_is_lost() {
     let mut flow = Flow::new(Settings { follow_primary_command: "/etc/follow.sh %d".to_owned(), ..streaming() });
-    flow.primary = Some(1);
+    (flow.primary, flow.history) = (Some(1), Some(History { system: 1, timeline: 2 }));
     assert_eq!(
         flow.ask(RequestKind::Down, 0),
         [
@@ -111,6 +132,10 @@ fn the_primary_is_lost() {
         ]
     );
     assert_eq!((flow.cluster.primary, flow.cluster.main), (Some(1), Some(1)));
+    assert_eq!(
+        flow.cluster.history, flow.history,
+        "if node 1 is lost before the next check, node 0 is known to be older"
+    );
 }
 
 #[test]
@@ -297,6 +322,21 @@ fn an_administrator_says_which_node_was_promoted() {
     assert_eq!(flow.follow, Some(Follow { nodes: vec![0, 2], new_primary: 1, old_primary: Some(0) }));
 }
 
+/// A former primary that must not be detached, or was just attached, when its successor is lost.
+#[test]
+fn a_former_primary_gets_no_write_when_there_is_no_other() {
+    let mut flow = Flow::new(streaming());
+    flow.cluster.set_primary(Some(1));
+    flow.cluster.nodes[0].disallow_to_failover = true;
+    (flow.primary, flow.barred) = (None, NodeSet::of(0));
+    flow.ask(RequestKind::Down, 1);
+    assert_eq!((flow.cluster.main, flow.cluster.write_node()), (Some(0), Some(2)), "a standby refuses writes itself");
+    flow.ask(RequestKind::Down, 2);
+    assert_eq!((flow.cluster.main, flow.cluster.write_node()), (Some(0), None));
+    flow.operate(RequestKind::Promote, 0);
+    assert_eq!((flow.cluster.primary, flow.cluster.write_node()), (Some(0), Some(0)));
+}
+
 /// Failover 13.3: the script promotes.
 #[test]
 fn an_administrator_switches_over() {
@@ -368,4 +408,22 @@ fn another_node_was_seen_to_have_become_the_primary() {
     let attached = flow.cluster.attached().iter().collect::<Vec<_>>();
     assert_eq!((flow.cluster.primary, attached, flow.follow.take()), (Some(1), vec![0, 1, 2], None));
     assert_eq!(flow.ask(RequestKind::Takeover, 1), ["failover: no backends are promoted"], "it is the primary already");
+}
+
+/// What was seen before a failover may be a former primary after it.
+#[test]
+fn a_takeover_that_waited_behind_a_failover_is_void() {
+    let mut flow = Flow::new(streaming());
+    flow.primary = Some(2);
+    let asked = |kind, node| Request::new(kind, node, "a cause");
+    let lines = flow.requests(vec![asked(RequestKind::Down, 0), asked(RequestKind::Takeover, 1)]);
+    assert_eq!(lines[4], "failover: set new primary node: 2");
+    let told = [
+        "failover: DB node 1 was seen to be the primary before the last failover",
+        "failover: no backends are promoted",
+    ];
+    assert_eq!(lines[lines.len() - 2..], told);
+    assert_eq!(flow.cluster.primary, Some(2));
+    flow.ask(RequestKind::Takeover, 1);
+    assert_eq!(flow.cluster.primary, Some(1), "it was seen after that");
 }

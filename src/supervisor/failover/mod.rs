@@ -39,6 +39,7 @@ pub(super) use script::Output;
 use super::Supervisor;
 use super::children::{Dead, End, Role, ScriptKind, SearchNumber};
 use super::nodes;
+use crate::cluster::primary::{self, Found};
 use crate::net::Deadline;
 use crate::report::Report;
 use crate::state::{Cluster, NodeStatus, Request, uptime};
@@ -57,6 +58,9 @@ use std::time::{Duration, Instant};
 const RETRY: Duration = Duration::from_millis(5);
 /// How long that may go on before it is worth a line.
 const BUSY: Duration = Duration::from_secs(2);
+
+/// How often a search is begun whose process dies.
+const SEARCHES: u32 = 3;
 
 /// The parent's part in failovers.
 #[derive(Debug)]
@@ -80,6 +84,8 @@ pub(super) struct Failover {
     search: Option<(SearchNumber, OwnedFd)>,
     /// How many searches there were.
     searches: SearchNumber,
+    /// How often the present one was begun.
+    attempts: u32,
     /// The first one is at work, the others wait for it.
     following: VecDeque<Following>,
     /// What commands print.
@@ -110,6 +116,7 @@ impl Failover {
             script: None,
             search: None,
             searches: 0,
+            attempts: 0,
             following: VecDeque::new(),
             output: Output::new()?,
         })
@@ -135,6 +142,11 @@ impl Failover {
     pub fn heed_time(&mut self) {
         self.scripts().for_each(Script::heed_time);
     }
+
+    /// Ends commands because pgpool stops.
+    pub fn end_commands(&mut self) {
+        self.scripts().for_each(Script::end);
+    }
 }
 
 impl Supervisor {
@@ -156,11 +168,11 @@ impl Supervisor {
 
     /// Carries out what can be done now.
     pub(super) fn proceed(&mut self) {
+        self.failover.heed_time();
+        self.failover.retry = Deadline::NEVER;
         if self.stopping.is_some() {
             return;
         }
-        self.failover.heed_time();
-        self.failover.retry = Deadline::NEVER;
         if self.failover.reloaded {
             if nodes::refresh(&self.shared, &self.settings).is_err() {
                 return self.try_later();
@@ -214,6 +226,7 @@ impl Supervisor {
                 self.change(|cluster| cluster.set_missing(node, reason)).map_err(|()| action)?;
             }
             Action::KeepOut(node) => self.change(|cluster| cluster.keep_out(node)).map_err(|()| action)?,
+            Action::Note(found) => self.change(|cluster| found.note(cluster)).map_err(|()| action)?,
             Action::SetPrimary(node) => {
                 let before = self.shared.nodes().view().primary;
                 self.change(|cluster| cluster.set_primary(node)).map_err(|()| action)?;
@@ -233,7 +246,10 @@ impl Supervisor {
                     self.failover.events.push_front(Event::CommandEnded);
                 }
             }
-            Action::Search => self.start_search(),
+            Action::Search => {
+                self.failover.attempts = 0;
+                self.start_search();
+            }
             Action::StopSearch => {
                 self.failover.search = None;
                 self.children.signal(Signal::SIGTERM, |role| matches!(role, Role::Search(_)));
@@ -283,6 +299,7 @@ impl Supervisor {
         };
         self.search_writer = Some(writer);
         self.failover.searches += 1;
+        self.failover.attempts += 1;
         let number = self.failover.searches;
         match self.start_child(Role::Search(number)) {
             Ok(()) => self.failover.search = Some((number, reader)),
@@ -304,8 +321,13 @@ impl Supervisor {
             Role::Search(number) => {
                 // Another one was given up before.
                 let Some((_, reader)) = self.failover.search.take_if(|(waited, _)| *waited == number) else { return };
-                let mut found = [0];
-                let found = matches!(read(&reader, &mut found), Ok(1)).then_some(usize::from(found[0]));
+                let mut found = [0; primary::LENGTH];
+                let length = read(&reader, &mut found).unwrap_or(0);
+                let found = Found::from_bytes(&found[..length]);
+                if found.is_none() && self.failover.attempts < SEARCHES && self.stopping.is_none() {
+                    Report::warning(format!("the search for the primary {how}; it begins anew")).log();
+                    return self.start_search();
+                }
                 self.failover.events.push_back(Event::Searched(found));
             }
             Role::Script(ScriptKind::Failover) => {
@@ -326,7 +348,7 @@ impl Supervisor {
         }
     }
 
-    /// The next node that is still down follows the new primary (failover 10.2).
+    /// The next node that is still down follows the new primary (failover 10.2), as long as that is the primary.
     fn follow_next(&mut self) {
         while self.stopping.is_none() {
             let Some(following) = self.failover.following.front_mut() else { return };
@@ -335,6 +357,14 @@ impl Supervisor {
                 continue;
             };
             let cluster = self.shared.nodes().view();
+            let primary = cluster.primary.filter(|primary| cluster.attached().contains(*primary));
+            let wanted = following.follow.new_primary;
+            if primary != Some(wanted) {
+                let text =
+                    format!("node {node} is not told to follow node {wanted}, which is not the primary any more");
+                Report::log_line(text).log();
+                continue;
+            }
             if cluster.nodes.get(node).is_none_or(|node| node.status != NodeStatus::Down) {
                 continue;
             }

@@ -5,6 +5,7 @@
 
 use super::action::{Action, Event};
 use super::engine::Engine;
+use crate::cluster::primary::Found;
 use crate::config::{BackendClusteringMode, Settings};
 use crate::state::{Cluster, Node, NodeSet, NodeStatus, Progress, Request, RequestKind, Role};
 use fastrand::Rng;
@@ -33,6 +34,10 @@ struct World {
     requests: u64,
     /// Lines that answer a request.
     answers: u64,
+    /// Nodes that the last search has seen to take writes without being the primary.
+    barred: NodeSet,
+    /// How many requests have begun.
+    begun: u64,
     /// Lines of the status file that say up.
     file: NodeSet,
     log: Vec<String>,
@@ -75,6 +80,8 @@ impl World {
             asked: VecDeque::new(),
             answers: 0,
             requests: 0,
+            barred: NodeSet::EMPTY,
+            begun: 0,
             file,
             log: Vec::new(),
             operators: true,
@@ -121,7 +128,9 @@ impl World {
         }
         let request = |(kind, node, by_operator)| {
             self.requests += 1;
-            Request { number: self.requests, by_operator, ..Request::new(kind, node, "a cause") }
+            // Now and then something has begun between the look at the nodes and the request.
+            let begun = self.begun.saturating_sub(u64::from(self.rng.u8(0..4) == 0));
+            Request { number: self.requests, by_operator, begun, ..Request::new(kind, node, "a cause") }
         };
         let requests: Vec<_> = requests.into_iter().map(request).collect();
         self.asked.extend(requests.clone());
@@ -139,7 +148,12 @@ impl World {
             return;
         }
         let is_found = |id: &usize| self.servers[*id] == (true, Role::Primary);
-        let found = self.cluster.attached().iter().find(is_found);
+        let writable: Vec<_> = self.cluster.attached().iter().filter(is_found).collect();
+        // Now and then the only ones that take writes are former primaries, or the search fails.
+        let primary = writable.first().copied().filter(|_| self.rng.u8(0..4) > 0);
+        let barred: NodeSet = writable.into_iter().filter(|id| Some(*id) != primary).collect();
+        let found = (self.rng.u8(0..8) > 0).then_some(Found { primary, history: None, barred });
+        self.barred = found.map_or(self.barred, |found| found.barred);
         self.handle(Event::Searched(found));
     }
 
@@ -155,7 +169,10 @@ impl World {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Begin(progress) => self.progress = progress,
+            Action::Begin(progress) => {
+                self.progress = progress;
+                self.begun += 1;
+            }
             Action::Log(report) => {
                 let answers = [
                     "=== Failover done",
@@ -172,8 +189,8 @@ impl World {
                 assert_eq!((number, self.answers), (asked.number, number), "one line per request, in their order");
             }
             Action::SetStatus(node, status, reason) => {
-                // The request being worked on is the oldest one.
-                let may_attach = !self.cluster.nodes[node].kept_out || self.asked[0].by_operator;
+                let is_his = |request: &Request| request.by_operator && request.node == node;
+                let may_attach = !self.cluster.nodes[node].kept_out || self.asked.iter().any(is_his);
                 assert!(may_attach || !status.is_attached(), "what an administrator has detached comes back");
                 self.cluster.set_status(node, status, &reason);
             }
@@ -182,10 +199,14 @@ impl World {
                 self.cluster.set_missing(node, &reason);
             }
             Action::KeepOut(node) => self.cluster.keep_out(node),
+            Action::Note(found) => found.note(&mut self.cluster),
             Action::SetPrimary(primary) => {
                 let attached = self.cluster.attached();
                 assert!(primary.is_none_or(|node| attached.contains(node)), "the primary is not attached");
                 let former = self.cluster.primary.filter(|former| primary.is_some_and(|new| new != *former));
+                let asked = &self.asked[0];
+                let is_stale = asked.kind == RequestKind::Takeover && asked.begun + 1 != self.begun;
+                assert!(!is_stale, "a takeover on what was seen before another failover");
                 let is_taken_from = former.filter(|former| attached.contains(*former));
                 let may_stay = |former: usize| match self.asked[0].kind {
                     RequestKind::Up => former != self.asked[0].node,
@@ -194,6 +215,9 @@ impl World {
                 };
                 assert!(is_taken_from.is_none_or(may_stay), "a former primary is still in use");
                 self.cluster.set_primary(primary);
+                self.barred = self.barred.iter().filter(|id| primary != Some(*id)).collect();
+                let writes = self.cluster.write_node();
+                assert!(writes.is_none_or(|node| !self.barred.contains(node)), "a former primary gets writes");
             }
             Action::WriteStatusFile => {
                 if !self.cluster.attached().is_empty() {
@@ -318,4 +342,40 @@ fn a_search_is_not_waited_for_when_nobody_is_left_to_be_found() {
     let missing = |world: &World| world.cluster.nodes.iter().map(|node| node.missing).collect::<Vec<_>>();
     assert_eq!(missing(&world), [true, false, true], "the last one and the last primary may return");
     assert_eq!(world.file.iter().collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn an_administrator_does_not_wait_for_a_search_in_vain() {
+    let world = || {
+        let mut world = World::new(0);
+        world.settings =
+            Settings { backend_clustering_mode: BackendClusteringMode::StreamingReplication, ..Settings::default() };
+        let node = |id: usize| Node { hostname: format!("db{id}"), port: 5432, ..Node::default() };
+        world.cluster = Cluster { nodes: (0..3).map(node).collect(), ..Cluster::default() };
+        (0..3).for_each(|id| world.cluster.set_status(id, NodeStatus::Up, "started"));
+        world.cluster.set_primary(Some(0));
+        world.request(vec![(RequestKind::Down, 0, false)]);
+        assert!(world.search);
+        world
+    };
+    let find = |world: &mut World, id| {
+        assert!(std::mem::take(&mut world.search));
+        world.handle(Event::Searched(Some(Found { primary: Some(id), ..Found::default() })));
+    };
+    let mut attached = world();
+    attached.request(vec![(RequestKind::Up, 0, true)]);
+    assert!(attached.cluster.attached().contains(0), "the search sees it");
+    find(&mut attached, 0);
+    assert_eq!((attached.cluster.primary, attached.asked.len()), (Some(0), 1), "he is not answered yet");
+    find(&mut attached, 0);
+    assert_eq!((attached.cluster.primary, attached.progress, attached.asked.len()), (Some(0), Progress::Idle, 0));
+    assert!(attached.cluster.attached().contains(0) && attached.file.contains(0));
+
+    let mut promoted = world();
+    promoted.request(vec![(RequestKind::Promote, 2, true)]);
+    assert_eq!((promoted.cluster.primary, promoted.search, promoted.asked.len()), (Some(2), false, 0));
+
+    let mut faults = world();
+    faults.request(vec![(RequestKind::Up, 0, false)]);
+    assert!(!faults.cluster.attached().contains(0) && faults.search, "a check can wait");
 }

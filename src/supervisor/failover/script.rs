@@ -148,16 +148,24 @@ impl Script {
         if !self.limit.passed() {
             return;
         }
-        let signal = if self.was_told { Signal::SIGKILL } else { Signal::SIGTERM };
-        if !self.was_told {
-            Report::warning(format!("{} takes too long and is ended", self.name))
-                .detail(format!("It runs for {} ms now.", self.started.elapsed().as_millis()))
-                .hint("See failover_command_timeout.")
-                .log();
+        if self.was_told {
+            let _ = killpg(self.pid, Signal::SIGKILL);
+            self.limit = Deadline::NEVER;
+            return;
         }
-        let _ = killpg(self.pid, signal);
-        self.limit = if self.was_told { Deadline::NEVER } else { Deadline::after(PATIENCE) };
-        self.was_told = true;
+        Report::warning(format!("{} takes too long and is ended", self.name))
+            .detail(format!("It runs for {} ms now.", self.started.elapsed().as_millis()))
+            .hint("See failover_command_timeout.")
+            .log();
+        self.end();
+    }
+
+    /// Tells it to end, if it was not told before; by force if it does not.
+    pub fn end(&mut self) {
+        if !std::mem::replace(&mut self.was_told, true) {
+            let _ = killpg(self.pid, Signal::SIGTERM);
+            self.limit = Deadline::after(PATIENCE);
+        }
     }
 
     /// It has ended; says how if that is worth a line.

@@ -1,6 +1,7 @@
 //! One step of the engine: what it sees, and what it wants done.
 
 use super::action::Action;
+use crate::cluster::primary::Found;
 use crate::config::{BackendClusteringMode, Settings};
 use crate::report::Report;
 use crate::state::{Cluster, NodeStatus};
@@ -36,6 +37,11 @@ impl<'a> Step<'a> {
         if only {
             self.actions.push(Action::WriteStatusFile);
         }
+    }
+
+    pub fn note(&mut self, found: Found) {
+        found.note(&mut self.cluster);
+        self.actions.push(Action::Note(found));
     }
 
     pub fn set_primary(&mut self, primary: Option<usize>) {

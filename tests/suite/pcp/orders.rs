@@ -72,10 +72,10 @@ fn a_client_that_leaves_gives_up_its_graceful_detach() {
     raw.request(b'd', b"1\0");
     let mut other = login(&pool);
     let process = "pgpool: PCP: processing detach node request";
-    wait_for("the request to be carried out", || super::limits::workers(&pool, process) == 1);
-    wait_for("another one to be refused", || {
-        report(&other.ask(b'd', b"1\0")).contains("could not process the request")
-    });
+    // Not before: who is first holds the clients back, and keeps the other one out.
+    wait_for("the request to be carried out", || pool.log().contains("new clients wait until"));
+    let refused = report(&other.ask(b'd', b"1\0"));
+    assert!(refused.contains("could not process the request"), "{refused}");
     drop(raw);
     wait_for("it to be given up", || super::limits::workers(&pool, process) == 0);
     assert!(is_standby(&pool, 1), "nothing was changed");
@@ -99,7 +99,8 @@ fn a_switchover_lets_failover_command_promote_the_node() {
 fn a_promotion_without_switchover_follows_what_was_done_to_the_server() {
     only_ours!("a node that is down is promoted in silence");
     let cluster = Cluster::streaming(2).start();
-    let pool = start(Pgpool::on(&cluster));
+    // Else it may be noticed before anybody tells.
+    let pool = start(Pgpool::on(&cluster).set("search_primary_continuously", "off"));
     let mut raw = login(&pool);
     assert_eq!(raw.ask(b'd', b"1\0"), (b'd', DONE.to_vec()));
     let refused = report(&raw.ask(b'J', b"1 \0n"));
@@ -109,6 +110,17 @@ fn a_promotion_without_switchover_follows_what_was_done_to_the_server() {
     cluster.node(1).promote();
     assert_eq!(raw.ask(b'j', b"1 \0n"), (b'd', DONE.to_vec()), "{}", pool.log());
     assert!(node(&pool, 1).ends_with(" primary"), "it is done when the answer comes");
+}
+
+#[test]
+fn a_promotion_that_was_noticed_already_is_refused_as_such() {
+    only_ours!("nobody notices");
+    let cluster = Cluster::streaming(2).start();
+    let pool = start(Pgpool::on(&cluster).set("sr_check_period", 1));
+    cluster.node(1).promote();
+    wait_for("the promotion to be noticed", || node(&pool, 1).ends_with(" primary"));
+    let refused = report(&login(&pool).ask(b'J', b"1 \0n"));
+    assert!(refused.contains("specified node is already primary node"), "{refused}");
 }
 
 #[test]
