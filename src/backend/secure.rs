@@ -76,7 +76,7 @@ pub(super) fn secure(stream: &mut Stream, address: &Address, deadline: Deadline)
     if is_local || connector.mode() == SslMode::Disable {
         return Ok(());
     }
-    if !connector.is_direct() && !agrees(stream, connector.mode(), deadline)? {
+    if !connector.is_direct() && !agrees(stream, connector.is_opportunistic(), deadline)? {
         return Ok(());
     }
     stream.connect_tls(&connector, &address.host, deadline).map_err(|error| failed(error, connector.mode()))?;
@@ -92,8 +92,8 @@ pub(super) fn secure(stream: &mut Stream, address: &Address, deadline: Deadline)
     Ok(())
 }
 
-/// Asks the server for TLS. Whether it has it; without it only [`SslMode::Prefer`] goes on.
-fn agrees(stream: &Stream, mode: SslMode, deadline: Deadline) -> Result<bool, Insecure> {
+/// Asks the server for TLS. Whether it has it; without it only who is opportunistic goes on.
+fn agrees(stream: &Stream, is_opportunistic: bool, deadline: Deadline) -> Result<bool, Insecure> {
     let lost = |error: io::Error| Insecure::Lost(error.to_string());
     stream.send(&startup::TLS_REQUEST).map_err(lost)?;
     let mut answer = InBuffer::with_capacity(16);
@@ -115,7 +115,7 @@ fn agrees(stream: &Stream, mode: SslMode, deadline: Deadline) -> Result<bool, In
         .log();
     match answer.bytes() {
         b"S" => Ok(true),
-        b"N" if mode == SslMode::Prefer => Ok(false),
+        b"N" if is_opportunistic => Ok(false),
         b"N" => Err(Insecure::refused(
             "the server does not support TLS, but backend_sslmode asks for it",
             "Set ssl = on in postgresql.conf of that server, or a weaker backend_sslmode.",
