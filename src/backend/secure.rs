@@ -72,6 +72,15 @@ pub(super) fn secure(stream: &mut Stream, address: &Address, deadline: Deadline)
         }
         None => Connector::PLAIN,
     };
+    secure_by(&connector, stream, address, deadline)
+}
+
+fn secure_by(
+    connector: &Connector,
+    stream: &mut Stream,
+    address: &Address,
+    deadline: Deadline,
+) -> Result<(), Insecure> {
     let is_local = address.host.starts_with('/');
     if is_local || connector.mode() == SslMode::Disable {
         return Ok(());
@@ -79,7 +88,7 @@ pub(super) fn secure(stream: &mut Stream, address: &Address, deadline: Deadline)
     if !connector.is_direct() && !agrees(stream, connector.is_opportunistic(), deadline)? {
         return Ok(());
     }
-    stream.connect_tls(&connector, &address.host, deadline).map_err(|error| failed(error, connector.mode()))?;
+    stream.connect_tls(connector, &address.host, deadline).map_err(|error| failed(error, connector.mode()))?;
     if connector.is_direct() && !stream.tls(Session::has_agreed_on_protocol).unwrap_or(false) {
         let cause = "direct SSL connection was established without ALPN protocol negotiation extension";
         return Err(Insecure::refused(
@@ -156,5 +165,77 @@ fn failed(error: HandshakeError, mode: SslMode) -> Insecure {
             };
             Insecure::refused(format!("the TLS handshake failed: {cause}"), hint)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BackendSslmode, BackendSslnegotiation};
+    use crate::net::connect;
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener};
+    use std::thread;
+    use std::time::Duration;
+
+    /// How a connection begins with a server that answers a request for TLS with these bytes, and what it hears behind the
+    /// request.
+    fn begin(settings: &Settings, answer: &'static [u8]) -> (Result<bool, Insecure>, Vec<u8>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = Address { host: "127.0.0.1".to_owned(), port: listener.local_addr().expect("address").port() };
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accept");
+            let mut heard = vec![0; 8];
+            stream.read_exact(&mut heard).expect("request");
+            stream.write_all(answer).expect("answer");
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = stream.read_to_end(&mut heard);
+            heard
+        });
+        let deadline = Deadline::after(Duration::from_secs(20));
+        let mut stream = connect(&address, deadline).expect("connect");
+        let connector = Connector::new(settings).expect("connector");
+        let secured = secure_by(&connector, &mut stream, &address, deadline).map(|()| stream.is_tls());
+        drop(stream);
+        (secured, server.join().expect("server"))
+    }
+
+    fn with(mode: BackendSslmode) -> Settings {
+        Settings { backend_sslmode: mode, ..Settings::default() }
+    }
+
+    #[test]
+    fn only_a_plain_no_goes_on_in_clear() {
+        let (prefer, require) = (with(BackendSslmode::Prefer), with(BackendSslmode::Require));
+        let (secured, heard) = begin(&prefer, b"N");
+        assert_eq!((secured.expect("in clear"), heard), (false, startup::TLS_REQUEST.to_vec()));
+        for (settings, answer, told) in [
+            (&require, &b"N"[..], "Refused(\"the server does not support TLS, but backend_sslmode asks for it"),
+            (&prefer, b"Nx", "Refused(\"received unencrypted data after SSL request"),
+            (&prefer, b"SR\0\0\0\x08\0\0\0\0", "Refused(\"received unencrypted data after SSL request"),
+            (&prefer, b"E\0\0\0\x05\0", "Lost(\"server sent an error response during SSL exchange"),
+            (&prefer, b"?", "Refused(\"unhandled response to the request for TLS: ?"),
+            (&prefer, b"", "Lost(\"the server closed the connection when asked for TLS"),
+        ] {
+            let (refused, heard) = begin(settings, answer);
+            let refused = format!("{:?}", refused.expect_err("refused"));
+            assert!(refused.starts_with(told), "{refused}");
+            assert_eq!(heard, startup::TLS_REQUEST, "{told}");
+        }
+    }
+
+    #[test]
+    fn a_handshake_that_fails_sends_nothing_else() {
+        let direct = BackendSslnegotiation::Direct;
+        let at_once = Settings { backend_sslnegotiation: direct, ..with(BackendSslmode::Require) };
+        // Nothing of the protocol is in what the server hears: records of TLS only.
+        let (refused, heard) = begin(&with(BackendSslmode::Prefer), b"S");
+        assert!(matches!(refused, Err(Insecure::Lost(_))), "{refused:?}");
+        assert!(heard.starts_with(&startup::TLS_REQUEST) && heard[8] == startup::TLS_HANDSHAKE, "{heard:?}");
+        let (refused, heard) = begin(&at_once, b"N");
+        assert!(refused.is_err() && heard[0] == startup::TLS_HANDSHAKE, "{refused:?} {heard:?}");
+        // Who may go on in clear asks first.
+        let asks = Settings { backend_sslnegotiation: direct, ..with(BackendSslmode::Prefer) };
+        assert!(!begin(&asks, b"N").0.expect("in clear"));
     }
 }
