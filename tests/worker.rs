@@ -5,6 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use pgpool::config::Settings;
+use pgpool::net::tls::Front;
 use pgpool::state::{Limits, ProcessStatus, Shared};
 use pgpool::sys::{Fork, fork};
 use pgpool::worker::{self, Start};
@@ -32,7 +33,14 @@ impl Worker {
         let settings = Arc::new(settings);
         match fork().expect("fork") {
             Fork::Child => {
-                let start = Start { index: 0, listeners: vec![listener.into()], settings, rules: None, shared };
+                let start = Start {
+                    index: 0,
+                    listeners: vec![listener.into()],
+                    settings,
+                    rules: None,
+                    front: Front::new().expect("front"),
+                    shared,
+                };
                 std::process::exit(worker::run(start));
             }
             Fork::Parent(pid) => {
@@ -187,7 +195,14 @@ fn a_socket_shut_down_by_the_parent_does_not_make_workers_busy() {
     let address = listener.local_addr().expect("address");
     let Fork::Parent(pid) = fork().expect("fork") else {
         let settings = Arc::new(Settings::default());
-        let start = Start { index: 0, listeners: vec![listener.into()], settings, rules: None, shared };
+        let start = Start {
+            index: 0,
+            listeners: vec![listener.into()],
+            settings,
+            rules: None,
+            front: Front::new().expect("front"),
+            shared,
+        };
         std::process::exit(worker::run(start));
     };
     let mut worker = Worker { pid, address, shared, ended: false };

@@ -1,5 +1,6 @@
 //! Cancelling what a server process is running (protocol 4).
 
+use super::secure::secure;
 use crate::net::{Address, ConnectError, Deadline, InBuffer, Received, connect};
 use crate::sys::signal;
 use crate::wire::write;
@@ -18,7 +19,8 @@ const LIMIT_AT_STOP: Duration = Duration::from_secs(1);
 /// The server cannot be reached. A wrong key is not told by any server, nor is a server that does not close in time.
 pub fn request(address: &Address, pid: u32, key: &[u8]) -> Result<(), ConnectError> {
     let deadline = Deadline::after(if signal::told_to_stop() { LIMIT_AT_STOP } else { LIMIT });
-    let stream = connect(address, deadline)?;
+    let mut stream = connect(address, deadline)?;
+    secure(&mut stream, address, deadline).map_err(|error| ConnectError::Failed(error.into_io()))?;
     let mut packet = Vec::with_capacity(12 + key.len());
     write::cancel_request(&mut packet, pid, key);
     match stream.send(&packet) {

@@ -3,8 +3,10 @@
 
 use super::connection::BUFFER;
 use super::prove::{self, Demand, Request};
+use super::secure::{Insecure, secure};
 use super::{ReplyQueue, ReplyState, ServerConnection};
 use crate::auth::Credential;
+use crate::net::tls::Session;
 use crate::net::{Address, ConnectError, Deadline, InBuffer, Received, Waited, connect, wait};
 use crate::report::{Report, SqlState};
 use crate::sys::signal;
@@ -96,6 +98,7 @@ impl<'a> Login<'a> {
         };
         let input = InBuffer::with_capacity(BUFFER);
         let mut login = Self { node, address, deadline, input, connection, request: Request::Nothing, startup };
+        login.secure()?;
         login.send(startup)?;
         login.request = login.next_request()?;
         login.connection.demand = login.request.demand();
@@ -105,6 +108,11 @@ impl<'a> Login<'a> {
     /// What the server asks for.
     pub fn demand(&self) -> Demand {
         self.connection.demand
+    }
+
+    /// Data for channel binding, with TLS (auth 14.3).
+    pub(super) fn end_point(&self) -> Option<Vec<u8>> {
+        self.connection.stream.tls(Session::server_end_point).flatten()
     }
 
     /// The user of the startup packet.
@@ -268,6 +276,20 @@ impl Login<'_> {
             Ok(Waited::Stopped) => Err(stopped()),
             Err(error) => Err(self.lost(&error.to_string())),
         }
+    }
+
+    fn secure(&mut self) -> Result<(), LoginError> {
+        let secured = secure(&mut self.connection.stream, self.address, self.deadline);
+        secured.map_err(|error| match error {
+            Insecure::Stopped => stopped(),
+            Insecure::Lost(cause) => self.lost(&cause),
+            Insecure::Refused(cause, hint) => LoginError::Unsupported(
+                Report::error(format!("failed to create a backend {} connection", self.node))
+                    .detail(format!("connecting to {} failed: {cause}", self.address))
+                    .hint(hint)
+                    .code(SqlState::UNABLE_TO_ESTABLISH),
+            ),
+        })
     }
 
     pub(super) fn lost(&self, cause: &str) -> LoginError {

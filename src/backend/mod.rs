@@ -10,6 +10,7 @@ mod login;
 mod pool;
 mod prove;
 mod reply;
+mod secure;
 
 pub use connection::{ReplyState, ServerConnection};
 pub use control::Account;
@@ -17,3 +18,4 @@ pub use login::{Login, LoginError, open};
 pub use pool::{Group, Key, Pool};
 pub use prove::Demand;
 pub use reply::{Awaited, Deliver, ReplyQueue, Step, Unexpected};
+pub use secure::{configure as configure_tls, reload as reload_tls};

@@ -126,8 +126,8 @@ fn scram(login: &mut Login<'_>, mechanisms: &[u8], credential: &Credential) -> R
         return Err(missing(node, "failed to authenticate with backend using SCRAM", "valid password not found"));
     }
     let strange = |report: Report| LoginError::Unsupported(report.context(format!("login to DB node {node}")));
-    // Data for channel binding come with TLS.
-    let (mechanism, first, hello) = Hello::new(mechanisms, &nonce(), None).map_err(strange)?;
+    let end_point = login.end_point();
+    let (mechanism, first, hello) = Hello::new(mechanisms, &nonce(), end_point.as_deref()).map_err(strange)?;
     let mut initial = mechanism.name().as_bytes().to_vec();
     initial.push(0);
     initial.extend((first.len() as u32).to_be_bytes());

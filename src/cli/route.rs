@@ -139,6 +139,9 @@ impl Question<'_> {
         let account = [("user", self.user()), ("database", self.database()), ("application_name", "pgpool route")];
         write::startup(&mut startup, &account);
         let deadline = Deadline::after(LIMIT);
+        if let Err(report) = backend::configure_tls(self.settings) {
+            return (facts, not(&report.to_string()));
+        }
         let is_own = self.user() == or_postgres(&self.settings.sr_check_user);
         let password = if is_own { self.settings.sr_check_password.as_str() } else { "" };
         let credential = Passwords::new(self.settings).own_user(self.user(), password);

@@ -7,6 +7,7 @@ use super::ask::{Question, ask_all};
 use super::search::{self, Answer, Outcome};
 use super::tell;
 use super::verdict::{Outdated, Verdict};
+use crate::backend;
 use crate::config::Settings;
 use crate::failover;
 use crate::net::Deadline;
@@ -269,6 +270,7 @@ impl Finder {
         let Some(settings) = Settings::from_snapshot(&self.shared.published_settings()) else { return };
         self.settings = Arc::new(settings);
         report::configure(self.settings.log_settings());
+        backend::reload_tls(&self.settings);
         self.answers.iter_mut().filter(|answer| matches!(answer, Answer::Closed(_))).for_each(|answer| {
             *answer = Answer::NotAsked;
         });

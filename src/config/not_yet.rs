@@ -22,12 +22,6 @@ struct Feature {
 
 const FEATURES: &[Feature] = &[
     Feature {
-        name: "ssl",
-        is_wanted: |settings| settings.ssl,
-        detail: "Nothing is encrypted: clients that ask for TLS get \"no\", and servers are not asked.",
-        hint: "Let pgpool be reached over a trusted network or a tunnel only; clients with sslmode=require will not connect.",
-    },
-    Feature {
         name: "memory_cache_enabled",
         is_wanted: |settings| settings.memory_cache_enabled,
         detail: "No results are cached; every query goes to a server.",

@@ -4,6 +4,7 @@
 
 use super::reception::{Admitted, Reception, from, say_goodbye};
 use super::worker;
+use crate::backend;
 use crate::config::Settings;
 use crate::net::{Deadline, accept, is_shut_down};
 use crate::report::{self, Report};
@@ -183,6 +184,7 @@ impl MainProcess {
         {
             self.settings = Arc::new(settings);
             report::configure(self.settings.log_settings());
+            backend::reload_tls(&self.settings);
         }
         if taken.has(Signal::SIGCHLD) {
             self.reap();

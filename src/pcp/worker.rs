@@ -7,6 +7,7 @@ use super::login::Challenge;
 use super::reception::{Admitted, bad_length, from, say_goodbye};
 use super::request::{Malformed, Request};
 use super::{answers, orders, reply};
+use crate::backend;
 use crate::config::Settings;
 use crate::failover::operator::Pause;
 use crate::net::{Deadline, Received, Stream};
@@ -158,6 +159,7 @@ impl Worker {
             if let Some(settings) = Settings::from_snapshot(&published) {
                 self.settings = Arc::new(settings);
                 report::configure(self.settings.log_settings());
+                backend::reload_tls(&self.settings);
             }
             self.known = published;
         }

@@ -3,9 +3,10 @@
 use super::auth_query::Answers;
 use super::gate::Gate;
 use crate::auth::hba::Rules;
-use crate::backend::{Key, Pool};
+use crate::backend::{self, Key, Pool};
 use crate::catalog::{self, Facts};
 use crate::config::Settings;
+use crate::net::tls::Front;
 use crate::net::{Address, Deadline};
 use crate::route;
 use crate::sql::{FactsCache, Statement};
@@ -44,6 +45,8 @@ pub struct Context {
     pub(super) file_settings: Arc<Settings>,
     /// When the node at work was asked, if one is.
     pub(super) asked: Cell<Option<Instant>>,
+    /// TLS towards clients.
+    pub(super) front: Front,
     /// Who may come in.
     pub(super) gate: Gate,
     pub(super) answers: Answers,
@@ -63,6 +66,7 @@ impl Context {
     pub fn new(
         settings: Arc<Settings>,
         rules: Option<Arc<Rules>>,
+        front: Front,
         shared: Shared,
         slot: WorkerSlot,
         signals: Signals,
@@ -79,6 +83,7 @@ impl Context {
             pool,
             refuse_sessions: false,
             asked: Cell::new(None),
+            front,
             gate,
             answers: Answers::default(),
             facts: FactsCache::new(FactsCache::DEFAULT_BYTES),
@@ -94,6 +99,8 @@ impl Context {
     pub fn reload(&mut self) {
         let Some(settings) = Settings::from_snapshot(&self.shared.published_settings()) else { return };
         self.take_file_settings(settings);
+        backend::reload_tls(&self.settings);
+        self.front.expect(self.shared.client_tls_generation());
         self.pool.set_life_time(self.settings.connection_life_time);
         self.gate.reload(&self.settings, &self.shared);
     }

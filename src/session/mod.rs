@@ -38,6 +38,7 @@ mod plan;
 mod portals;
 mod requests;
 mod retry;
+mod secure;
 mod startup;
 mod statements;
 mod trace;

@@ -17,7 +17,7 @@ use super::{Context, Session, finish, trace};
 use crate::auth::Credential;
 use crate::backend::{Demand, Group, Key, Login, LoginError, ServerConnection};
 use crate::config::BackendClusteringMode;
-use crate::net::{Deadline, Peer, Stream};
+use crate::net::{Deadline, Peer, Stream, tls};
 use crate::report::{self, Report, SqlState};
 use crate::route::{self, Candidate};
 use crate::sql::Lexing;
@@ -27,12 +27,12 @@ use crate::wire::{TransactionStatus, write};
 use std::time::{Duration, Instant};
 
 /// Serves one client to its end. Returns whether it was a session: cancel requests and probes are none.
-pub fn serve(stream: Stream, context: &mut Context) -> bool {
+pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
     let began = Instant::now();
     let deadline = Deadline::after_seconds(context.settings.authentication_timeout);
     context.refresh_cluster();
     let host = host_of(stream.peer());
-    let opening = match startup::read(&stream, context, deadline) {
+    let opening = match startup::read(&mut stream, context, deadline) {
         Ok(Some(_)) if context.refuse_sessions => {
             let report = Report::fatal("Sorry, too many clients already").code(SqlState::TOO_MANY_CONNECTIONS);
             finish::dismiss(Client::new(stream), &report.into());
@@ -149,8 +149,9 @@ fn begin(context: &mut Context, client: &mut Client, opening: Opening, deadline:
     let Opening { key, minor, application_name, rest, negotiation } = opening;
     client.input.take_over(rest);
     let (user, database) = (key.user.clone(), key.database.clone());
-    // TLS will say more of the channel.
-    let applicant = Applicant { user: &user, database: &database, channel: Channel::default() };
+    let end_point = client.stream.tls(tls::Session::server_end_point).flatten();
+    let channel = Channel { tls: client.stream.is_tls(), end_point: end_point.as_deref() };
+    let applicant = Applicant { user: &user, database: &database, channel };
     let admitted = authenticate::by_rules(context, client, applicant, deadline)?;
     let until = context.patience().min(deadline);
     let Some(home) = context.await_primary(&client.stream, until)? else { return Err(no_node()) };

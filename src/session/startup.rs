@@ -4,7 +4,7 @@
 
 use super::context::address_of;
 use super::end::End;
-use super::{Context, message_log};
+use super::{Context, message_log, secure};
 use crate::backend::{Key, cancel};
 use crate::net::{Deadline, InBuffer, Received, Stream};
 use crate::report::{Report, SqlState};
@@ -34,15 +34,27 @@ pub(super) struct Opening {
 
 /// Reads up to the startup packet. `Ok(None)`: there will be no session (a cancel request was served, or the client has
 /// left without a word).
-pub(super) fn read(stream: &Stream, context: &Context, deadline: Deadline) -> Result<Option<Opening>, End> {
-    let stopping = || context.is_stopping();
+pub(super) fn read(stream: &mut Stream, context: &mut Context, deadline: Deadline) -> Result<Option<Opening>, End> {
     let mut input = InBuffer::with_capacity(4096);
+    let mut is_settled = false;
+    if !receive(stream, &mut input, deadline, context)? {
+        return Ok(None);
+    }
+    if input.bytes().first() == Some(&startup::TLS_HANDSHAKE) {
+        secure::begin(stream, &mut input, context, deadline)?;
+        is_settled = true;
+    }
     for _ in 0..MAX_REQUESTS {
-        let Some(length) = packet(stream, &mut input, deadline, &stopping)? else { return Ok(None) };
+        let Some(length) = packet(stream, &mut input, deadline, context)? else { return Ok(None) };
         match startup::read(&input.bytes()[..length]).map_err(|error| refuse(&error))? {
-            Request::Tls | Request::GssEnc => {
+            Request::Tls if is_settled => return Err(secure::asked_again()),
+            Request::Tls => {
+                is_settled = true;
+                secure::answer(stream, &mut input, length, context, deadline)?;
+            }
+            Request::GssEnc => {
                 if input.len() > length {
-                    return Err(Report::fatal("received unencrypted data after SSL request")
+                    return Err(Report::fatal("received unencrypted data after GSSAPI encryption request")
                         .detail("This may be a client bug or an attempt at a man-in-the-middle attack.")
                         .code(SqlState::PROTOCOL_VIOLATION)
                         .into());
@@ -79,12 +91,7 @@ fn refuse(error: &Malformed) -> End {
 }
 
 /// Waits for a whole packet; returns its length. `Ok(None)`: the client left before its first byte.
-fn packet(
-    stream: &Stream,
-    input: &mut InBuffer,
-    deadline: Deadline,
-    stopping: &impl Fn() -> bool,
-) -> Result<Option<usize>, End> {
+fn packet(stream: &Stream, input: &mut InBuffer, deadline: Deadline, context: &Context) -> Result<Option<usize>, End> {
     loop {
         if let Some(length) = startup::length(input.bytes()).map_err(|error| refuse(&error))? {
             if input.len() >= length {
@@ -92,10 +99,20 @@ fn packet(
             }
             input.make_room(length);
         }
+        if !receive(stream, input, deadline, context)? {
+            return Ok(None);
+        }
+    }
+}
+
+/// Receives something more. `Ok(false)`: the client left before its first byte.
+fn receive(stream: &Stream, input: &mut InBuffer, deadline: Deadline, context: &Context) -> Result<bool, End> {
+    loop {
         match input.receive_until(stream, deadline).map_err(End::client_lost)? {
-            Received::Closed if input.is_empty() => return Ok(None),
+            Received::Closed if input.is_empty() => return Ok(false),
             Received::Closed => return Err(End::ClientGone),
-            _ if stopping() => return Err(End::shutdown()),
+            _ if context.is_stopping() => return Err(End::shutdown()),
+            Received::Bytes(_) => return Ok(true),
             _ if deadline.passed() => return Err(timed_out()),
             _ => {}
         }

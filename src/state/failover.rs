@@ -321,7 +321,9 @@ mod tests {
         let last = (1 << 24) - 1;
         assert!(Terminated::is_recent(word(7, last), word(7, last + 59)), "the seconds start anew");
         assert!(!Terminated::is_recent(word(7, 100), word(7, 160)));
-        assert!(!Terminated::is_recent(word(8, 100), word(7, 100)) && !Terminated::is_recent(word(7, 101), word(7, 100)));
+        assert!(
+            !Terminated::is_recent(word(8, 100), word(7, 100)) && !Terminated::is_recent(word(7, 101), word(7, 100))
+        );
         assert!(!Terminated::is_recent(0, word(7, 0)), "an empty place");
     }
 

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use pgpool_shm::{Versioned, shareable};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of settings at most; memory is used only as far as they go.
 const LIMIT: usize = 1 << 20;
@@ -10,6 +11,7 @@ shareable! {
     pub(super) struct SettingsRecord {
         snapshot: Versioned<u8, LIMIT>,
         rules: Versioned<u8, LIMIT>,
+        client_tls: AtomicU64,
     }
 }
 
@@ -37,6 +39,16 @@ impl Shared {
     /// The files of pool_hba.conf published last; empty before the first time.
     pub fn published_rules(&self) -> Vec<u8> {
         self.settings_record().rules.read()
+    }
+
+    /// Counts the sets of certificates for clients that the parent has found to be good.
+    pub fn client_tls_generation(&self) -> u64 {
+        self.settings_record().client_tls.load(Ordering::Acquire)
+    }
+
+    /// There is a new good set. For the parent.
+    pub fn next_client_tls(&self) {
+        self.settings_record().client_tls.fetch_add(1, Ordering::Release);
     }
 
     /// The settings published last; empty before the first time.

@@ -98,8 +98,8 @@ impl Supervisor {
         };
         match role {
             Role::Worker(index) => {
-                let rules = self.rules.clone();
-                worker::run(worker::Start { index, listeners, settings, rules, shared })
+                let (rules, front) = (self.rules.clone(), self.front.clone());
+                worker::run(worker::Start { index, listeners, settings, rules, front, shared })
             }
             Role::Health(id) => health::run(settings, shared, id),
             Role::Search(_) => {

@@ -27,6 +27,7 @@ pub use start::run;
 use crate::auth::hba::Rules;
 use crate::config::{FileLocations, Settings};
 use crate::net::Deadline;
+use crate::net::tls::Front;
 use crate::report::{Report, version};
 use crate::state::{NodeSet, Shared};
 use crate::sys::descriptor;
@@ -57,6 +58,8 @@ struct Supervisor {
     files: FileLocations,
     /// The rules of pool_hba.conf in force.
     rules: Option<Arc<Rules>>,
+    /// TLS towards clients.
+    front: Front,
     shared: Shared,
     listeners: Listeners,
     pcp_listeners: Listeners,

@@ -4,6 +4,7 @@
 
 use super::Supervisor;
 use crate::auth::hba::Rules;
+use crate::backend;
 use crate::config::{self, Problems, Settings};
 use crate::report::{self, Report, Severity};
 use crate::sys::signal::Signal;
@@ -37,12 +38,35 @@ impl Supervisor {
         self.rules = rules;
         self.settings = Arc::new(reloaded.settings);
         report::configure(self.settings.log_settings());
+        self.reload_tls();
         self.failover.reload_nodes();
         self.children.signal_all(Signal::SIGHUP);
         if self.announced {
             self.start_health_checks();
         }
         Ok(())
+    }
+
+    /// Takes new certificates for clients and servers that connect from now on; those that are connected keep theirs. What
+    /// cannot be used changes nothing (auth 17.4).
+    fn reload_tls(&mut self) {
+        if let Err(report) = backend::configure_tls(&self.settings) {
+            Report::warning(report.to_string()).hint(report.hint.unwrap_or_default()).log();
+            Report::warning("TLS to servers was not reloaded; what was in force stays").log();
+        }
+        if !self.settings.ssl {
+            return;
+        }
+        Report::log_line("reload SSL certificates.").log();
+        match self.front.renew(&self.settings) {
+            Ok(()) => self.shared.next_client_tls(),
+            Err(report) => {
+                Report::warning(report.to_string()).hint(report.hint.unwrap_or_default()).log();
+                Report::warning("SSL certificates were not reloaded; what was in force stays")
+                    .hint("Correct the files or parameters, and reload again.")
+                    .log();
+            }
+        }
     }
 
     /// The rules of pool_hba.conf from now on: those of the file if they can be used, else the old ones.

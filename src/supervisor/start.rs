@@ -8,9 +8,11 @@ use super::pid_file::PidFile;
 use super::{Supervisor, nodes, status_file};
 use crate::auth::hba::Rules;
 use crate::auth::{self, passwords};
+use crate::backend;
 use crate::catalog;
 use crate::config::{FileLocations, Settings};
-use crate::report::{self, Report, Result};
+use crate::net::tls::Front;
+use crate::report::{self, Report, Result, Severity};
 use crate::state::{Limits, NodeSet, Shared};
 use crate::sys::signal::{self, Signal, Signals};
 use std::fmt::Display;
@@ -65,6 +67,7 @@ fn prepare(
     signal::ignore(&[Signal::SIGPIPE]).map_err(failed("SIGPIPE cannot be ignored"))?;
     let signals = Signals::install(&HANDLED).map_err(failed("signals cannot be handled"))?;
     let rules = admission(&settings, &files)?;
+    let front = tls(&settings)?;
     let failover = Failover::new().map_err(failed("no pipe can be made"))?;
     let ready = ReadyPipe::new().map_err(failed("no pipe can be made"))?;
     let shared = share(&settings)?;
@@ -89,6 +92,7 @@ fn prepare(
         settings: Arc::new(settings),
         files,
         rules,
+        front,
         shared,
         listeners,
         pcp_listeners,
@@ -123,6 +127,24 @@ fn admission(settings: &Settings, files: &FileLocations) -> Result<Option<Arc<Ru
             Err(Report::fatal(format!("could not load \"{}\"", files.hba.display()))
                 .hint("Correct the file, or set enable_pool_hba = off."))
         }
+    }
+}
+
+/// Prepares TLS in both directions. As with the original pgpool starts without TLS for clients if its files are wrong, but
+/// not if the command for the pass phrase fails (auth 17.2, 17.3). Servers that are to be verified are not connected to if
+/// they cannot be.
+fn tls(settings: &Settings) -> Result<Front> {
+    if let Err(report) = backend::configure_tls(settings) {
+        report.log();
+    }
+    let mut front = Front::new()?;
+    match front.renew(settings) {
+        Err(report) if report.severity >= Severity::Error => Err(report),
+        Err(report) => {
+            report.hint("Clients that ask for TLS get \"no\" until this is mended and pgpool reloaded.").log();
+            Ok(front)
+        }
+        Ok(()) => Ok(front),
     }
 }
 

@@ -7,6 +7,11 @@ pub const MAX_LENGTH: u32 = 10_000;
 /// The longest cancel key of protocol 3.2, in bytes.
 pub const MAX_CANCEL_KEY: usize = 256;
 
+/// What asks for TLS.
+pub const TLS_REQUEST: [u8; 8] = *b"\0\0\0\x08\x04\xd2\x16\x2f";
+/// The first byte of a TLS handshake, which comes without asking from clients of PostgreSQL 17.
+pub const TLS_HANDSHAKE: u8 = 0x16;
+
 const CANCEL: u32 = 80_877_102;
 const TLS: u32 = 80_877_103;
 const GSSENC: u32 = 80_877_104;
@@ -135,6 +140,7 @@ mod tests {
     #[test]
     fn other_requests() {
         assert_eq!(read(&packet(TLS, b"")), Ok(Request::Tls));
+        assert_eq!(packet(TLS, b""), TLS_REQUEST);
         assert_eq!(read(&packet(GSSENC, b"")), Ok(Request::GssEnc));
         assert_eq!(read(&packet(CANCEL, b"\0\0\0\x05keys")), Ok(Request::Cancel { pid: 5, key: b"keys" }));
         assert!(read(&packet(CANCEL, b"\0\0\0\x05")).is_err());

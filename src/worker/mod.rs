@@ -10,6 +10,7 @@ mod idle;
 
 use crate::auth::hba::Rules;
 use crate::config::Settings;
+use crate::net::tls::Front;
 use crate::net::{Deadline, Peer, Stream};
 use crate::report::{self, Report};
 use crate::session::{self, Context};
@@ -37,6 +38,8 @@ pub struct Start {
     pub settings: Arc<Settings>,
     /// The rules of pool_hba.conf in force.
     pub rules: Option<Arc<Rules>>,
+    /// TLS towards clients.
+    pub front: Front,
     /// Shared memory.
     pub shared: Shared,
 }
@@ -59,7 +62,7 @@ pub fn run(start: Start) -> i32 {
 fn live(start: Start) -> Exit {
     report::set_process("child", "CHILD");
     title::set(WAITING);
-    let Start { index, listeners, settings, rules, shared } = start;
+    let Start { index, listeners, settings, rules, front, shared } = start;
     let prepared = Signals::install(&SIGNALS).and_then(|signals| Ok((Idle::new(listeners, &signals)?, signals)));
     let (idle, signals) = match prepared {
         Ok(prepared) => prepared,
@@ -69,7 +72,7 @@ fn live(start: Start) -> Exit {
         }
     };
     let slot = shared.worker(index);
-    let context = Context::new(settings, rules, shared, slot, signals);
+    let context = Context::new(settings, rules, front, shared, slot, signals);
     Worker { context, sessions: 0, last_client: None }.live(idle)
 }
 

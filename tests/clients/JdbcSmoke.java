@@ -15,7 +15,8 @@ public class JdbcSmoke {
 
     public static void main(String[] args) throws Exception {
         String url = "jdbc:postgresql://" + System.getenv("PGHOST") + ":" + System.getenv("PGPORT") + "/"
-            + System.getenv("PGDATABASE") + "?user=" + System.getenv("PGUSER") + "&sslmode=disable";
+            + System.getenv("PGDATABASE") + "?user=" + System.getenv("PGUSER")
+            + "&sslmode=" + System.getenv().getOrDefault("PGSSLMODE", "disable");
         for (String mode : new String[] {"extended", "simple", "extendedForPrepared", "extendedCacheEverything"}) {
             try (Connection conn = DriverManager.getConnection(url + "&preferQueryMode=" + mode)) {
                 run(conn, mode);

@@ -34,5 +34,6 @@ mod routing;
 mod scripts;
 mod session;
 mod show;
+mod tls;
 mod transactions;
 mod upkeep;

@@ -46,6 +46,8 @@ def can_log_in(port, database="bench"):
                 if not (part := connection.recv(8192)):
                     return False
                 reply += part
+                if reply[:1] == b"R" and reply[5:9] != b"\0\0\0\0":
+                    return True  # It asks for a password.
             connection.sendall(b"X\0\0\0\4")
             return True
     except OSError:
@@ -91,6 +93,10 @@ class Cluster:
         """Runs statements on the primary, past all contestants."""
         each = [part for statement in statements for part in ("-c", statement)]
         proc.run([program("psql"), *self.address(), "-XAtq", *each, database])
+
+    def ask(self, statement, database="bench"):
+        """The value that a statement returns on the primary."""
+        return proc.run([program("psql"), *self.address(), "-XAtq", "-c", statement, database]).strip()
 
     def stop(self):
         for process in reversed(self.processes):

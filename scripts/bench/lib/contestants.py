@@ -35,19 +35,19 @@ class Contestant:
     def version(self):
         return ""
 
-    def launch(self, cluster, folder):
+    def launch(self, cluster, folder, security):
         """Starts it without waiting; returns its log file."""
         home = folder / self.name
         home.mkdir()
         own(home)
         self.port = proc.free_port()
         log = home / "log"
-        self.process = proc.spawn(self.command(cluster, home), log, self.environment)
+        self.process = proc.spawn(self.command(cluster, home, security), log, self.environment)
         return log
 
-    def start(self, cluster, folder):
+    def start(self, cluster, folder, security):
         """Starts it and waits until a client can log in through it."""
-        log = self.launch(cluster, folder)
+        log = self.launch(cluster, folder, security)
         ready = lambda: can_log_in(self.port) or self.process.poll() is not None
         try:
             proc.wait_for(ready, 20, f"first login through {self.name}")
@@ -65,7 +65,7 @@ class Contestant:
 
 
 class Direct(Contestant):
-    def start(self, cluster, folder):
+    def start(self, cluster, folder, security):
         self.port = cluster.ports[0]
 
     def version(self):
@@ -80,7 +80,7 @@ class Floor(Contestant):
     def missing(self):
         return None if (BENCH / "floor").exists() else "not compiled; run scripts/bench/setup"
 
-    def command(self, cluster, home):
+    def command(self, cluster, home, security):
         binary = shutil.copy(BENCH / "floor", home)
         return [binary, self.port, cluster.ports[0], WORKERS, *self.options]
 
@@ -101,9 +101,7 @@ class PgBouncer(Contestant):
     def version(self):
         return first_line(self.binary, self.environment, "--version")
 
-    def command(self, cluster, home):
-        users = home / "users"
-        users.write_text('"postgres" ""\n')
+    def command(self, cluster, home, security):
         conf = home / "pgbouncer.ini"
         conf.write_text(f"""[databases]
 bench = host=127.0.0.1 port={cluster.ports[0]} dbname=bench
@@ -111,15 +109,14 @@ bench = host=127.0.0.1 port={cluster.ports[0]} dbname=bench
 listen_addr = 127.0.0.1
 listen_port = {self.port}
 unix_socket_dir =
-auth_type = trust
-auth_file = {users}
+auth_file = {home}/users
 pool_mode = session
 max_client_conn = {WORKERS * 4}
 default_pool_size = {WORKERS}
 log_connections = 0
 log_disconnections = 0
 log_stats = 0
-""")
+{security.pgbouncer(home)}""")
         return [self.binary, conf]
 
 
@@ -139,7 +136,7 @@ class Pgpool(Contestant):
     def version(self):
         return first_line(self.binary, self.environment, "-v")
 
-    def command(self, cluster, home):
+    def command(self, cluster, home, security):
         # A copy: a build during the run must not change what runs, and the build folder may be closed to user postgres.
         binary = shutil.copy(self.binary, home)
         conf, pcp = home / "pgpool.conf", home / "pcp.conf"
@@ -155,9 +152,7 @@ pid_file_name = '{home}/pgpool.pid'
 logdir = '{home}'
 num_init_children = {self.workers}
 max_pool = 1
-enable_pool_hba = off
-pool_passwd = ''
-load_balance_mode = on
+{security.pgpool(home)}load_balance_mode = on
 sr_check_period = 0
 sr_check_user = 'postgres'
 health_check_period = 0
@@ -165,7 +160,7 @@ health_check_period = 0
 backend_port{node} = {port}
 backend_weight{node} = 1
 """ for node, port in enumerate(cluster.ports)))
-        return [binary, "-n", "-D", "-f", conf, "-F", pcp]
+        return [binary, "-n", "-D", "-f", conf, "-F", pcp, "-a", home / "pool_hba.conf"]
 
 
 def own(path):

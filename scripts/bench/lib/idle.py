@@ -7,6 +7,8 @@ import statistics
 import time
 
 from lib import proc, syscalls
+from lib.security import Open
+from lib.security import Open
 
 
 @dataclasses.dataclass
@@ -22,7 +24,7 @@ class Figures:
 def measure(contestant, cluster, folder, seconds):
     """Starts `contestant`, a Pgpool that has not served anyone, and watches it doing nothing."""
     begin = time.monotonic()
-    log = contestant.launch(cluster, folder)
+    log = contestant.launch(cluster, folder, Open())
     process = contestant.process
     started = lambda: b"successfully started" in log.read_bytes() or process.poll() is not None
     proc.wait_for(started, 60, f"'successfully started' of {contestant.name}")

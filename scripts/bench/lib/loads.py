@@ -53,7 +53,8 @@ class Run:
 class Pgbench:
     """Sends loads; `folder` holds its scripts."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, security):
+        self.security = security
         self.scripts = {name: folder / name for name in SCRIPTS}
         for name, path in self.scripts.items():
             path.write_text(SCRIPTS[name])
@@ -65,7 +66,7 @@ class Pgbench:
         output = proc.run(
             [program("pgbench"), "-n", "-h", "127.0.0.1", "-p", port, "-U", "postgres"]
             + ["-c", clients, "-j", min(clients, 2), *length, *options, "bench"],
-            env={**os.environ, "PGSSLMODE": "disable", "PGGSSENCMODE": "disable"},
+            env={**os.environ, "PGGSSENCMODE": "disable", **self.security.environment()},
             timeout=(seconds or 0) + 60,
         )
         done = int(number(output, r"actually processed: (\d+)"))

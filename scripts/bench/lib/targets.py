@@ -8,9 +8,9 @@ from lib.syscalls import WRITES
 SHORT = ("simple", "extended", "prepared")
 
 
-def check(results):
+def check(results, secure):
     """Rows of (target, measured, wanted, verdict)."""
-    return [judge(*target) for target in all_targets(results)]
+    return [judge(*target) for target in (secure_targets(results) if secure else all_targets(results))]
 
 
 def all_targets(results):
@@ -47,6 +47,18 @@ def all_targets(results):
         yield f"wake-ups while idle for {idle.seconds} s", idle.wakeups, at_most, 0
 
 
+def secure_targets(results):
+    """With SCRAM, or with SCRAM through TLS: as good as PgBouncer."""
+    for clients in (1, 8, 50):
+        noun = "client" if clients == 1 else "clients"
+        tps = results.ratio("tps", "connect", clients, "ours", "pgbouncer")
+        yield f"tps / pgbouncer, {clients} {noun}, connect", tps, operator.ge, 1.0
+    for clients in (1, 8, 50):
+        noun = "client" if clients == 1 else "clients"
+        cpu = results.ratio("cpu_us", "rows", clients, "ours", "pgbouncer")
+        yield f"CPU per transaction / pgbouncer, {clients} {noun}, rows", cpu, operator.le, 1.0
+
+
 def calls(results, load, only=None):
     counts = results.syscalls.get((load, "ours"))
     if counts is None:
@@ -67,9 +79,9 @@ def judge(what, measured, comparison, bound):
     return [what, show(measured), f"{SIGNS[comparison]} {show(bound)}", verdict]
 
 
-def target_table(results):
+def target_table(results, secure=None):
     """Only what this run measured; the summary counts the rest."""
-    rows = check(results)
+    rows = check(results, secure)
     measured = [row for row in rows if row[3] != "not measured"]
     missed = sum(row[3] == "NOT OK" for row in measured)
     summary = f"{len(measured) - missed} ok, {missed} not ok, {len(rows) - len(measured)} not measured in this run"

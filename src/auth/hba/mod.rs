@@ -16,6 +16,6 @@ pub use address::{Address, Names};
 pub use ldap::{Ldap, Scope};
 pub use matching::Client;
 pub use method::{Method, Pam};
-pub use record::{Connection, Record};
+pub use record::{ClientCert, Connection, Record};
 pub use rules::{Rules, Slips};
 pub use sources::Sources;

@@ -18,6 +18,36 @@ pub enum Connection {
     HostNoSsl,
 }
 
+/// What a rule asks of the client's certificate, beside its method; PostgreSQL's option `clientcert`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCert {
+    /// Nothing.
+    #[default]
+    NotAsked,
+    /// There is one.
+    VerifyCa,
+    /// Its common name is the user's.
+    VerifyFull,
+}
+
+impl ClientCert {
+    /// Takes the option's value.
+    fn read(value: &str, connection: Connection, method: &Method) -> Result<Self> {
+        if connection != Connection::HostSsl {
+            return Err(Report::log_line("clientcert can only be configured for \"hostssl\" rows"));
+        }
+        match value {
+            "verify-full" => Ok(Self::VerifyFull),
+            "verify-ca" if *method == Method::Cert => {
+                let text = "clientcert only accepts \"verify-full\" when using \"cert\" authentication";
+                Err(Report::log_line(text))
+            }
+            "verify-ca" => Ok(Self::VerifyCa),
+            _ => Err(Report::log_line(format!("invalid value for clientcert: \"{value}\""))),
+        }
+    }
+}
+
 /// A rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -29,6 +59,8 @@ pub struct Record {
     pub address: Address,
     /// What they must do.
     pub method: Method,
+    /// What certificate they must have for that.
+    pub client_cert: ClientCert,
     pub(super) databases: Vec<Token>,
     pub(super) users: Vec<Token>,
 }
@@ -88,13 +120,16 @@ impl Record {
             multiple("authentication type", "Specify exactly one authentication type per line."),
         )?;
         let mut method = Method::new(&method)?;
+        let mut client_cert = ClientCert::default();
         for option in fields.0.flatten() {
-            if let Some(report) = method.set(&option)? {
+            if let Some(value) = option.to_string().strip_prefix("clientcert=") {
+                client_cert = ClientCert::read(value, connection, &method)?;
+            } else if let Some(report) = method.set(&option)? {
                 remark(report);
             }
         }
         method.check()?;
-        Ok(Self { line: line.number, connection, address, method, databases, users })
+        Ok(Self { line: line.number, connection, address, method, client_cert, databases, users })
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod probe;
 
+use crate::backend;
 use crate::config::{BackendClusteringMode, NodeSettings, Settings};
 use crate::failover;
 use crate::net::Deadline;
@@ -240,6 +241,7 @@ impl Checker {
         if let Some(settings) = Settings::from_snapshot(&self.shared.published_settings()) {
             self.settings = Arc::new(settings);
             report::configure(self.settings.log_settings());
+            backend::reload_tls(&self.settings);
             self.refused.clear();
         }
         Ok(true)

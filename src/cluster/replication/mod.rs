@@ -23,6 +23,7 @@ mod values;
 mod watch;
 
 use super::ask::Question;
+use crate::backend;
 use crate::config::{BackendClusteringMode, Settings};
 use crate::net::Deadline;
 use crate::report::{self, Report};
@@ -294,6 +295,7 @@ impl Check {
             if let Some(settings) = Settings::from_snapshot(&self.shared.published_settings()) {
                 self.settings = Arc::new(settings);
                 report::configure(self.settings.log_settings());
+                backend::reload_tls(&self.settings);
                 self.troubles.forget();
             }
         }

@@ -27,6 +27,8 @@ pub enum SslMode {
 #[derive(Clone, Debug)]
 pub struct Connector {
     mode: SslMode,
+    /// A server without TLS is good enough, too.
+    is_opportunistic: bool,
     direct: bool,
     /// None with [`SslMode::Disable`].
     context: Option<SslContext>,
@@ -34,7 +36,7 @@ pub struct Connector {
 
 impl Connector {
     /// No TLS at all.
-    pub const PLAIN: Self = Self { mode: SslMode::Disable, direct: false, context: None };
+    pub const PLAIN: Self = Self { mode: SslMode::Disable, is_opportunistic: true, direct: false, context: None };
 
     /// By `ssl`, `ssl_ca_cert`, `ssl_ca_cert_dir` and the parameters `backend_ssl*`.
     ///
@@ -45,13 +47,20 @@ impl Connector {
         if mode == SslMode::Disable {
             return Ok(Self::PLAIN);
         }
-        let direct = settings.backend_sslnegotiation == BackendSslnegotiation::Direct && mode >= SslMode::Require;
-        context(settings, mode).map(|context| Self { mode, direct, context: Some(context) })
+        // With a CA the original verifies the servers that have TLS, and goes on in clear with those that have none.
+        let is_opportunistic = mode == SslMode::Prefer || settings.backend_sslmode == BackendSslmode::Auto;
+        let direct = settings.backend_sslnegotiation == BackendSslnegotiation::Direct && !is_opportunistic;
+        context(settings, mode).map(|context| Self { mode, is_opportunistic, direct, context: Some(context) })
     }
 
     /// What is wanted.
     pub fn mode(&self) -> SslMode {
         self.mode
+    }
+
+    /// Whether a server that says that it has no TLS is good enough.
+    pub fn is_opportunistic(&self) -> bool {
+        self.is_opportunistic
     }
 
     /// The handshake comes first, without asking the server by an SSLRequest (PostgreSQL 17).

@@ -9,8 +9,10 @@
 //! A handshake that fails ends the connection; nothing is ever sent in clear text afterwards.
 
 mod acceptor;
+mod certificate;
 mod channel_binding;
 mod connector;
+mod front;
 mod passphrase;
 mod session;
 mod socket;
@@ -18,7 +20,9 @@ mod socket;
 mod tests;
 
 pub use acceptor::Acceptor;
+pub use certificate::Certificate;
 pub use connector::{Connector, SslMode};
+pub use front::Front;
 pub use session::HandshakeError;
 
 pub use session::Session;

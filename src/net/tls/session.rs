@@ -1,11 +1,11 @@
 //! One TLS session on a socket.
 
 use super::socket::{Fetch, Socket};
-use super::{ALPN, channel_binding, reason};
+use super::{ALPN, Certificate, channel_binding, reason};
 use crate::net::{Deadline, Received, Waited, wait};
 use nix::poll::PollFlags;
 use openssl::ssl::{ErrorCode, Ssl, SslRef, SslStream};
-use openssl::x509::{X509, X509VerifyResult};
+use openssl::x509::X509VerifyResult;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
@@ -157,9 +157,9 @@ impl Session {
         self.stream.ssl().selected_alpn_protocol() == Some(ALPN)
     }
 
-    /// The other side's certificate, which has been verified if a CA is configured.
-    pub fn peer_certificate(&self) -> Option<X509> {
-        self.stream.ssl().peer_certificate()
+    /// The client's certificate, which has been verified; `None` if it has none, or was not asked for one.
+    pub fn client_certificate(&self) -> Option<Certificate> {
+        self.stream.ssl().peer_certificate().map(|certificate| Certificate::read(&certificate))
     }
 
     /// The channel binding data `tls-server-end-point` (RFC 5929) of the server's certificate: ours or the other side's.

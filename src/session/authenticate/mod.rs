@@ -7,6 +7,7 @@
 //! by a server; it is *typed* until one has done so. Then its verifier stays with that server connection, and is the
 //! measure for whoever gets it from the pool next. A session never starts on a proof that nobody has checked.
 
+mod certificate;
 mod challenge;
 mod dialogue;
 
@@ -85,13 +86,22 @@ pub(super) fn by_rules(
         _ => Known { entry: context.gate.passwords.entry(user), source: "pool_passwd" },
     };
     let decided = Decided { by: By::Rule(&ruling), entry: &known.entry, source: known.source };
+    let certificate = certificate::check(&client.stream, applicant, ruling.record.client_cert);
+    certificate.map_err(|report| report.context(decided.text()))?;
     let admitted = match &ruling.record.method {
+        Method::Cert if certificate::is_of_user(&client.stream, applicant) => {
+            Admitted::complete(known.entry.credential())
+        }
+        Method::Cert => {
+            let report = decided.failed("CERT authentication failed", "no valid certificate presented");
+            return Err(report.code(SqlState::INVALID_AUTHORIZATION).into());
+        }
         Method::Trust => Admitted::complete(known.entry.credential()),
         Method::Reject => return Err(no_entry(address, applicant, &decided.text()).into()),
         Method::Password => decided.ask_password(context, client, applicant, deadline)?,
         Method::Md5 => decided.challenge_md5(context, client, applicant, deadline)?,
         Method::Scram => decided.challenge_scram(context, client, applicant, deadline)?,
-        method @ (Method::Cert | Method::Pam(_) | Method::Ldap(_)) => {
+        method @ (Method::Pam(_) | Method::Ldap(_)) => {
             let name = method.name();
             return Err(Report::fatal(format!("authentication method \"{name}\" is not supported yet"))
                 .hint("Use scram-sha-256 in pool_hba.conf for this client.")

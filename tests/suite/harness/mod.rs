@@ -45,7 +45,7 @@ pub use node::{Node, Stop};
 pub use password::Attempt;
 pub use pgpool::{Config, Pgpool, cpu_time, process_title};
 pub use program::{Outcome, Program};
-pub use reply::Reply;
+pub use reply::{Message, Reply};
 pub use scratch::{Scratch, give_to_server_user};
 pub use service::Service;
 pub use wait::{PATIENCE, eventually, wait_for};

@@ -1,5 +1,6 @@
 //! A raw protocol client: sends any bytes, reads messages, each within a deadline.
 
+use openssl::ssl::SslStream;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -27,6 +28,7 @@ pub struct Wire {
 enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<SslStream<TcpStream>>),
 }
 
 /// The parameters of a plain login to the tests' database.
@@ -49,6 +51,11 @@ impl Wire {
     /// Connects to a Unix socket and says nothing.
     pub fn open_unix(path: &Path) -> io::Result<Wire> {
         Ok(Wire::on(Socket::Unix(UnixStream::connect(path)?)))
+    }
+
+    /// Takes over a connection on which TLS has been agreed on and nothing else said.
+    pub fn over_tls(stream: SslStream<TcpStream>) -> Wire {
+        Wire::on(Socket::Tls(Box::new(stream)))
     }
 
     fn on(socket: Socket) -> Wire {
@@ -97,6 +104,7 @@ impl Wire {
         match &mut self.socket {
             Socket::Tcp(stream) => stream.write_all(bytes),
             Socket::Unix(stream) => stream.write_all(bytes),
+            Socket::Tls(stream) => stream.write_all(bytes),
         }
     }
 
@@ -167,6 +175,9 @@ impl Wire {
                 Socket::Unix(stream) => {
                     stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut self.inbox[old..]))
                 }
+                Socket::Tls(stream) => {
+                    stream.get_ref().set_read_timeout(Some(left)).and_then(|()| stream.read(&mut self.inbox[old..]))
+                }
             };
             self.inbox.truncate(old + *result.as_ref().unwrap_or(&0));
             match result {
@@ -234,6 +245,7 @@ impl Wire {
         let socket = match &self.socket {
             Socket::Tcp(stream) => Socket::Tcp(stream.try_clone().expect("a second handle")),
             Socket::Unix(stream) => Socket::Unix(stream.try_clone().expect("a second handle")),
+            Socket::Tls(_) => panic!("the state of TLS has one owner"),
         };
         (self, Wire::on(socket))
     }

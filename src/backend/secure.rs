@@ -1,0 +1,241 @@
+//! TLS towards servers (auth 18): what comes before the first packet.
+//!
+//! What is wanted is the same for every connection of a process: sessions, checks, cancel requests. So each process holds
+//! one [`Connector`], which children inherit; [`configure`] makes it anew when settings are taken.
+//!
+//! Invariant: only a server's own "no", and only with a mode that allows it, makes a connection go on in clear. Whatever
+//! else goes wrong ends it before anything of the login was sent.
+
+use crate::config::Settings;
+use crate::net::tls::{Connector, HandshakeError, Session, SslMode};
+use crate::net::{Address, Deadline, InBuffer, Received, Stream};
+use crate::report::{Report, Result};
+use crate::sys::signal;
+use crate::wire::startup;
+use parking_lot::RwLock;
+use std::io;
+
+/// What is wanted, or why that cannot be had.
+static CONNECTOR: RwLock<Option<Result<Connector>>> = RwLock::new(None);
+
+/// Takes the parameters `backend_ssl*` of `settings` for all connections from now on. If their files cannot be used, what
+/// was in force stays; without that no server is connected to at all.
+///
+/// # Errors
+/// What is wrong, for whoever wants to tell.
+pub fn configure(settings: &Settings) -> Result<()> {
+    let made = Connector::new(settings);
+    let outcome = made.as_ref().map(|_| ()).map_err(Report::clone);
+    let mut connector = CONNECTOR.write();
+    if made.is_ok() || !matches!(*connector, Some(Ok(_))) {
+        *connector = Some(made);
+    }
+    outcome
+}
+
+/// As [`configure`], for processes that have nobody to tell: the parent has told already.
+pub fn reload(settings: &Settings) {
+    let _ = configure(settings);
+}
+
+/// Why a connection cannot be used.
+#[derive(Debug)]
+pub(super) enum Insecure {
+    /// pgpool stops.
+    Stopped,
+    /// The server went away, or was silent for too long.
+    Lost(String),
+    /// It is not as secure as it must be: why, and what to do.
+    Refused(String, String),
+}
+
+impl Insecure {
+    fn refused(cause: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Refused(cause.into(), hint.into())
+    }
+
+    /// As an error of the socket.
+    pub fn into_io(self) -> io::Error {
+        match self {
+            Self::Stopped => io::Error::other("pgpool is being stopped"),
+            Self::Lost(cause) | Self::Refused(cause, _) => io::Error::other(cause),
+        }
+    }
+}
+
+/// Makes a new connection to the server at `address` as secure as is wanted.
+pub(super) fn secure(stream: &mut Stream, address: &Address, deadline: Deadline) -> Result<(), Insecure> {
+    let connector = match &*CONNECTOR.read() {
+        Some(Ok(connector)) => connector.clone(),
+        Some(Err(report)) => {
+            return Err(Insecure::refused(report.message.clone(), report.hint.clone().unwrap_or_default()));
+        }
+        None => Connector::PLAIN,
+    };
+    secure_by(&connector, stream, address, deadline)
+}
+
+fn secure_by(
+    connector: &Connector,
+    stream: &mut Stream,
+    address: &Address,
+    deadline: Deadline,
+) -> Result<(), Insecure> {
+    let is_local = address.host.starts_with('/');
+    if is_local || connector.mode() == SslMode::Disable {
+        return Ok(());
+    }
+    if !connector.is_direct() && !agrees(stream, connector.is_opportunistic(), deadline)? {
+        return Ok(());
+    }
+    stream.connect_tls(connector, &address.host, deadline).map_err(|error| failed(error, connector.mode()))?;
+    if connector.is_direct() && !stream.tls(Session::has_agreed_on_protocol).unwrap_or(false) {
+        let cause = "direct SSL connection was established without ALPN protocol negotiation extension";
+        return Err(Insecure::refused(
+            cause,
+            "Set backend_sslnegotiation = postgres for servers before PostgreSQL 17.",
+        ));
+    }
+    let (version, cipher) = stream.tls(Session::description).unwrap_or_default();
+    Report::debug(format!("connection to {address} is encrypted: {version}, {cipher}")).log();
+    Ok(())
+}
+
+/// Asks the server for TLS. Whether it has it; without it only who is opportunistic goes on.
+fn agrees(stream: &Stream, is_opportunistic: bool, deadline: Deadline) -> Result<bool, Insecure> {
+    let lost = |error: io::Error| Insecure::Lost(error.to_string());
+    stream.send(&startup::TLS_REQUEST).map_err(lost)?;
+    let mut answer = InBuffer::with_capacity(16);
+    while answer.is_empty() {
+        match answer.receive_until(stream, deadline) {
+            Ok(Received::Closed) => {
+                return Err(Insecure::Lost("the server closed the connection when asked for TLS".into()));
+            }
+            Ok(Received::Interrupted) if signal::told_to_stop() => return Err(Insecure::Stopped),
+            Ok(Received::Bytes(_)) => {}
+            Ok(_) if deadline.passed() => return Err(too_late()),
+            Ok(_) => {}
+            Err(error) => return Err(lost(error)),
+        }
+    }
+    let kind = char::from(answer.bytes()[0]);
+    Report::debug("attempting to negotiate a secure connection")
+        .detail(format!("client->server SSL response: {}", kind.escape_default()))
+        .log();
+    match answer.bytes() {
+        b"S" => Ok(true),
+        b"N" if is_opportunistic => Ok(false),
+        b"N" => Err(Insecure::refused(
+            "the server does not support TLS, but backend_sslmode asks for it",
+            "Set ssl = on in postgresql.conf of that server, or a weaker backend_sslmode.",
+        )),
+        // Such a server has no process for us; what it says cannot be trusted, and is not read.
+        [b'E', ..] => Err(Insecure::Lost("server sent an error response during SSL exchange".into())),
+        [b'S' | b'N', ..] => Err(Insecure::refused(
+            "received unencrypted data after SSL request",
+            "This could be an evidence of an attempted man-in-the-middle attack.",
+        )),
+        _ => Err(Insecure::refused(
+            format!("unhandled response to the request for TLS: {}", kind.escape_default()),
+            "Check that it is a PostgreSQL server.",
+        )),
+    }
+}
+
+fn too_late() -> Insecure {
+    Insecure::Lost("no answer in time; see connect_timeout".to_owned())
+}
+
+fn failed(error: HandshakeError, mode: SslMode) -> Insecure {
+    match error {
+        HandshakeError::Stopped => Insecure::Stopped,
+        HandshakeError::TimedOut => too_late(),
+        HandshakeError::Closed => Insecure::Lost(error.to_string()),
+        HandshakeError::Failed(cause) => {
+            Report::log_line(format!("pool_ssl: \"SSL_connect\": \"{cause}\"")).log();
+            let hint = match mode {
+                SslMode::VerifyFull => {
+                    "Check that backend_hostname is a name in the server's certificate, and that backend_sslrootcert or \
+                     ssl_ca_cert holds the CA that has signed it."
+                }
+                SslMode::VerifyCa => {
+                    "Check that backend_sslrootcert or ssl_ca_cert holds the CA that has signed the server's certificate."
+                }
+                _ => "Look into the server's log; see backend_sslmode.",
+            };
+            Insecure::refused(format!("the TLS handshake failed: {cause}"), hint)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BackendSslmode, BackendSslnegotiation};
+    use crate::net::connect;
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener};
+    use std::thread;
+    use std::time::Duration;
+
+    /// How a connection begins with a server that answers a request for TLS with these bytes, and what it hears behind the
+    /// request.
+    fn begin(settings: &Settings, answer: &'static [u8]) -> (Result<bool, Insecure>, Vec<u8>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = Address { host: "127.0.0.1".to_owned(), port: listener.local_addr().expect("address").port() };
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accept");
+            let mut heard = vec![0; 8];
+            stream.read_exact(&mut heard).expect("request");
+            stream.write_all(answer).expect("answer");
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = stream.read_to_end(&mut heard);
+            heard
+        });
+        let deadline = Deadline::after(Duration::from_secs(20));
+        let mut stream = connect(&address, deadline).expect("connect");
+        let connector = Connector::new(settings).expect("connector");
+        let secured = secure_by(&connector, &mut stream, &address, deadline).map(|()| stream.is_tls());
+        drop(stream);
+        (secured, server.join().expect("server"))
+    }
+
+    fn with(mode: BackendSslmode) -> Settings {
+        Settings { backend_sslmode: mode, ..Settings::default() }
+    }
+
+    #[test]
+    fn only_a_plain_no_goes_on_in_clear() {
+        let (prefer, require) = (with(BackendSslmode::Prefer), with(BackendSslmode::Require));
+        let (secured, heard) = begin(&prefer, b"N");
+        assert_eq!((secured.expect("in clear"), heard), (false, startup::TLS_REQUEST.to_vec()));
+        for (settings, answer, told) in [
+            (&require, &b"N"[..], "Refused(\"the server does not support TLS, but backend_sslmode asks for it"),
+            (&prefer, b"Nx", "Refused(\"received unencrypted data after SSL request"),
+            (&prefer, b"SR\0\0\0\x08\0\0\0\0", "Refused(\"received unencrypted data after SSL request"),
+            (&prefer, b"E\0\0\0\x05\0", "Lost(\"server sent an error response during SSL exchange"),
+            (&prefer, b"?", "Refused(\"unhandled response to the request for TLS: ?"),
+            (&prefer, b"", "Lost(\"the server closed the connection when asked for TLS"),
+        ] {
+            let (refused, heard) = begin(settings, answer);
+            let refused = format!("{:?}", refused.expect_err("refused"));
+            assert!(refused.starts_with(told), "{refused}");
+            assert_eq!(heard, startup::TLS_REQUEST, "{told}");
+        }
+    }
+
+    #[test]
+    fn a_handshake_that_fails_sends_nothing_else() {
+        let direct = BackendSslnegotiation::Direct;
+        let at_once = Settings { backend_sslnegotiation: direct, ..with(BackendSslmode::Require) };
+        // Nothing of the protocol is in what the server hears: records of TLS only.
+        let (refused, heard) = begin(&with(BackendSslmode::Prefer), b"S");
+        assert!(matches!(refused, Err(Insecure::Lost(_))), "{refused:?}");
+        assert!(heard.starts_with(&startup::TLS_REQUEST) && heard[8] == startup::TLS_HANDSHAKE, "{heard:?}");
+        let (refused, heard) = begin(&at_once, b"N");
+        assert!(refused.is_err() && heard[0] == startup::TLS_HANDSHAKE, "{refused:?} {heard:?}");
+        // Who may go on in clear asks first.
+        let asks = Settings { backend_sslnegotiation: direct, ..with(BackendSslmode::Prefer) };
+        assert!(!begin(&asks, b"N").0.expect("in clear"));
+    }
+}

@@ -1,0 +1,100 @@
+//! Certificates of clients, lists of revoked ones, pass phrases (auth 17.2, 17.3, 19).
+
+use super::authority::{Authority, Pair};
+use super::stage::{psql, with_tls};
+use crate::harness::{Config, Outcome, Pgpool, shared};
+use crate::{needs_pgpool, only_ours};
+
+fn start(config: Config, rules: &str) -> Pgpool {
+    let mut pool = config.set("enable_pool_hba", "on").prepare();
+    pool.write("pool_hba.conf", rules);
+    pool.launch(&[]);
+    pool.wait_ready();
+    pool
+}
+
+#[track_caller]
+fn login(pool: &Pgpool, user: &str, pair: Option<&Pair>) -> Outcome {
+    let files = pair.map(|pair| format!("sslcert={} sslkey={}", pair.certificate, pair.key));
+    let files = files.unwrap_or_else(|| "sslcert=/nonexistent".to_owned());
+    psql(pool, &format!("sslmode=require user={user} {files}"), "SELECT 40 + 2")
+}
+
+#[test]
+fn the_common_name_is_the_users() {
+    needs_pgpool!();
+    let (authority, other) = (Authority::new("ours"), Authority::new("others"));
+    let config = with_tls(Pgpool::on(shared()), &authority.issue("pgpool")).set("ssl_ca_cert", authority.root());
+    let pool = start(config, "hostssl all all all cert\n");
+    assert_eq!(login(&pool, "postgres", Some(&authority.issue("postgres"))).succeeded(), "42");
+    // Whatever its case, as the original has it.
+    assert_eq!(login(&pool, "postgres", Some(&authority.issue("Postgres"))).succeeded(), "42");
+    for pair in [None, Some(authority.issue("postgre")), Some(authority.issue("postgres2"))] {
+        let refused = login(&pool, "postgres", pair.as_ref());
+        assert!(refused.stderr.contains("CERT authentication failed"), "{pair:?} {refused:?}");
+    }
+    if !crate::harness::foreign() {
+        // Up to the zero byte it is the user's.
+        let refused = login(&pool, "postgres", Some(&authority.issue("postgres\0.example")));
+        assert!(refused.stderr.contains("CERT authentication failed"), "{refused:?}");
+    }
+    let refused = login(&pool, "postgres", Some(&other.issue("postgres")));
+    assert!(!refused.status.success() && !refused.stderr.contains("CERT"), "the handshake fails: {refused:?}");
+    let log = pool.log();
+    for told in ["is successful", "failed"] {
+        let line = format!("SSL certificate authentication for user \"postgres\" with Pgpool-II {told}");
+        let line = if told == "failed" { line.replace(" with Pgpool-II", "") } else { line };
+        assert!(log.contains(&line), "{line}: {log}");
+    }
+}
+
+#[test]
+fn rules_can_ask_for_a_certificate_beside_their_method() {
+    only_ours!("does not know the option");
+    needs_pgpool!();
+    let authority = Authority::new("ours");
+    let config = with_tls(Pgpool::on(shared()), &authority.issue("pgpool")).set("ssl_ca_cert", authority.root());
+    let rules =
+        "hostssl test postgres all trust clientcert=verify-full\nhostssl all all all trust clientcert=verify-ca\n";
+    let pool = start(config, rules);
+    let (mine, other) = (authority.issue("postgres"), authority.issue("somebody"));
+    assert_eq!(login(&pool, "postgres", Some(&mine)).succeeded(), "42");
+    for (user, pair) in [("postgres", Some(&other)), ("postgres", None), ("somebody", None)] {
+        let refused = login(&pool, user, pair);
+        assert!(refused.stderr.contains("connection requires a valid client certificate"), "{refused:?}");
+    }
+    // The server does not know that one; pgpool has let it in.
+    assert!(login(&pool, "nobody", Some(&other)).stderr.contains("role \"nobody\" does not exist"));
+}
+
+#[test]
+fn revoked_certificates_fail_the_handshake() {
+    needs_pgpool!();
+    let authority = Authority::new("ours");
+    let (good, revoked) = (authority.issue("postgres"), authority.issue("postgres"));
+    let config = with_tls(Pgpool::on(shared()), &authority.issue("pgpool"));
+    let config = config.set("ssl_ca_cert", authority.root()).set("ssl_crl_file", authority.revoke(&[&revoked]));
+    let pool = start(config, "hostssl all all all cert\n");
+    assert_eq!(login(&pool, "postgres", Some(&good)).succeeded(), "42");
+    let refused = login(&pool, "postgres", Some(&revoked));
+    assert!(!refused.status.success() && refused.stderr.contains("revoked"), "{refused:?}");
+}
+
+#[test]
+fn the_key_may_need_a_pass_phrase() {
+    needs_pgpool!();
+    let authority = Authority::new("ours");
+    let pair = authority.encrypt(&authority.issue("pgpool"), "open sesame");
+    let with = |command: &str| with_tls(Pgpool::on(shared()), &pair).set("ssl_passphrase_command", command);
+    let pool = with("echo open sesame").start();
+    psql(&pool, "sslmode=require", "SELECT 1").succeeded();
+    for (command, told) in [("", "requires a passphrase"), ("echo wrong", "could not load private key file")] {
+        let pool = with(command).start();
+        assert!(pool.log().contains(told), "{}", pool.log());
+        assert!(psql(&pool, "sslmode=require", "SELECT 1").stderr.contains("does not support SSL"));
+    }
+    let mut pool = with("exit 3").prepare();
+    pool.launch(&[]);
+    let status = pool.wait_end(crate::harness::PATIENCE).expect("it does not start");
+    assert!(!status.success() && pool.log().contains("command \"exit 3\" failed"), "{status} {}", pool.log());
+}

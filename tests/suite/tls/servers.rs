@@ -1,0 +1,169 @@
+//! TLS towards servers, as `backend_sslmode` wants it (auth 18).
+
+use super::authority::Authority;
+use super::stage::servers;
+use crate::harness::{Cluster, Config, Pgpool, frontend, server_version, shared, wait_for};
+use crate::{needs_pgpool, only_ours};
+use nix::sys::signal::Signal;
+
+const IS_ENCRYPTED: &str = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+
+fn on(cluster: &Cluster, mode: &str) -> Config {
+    Pgpool::on(cluster).weights(&[1.0, 0.0]).set("backend_sslmode", mode)
+}
+
+#[test]
+fn sessions_are_encrypted_as_the_mode_says() {
+    only_ours!("has no such parameter");
+    needs_pgpool!();
+    let (authority, cluster) = servers();
+    for (mode, root, is_encrypted) in [
+        ("auto", "", "f"),
+        ("disable", "", "f"),
+        ("prefer", "", "t"),
+        ("require", "", "t"),
+        ("verify-ca", authority.root().as_str(), "t"),
+        ("verify-full", authority.root().as_str(), "t"),
+    ] {
+        let pool = on(cluster, mode).set("backend_sslrootcert", root).start();
+        assert_eq!(pool.connect().value(IS_ENCRYPTED), is_encrypted, "{mode}: {}", pool.log());
+    }
+    // As the original: prefer with ssl = on, verify-ca with a CA.
+    let other = Authority::new("others");
+    let config = || on(cluster, "auto").set("ssl", "on");
+    assert_eq!(config().start().connect().value(IS_ENCRYPTED), "t");
+    assert_eq!(config().set("ssl_ca_cert", authority.root()).start().connect().value(IS_ENCRYPTED), "t");
+    refused(config().set("ssl_ca_cert", other.root()), "certificate verify failed");
+}
+
+/// The session is refused, the log says `why` with a hint, and nothing was sent in clear.
+#[track_caller]
+fn refused(config: Config, why: &str) {
+    let mut pool = config.prepare();
+    pool.launch(&[]);
+    pool.wait_ready();
+    let error = crate::harness::Wire::login(pool.port).map(drop).expect_err("refused").to_string();
+    assert!(error.contains("failed to create a backend 0 connection"), "{error}");
+    let log = pool.log();
+    assert!(log.contains(why) && log.contains("HINT:  "), "{why}: {log}");
+}
+
+#[test]
+fn what_is_less_secure_than_wanted_is_refused() {
+    only_ours!("goes on in clear");
+    needs_pgpool!();
+    let (authority, cluster) = servers();
+    let other = Authority::new("others");
+    refused(on(cluster, "verify-ca").set("backend_sslrootcert", other.root()), "certificate verify failed");
+    refused(on(cluster, "verify-full").set("backend_sslrootcert", other.root()), "certificate verify failed");
+    refused(
+        on(cluster, "verify-ca").set("backend_sslrootcert", "/nonexistent"),
+        "could not load root certificate file",
+    );
+    // A server without TLS.
+    let pool = on(shared(), "prefer").start();
+    assert_eq!(pool.connect().value(IS_ENCRYPTED), "f");
+    refused(on(shared(), "require"), "the server does not support TLS, but backend_sslmode asks for it");
+    // Its certificate is for another name.
+    let pair = authority.for_server(&authority.issue_for("server", "db.example"));
+    let plan = Cluster::streaming(1).set("ssl", "on").set("ssl_cert_file", &pair.certificate);
+    let cluster = plan.set("ssl_key_file", &pair.key).start();
+    let config = |mode| on(&cluster, mode).set("backend_sslrootcert", authority.root());
+    assert_eq!(config("verify-ca").start().connect().value(IS_ENCRYPTED), "t");
+    refused(config("verify-full"), "IP address mismatch");
+}
+
+#[test]
+fn every_connection_to_a_server_is_encrypted() {
+    only_ours!("cancels in clear");
+    needs_pgpool!();
+    let authority = Authority::new("authority of servers");
+    let pair = authority.for_server(&authority.issue("server"));
+    let mine = authority.issue("postgres");
+    let plan = Cluster::streaming(2).set("ssl", "on").set("ssl_cert_file", &pair.certificate);
+    let plan = plan.set("ssl_key_file", &pair.key).set("ssl_ca_file", &authority.root()).set("log_connections", "on");
+    let cluster = plan.start();
+    cluster.primary().sql("CREATE ROLE asker LOGIN PASSWORD 'x'");
+    cluster.wait_replayed();
+    // From pgpool's side nothing comes in without TLS and a certificate but the tests' own.
+    let rules = "host replication all 127.0.0.1/32 trust\nhostssl all postgres 127.0.0.1/32 cert\n\
+                 hostnossl test postgres 127.0.0.1/32 trust\nhostnossl all all 127.0.0.1/32 password\n";
+    cluster.nodes().iter().for_each(|node| node.set_hba(rules, "asker"));
+    let config = on(&cluster, "verify-full")
+        .set("backend_sslrootcert", authority.root())
+        .set("backend_sslcert", &mine.certificate)
+        .set("backend_sslkey", &mine.key)
+        .set("health_check_period", 1)
+        .set("health_check_user", "postgres")
+        .set("sr_check_period", 1)
+        .set("failover_on_backend_error", "on")
+        .set("failover_command", "false");
+    let pool = config.start();
+    let mut session = pool.connect();
+    assert_eq!(session.value(IS_ENCRYPTED), "t");
+    // The primary was found, the standby's delay is known, and the health checks are content.
+    wait_for("the replication check and the health checks", || {
+        let rows = session.query("SHOW POOL_HEALTH_CHECK_STATS").rows();
+        let successes = |row: &Vec<Option<String>>| row[6].as_deref().unwrap_or("0") != "0";
+        rows.len() == 2 && rows.iter().all(successes)
+    });
+    let nodes = session.query("SHOW POOL_NODES").rows();
+    let column = |row: &[Option<String>], text: &str| row.iter().flatten().any(|value| value == text);
+    assert!(
+        column(&nodes[0], "primary") && column(&nodes[1], "standby") && column(&nodes[1], "streaming"),
+        "{nodes:?}"
+    );
+    session.send(frontend::query("SELECT pg_sleep(600)"));
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'";
+    wait_for("the statement to run", || cluster.nodes().iter().any(|node| node.sql(running) == "1"));
+    let mut request = pool.open();
+    request.send(frontend::cancel(session.pid, &session.key));
+    assert!(format!("{:?}", session.read_until('Z')).contains("57014"));
+    session.close();
+    for node in cluster.nodes() {
+        let log = node.log_text();
+        assert!(!log.contains("no pg_hba.conf entry"), "{log}");
+        let clear = log.lines().filter(|line| line.contains("authorized: ") && !line.contains("SSL enabled"));
+        let ours: Vec<_> = clear.filter(|line| line.contains("application_name=pgpool")).collect();
+        assert!(ours.is_empty(), "{ours:?}");
+    }
+}
+
+#[test]
+fn a_reload_changes_what_is_wanted() {
+    only_ours!("has no such parameter");
+    needs_pgpool!();
+    let (authority, cluster) = servers();
+    let mut pool = on(cluster, "disable").set("connection_cache", "off").start();
+    let mut old = pool.connect();
+    let reload = |pool: &mut Pgpool, mode: &str, root: &str| {
+        pool.set("backend_sslmode", mode);
+        pool.set("backend_sslrootcert", root);
+        pool.signal(Signal::SIGHUP);
+    };
+    reload(&mut pool, "verify-ca", &authority.root());
+    wait_for("new sessions to be encrypted", || pool.connect().value(IS_ENCRYPTED) == "t");
+    assert_eq!(old.value(IS_ENCRYPTED), "f");
+    // A CA that is not there: what was in force stays.
+    reload(&mut pool, "verify-full", "/nonexistent");
+    wait_for("the refusal in the log", || pool.log().contains("TLS to servers was not reloaded"));
+    assert_eq!(pool.connect().value(IS_ENCRYPTED), "t");
+    reload(&mut pool, "disable", "");
+    wait_for("new sessions to be clear", || pool.connect().value(IS_ENCRYPTED) == "f");
+}
+
+#[test]
+fn a_handshake_without_asking() {
+    only_ours!("does not know it");
+    needs_pgpool!();
+    let (_, cluster) = servers();
+    let config = || on(cluster, "require").set("backend_sslnegotiation", "direct");
+    if server_version() >= 17 {
+        assert_eq!(config().start().connect().value(IS_ENCRYPTED), "t");
+    } else {
+        // An older server takes it for a packet of a strange length, and closes.
+        let pool = config().set("failover_on_backend_error", "off").start();
+        assert!(crate::harness::Wire::login(pool.port).is_err());
+        assert!(pool.log().contains("failed to create a backend 0 connection"), "{}", pool.log());
+    }
+}
