@@ -626,7 +626,8 @@ fn five_hundred_workers_do_not_slow_a_failover_down() {
     // The parent's own work, not its waiting for a processor: some 20 ms for a debug build.
     let own = cpu_time(pool.pid()) - before;
     assert!(own < Duration::from_millis(200), "{own:?}");
-    assert_eq!(workers(), started, "nobody was restarted");
+    let gone = started.iter().filter(|worker| kill(**worker, None).is_err()).count();
+    assert_eq!(gone, 0, "workers were restarted");
 }
 
 /// A server process is killed: the others are ended by the server, with 57P02 as a warning.
