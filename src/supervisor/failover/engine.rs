@@ -10,13 +10,14 @@
 
 use super::action::{Action, Event, Follow, Times};
 use super::command::{self, Subject};
+use super::run::{Phase, Run};
 use super::step::Step;
 use crate::cluster::primary::Found;
 use crate::config::Settings;
 use crate::report::Report;
 use crate::state::{Cluster, Node, NodeSet, NodeStatus, Progress, Request, RequestKind};
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The engine.
 #[derive(Debug, Default)]
@@ -29,28 +30,6 @@ pub(super) struct Engine {
     begun: u64,
     /// Nodes that are attached before their turn, so that the search sees them.
     early: NodeSet,
-}
-
-/// A request being worked on.
-#[derive(Debug)]
-struct Run {
-    request: Request,
-    /// The node that goes down, comes up or is promoted.
-    node: usize,
-    phase: Phase,
-    old_primary: Option<usize>,
-    /// All nodes were down when it began.
-    all_were_down: bool,
-    /// When the present phase began.
-    since: Instant,
-    command: Duration,
-    search: Duration,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Command,
-    Search,
 }
 
 impl Engine {
@@ -391,13 +370,6 @@ impl Engine {
             step.actions.push(Action::SetMissing(id, reason));
             step.log(format!("all nodes are down: DB node {id} will be used as soon as it answers"));
         }
-    }
-}
-
-impl Run {
-    fn new(request: Request, node: usize, old_primary: Option<usize>, all_were_down: bool, now: Instant) -> Self {
-        let (command, search) = (Duration::ZERO, Duration::ZERO);
-        Self { request, node, phase: Phase::Command, old_primary, all_were_down, since: now, command, search }
     }
 }
 

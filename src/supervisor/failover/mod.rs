@@ -31,6 +31,7 @@ mod engine;
 mod flows;
 #[cfg(test)]
 mod model;
+mod run;
 mod script;
 mod step;
 
