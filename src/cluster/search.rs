@@ -3,7 +3,7 @@
 use super::sight::Sight;
 use super::tell;
 use super::verdict::{Outdated, Verdict, judge};
-use super::verify::{Verification, is_same_server, verify};
+use super::verify::{Names, Verification, verify};
 use crate::config::{BackendClusteringMode, Settings};
 use crate::report::Report;
 use crate::state::{Cluster, History, Node, NodeStatus, Role};
@@ -83,7 +83,8 @@ pub(super) fn survey(settings: &Settings, cluster: &Cluster, sights: &[Option<&S
     let candidates: Vec<usize> =
         (0..sights.len()).filter(takes_writes).filter(|id| cluster.primary == Some(*id) || !is_late(*id)).collect();
     let Verification { mut invalid, mut findings } = if settings.detach_false_primary {
-        verify(cluster, sights, &candidates, &is_same_server)
+        let names = Names::new();
+        verify(cluster, sights, &candidates, &|source, node| names.is_same_server(source, node))
     } else {
         Verification::default()
     };

@@ -5,10 +5,12 @@ use super::sight::{Sight, Source};
 use crate::net::{Address, Deadline, resolve};
 use crate::report::Report;
 use crate::state::{Cluster, Node, Role};
-use std::net::IpAddr;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// The longest that a name may take to be resolved.
+/// The longest that all names may take to be resolved.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the verification has found.
@@ -20,25 +22,45 @@ pub(super) struct Verification {
     pub findings: Vec<Report>,
 }
 
-/// Whether both are one server: the same port, and the same host in word or by address. The names need not be spelled alike.
-pub(super) fn is_same_server(source: &Source, node: &Node) -> bool {
-    let is_socket = |host: &str| host.is_empty() || host.starts_with('/');
-    if source.port != node.port {
-        return false;
+/// What host names mean during one verification: each is looked up once, and all together take no longer than a moment.
+pub(super) struct Names {
+    deadline: Deadline,
+    known: RefCell<HashMap<String, Vec<IpAddr>>>,
+}
+
+impl Names {
+    /// None is known yet.
+    pub fn new() -> Self {
+        Self { deadline: Deadline::after(RESOLVE_LIMIT), known: RefCell::default() }
     }
-    if source.host == node.hostname {
-        return true;
+
+    /// Whether both are one server: the same port, and the same host in word or by address. The names need not be spelled
+    /// alike.
+    pub fn is_same_server(&self, source: &Source, node: &Node) -> bool {
+        let is_socket = |host: &str| host.is_empty() || host.starts_with('/');
+        if source.port != node.port {
+            return false;
+        }
+        if source.host == node.hostname {
+            return true;
+        }
+        if is_socket(&node.hostname) {
+            return is_socket(&source.host) || source.host == "localhost";
+        }
+        let addresses =
+            |host: &str| self.addresses(host, |address| resolve(address, self.deadline).unwrap_or_default());
+        let of_node = addresses(&node.hostname);
+        !is_socket(&source.host) && addresses(&source.host).iter().any(|address| of_node.contains(address))
     }
-    if is_socket(&node.hostname) {
-        return is_socket(&source.host) || source.host == "localhost";
+
+    fn addresses(&self, host: &str, look_up: impl FnOnce(&Address) -> Vec<SocketAddr>) -> Vec<IpAddr> {
+        let mut known = self.known.borrow_mut();
+        if !known.contains_key(host) {
+            let found = look_up(&Address { host: host.to_owned(), port: 0 });
+            known.insert(host.to_owned(), found.iter().map(SocketAddr::ip).collect());
+        }
+        known.get(host).cloned().unwrap_or_default()
     }
-    let addresses = |host: &str| -> Vec<IpAddr> {
-        let address = Address { host: host.to_owned(), port: node.port };
-        let found = resolve(&address, Deadline::after(RESOLVE_LIMIT)).unwrap_or_default();
-        found.iter().map(std::net::SocketAddr::ip).collect()
-    };
-    let of_node = addresses(&node.hostname);
-    !is_socket(&source.host) && addresses(&source.host).iter().any(|address| of_node.contains(address))
 }
 
 /// Who owns which standby. `candidates`: the nodes that take writes. `is_same`: whether a standby means that node by its
@@ -112,6 +134,16 @@ pub(super) fn verify(
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_name_is_looked_up_once_whether_it_means_something_or_not() {
+        let names = Names::new();
+        let never = |_: &Address| -> Vec<SocketAddr> { panic!("again") };
+        let found: SocketAddr = "10.0.0.1:0".parse().expect("address");
+        assert_eq!(names.addresses("db0", |_| vec![found]), [found.ip()]);
+        assert_eq!(names.addresses("db0", never), [found.ip()]);
+        assert!(names.addresses("gone", |_| Vec::new()).is_empty() && names.addresses("gone", never).is_empty());
+    }
+
     fn node(id: u16) -> Node {
         Node { hostname: format!("db{id}"), port: 5432, ..Node::default() }
     }
@@ -169,12 +201,12 @@ mod tests {
     fn one_server_under_several_names() {
         let source = |host: &str, port| Source { host: host.to_owned(), port };
         let node = |host: &str| Node { hostname: host.to_owned(), port: 5432, ..Node::default() };
-        assert!(is_same_server(&source("localhost", 5432), &node("127.0.0.1")));
-        assert!(is_same_server(&source("db.invalid", 5432), &node("db.invalid")));
-        assert!(is_same_server(&source("/run/postgresql", 5432), &node("/tmp")));
-        assert!(is_same_server(&source("localhost", 5432), &node("/tmp")));
-        assert!(!is_same_server(&source("127.0.0.1", 5433), &node("127.0.0.1")));
-        assert!(!is_same_server(&source("127.0.0.2", 5432), &node("127.0.0.1")));
-        assert!(!is_same_server(&source("/tmp", 5432), &node("127.0.0.1")));
+        assert!(Names::new().is_same_server(&source("localhost", 5432), &node("127.0.0.1")));
+        assert!(Names::new().is_same_server(&source("db.invalid", 5432), &node("db.invalid")));
+        assert!(Names::new().is_same_server(&source("/run/postgresql", 5432), &node("/tmp")));
+        assert!(Names::new().is_same_server(&source("localhost", 5432), &node("/tmp")));
+        assert!(!Names::new().is_same_server(&source("127.0.0.1", 5433), &node("127.0.0.1")));
+        assert!(!Names::new().is_same_server(&source("127.0.0.2", 5432), &node("127.0.0.1")));
+        assert!(!Names::new().is_same_server(&source("/tmp", 5432), &node("127.0.0.1")));
     }
 }
