@@ -35,7 +35,10 @@ impl World {
         let count = rng.usize(2..5);
         let role = |id| if id == 0 { Role::Primary } else { Role::Standby };
         let servers = (0..count).map(|id| Server { is_up: true, role: role(id), timeline: 1 }).collect();
-        let node = |_| Node { status: NodeStatus::Up, port: 5432, ..Node::default() };
+        let node = |_| {
+            let disallow_to_failover = rng.u8(0..4) == 0;
+            Node { status: NodeStatus::Up, port: 5432, disallow_to_failover, ..Node::default() }
+        };
         let cluster = Cluster { nodes: (0..count).map(node).collect(), ..Cluster::default() };
         Self { rng, servers, cluster, newest: 1, log: Vec::new() }
     }
@@ -79,8 +82,15 @@ impl World {
         self.prove(&verdict, &sights);
         self.cluster.set_primary(verdict.primary);
         remember(&mut self.cluster, verdict.primary.and_then(|id| sights[id]));
+        self.cluster.bar(verdict.barred);
         for outdated in &verdict.outdated {
-            self.cluster.set_status(outdated.node, NodeStatus::Down, "outdated");
+            if !self.cluster.nodes[outdated.node].disallow_to_failover {
+                self.cluster.set_status(outdated.node, NodeStatus::Down, "outdated");
+            }
+        }
+        if let Some(node) = self.cluster.write_node().filter(|_| self.cluster.primary.is_none()) {
+            let is_standby = sights[node].is_none_or(|sight| sight.role == Role::Standby);
+            assert!(is_standby, "writes go to one that takes them and is not the primary");
         }
     }
 
@@ -146,7 +156,8 @@ fn the_last_one_promoted_is_found_and_kept() {
             assert_eq!(world.cluster.primary, Some(last));
             for id in 0..world.servers.len() {
                 let is_former = id != last && world.servers[id].role == Role::Primary && world.servers[id].is_up;
-                assert!(!is_former || !world.cluster.nodes[id].status.is_attached(), "{id} is in use");
+                let Node { status, disallow_to_failover, .. } = &world.cluster.nodes[id];
+                assert!(!is_former || !status.is_attached() || *disallow_to_failover, "{id} is in use");
             }
             // Whatever answers get lost from now on, nothing changes any more.
             let generation = (world.cluster.primary, world.cluster.attached());

@@ -216,8 +216,6 @@ impl World {
                 assert!(is_taken_from.is_none_or(may_stay), "a former primary is still in use");
                 self.cluster.set_primary(primary);
                 self.barred = self.barred.iter().filter(|id| primary != Some(*id)).collect();
-                let writes = self.cluster.write_node();
-                assert!(writes.is_none_or(|node| !self.barred.contains(node)), "a former primary gets writes");
             }
             Action::WriteStatusFile => {
                 if !self.cluster.attached().is_empty() {
@@ -245,6 +243,8 @@ impl World {
             && self.cluster.primary.is_some_and(|node| !self.cluster.attached().contains(node))
             && self.progress == Progress::Idle;
         assert!(!successor_is_unknown, "the table names a primary that is detached, and nobody works on it");
+        let writes = self.cluster.write_node().filter(|_| self.progress == Progress::Idle);
+        assert!(writes.is_none_or(|node| !self.barred.contains(node)), "a former primary gets writes");
     }
 
     /// Lets everything come to its end, and checks what must be true then.
