@@ -93,6 +93,8 @@ impl Check {
             Report::log_line(&text)
                 .detail(format!("DB node {old} {now}, DB node {primary} takes writes{timeline}."))
                 .log();
+            // Should it be lost before the next check, the former one is known to be older.
+            self.change_nodes(|cluster| search::remember(cluster, sight(primary)));
             failover::take_over(&self.shared, primary, begun, &text);
         }
         let expected = Cluster { primary: Some(primary), ..cluster.clone() };
