@@ -21,7 +21,7 @@ use crate::net::{Deadline, Peer, Stream, tls};
 use crate::report::{self, Report, SqlState};
 use crate::route::{self, Candidate};
 use crate::sql::Lexing;
-use crate::state::NodeSet;
+use crate::state::{Cluster, NodeSet};
 use crate::sys::title;
 use crate::wire::{TransactionStatus, write};
 use std::time::{Duration, Instant};
@@ -154,7 +154,7 @@ fn begin(context: &mut Context, client: &mut Client, opening: Opening, deadline:
     let applicant = Applicant { user: &user, database: &database, channel };
     let admitted = authenticate::by_rules(context, client, applicant, deadline)?;
     let until = context.patience().min(deadline);
-    let Some(home) = context.await_primary(&client.stream, until)? else { return Err(no_node()) };
+    let Some(home) = context.await_primary(&client.stream, until)? else { return Err(no_node(&context.cluster)) };
     let application_name = String::from_utf8_lossy(&application_name).into_owned();
     let Entered { group, credential, home } =
         enter(context, client, key, (applicant, admitted), home, (until, deadline))?;
@@ -323,7 +323,14 @@ pub(super) fn balance_node(context: &Context, key: &Key, application_name: &str,
     route::choose(settings, client, home, &candidates, [fastrand::f64(), fastrand::f64()])
 }
 
-fn no_node() -> End {
+fn no_node(cluster: &Cluster) -> End {
+    if !cluster.attached().is_empty() {
+        return Report::error("there is no primary")
+            .detail("The nodes in use take writes, but were the primary before another one: they get none.")
+            .hint("The log tells how such a node can return.")
+            .code(SqlState::NO_NODE)
+            .into();
+    }
     Report::error("pgpool is not accepting any new connections")
         .detail("all backend nodes are down, pgpool requires at least one valid node")
         .hint("repair the backend nodes and restart pgpool")

@@ -275,6 +275,36 @@ fn a_primary_by_decree_is_not_looked_for() {
 }
 
 #[test]
+fn a_former_primary_gets_no_write_when_its_successor_is_lost() {
+    only_ours!("it is taken for the main node");
+    let cluster = Cluster::streaming(2).start();
+    cluster.primary().sql("CREATE TABLE written (text text)");
+    cluster.wait_replayed();
+    let pool = watching(&cluster)
+        .set("backend_flag0", "DISALLOW_TO_FAILOVER")
+        .set("search_primary_node_timeout", 2)
+        .set("health_check_period", 1)
+        .set("health_check_timeout", 2)
+        .set("health_check_user", "postgres")
+        .start();
+    cluster.node(1).promote();
+    wait_for_changes(&pool, 1);
+    cluster.node(1).stop(Stop::Immediate);
+    wait_for("the end of the failover", || count(&pool, "set new primary node: -1") == 1);
+    wait_for("it to be refused", || {
+        let told = pool.psql("INSERT INTO written VALUES ('after')");
+        assert_ne!(told.status.code(), Some(0), "{}", pool.log());
+        told.stderr.contains("there is no primary")
+    });
+    assert_eq!(cluster.node(0).sql("SELECT count(*) FROM written"), "0");
+    cluster.node(1).start();
+    wait_for("the one that was lost last", || {
+        pool.psql("INSERT INTO written VALUES ('at last')").status.code() == Some(0)
+    });
+    assert_eq!(cluster.node(1).sql("SELECT count(*) FROM written"), "1");
+}
+
+#[test]
 fn a_former_primary_that_must_not_be_detached_gets_no_write() {
     only_ours!("it goes on to write to it");
     let cluster = Cluster::streaming(2).start();

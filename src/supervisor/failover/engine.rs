@@ -306,9 +306,11 @@ impl Engine {
         if run.request.kind == RequestKind::Switchover && primary != Some(run.request.node) {
             step.actions.push(Action::Log(not_promoted(run.request.node, run.node, primary)));
         }
-        match step.attached_main() {
-            Some(main) => step.log(format!("failover: set new main node: {main}")),
-            None => self.let_return(step, &run),
+        if let Some(main) = step.attached_main() {
+            step.log(format!("failover: set new main node: {main}"));
+        }
+        if step.cluster.write_node().is_none() {
+            self.let_return(step, &run);
         }
         step.actions.extend([Action::TellWorkers, Action::RestartHelpers]);
         let place = step.place(run.node);
@@ -358,8 +360,8 @@ impl Engine {
         has_command.then_some(Follow { nodes, new_primary, old_primary })
     }
 
-    /// No node is left: the last one, and the last primary, are used again as soon as they answer. No other node can have
-    /// got writes since, so nothing is lost by that; the status file would make a restart do the same.
+    /// No node is left, or none that gets writes: the last one, and the last primary, are used again as soon as they answer.
+    /// No other node can have got writes since, so nothing is lost by that; the status file makes a restart do the same.
     fn let_return(&self, step: &mut Step<'_>, run: &Run) {
         let candidates: NodeSet = [Some(run.node), self.last_primary].into_iter().flatten().collect();
         for id in candidates.iter() {
@@ -368,7 +370,14 @@ impl Engine {
             let reason = node.reason.clone();
             step.cluster.set_missing(id, &reason);
             step.actions.push(Action::SetMissing(id, reason));
-            step.log(format!("all nodes are down: DB node {id} will be used as soon as it answers"));
+            let (is_empty, cause) = match step.attached_main() {
+                None => (true, "all nodes are down"),
+                Some(_) => (false, "no node is left that gets writes"),
+            };
+            step.log(format!("{cause}: DB node {id} will be used as soon as it answers"));
+            if !is_empty {
+                step.actions.push(Action::WriteStatusFile);
+            }
         }
     }
 }

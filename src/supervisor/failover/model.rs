@@ -195,7 +195,7 @@ impl World {
                 self.cluster.set_status(node, status, &reason);
             }
             Action::SetMissing(node, reason) => {
-                assert!(self.cluster.attached().is_empty(), "a node may return although others are there");
+                assert_eq!(self.cluster.write_node(), None, "a node may return although others are there");
                 self.cluster.set_missing(node, &reason);
             }
             Action::KeepOut(node) => self.cluster.keep_out(node),
@@ -219,7 +219,7 @@ impl World {
             }
             Action::WriteStatusFile => {
                 if !self.cluster.attached().is_empty() {
-                    self.file = self.cluster.attached();
+                    self.file = self.good_set();
                 }
             }
             Action::Run(_) => {
@@ -234,6 +234,12 @@ impl World {
             Action::End => self.progress = Progress::Idle,
             Action::TellWorkers | Action::RestartHelpers | Action::Times(_) | Action::Follow(_) => {}
         }
+    }
+
+    /// The nodes that a restart is to use.
+    fn good_set(&self) -> NodeSet {
+        let is_good = |id: &usize| self.cluster.attached().contains(*id) || self.cluster.nodes[*id].missing;
+        (0..self.cluster.nodes.len()).filter(is_good).collect()
     }
 
     /// True after every single action, since other processes see the table then.
@@ -260,7 +266,7 @@ impl World {
         assert!(self.asked.is_empty() && self.answers == self.requests, "requests are lost");
         assert_eq!(self.progress, Progress::Idle, "it has not said that it is done");
         let attached = self.cluster.attached();
-        assert!(attached.is_empty() || self.file == attached, "the file says {:?}", self.file);
+        assert!(attached.is_empty() || self.file == self.good_set(), "the file says {:?}", self.file);
         assert!(!self.file.is_empty(), "the file describes no good set");
         let primary = self.cluster.primary;
         assert!(primary.is_none_or(|node| attached.contains(node)), "the primary is detached");

@@ -265,6 +265,8 @@ fn a_former_primary_gets_no_write_when_there_is_no_other() {
     assert_eq!((flow.cluster.main, flow.cluster.write_node()), (Some(0), Some(2)), "a standby refuses writes itself");
     flow.ask(RequestKind::Down, 2);
     assert_eq!((flow.cluster.main, flow.cluster.write_node()), (Some(0), None));
+    let missing: Vec<_> = (0..3).filter(|id| flow.cluster.nodes[*id].missing).collect();
+    assert_eq!(missing, [1, 2], "the last one and the last primary may return, as if no node were left");
     flow.operate(RequestKind::Promote, 0);
     assert_eq!((flow.cluster.primary, flow.cluster.write_node()), (Some(0), Some(0)));
 }
