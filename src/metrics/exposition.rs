@@ -168,6 +168,24 @@ mod tests {
         assert!((15..30).contains(&buckets.len()), "{}", buckets.len());
     }
 
+    /// The dashboard asks for nothing that does not exist.
+    #[test]
+    fn the_dashboard_knows_the_names() {
+        let dashboard = include_str!("../../conf/grafana/pgpool.json");
+        let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_';
+        let words = dashboard.split(|character| !is_part(character)).filter(|word| word.starts_with("pgpool_"));
+        let words: HashSet<_> = words.collect();
+        assert!(words.len() > 20, "{words:?}");
+        for word in words {
+            let is_family = |family: &Family| {
+                let is_histogram = matches!(family.figures, Read::Histogram(_));
+                let parts = ["_bucket", "_sum", "_count"].map(|suffix| word.strip_suffix(suffix));
+                family.name == word || (is_histogram && parts.contains(&Some(family.name)))
+            };
+            assert!(FAMILIES.iter().any(is_family), "{word}");
+        }
+    }
+
     /// Every series once, every figure with all its labels, every name as Prometheus wants it.
     #[test]
     fn the_table_is_sound() {

@@ -23,8 +23,11 @@ pub(super) enum Read {
     /// They go up and down.
     Gauge(fn(&Snapshot) -> Vec<Sample>),
     /// Times by how long they were.
-    Histogram(fn(&Snapshot) -> Vec<(Vec<String>, &Latency)>),
+    Histogram(fn(&Snapshot) -> Vec<Times<'_>>),
 }
+
+/// Label values, and how long something took how often.
+pub(super) type Times<'a> = (Vec<String>, &'a Latency);
 
 /// Label values and a figure.
 pub(super) type Sample = (Vec<String>, f64);
@@ -249,7 +252,7 @@ fn errors(all: &Snapshot) -> Vec<Sample> {
     })
 }
 
-fn latencies(all: &Snapshot) -> Vec<(Vec<String>, &Latency)> {
+fn latencies(all: &Snapshot) -> Vec<Times<'_>> {
     all.figures.nodes.iter().map(|node| (labels(node, &[]), &node.latency)).collect()
 }
 

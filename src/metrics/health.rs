@@ -110,7 +110,9 @@ mod tests {
             ["can be read from", "takes writes"].map(|what| Ok(format!("node 0 (db:5432) {what}; {rest}")))
         };
         assert_eq!(ask(&shared), good("2 of 2 processes are free"));
-        (0..2).for_each(|index| drop(shared.worker(index).begin_client(&ClientInfo::default())));
+        for index in 0..2 {
+            shared.worker(index).begin_client(&ClientInfo::default());
+        }
         assert_eq!(ask(&shared), good("all 2 processes have a client, new ones wait"));
         (0..2).for_each(|index| shared.worker(index).reclaim());
         assert_eq!(ask(&shared), both("no process for sessions runs"));
