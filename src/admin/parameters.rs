@@ -181,12 +181,17 @@ pub fn changed(settings: &Settings) -> Table {
         // A slot without a value of its own has the one without an index.
         let usual = if parameter.has_plain_form() && index.is_some() { settings } else { &defaults };
         let usual_index = index.filter(|_| !parameter.has_plain_form());
-        parameter.value(settings, index) != parameter.value(usual, usual_index)
+        let (value, usual) = (parameter.value(settings, index), parameter.value(usual, usual_index));
+        // The directory in front of a file's name is no difference.
+        let (path, file) = (value.text(&parameter.kind), usual.text(&parameter.kind));
+        let is_same_file = || path.strip_suffix(&file).is_some_and(|directory| directory.ends_with('/'));
+        value != usual && !(parameter.relative_to_config_file && !file.is_empty() && is_same_file())
     };
     let describe = |target: &Target| {
         let default = Target { parameter: target.parameter, index: None };
         let default = if target.parameter.has_plain_form() { default } else { *target };
-        vec![target.name(), target.show(settings), default.show(&defaults)]
+        let default = if target.parameter.hidden_value { String::new() } else { default.show(&defaults) };
+        vec![target.name(), target.show(settings), default]
     };
     let rows = targets.iter().filter(|target| is_changed(target)).map(describe).collect();
     Table { columns: ["item", "value", "default"].map(str::to_owned).to_vec(), rows }
@@ -288,8 +293,8 @@ mod tests {
         ] {
             assert!(rows.iter().any(|found| found == row), "{row}: {rows:#?}");
         }
-        let password = format!("health_check_password={HIDDEN}=");
-        assert!(rows.iter().any(|row| row.starts_with(&password)), "{rows:#?}");
+        assert!(rows.contains(&format!("health_check_password={HIDDEN}=")), "{rows:#?}");
+        assert!(!rows.iter().any(|row| row.starts_with("pool_passwd")), "{rows:#?}");
         assert!(!rows.iter().any(|row| row.contains("secret") || row.starts_with("child_life_time")), "{rows:#?}");
         assert!(!rows.iter().any(|row| row.starts_with("health_check_period0")), "as all others");
         assert!(changed(&Settings::default()).rows.is_empty());

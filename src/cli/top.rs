@@ -194,7 +194,8 @@ impl Figures {
     }
 
     fn sum(&self, name: &str, wanted: &[(&str, &str)]) -> f64 {
-        self.of(name, wanted).map(|sample| sample.figure).sum()
+        // The sum of nothing would be -0.
+        self.of(name, wanted).fold(0.0, |sum, sample| sum + sample.figure)
     }
 }
 

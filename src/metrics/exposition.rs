@@ -107,10 +107,11 @@ mod tests {
     use crate::config::Settings;
     use crate::metrics::measure::Meter;
     use crate::state::{
-        Asker, ClientInfo, Cluster, Limits, Node, NodeCounters, NodeStatus, Phases, RequestKind, Shared,
+        Asker, ClientInfo, Cluster, Limits, Node, NodeCounters, NodeStatus, Phases, ProcessStatus, RequestKind,
+        ServerKey, SessionInfo, Shared,
     };
     use std::collections::HashSet;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     fn snapshot() -> Snapshot {
         let shared = Shared::create(Limits { workers: 3, pool_slots: 2, ..Limits::default() }).expect("shared");
@@ -166,6 +167,33 @@ mod tests {
         assert!(text.contains(&format!("pgpool_answer_seconds_sum{{{labels}}} 100.000132\n")));
         assert!(text.contains(&format!("pgpool_answer_seconds_count{{{labels}}} 4\n")));
         assert!((15..30).contains(&buckets.len()), "{}", buckets.len());
+    }
+
+    /// The figure of an optimised build is in docs/performance.md.
+    #[test]
+    fn a_thousand_workers_are_told_of_in_no_time() {
+        let shared = Shared::create(Limits { workers: 1000, pool_slots: 4, ..Limits::default() }).expect("shared");
+        let node = Node { hostname: "db".to_owned(), port: 5432, status: NodeStatus::Up, ..Node::default() };
+        shared.nodes().update(|cluster: &mut Cluster| cluster.nodes = vec![node; 3]).expect("update");
+        for slot in shared.workers().iter() {
+            slot.occupy(std::process::id());
+            slot.begin_client(&ClientInfo::default());
+            slot.set_status(ProcessStatus::Idle);
+            let user = format!("user{}", slot.index());
+            slot.set_session(&SessionInfo { user: user.clone(), database: "shop".to_owned(), pool_slot: Some(0) });
+            for number in 0..4 {
+                slot.pool(number).update(|entry| entry.user.clone_from(&user));
+                (0..3).for_each(|id| slot.pool(number).set_server(id, &ServerKey { pid: 7, key: vec![1; 4] }));
+            }
+        }
+        let began = Instant::now();
+        let text = text(&Snapshot::take(&Settings::default(), &shared, &[], &mut Meter::default()));
+        let took = began.elapsed();
+        assert!(text.contains("pgpool_sessions{state=\"idle\"} 1000\n"), "{text}");
+        let others = "pgpool_account_sessions{user=\"(others)\",database=\"(others)\"} 800\n";
+        assert!(text.contains(others), "{text}");
+        println!("{} bytes in {took:?}", text.len());
+        assert!(text.len() < 100_000 && took < Duration::from_secs(2), "{} bytes in {took:?}", text.len());
     }
 
     /// The dashboard asks for nothing that does not exist.

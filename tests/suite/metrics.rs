@@ -149,7 +149,7 @@ fn a_thousand_slow_visitors_keep_nobody_out() {
     assert_eq!(get(&pool, "/metrics").0, 200);
     assert_eq!(get(&pool, "/health/write").0, 200);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    let process = pool.children("metrics")[0];
+    let process = pool.children("pgpool: metrics")[0];
     let open = fs::read_dir(format!("/proc/{process}/fd")).expect("descriptors").count();
     assert!(open < 100, "{open} descriptors for {} visitors of one address", slow.len());
     assert_eq!(pool.connect().value("SELECT 1"), "1");
@@ -210,14 +210,14 @@ fn no_password_is_on_the_page() {
 fn the_process_is_replaced_and_goes_with_the_parent() {
     only_ours!("it has no metrics of its own");
     let mut pool = Pgpool::on(shared()).with_metrics().start();
-    let before = pool.children("metrics")[0];
+    let before = pool.children("pgpool: metrics")[0];
     kill(before, Signal::SIGKILL).expect("kill");
-    wait_for("another one", || pool.children("metrics").first().is_some_and(|pid| *pid != before));
+    wait_for("another one", || pool.children("pgpool: metrics").first().is_some_and(|pid| *pid != before));
     wait_for("its answer", || ask(pool.metrics_port(), "/health/live", "").is_some_and(|answer| answer.0 == 200));
     assert_eq!(pool.stop(Stop::Smart).code(), Some(0));
     assert_eq!(ask(pool.metrics_port(), "/health/live", ""), None);
     let without = Pgpool::on(shared()).start();
-    assert!(without.children("metrics").is_empty());
+    assert!(without.children("pgpool: metrics").is_empty());
 }
 
 #[test]
@@ -252,9 +252,18 @@ fn a_browser_shows_the_page() {
         println!("skipped: chromium is not installed");
         return;
     };
-    let pool = Pgpool::on(shared()).with_metrics().start();
+    let cluster = Cluster::streaming(3).start();
+    let pool = Pgpool::on(&cluster)
+        .with_metrics()
+        .set("health_check_period", 1)
+        .set("health_check_user", "postgres")
+        .set("sr_check_period", 1)
+        .set("delay_threshold", 10_000_000)
+        .start();
     let mut session = pool.connect();
     assert_eq!(session.value("SELECT 1"), "1");
+    cluster.node(2).kill();
+    wait_for("the failover", || get(&pool, "/status.json").1.contains("\"kind\":\"failover\",\"node\":2"));
     let url = format!("http://127.0.0.1:{}/", pool.metrics_port());
     let profile = pool.path("browser").display().to_string();
     let screenshots = target_dir().join("screenshots");
@@ -269,10 +278,11 @@ fn a_browser_shows_the_page() {
         outcome.stdout
     };
     let dom = open("1200,900", "--dump-dom");
-    for node in shared().nodes() {
+    for node in cluster.nodes() {
         assert!(dom.contains(&format!("{}  127.0.0.1:{}", node.id, node.port)), "{dom}");
     }
-    for text in ["processes with a client", "num_init_children", "as of ", "None since the start.", "takes writes"] {
+    let cause = "health check failed";
+    for text in ["processes with a client", "num_init_children", "as of ", "down", cause, "takes writes", "streaming"] {
         assert!(dom.contains(text), "{text}:\n{dom}");
     }
     for (name, size) in [("desktop", "1200,1400"), ("phone", "500,1800")] {
