@@ -5,6 +5,7 @@
 
 use super::EXIT_USAGE;
 use super::options::TopOptions;
+use crate::auth::base64;
 use crate::config::LoadResult;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use std::io::{self, IsTerminal, Read, Write};
@@ -107,8 +108,7 @@ impl Place {
     fn ask(&self, mut stream: TcpStream) -> io::Result<String> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let encoded =
-            self.credentials.as_ref().map(|credentials| openssl::base64::encode_block(credentials.as_bytes()));
+        let encoded = self.credentials.as_ref().map(|credentials| base64::encode(credentials.as_bytes()));
         let authorization = encoded.map(|encoded| format!("Authorization: Basic {encoded}\r\n")).unwrap_or_default();
         write!(stream, "GET /metrics HTTP/1.1\r\nHost: {}\r\n{authorization}\r\n", self.host)?;
         let mut bytes = Vec::new();

@@ -65,7 +65,7 @@ impl Site {
             };
             return Outcome::Now(Answer::line(status, &line), wanted);
         }
-        if self.settings.metrics_require_password
+        if self.settings.metrics_require_login
             && let Err(told) = self.admit(request, peer)
         {
             let answer = Answer::line(Status::Unauthorized, "a user of pcp.conf and his password are needed");
@@ -151,7 +151,7 @@ mod tests {
 
     fn site(require_password: bool) -> Site {
         let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
-        let settings = Settings { metrics_require_password: require_password, ..Settings::default() };
+        let settings = Settings { metrics_require_login: require_password, ..Settings::default() };
         Site::new(Arc::new(settings), shared, PathBuf::from("/nowhere/pcp.conf"), Vec::new())
     }
 

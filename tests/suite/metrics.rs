@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 
-use crate::harness::{Cluster, Pgpool, Program, Stop, eventually, shared, target_dir, wait_for};
+use crate::harness::{Cluster, Pgpool, Program, Stop, Wire, eventually, shared, target_dir, wait_for};
 use crate::only_ours;
 
 /// md5 of "secret".
@@ -168,7 +168,7 @@ fn a_password_is_asked_for_if_wished_and_guessing_is_slow() {
     pool.launch(&[]);
     pool.wait_ready();
     assert_eq!(get(&pool, "/").0, 200);
-    pool.set("metrics_require_password", "on");
+    pool.set("metrics_require_login", "on");
     pool.signal(Signal::SIGHUP);
     wait_for("the password to be needed", || get(&pool, "/metrics").0 == 401);
     let port = pool.metrics_port();
@@ -184,6 +184,22 @@ fn a_password_is_asked_for_if_wished_and_guessing_is_slow() {
     assert!(pool.log().contains("authentication failed for user \"ann\""), "{}", pool.log());
     let (_, metrics) = ask(port, "/metrics", RIGHT).expect("metrics");
     assert!(metrics.contains("pgpool_refused_total{by=\"metrics\"} 1\n"), "{metrics}");
+}
+
+#[test]
+fn who_is_not_let_in_is_counted() {
+    only_ours!("it has no metrics of its own");
+    let mut pool = Pgpool::on(shared()).with_metrics().set("enable_pool_hba", "on").prepare();
+    fs::write(pool.path("pool_hba.conf"), "host all nobody all reject\nhost all all all trust\n")
+        .expect("pool_hba.conf");
+    pool.launch(&[]);
+    pool.wait_ready();
+    let log_in = |user, database| Wire::login_with(pool.port, &[("user", user), ("database", database)]);
+    assert!(log_in("postgres", "no_such_database").is_err() && log_in("nobody", "postgres").is_err());
+    assert!(log_in("postgres", "postgres").is_ok());
+    for by in ["server", "pgpool"] {
+        assert!(tells(&pool, &format!("pgpool_refused_total{{by=\"{by}\"}} 1")), "{}", get(&pool, "/metrics").1);
+    }
 }
 
 #[test]
