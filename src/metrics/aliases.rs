@@ -15,7 +15,7 @@ macro_rules! of_nodes {
             name: $name,
             help: $help,
             labels: NODE,
-            figures: Read::$kind(|all| nodes(all, |$node| $figure as f64)),
+            figures: Read::$kind(|all| nodes(all, |$node| Some($figure as f64))),
         }
     };
 }
@@ -32,7 +32,7 @@ pub(super) const ALIASES: &[Family] = &[
     Family { name: "pgpool2_backend_used", help: "Pool slots that hold connections.", labels: &[], figures: Read::Gauge(|all| one(backend_used(all) as f64)) },
     Family { name: "pgpool2_backend_used_ratio", help: "Share of the pool slots that hold connections, 0 to 1.", labels: &[], figures: Read::Gauge(|all| one(ratio(backend_used(all), all.figures.pool.slots))) },
     of_nodes!(Gauge, "pgpool2_pool_nodes_status", "1: the node is up or waiting, 0: it is down or unused.", node => u8::from(node.attached)),
-    of_nodes!(Gauge, "pgpool2_pool_nodes_replication_delay", "Replication delay, in bytes or seconds.", node => delay(node)),
+    Family { name: "pgpool2_pool_nodes_replication_delay", help: "Replication delay, in bytes or seconds.", labels: NODE, figures: Read::Gauge(|all| nodes(all, delay)) },
     of_nodes!(Counter, "pgpool2_pool_nodes_select_cnt", "SELECT statements sent to the node.", node => node.counts.select),
     of_nodes!(Counter, "pgpool2_pool_backend_stats_select_cnt", "SELECT statements sent to the node.", node => node.counts.select),
     of_nodes!(Counter, "pgpool2_pool_backend_stats_insert_cnt", "INSERT statements sent to the node.", node => node.counts.insert),
@@ -59,9 +59,9 @@ fn one(figure: f64) -> Vec<Sample> {
     vec![(vec![], figure)]
 }
 
-fn nodes(all: &Snapshot, figure: impl Fn(&NodeFigures) -> f64) -> Vec<Sample> {
+fn nodes(all: &Snapshot, figure: impl Fn(&NodeFigures) -> Option<f64>) -> Vec<Sample> {
     let labels = |node: &NodeFigures| vec![node.host.clone(), node.port.to_string(), node.role.to_owned()];
-    all.figures.nodes.iter().map(|node| (labels(node), figure(node))).collect()
+    all.figures.nodes.iter().filter_map(|node| Some((labels(node), figure(node)?))).collect()
 }
 
 fn frontend_used(all: &Snapshot) -> Vec<Sample> {
@@ -77,10 +77,11 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-fn delay(node: &NodeFigures) -> f64 {
+fn delay(node: &NodeFigures) -> Option<f64> {
     match node.delay {
-        Delay::Unmeasured | Delay::Unknown => 0.0,
-        Delay::Bytes(bytes) => bytes as f64,
-        Delay::Time(time) => time.as_secs_f64(),
+        Delay::Unmeasured => Some(0.0),
+        Delay::Unknown => None,
+        Delay::Bytes(bytes) => Some(bytes as f64),
+        Delay::Time(time) => Some(time.as_secs_f64()),
     }
 }

@@ -5,7 +5,8 @@
 //!   the one that has been there longest without having asked, else of the one that has been there longest. So silent or
 //!   slow ones, however many, keep nobody out.
 //! - Nothing waits for a visitor. He has [`REQUEST_LIMIT`] to ask and [`ANSWER_LIMIT`] to take the answer.
-//! - Who is refused for his password hears of it after a penalty and keeps his place as long, also if he leaves.
+//! - Who is refused for his password hears of it after a penalty and keeps his place as long, also if he leaves; so who
+//!   guesses at one address takes nobody's place at another. Only if all places are taken he makes room, after the others.
 
 use super::request::{self, Head, MAX_HEAD};
 use super::response::Answer;
@@ -69,7 +70,8 @@ impl Visitors {
         let of_same = self.inside().filter(|(_, visitor)| self::origin(&visitor.stream) == origin).count();
         let crowded = of_same >= PLACES_OF_ONE;
         if crowded || self.inside().count() >= PLACES {
-            let may_go = |visitor: &Visitor| !crowded || self::origin(&visitor.stream) == origin;
+            let is_same = |visitor: &Visitor| self::origin(&visitor.stream) == origin;
+            let may_go = |visitor: &Visitor| !crowded || (is_same(visitor) && !visitor.is_punished());
             let Some(place) = self.longest(may_go) else { return Ok(None) };
             self.places[place] = None;
         }
@@ -92,8 +94,9 @@ impl Visitors {
 
     /// Who has to make room.
     fn longest(&self, may_go: impl Fn(&Visitor) -> bool) -> Option<usize> {
-        let candidates = self.inside().filter(|(_, visitor)| !visitor.is_punished() && may_go(visitor));
-        candidates.min_by_key(|(_, visitor)| (!visitor.is_asking(), visitor.number)).map(|(place, _)| place)
+        let candidates = self.inside().filter(|(_, visitor)| may_go(visitor));
+        let order = |visitor: &Visitor| (visitor.is_punished(), !visitor.is_asking(), visitor.number);
+        candidates.min_by_key(|(_, visitor)| order(visitor)).map(|(place, _)| place)
     }
 
     /// When somebody's time is over.
@@ -285,6 +288,30 @@ mod tests {
         let crowd: Vec<_> = (0..=255).map(|number| house.connect_from(address(number))).collect();
         assert_eq!((house.visitors.inside().count(), crowd.len()), (PLACES, 256));
         assert!(house.ask(address(2), b"GET / HTTP/1.0\r\n\r\n").contains("<!doctype html>"));
+    }
+
+    #[test]
+    fn who_guesses_has_his_places_and_no_more() {
+        let mut house = house();
+        house.site = Site::new(
+            Arc::new(Settings { metrics_require_login: true, ..Settings::default() }),
+            Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared"),
+            PathBuf::from("/nowhere/pcp.conf"),
+            Vec::new(),
+        );
+        let guess = |house: &mut House, peer| {
+            let (mut client, place) = house.connect_from(peer);
+            let Some(place) = place else { return false };
+            client.write_all(b"GET / HTTP/1.1\r\nAuthorization: Basic YW5uOng=\r\n\r\n").expect("write");
+            house.visitors.attend(place, &mut house.site);
+            true
+        };
+        // He does not wait for the answer.
+        let tried = (0..100).filter(|_| guess(&mut house, address(1))).count();
+        assert_eq!((tried, house.visitors.inside().count()), (PLACES_OF_ONE, PLACES_OF_ONE));
+        assert!((0..=255).all(|number| number == 1 || guess(&mut house, address(number))), "all others have places");
+        assert_eq!(house.visitors.inside().count(), PLACES);
+        assert!(house.ask(address(2), b"GET /health/live HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 OK\r\n"));
     }
 
     #[test]
