@@ -30,14 +30,16 @@ setup: ## install what building and testing needs (Debian, Ubuntu)
 build: setup ## the programs, optimised
 	$(CARGO) build --release
 
-install: ## programs to PREFIX/bin, samples to PREFIX/etc, documents to PREFIX/share/doc/pgpool
+install: ## programs to PREFIX/bin, samples to PREFIX/etc, documents and dashboard to PREFIX/share
 	$(CARGO) build --release
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/etc $(DESTDIR)$(PREFIX)/share/doc/pgpool
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/etc $(DESTDIR)$(PREFIX)/share/doc/pgpool \
+		$(DESTDIR)$(PREFIX)/share/pgpool/grafana
 	install -m 755 $(addprefix $(RELEASE)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
 	cd $(DESTDIR)$(PREFIX)/bin && for name in $(PCP_PROGRAMS); do ln -sf pcp $$name; done
 	install -m 644 $(wildcard conf/*.sample) $(DESTDIR)$(PREFIX)/etc
 	@for script in scripts/samples/*.sh; do \
 		install -m 755 $$script $(DESTDIR)$(PREFIX)/etc/$$(basename $$script).sample; done
+	install -m 644 $(wildcard conf/grafana/*.json) $(DESTDIR)$(PREFIX)/share/pgpool/grafana
 	install -m 644 README.md $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/pgpool
 
 demo: build ## a primary, two standbys and pgpool, to play with

@@ -17,6 +17,7 @@
 //! | 6 | [`worker`] | accept, limits, one session after another | decide cluster state |
 //! | 6 | [`cluster`] | ask the servers what they are | touch sessions |
 //! | 6 | [`pcp`] | the server of PCP: what administrators ask and order | decide about nodes |
+//! | 6 | [`metrics`] | metrics, health and status page over HTTP | change anything |
 //! | 5 | [`session`] | one client's life | open sockets or parse SQL itself |
 //! | 4 | [`route`] | pure: facts, session, catalog to a target with a reason | do I/O |
 //! | 4 | [`catalog`], [`admin`] | facts asked from servers; the row sets of SHOW POOL_* | know a wire format (`admin`) |
@@ -40,6 +41,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod failover;
+pub mod metrics;
 pub mod net;
 pub mod pcp;
 pub mod report;

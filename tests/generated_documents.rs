@@ -1,7 +1,8 @@
-//! The committed documents that are written from `conf/parameters.toml` are what the catalogue says today.
+//! The committed documents that are written from `conf/parameters.toml` and from the table of metrics are what these say
+//! today.
 //! `UPDATE=1 cargo test --test generated_documents` writes them anew.
 
-use pgpool::config::document;
+use pgpool::{config::document, metrics};
 use std::path::Path;
 
 fn assert_fresh(file: &str, wanted: &str) {
@@ -21,4 +22,19 @@ fn the_sample_file_is_fresh() {
 #[test]
 fn the_reference_page_is_fresh() {
     assert_fresh("docs/parameters.md", &document::reference());
+}
+
+#[test]
+fn the_tables_of_metrics_are_fresh() {
+    const BEGIN: &str = "<!-- written by cargo test --test generated_documents -->\n";
+    const END: &str = "<!-- end -->\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+    let text = std::fs::read_to_string(path).expect("docs/metrics.md");
+    let mut parts = text.split(BEGIN);
+    let mut wanted = parts.next().expect("a beginning").to_owned();
+    for (table, part) in metrics::tables().iter().zip(parts) {
+        let (_, rest) = part.split_once(END).expect("an end");
+        wanted.push_str(&[BEGIN, table, END, rest].concat());
+    }
+    assert_fresh("docs/metrics.md", &wanted);
 }

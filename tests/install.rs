@@ -57,6 +57,7 @@ fn programs_samples_and_documents_are_installed_and_work_from_there() {
         let file = fs::metadata(destination.join(prefix(&name))).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(file.permissions().mode() & 0o777, 0o755, "{name}");
     }
+    assert!(installed.contains(&prefix("share/pgpool/grafana/pgpool.json")), "{installed:?}");
     for document in files(source, "docs").into_iter().chain(["README.md".to_owned()]).filter(|n| n.ends_with(".md")) {
         let name = document.rsplit('/').next().unwrap_or_default();
         assert!(installed.contains(&prefix(&format!("share/doc/pgpool/{name}"))), "{name} is missing");

@@ -25,6 +25,7 @@ mod backend_stats;
 mod cache;
 mod cacheable;
 mod explain;
+mod figures;
 mod format;
 mod health_check_stats;
 mod node_info;
@@ -38,8 +39,9 @@ mod version;
 mod words;
 
 pub use explain::{Explained, explain, explain_columns};
+pub use figures::{Figures, NodeFigures, PoolFigures, WorkerFigures, figures};
 pub use node_info::node_info;
-pub use parameters::ParameterList;
+pub use parameters::{ParameterList, changed};
 
 use crate::config::Settings;
 use crate::state::Shared;

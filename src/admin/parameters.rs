@@ -135,18 +135,20 @@ fn rows<'a>(
     slots: Slots,
     names: &'a [&'static str],
 ) -> impl Iterator<Item = Vec<String>> + use<'a> {
+    let plain = parameters(names).filter(|parameter| parameter.has_plain_form()).map(|parameter| (parameter, None));
+    let numbered =
+        in_use(settings, slots).flat_map(move |index| parameters(names).map(move |parameter| (parameter, Some(index))));
+    plain.chain(numbered).map(|(parameter, index)| row(Target { parameter, index }, settings))
+}
+
+/// The slots of a table that hold something.
+fn in_use(settings: &Settings, slots: Slots) -> impl Iterator<Item = usize> + use<> {
     let used = match slots {
         Slots::Nodes => settings.nodes.iter().map(|node| node.port != 0).collect::<Vec<_>>(),
         Slots::WatchdogNodes => settings.watchdog_nodes.iter().map(|node| node.pgpool_port != 0).collect(),
         Slots::Heartbeats => settings.heartbeats.iter().map(|slot| slot.port != 0).collect(),
     };
-    let plain = parameters(names).filter(|parameter| parameter.has_plain_form()).map(|parameter| (parameter, None));
-    let numbered = used
-        .into_iter()
-        .enumerate()
-        .filter(|(_, used)| *used)
-        .flat_map(move |(index, _)| parameters(names).map(move |parameter| (parameter, Some(index))));
-    plain.chain(numbered).map(|(parameter, index)| row(Target { parameter, index }, settings))
+    used.into_iter().enumerate().filter(|(_, used)| *used).map(|(index, _)| index)
 }
 
 fn parameters<'a>(names: &'a [&'static str]) -> impl Iterator<Item = &'static Parameter> + use<'a> {
@@ -160,6 +162,39 @@ fn all(settings: &Settings) -> Vec<Vec<String>> {
         PARAMETERS.iter().filter(|parameter| !parameter.is_numbered() && !parameter.hidden_in_show_all).collect();
     others.sort_by_key(|parameter| std::cmp::Reverse(parameter.name.len()));
     in_groups.chain(others.into_iter().map(|parameter| row(Target { parameter, index: None }, settings))).collect()
+}
+
+/// The parameters that differ from their defaults: `item`, `value`, `default`. What is hidden stays hidden.
+pub fn changed(settings: &Settings) -> Table {
+    let defaults = Settings::default();
+    let mut targets = Vec::new();
+    for parameter in PARAMETERS.iter().filter(|parameter| parameter.alias_of.is_none()) {
+        if parameter.has_plain_form() {
+            targets.push(Target { parameter, index: None });
+        }
+        if let Access::Numbered(numbered) = &parameter.access {
+            targets.extend(in_use(settings, numbered.table).map(|index| Target { parameter, index: Some(index) }));
+        }
+    }
+    let is_changed = |target: &Target| {
+        let Target { parameter, index } = *target;
+        // A slot without a value of its own has the one without an index.
+        let usual = if parameter.has_plain_form() && index.is_some() { settings } else { &defaults };
+        let usual_index = index.filter(|_| !parameter.has_plain_form());
+        let (value, usual) = (parameter.value(settings, index), parameter.value(usual, usual_index));
+        // The directory in front of a file's name is no difference.
+        let (path, file) = (value.text(&parameter.kind), usual.text(&parameter.kind));
+        let is_same_file = || path.strip_suffix(&file).is_some_and(|directory| directory.ends_with('/'));
+        value != usual && !(parameter.relative_to_config_file && !file.is_empty() && is_same_file())
+    };
+    let describe = |target: &Target| {
+        let default = Target { parameter: target.parameter, index: None };
+        let default = if target.parameter.has_plain_form() { default } else { *target };
+        let default = if target.parameter.hidden_value { String::new() } else { default.show(&defaults) };
+        vec![target.name(), target.show(settings), default]
+    };
+    let rows = targets.iter().filter(|target| is_changed(target)).map(describe).collect();
+    Table { columns: ["item", "value", "default"].map(str::to_owned).to_vec(), rows }
 }
 
 fn row(target: Target, settings: &Settings) -> Vec<String> {
@@ -245,6 +280,24 @@ mod tests {
         let missing: Vec<_> = PARAMETERS.iter().filter(plain).filter(|p| !names.contains(&p.name)).collect();
         assert!(missing.is_empty(), "{missing:?}");
         assert!(!table.rows.iter().flatten().any(|text| text == "secret"));
+    }
+
+    #[test]
+    fn what_differs_from_the_default_is_told_and_no_password() {
+        let rows: Vec<_> = changed(&settings()).rows.into_iter().map(|row| row.join("=")).collect();
+        for row in [
+            "backend_weight0=1.5=0",
+            "health_check_period=90s=0",
+            "health_check_period2=5s=0",
+            "log_min_messages=debug2=warning",
+        ] {
+            assert!(rows.iter().any(|found| found == row), "{row}: {rows:#?}");
+        }
+        assert!(rows.contains(&format!("health_check_password={HIDDEN}=")), "{rows:#?}");
+        assert!(!rows.iter().any(|row| row.starts_with("pool_passwd")), "{rows:#?}");
+        assert!(!rows.iter().any(|row| row.contains("secret") || row.starts_with("child_life_time")), "{rows:#?}");
+        assert!(!rows.iter().any(|row| row.starts_with("health_check_period0")), "as all others");
+        assert!(changed(&Settings::default()).rows.is_empty());
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod control;
 mod options;
 mod route;
 mod start;
+mod top;
 
 use crate::auth::passwords::KeyFile;
 use crate::config::{self, FileLocations};
@@ -62,6 +63,9 @@ fn carry_out(options: &Options) -> i32 {
     }
     if options.command == Command::Route {
         return route::run(&options.route, loaded);
+    }
+    if options.command == Command::Top {
+        return top::run(&options.top, loaded);
     }
     if let Ok(loaded) = &loaded {
         report::configure(loaded.settings.log_settings());

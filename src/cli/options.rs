@@ -14,6 +14,7 @@ pub(super) enum Command {
     Reload,
     Check,
     Route,
+    Top,
 }
 
 /// How to stop.
@@ -40,6 +41,8 @@ pub(super) struct Options {
     pub mode: StopMode,
     /// For [`Command::Route`].
     pub route: RouteOptions,
+    /// For [`Command::Top`].
+    pub top: TopOptions,
 }
 
 /// What is asked of `route`.
@@ -57,6 +60,17 @@ pub(super) struct RouteOptions {
     pub statement: Vec<u8>,
 }
 
+/// What is asked of `top`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct TopOptions {
+    /// Where the metrics process listens, if not where pgpool.conf says.
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    /// A user of pcp.conf.
+    pub user: Option<String>,
+    pub once: bool,
+}
+
 /// A command line that ends here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Usage {
@@ -65,7 +79,7 @@ pub(super) enum Usage {
     Wrong(String),
 }
 
-/// Reads the arguments. Options may stand before and behind the word, but those of `route` behind it; `-h` and `-v` act
+/// Reads the arguments. Options may stand before and behind the word, but those of `route` and `top` behind it; `-h` and `-v` act
 /// where they are met.
 pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Options, Usage> {
     use lexopt::Arg::{Long, Short, Value};
@@ -91,6 +105,10 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
             Value(word) if words.is_empty() && word == "route" => {
                 options.command = Command::Route;
                 read_route(&mut parser, &mut options)?;
+            }
+            Value(word) if words.is_empty() && word == "top" => {
+                options.command = Command::Top;
+                read_top(&mut parser, &mut options)?;
             }
             Value(word) => words.push(word.to_string_lossy().into_owned()),
             other => return Err(Usage::Wrong(other.unexpected().to_string())),
@@ -138,6 +156,28 @@ fn read_route(parser: &mut lexopt::Parser, options: &mut Options) -> Result<(), 
     Ok(())
 }
 
+/// Reads what follows the word `top`. Takes all that is left.
+fn read_top(parser: &mut lexopt::Parser, options: &mut Options) -> Result<(), Usage> {
+    use lexopt::Arg::{Long, Short};
+    use lexopt::ValueExt;
+    let wrong = |error: lexopt::Error| Usage::Wrong(error.to_string());
+    while let Some(argument) = parser.next().map_err(wrong)? {
+        let top = &mut options.top;
+        match argument {
+            Short('h') | Long("host") => top.host = Some(parser.value().and_then(|it| it.string()).map_err(wrong)?),
+            Short('p') | Long("port") => top.port = Some(parser.value().and_then(|it| it.parse()).map_err(wrong)?),
+            Short('U') | Long("user" | "username") => {
+                top.user = Some(parser.value().and_then(|it| it.string()).map_err(wrong)?);
+            }
+            Short('f') | Long("config-file") => options.config_file = Some(parser.value().map_err(wrong)?.into()),
+            Long("once") => top.once = true,
+            Long("help") => return Err(Usage::Help),
+            other => return Err(Usage::Wrong(other.unexpected().to_string())),
+        }
+    }
+    Ok(())
+}
+
 /// Only the first letter counts.
 fn stop_mode(word: &OsString) -> Result<StopMode, Usage> {
     match word.to_string_lossy().chars().next() {
@@ -161,6 +201,8 @@ Usage:
   pgpool [OPTION]... check           check the configuration without starting
   pgpool [OPTION]... route [ROUTE OPTION]... STATEMENT
                                      tell where a statement would go and why
+  pgpool [OPTION]... top [TOP OPTION]...
+                                     show nodes and load in the terminal, anew every second
 
 Options:
   -a, --hba-file=FILE      pool_hba.conf
@@ -184,6 +226,13 @@ Route options, for a statement sent by this client; no pgpool needs to run:
   -h, --host=HOST          ask this server instead of the primary
   -p, --port=PORT          its port
       --offline            ask no server
+  -f, --config-file=FILE   pgpool.conf
+
+Top options; metrics_listen_addresses must be set:
+  -h, --host=HOST          where pgpool's metrics are (metrics_listen_addresses)
+  -p, --port=PORT          their port (metrics_port)
+  -U, --user=NAME          user of pcp.conf; asks for the password
+      --once               once, and not again and again
   -f, --config-file=FILE   pgpool.conf
 ",
         version::text()
@@ -233,6 +282,16 @@ mod tests {
         assert_eq!((route.offline, route.application_name.as_deref()), (true, Some("app")));
         assert_eq!(route.statement, b"-- x");
         assert_eq!(read(&["route", "--help"]), Err(Usage::Help));
+    }
+
+    #[test]
+    fn top_has_options_of_its_own() {
+        let options = read(&["top", "--once", "-h", "db", "-p5433", "-U", "ann", "-f", "x"]).expect("read");
+        assert_eq!((options.command, options.config_file), (Command::Top, Some("x".into())));
+        let (host, user) = (Some("db".to_owned()), Some("ann".to_owned()));
+        assert_eq!(options.top, TopOptions { host, port: Some(5433), user, once: true });
+        assert_eq!(read(&["top", "--help"]), Err(Usage::Help));
+        assert!(matches!(read(&["top", "now"]), Err(Usage::Wrong(_))));
     }
 
     #[test]

@@ -42,6 +42,21 @@ impl Challenge {
     }
 }
 
+/// Whether a user of pcp.conf has this password, given in clear.
+///
+/// # Errors
+/// pcp.conf cannot be read.
+pub fn is_password(users: &Path, user: &[u8], password: &[u8]) -> Result<bool> {
+    if user.len() > MAX_USER {
+        return Ok(false);
+    }
+    let stored = user_file::hashes(users, user)?;
+    // The answer that a client makes of the password, so that there is one comparison.
+    let second = md5_hex(&[password]).and_then(|stored| md5_hex(&[stored.as_bytes(), user]));
+    let answer = second.and_then(|second| md5_hex(&[second.as_bytes(), &[0; 4]]));
+    Ok(answer.is_some_and(|answer| is_right(user, answer.as_bytes(), [0; 4], &stored)))
+}
+
 fn failed() -> Report {
     Report::fatal("failed to authenticate PCP user")
 }

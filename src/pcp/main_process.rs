@@ -8,7 +8,7 @@ use crate::backend;
 use crate::config::Settings;
 use crate::net::{Deadline, accept, is_shut_down};
 use crate::report::{self, Report};
-use crate::state::Shared;
+use crate::state::{Refusal, Shared};
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::{Fork, die_with_parent, fork, title};
 use nix::errno::Errno;
@@ -112,6 +112,9 @@ impl MainProcess {
             self.accept();
             for admitted in self.reception.attend(&self.users) {
                 self.serve(admitted);
+            }
+            for _ in 0..self.reception.take_refused() {
+                self.shared.refusals().count(Refusal::ByPcp);
             }
         }
     }

@@ -27,4 +27,5 @@ mod request;
 mod user_file;
 mod worker;
 
+pub use login::is_password;
 pub use main_process::{Start, run};

@@ -38,6 +38,8 @@ pub(super) struct Admitted {
 #[derive(Default)]
 pub(super) struct Reception {
     guests: Vec<Guest>,
+    /// How many were refused.
+    refused: u64,
 }
 
 struct Guest {
@@ -81,12 +83,20 @@ impl Reception {
         self.guests.iter().fold(Deadline::NEVER, |first, guest| first.min(guest.limit))
     }
 
+    /// How many were refused since this was asked last.
+    pub fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
+    }
+
     /// Does what there is to do, and returns those who have logged in. `users`: pcp.conf.
     pub fn attend(&mut self, users: &Path) -> Vec<Admitted> {
         let mut admitted = Vec::new();
         let mut staying = Vec::with_capacity(self.guests.len());
         for mut guest in self.guests.drain(..) {
-            match guest.attend(users) {
+            let was_refused = guest.refused.is_some();
+            let step = guest.attend(users);
+            self.refused += u64::from(guest.refused.is_some() && !was_refused);
+            match step {
                 Step::Stay => staying.push(guest),
                 Step::Leave => {}
                 Step::Admit(user) => {

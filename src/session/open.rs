@@ -21,7 +21,7 @@ use crate::net::{Deadline, Peer, Stream, tls};
 use crate::report::{self, Report, SqlState};
 use crate::route::{self, Candidate};
 use crate::sql::Lexing;
-use crate::state::{Cluster, NodeSet};
+use crate::state::{self, Cluster, NodeSet};
 use crate::sys::title;
 use crate::wire::{TransactionStatus, write};
 use std::time::{Duration, Instant};
@@ -34,6 +34,7 @@ pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
     let host = host_of(stream.peer());
     let opening = match startup::read(&mut stream, context, deadline) {
         Ok(Some(_)) if context.refuse_sessions => {
+            context.shared.refusals().count(state::Refusal::TooManyClients);
             let report = Report::fatal("Sorry, too many clients already").code(SqlState::TOO_MANY_CONNECTIONS);
             finish::dismiss(Client::new(stream), &report.into());
             return false;
@@ -53,13 +54,29 @@ pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
     let mut client = Client::new(stream);
     match begin(context, &mut client, opening, deadline) {
         Ok(start) => run(context, client, start),
-        Err(end) => finish::dismiss(client, &end),
+        Err(end) => {
+            if let Some(refusal) = refusal(&end) {
+                context.shared.refusals().count(refusal);
+            }
+            finish::dismiss(client, &end);
+        }
     }
     if context.settings.log_disconnections {
         log_disconnection(began.elapsed(), &user, &database, &host);
     }
     report::clear_session();
     true
+}
+
+/// By whom a client was not let in, if that was it.
+fn refusal(end: &End) -> Option<state::Refusal> {
+    match end {
+        End::Told => Some(state::Refusal::ByServer),
+        End::Failed(report) if [SqlState::INVALID_AUTHORIZATION, SqlState::INVALID_PASSWORD].contains(&report.code) => {
+            Some(state::Refusal::ByPgpool)
+        }
+        _ => None,
+    }
 }
 
 /// What a session starts with.

@@ -34,7 +34,19 @@ pub enum RequestKind {
 }
 
 impl RequestKind {
-    const ALL: [Self; 5] = [Self::Down, Self::Up, Self::Promote, Self::Switchover, Self::Takeover];
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Down, Self::Up, Self::Promote, Self::Switchover, Self::Takeover];
+
+    /// A short name.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Down => "failover",
+            Self::Up => "failback",
+            Self::Promote => "promotion",
+            Self::Switchover => "switchover",
+            Self::Takeover => "takeover",
+        }
+    }
 }
 
 /// A request.

@@ -30,6 +30,7 @@ shareable! {
     pub struct NodeHealth {
         pid: AtomicU32,
         wanted: AtomicU32,
+        failing: AtomicU32,
         total: AtomicU64,
         success: AtomicU64,
         fail: AtomicU64,
@@ -77,6 +78,7 @@ impl NodeHealth {
     /// Checks are turned off.
     pub fn turned_off(&self) {
         self.min_duration.store(0, Ordering::Relaxed);
+        self.failing.store(0, Ordering::Relaxed);
     }
 
     /// A round begins.
@@ -103,6 +105,7 @@ impl NodeHealth {
         }
         last.store(now(), Ordering::Relaxed);
         if end != RoundEnd::Skipped {
+            self.failing.store((end != RoundEnd::Success).into(), Ordering::Relaxed);
             let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
             self.max_duration.fetch_max(milliseconds, Ordering::Relaxed);
             self.min_duration.fetch_min(milliseconds, Ordering::Relaxed);
@@ -122,6 +125,11 @@ impl NodeHealth {
     /// Whether somebody wishes that the node be checked now.
     pub fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether the last check has failed, after all its retries.
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed) != 0
     }
 
     /// The statistics. Averages over no check at all are 0.
@@ -174,6 +182,9 @@ mod tests {
         assert_eq!((stats.retry_count, stats.max_retry_count), (4, 3));
         assert_eq!((stats.min_duration, stats.max_duration, stats.average_duration), (20, 40, 30.0));
         assert!(stats.last_failed_health_check > 0 && stats.last_skip_health_check > 0);
+        assert!(health.is_failing(), "what was skipped says nothing");
+        health.end(RoundEnd::Success, 0, Duration::ZERO);
+        assert!(!health.is_failing());
         assert_eq!(shared.health(0).stats(), HealthStats::default());
     }
 

@@ -63,6 +63,18 @@ impl Latency {
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
+
+    /// The time that so many of all answers (0 to 1) did not exceed, as exactly as the buckets are; `None` without answers
+    /// and beyond the last bound.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let wanted = (self.count() as f64 * share).ceil().max(1.0);
+        let mut seen = 0;
+        let reaches = |count: &u64| {
+            seen += count;
+            seen as f64 >= wanted
+        };
+        self.buckets.iter().position(reaches).and_then(upper_bound)
+    }
 }
 
 #[inline]
@@ -92,6 +104,18 @@ pub fn upper_bound(bucket: usize) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantiles_are_bounds_of_buckets() {
+        let mut latency = Latency::default();
+        assert_eq!(latency.quantile(0.5), None);
+        latency.buckets[3] = 95;
+        latency.buckets[50] = 5;
+        assert_eq!([0.0, 0.5, 0.95].map(|share| latency.quantile(share)), [upper_bound(3); 3]);
+        assert_eq!([0.96, 1.0].map(|share| latency.quantile(share)), [upper_bound(50); 2]);
+        latency.buckets[BUCKETS - 1] = 1;
+        assert_eq!(latency.quantile(1.0), None);
+    }
 
     #[test]
     fn buckets_are_in_order_and_narrow() {

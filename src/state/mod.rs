@@ -2,8 +2,8 @@
 //!
 //! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, the
 //! delays of the standbys, one slot per worker with its pooled connections, the keys for cancel requests, counters, what is
-//! known of the servers' catalogs, the tables written lately, the settings after a reload, requests for failover, whether
-//! new clients are held back, and what the health checks found.
+//! known of the servers' catalogs, the tables written lately, the settings after a reload, requests for failover and what
+//! became of them, whether new clients are held back, who was refused, and what the health checks found.
 //!
 //! Invariants:
 //! - Readers never lock and never wait; what they read was whole at some moment, whoever was killed when.
@@ -23,7 +23,9 @@ mod latency;
 mod mutations;
 mod node_set;
 mod nodes;
+mod past_failovers;
 mod pools;
+mod refusals;
 mod relcache;
 mod settings;
 mod workers;
@@ -38,7 +40,9 @@ pub use latency::{BUCKETS as LATENCY_BUCKETS, Latency, LatencyRecord, upper_boun
 pub use mutations::{TableKey, TableMutations, WriteAge};
 pub use node_set::NodeSet;
 pub use nodes::{Cluster, History, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
+pub use past_failovers::{Asker, PastFailover, PastFailovers, Phases};
 pub use pools::{PoolEntry, PoolSlot, STATEMENT_LIMIT};
+pub use refusals::{Refusal, Refusals};
 pub use relcache::{Fingerprint, Relcache, SharedFact};
 pub use workers::{ClientInfo, ProcessStatus, SessionInfo, WorkerSlot, Workers};
 
@@ -97,6 +101,8 @@ struct Inner {
     failover: Region<failover::Record>,
     hold: Region<hold::Record>,
     health: Region<NodeHealth>,
+    past_failovers: Region<past_failovers::Record>,
+    refusals: Region<Refusals>,
 }
 
 impl Shared {
@@ -128,6 +134,8 @@ impl Shared {
         let failover = layout.array(1);
         let hold = layout.array(1);
         let health = layout.array(MAX_NODES);
+        let past_failovers = layout.array(1);
+        let refusals = layout.array(1);
         let segment = Segment::create(layout)?;
         segment.slice::<nodes::Table>(nodes)[0].prepare();
         segment.slice::<failover::Record>(failover)[0].prepare();
@@ -154,6 +162,8 @@ impl Shared {
             failover,
             hold,
             health,
+            past_failovers,
+            refusals,
         })))
     }
 
@@ -195,6 +205,16 @@ impl Shared {
     /// The health checks of a node. An id out of range gets those of the last possible node.
     pub fn health(&self, node: usize) -> &NodeHealth {
         &self.0.segment.slice(self.0.health)[node.min(MAX_NODES - 1)]
+    }
+
+    /// The failovers and failbacks that have ended.
+    pub fn past_failovers(&self) -> PastFailovers<'_> {
+        PastFailovers::new(&self.0.segment.slice(self.0.past_failovers)[0])
+    }
+
+    /// How often somebody was not let in.
+    pub fn refusals(&self) -> &Refusals {
+        &self.0.segment.slice(self.0.refusals)[0]
     }
 
     #[inline]

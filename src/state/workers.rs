@@ -85,6 +85,8 @@ shareable! {
         status: AtomicU32,
         started: AtomicU64,
         finished_sessions: AtomicU64,
+        /// Of all processes that this slot has had.
+        all_sessions: AtomicU64,
         restart: AtomicU32,
         served: AtomicU32,
         waiting_since: AtomicU64,
@@ -135,6 +137,11 @@ impl WorkerSlot {
         self.record().finished_sessions.load(Ordering::Relaxed)
     }
 
+    /// Sessions that all processes of this slot have finished.
+    pub fn all_sessions(&self) -> u64 {
+        self.record().all_sessions.load(Ordering::Relaxed)
+    }
+
     /// Since when this process waits for its next client, seconds since 1970; none before its first one and while it has
     /// one.
     pub fn waiting_since(&self) -> Option<u64> {
@@ -154,6 +161,11 @@ impl WorkerSlot {
     /// Since when the client sends nothing, seconds since 1970; none while it is not idle or nobody counts.
     pub fn idle_since(&self) -> Option<u64> {
         Some(self.record().idle_since.load(Ordering::Relaxed)).filter(|since| *since != 0)
+    }
+
+    /// Whether a process of this slot has ever had a client: else there is nothing to be read of it.
+    pub fn has_served(&self) -> bool {
+        self.shared.has_served(self.index)
     }
 
     /// The client's origin.
@@ -223,6 +235,7 @@ impl WorkerSlot {
         self.record().waiting_since.store(now(), Ordering::Relaxed);
         if counts {
             self.record().finished_sessions.fetch_add(1, Ordering::Relaxed);
+            self.record().all_sessions.fetch_add(1, Ordering::Relaxed);
         }
     }
 

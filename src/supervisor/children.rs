@@ -31,6 +31,8 @@ pub(super) enum Role {
     Health(usize),
     /// The PCP main process.
     Pcp,
+    /// The metrics process.
+    Metrics,
     /// A search for the primary within a failover.
     Search(SearchNumber),
     /// A command of the user: no process of ours.
@@ -58,6 +60,7 @@ impl Role {
             Self::ReplicationCheck => "worker child",
             Self::Health(_) => "health check",
             Self::Pcp => "PCP child",
+            Self::Metrics => "metrics",
             Self::Search(_) => "primary search",
             Self::Script(_) => "command",
         }
@@ -107,6 +110,12 @@ impl Children {
     /// Whether a child of this role lives or is to be started.
     pub fn has(&self, role: Role) -> bool {
         self.living.values().any(|child| child.role == role) || self.due.iter().any(|(_, due)| *due == role)
+    }
+
+    /// What the living child with this process id is.
+    pub fn role_of(&self, pid: u32) -> Option<Role> {
+        let pid = Pid::from_raw(i32::try_from(pid).ok()?);
+        self.living.get(&pid).map(|child| child.role)
     }
 
     /// Whether no child is left.

@@ -9,7 +9,7 @@ use crate::cluster::{finder, health, primary, replication};
 use crate::report::{self, Report};
 use crate::sys::signal::Signal;
 use crate::sys::{Fork, descriptor, die_with_parent, fork};
-use crate::{pcp, worker};
+use crate::{metrics, pcp, worker};
 use nix::fcntl::OFlag;
 use nix::unistd::{Pid, pipe2};
 use std::io;
@@ -90,9 +90,10 @@ impl Supervisor {
         }
         let (settings, shared) = (Arc::clone(&self.settings), self.shared.clone());
         let (listeners, pcp_listeners) = (self.listeners.take(), self.pcp_listeners.take());
-        // A child keeps open only what it accepts from.
+        let metrics_listeners = self.metrics_listeners.take();
+        // A child keeps open only what it accepts from; the metrics process looks who waits for a worker.
         let listeners = match role {
-            Role::Worker(_) => listeners,
+            Role::Worker(_) | Role::Metrics => listeners,
             Role::Pcp => pcp_listeners,
             _ => Vec::new(),
         };
@@ -109,6 +110,10 @@ impl Supervisor {
             Role::Script(_) => EXIT_RESTART,
             Role::ReplicationCheck => replication::run(settings, shared),
             Role::Pcp => pcp::run(pcp::Start { listeners, users: self.files.pcp.clone(), settings, shared }),
+            Role::Metrics => {
+                let (users, watched) = (self.files.pcp.clone(), listeners);
+                metrics::run(metrics::Start { listeners: metrics_listeners, watched, users, settings, shared })
+            }
             Role::Finder => match self.ready.writer() {
                 Ok(ready) => finder::run(settings, shared, ready, !self.announced),
                 Err(error) => {

@@ -63,6 +63,7 @@ struct Supervisor {
     shared: Shared,
     listeners: Listeners,
     pcp_listeners: Listeners,
+    metrics_listeners: Listeners,
     children: Children,
     signals: Signals,
     pid_file: Option<PidFile>,

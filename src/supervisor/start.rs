@@ -86,6 +86,10 @@ fn prepare(
     if !pcp_listeners.is_empty() {
         children.start(Role::Pcp);
     }
+    let metrics_listeners = Listeners::open_metrics(&settings);
+    if !metrics_listeners.is_empty() {
+        children.start(Role::Metrics);
+    }
     // Workers come when it is known which node is the primary: until then clients wait in the listen queue.
     children.start(Role::Finder);
     Ok(Supervisor {
@@ -96,6 +100,7 @@ fn prepare(
         shared,
         listeners,
         pcp_listeners,
+        metrics_listeners,
         children,
         signals,
         pid_file: Some(pid_file),

@@ -50,6 +50,7 @@ impl Supervisor {
         // New clients are refused from now on, also by workers that still have a session.
         self.listeners.refuse();
         self.pcp_listeners.refuse();
+        self.metrics_listeners.refuse();
     }
 
     pub(super) fn stop_deadline(&self) -> Deadline {
@@ -80,6 +81,7 @@ impl Supervisor {
         self.children.signal_all(Signal::SIGINT);
         self.listeners.refuse();
         self.pcp_listeners.refuse();
+        self.metrics_listeners.refuse();
         self.leave_nothing_behind();
     }
 
@@ -87,6 +89,7 @@ impl Supervisor {
         self.write_status();
         self.listeners.remove();
         self.pcp_listeners.remove();
+        self.metrics_listeners.remove();
         if let Some(pid_file) = self.pid_file.take() {
             pid_file.remove();
         }

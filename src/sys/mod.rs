@@ -9,6 +9,7 @@
 
 pub mod descriptor;
 mod fork;
+pub mod listen_queue;
 pub mod names;
 pub mod signal;
 pub mod thread;

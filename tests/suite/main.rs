@@ -19,6 +19,7 @@ mod interplay;
 mod killed;
 mod lab;
 mod logging;
+mod metrics;
 mod new_primary;
 mod own_servers;
 mod pauses;

@@ -61,6 +61,9 @@ pub(super) struct Times {
     pub kind: RequestKind,
     pub node: usize,
     pub cause: String,
+    pub by_operator: bool,
+    /// Process id of who has asked.
+    pub pid: u32,
     /// When it was asked for, as `state::uptime` tells it.
     pub asked_at: Duration,
     pub command: Duration,

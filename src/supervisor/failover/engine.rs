@@ -321,9 +321,10 @@ impl Engine {
                 format!("=== Promotion done. promoted host {place} ===")
             }
         });
-        let Request { kind, ref cause, asked_at, number, .. } = run.request;
+        let Request { kind, ref cause, by_operator, pid, asked_at, number, .. } = run.request;
         let Run { node, command, search, .. } = run;
-        step.actions.push(Action::Times(Times { kind, node, cause: cause.clone(), asked_at, command, search }));
+        let cause = cause.clone();
+        step.actions.push(Action::Times(Times { kind, node, cause, by_operator, pid, asked_at, command, search }));
         step.actions.push(Action::Answer(number));
         step.actions.extend(follow.map(Action::Follow));
         self.run = Some(run);

@@ -43,9 +43,9 @@ use super::nodes;
 use crate::cluster::primary::{self, Found};
 use crate::net::Deadline;
 use crate::report::Report;
-use crate::state::{Cluster, NodeStatus, Request, uptime};
+use crate::state::{Asker, Cluster, NodeStatus, Phases, Request, uptime};
 use crate::sys::signal::Signal;
-use action::{Action, Event, Follow};
+use action::{Action, Event, Follow, Times};
 use command::Subject;
 use engine::Engine;
 use nix::fcntl::OFlag;
@@ -217,7 +217,9 @@ impl Supervisor {
             }
             Action::Times(times) => {
                 let began = self.failover.began;
-                times.report(began.saturating_sub(times.asked_at), uptime().saturating_sub(began)).log();
+                let (waited, whole) = (began.saturating_sub(times.asked_at), uptime().saturating_sub(began));
+                times.report(waited, whole).log();
+                self.remember(&times, waited, whole);
             }
             Action::Log(report) => report.log(),
             Action::SetStatus(node, status, ref reason) => {
@@ -270,6 +272,19 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    /// Keeps for metrics and the status page what has happened.
+    fn remember(&self, times: &Times, waited: Duration, whole: Duration) {
+        let asker = match self.children.role_of(times.pid) {
+            _ if times.by_operator => Asker::Administrator,
+            Some(Role::Health(_)) => Asker::HealthCheck,
+            Some(Role::Worker(_)) => Asker::Session,
+            _ => Asker::Other,
+        };
+        let Times { kind, node, command, search, .. } = *times;
+        let phases = Phases { waited, command, search, own: whole.saturating_sub(command + search) };
+        self.shared.past_failovers().add(kind, node, asker, phases, &times.cause);
     }
 
     fn change(&self, change: impl FnOnce(&mut Cluster)) -> Result<(), ()> {

@@ -1,7 +1,7 @@
-//! The listening sockets of the clients, and those of PCP (process-model 3, pcp 6.1).
+//! The listening sockets of the clients, those of PCP, and those of the metrics (process-model 3, pcp 6.1).
 //!
 //! Every socket is non-blocking and closed on exec. Unlike the original, a TCP address that cannot be bound is an error,
-//! and a Unix socket somebody listens on is never taken away. Without a socket of PCP clients are served all the same.
+//! and a Unix socket somebody listens on is never taken away. Without a socket of PCP or metrics clients are served all the same.
 
 mod holder;
 mod tcp;
@@ -31,7 +31,9 @@ const FOR_CLIENTS: Names =
     Names { label: "", port: "port", addresses: "listen_addresses", directories: "unix_socket_directories" };
 const FOR_PCP: Names =
     Names { label: "PCP ", port: "pcp_port", addresses: "pcp_listen_addresses", directories: "pcp_socket_dir" };
-/// Connections to PCP that wait to be accepted: room for an administrator behind a crowd.
+const FOR_METRICS: Names =
+    Names { label: "metrics ", port: "metrics_port", addresses: "metrics_listen_addresses", directories: "" };
+/// Connections to PCP or metrics that wait to be accepted: room for an administrator behind a crowd.
 const PCP_BACKLOG: i32 = 1024;
 /// Everybody may connect to a socket of PCP: it asks for a password.
 const PCP_PERMISSIONS: i32 = 0o777;
@@ -92,6 +94,13 @@ impl Listeners {
             Err(report) => warn(report),
         }
         listeners
+    }
+
+    /// Opens the sockets of the metrics. One that cannot be had is warned of.
+    pub fn open_metrics(settings: &Settings) -> Self {
+        let opened = tcp::open(&settings.metrics_listen_addresses, settings.metrics_port, PCP_BACKLOG, &FOR_METRICS);
+        let sockets = opened.map_err(warn).unwrap_or_default();
+        Self { sockets, files: Vec::new() }
     }
 
     fn add(&mut self, (socket, file): (OwnedFd, SocketFile)) {

@@ -43,6 +43,11 @@ impl Config {
         self
     }
 
+    /// Metrics, health and status page, on a port of their own.
+    pub fn with_metrics(self) -> Config {
+        self.set("metrics_listen_addresses", "127.0.0.1").set("metrics_port", ports::free_port())
+    }
+
     /// Sets the weight of every node.
     pub fn weights(mut self, weights: &[f64]) -> Config {
         for (id, weight) in weights.iter().enumerate() {
@@ -242,6 +247,11 @@ impl Pgpool {
     /// Where PCP listens.
     pub fn pcp_port(&self) -> u16 {
         self.config.settings["pcp_port"].parse().expect("pcp_port")
+    }
+
+    /// Where the metrics are; only `with_metrics`.
+    pub fn metrics_port(&self) -> u16 {
+        self.config.settings["metrics_port"].parse().expect("metrics_port")
     }
 
     /// The Unix socket.

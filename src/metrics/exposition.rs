@@ -1,0 +1,236 @@
+//! The text format of Prometheus, version 0.0.4.
+
+use super::aliases::ALIASES;
+use super::families::{FAMILIES, Family, Read};
+use super::measure::Snapshot;
+use crate::state::{LATENCY_BUCKETS, Latency, latency_bound};
+use std::fmt::Write as _;
+
+/// The metrics of ours, then those of pgpool2_exporter.
+pub(super) fn text(snapshot: &Snapshot) -> String {
+    let mut out = String::with_capacity(32 * 1024);
+    for family in FAMILIES.iter().chain(ALIASES) {
+        family.write(snapshot, &mut out);
+    }
+    out
+}
+
+impl Family {
+    fn write(&self, snapshot: &Snapshot, out: &mut String) {
+        let Self { name, help, labels, figures } = self;
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {}", help.replace('\\', "\\\\"), figures.kind());
+        match figures {
+            Read::Counter(read) | Read::Gauge(read) => {
+                for (values, figure) in read(snapshot) {
+                    sample(out, name, "", labels, &values, None, figure);
+                }
+            }
+            Read::Histogram(read) => {
+                for (values, latency) in read(snapshot) {
+                    histogram(out, name, labels, &values, latency);
+                }
+            }
+        }
+    }
+}
+
+impl Read {
+    /// The word of the format.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Counter(_) => "counter",
+            Self::Gauge(_) => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+fn sample(
+    out: &mut String,
+    name: &str,
+    suffix: &str,
+    labels: &[&str],
+    values: &[String],
+    bound: Option<&str>,
+    figure: f64,
+) {
+    out.push_str(name);
+    out.push_str(suffix);
+    let all = labels.iter().copied().zip(values.iter().map(String::as_str)).chain(bound.map(|bound| ("le", bound)));
+    let mut separator = '{';
+    for (label, value) in all {
+        out.push(separator);
+        out.push_str(label);
+        out.push_str("=\"");
+        escape(out, value);
+        out.push('"');
+        separator = ',';
+    }
+    if separator == ',' {
+        out.push('}');
+    }
+    let _ = writeln!(out, " {figure}");
+}
+
+fn escape(out: &mut String, value: &str) {
+    for character in value.chars() {
+        match character {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            other => out.push(other),
+        }
+    }
+}
+
+/// The bounds that are powers of two from 64 microseconds on; what lies between is added up.
+fn histogram(out: &mut String, name: &str, labels: &[&str], values: &[String], latency: &Latency) {
+    let mut count = 0;
+    for bucket in 0..LATENCY_BUCKETS {
+        count += latency.buckets[bucket];
+        let Some(bound) = latency_bound(bucket) else { continue };
+        let microseconds = bound.as_micros();
+        if microseconds >= 64 && microseconds.is_power_of_two() {
+            let bound = bound.as_secs_f64().to_string();
+            sample(out, name, "_bucket", labels, values, Some(&bound), count as f64);
+        }
+    }
+    sample(out, name, "_bucket", labels, values, Some("+Inf"), count as f64);
+    sample(out, name, "_sum", labels, values, None, latency.microseconds as f64 / 1e6);
+    sample(out, name, "_count", labels, values, None, count as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use crate::metrics::measure::Meter;
+    use crate::state::{
+        Asker, ClientInfo, Cluster, Limits, Node, NodeCounters, NodeStatus, Phases, ProcessStatus, RequestKind,
+        ServerKey, SessionInfo, Shared,
+    };
+    use std::collections::HashSet;
+    use std::time::{Duration, Instant};
+
+    fn snapshot() -> Snapshot {
+        let shared = Shared::create(Limits { workers: 3, pool_slots: 2, ..Limits::default() }).expect("shared");
+        let node = |hostname: &str| Node {
+            hostname: hostname.to_owned(),
+            port: 5432,
+            status: NodeStatus::Up,
+            ..Node::default()
+        };
+        let update = |cluster: &mut Cluster| {
+            cluster.nodes = vec![node("a"), node("odd\"\\\nname")];
+            (cluster.primary, cluster.main) = (Some(0), Some(0));
+        };
+        shared.nodes().update(update).expect("update");
+        let slot = shared.worker(0);
+        slot.occupy(std::process::id());
+        slot.begin_client(&ClientInfo::default());
+        NodeCounters::count(&slot.counters(0).select);
+        for microseconds in [3, 64, 65, 100_000_000] {
+            slot.counters(0).latency.observe(Duration::from_micros(microseconds));
+        }
+        let phases = Phases { command: Duration::from_millis(250), ..Phases::default() };
+        shared.past_failovers().add(RequestKind::Down, 1, Asker::HealthCheck, phases, "gone");
+        Snapshot::take(&Settings::default(), &shared, &[], &mut Meter::default())
+    }
+
+    #[test]
+    fn figures_stand_under_their_names() {
+        let text = text(&snapshot());
+        let has = |line: &str| assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        has("# TYPE pgpool_node_attached gauge");
+        has("pgpool_node_attached{node=\"0\",server=\"a:5432\"} 1");
+        has("pgpool_node_info{node=\"0\",server=\"a:5432\",status=\"up\",role=\"primary\"} 1");
+        has("pgpool_statements_total{node=\"0\",server=\"a:5432\",class=\"select\"} 1");
+        has("pgpool_node_primary{node=\"1\",server=\"odd\\\"\\\\\\nname:5432\"} 0");
+        has("pgpool_workers{state=\"busy\"} 1");
+        has("pgpool_workers{state=\"missing\"} 2");
+        has("pgpool_pool_slots{state=\"free\"} 6");
+        has("pgpool_failovers_total{kind=\"failover\",cause=\"health_check\"} 1");
+        has("pgpool_failover_seconds_total{kind=\"failover\",phase=\"command\"} 0.25");
+        has("pgpool2_pool_nodes_select_cnt{hostname=\"a\",port=\"5432\",role=\"primary\"} 1");
+    }
+
+    #[test]
+    fn buckets_add_up() {
+        let text = text(&snapshot());
+        let buckets: Vec<_> =
+            text.lines().filter(|line| line.starts_with("pgpool_answer_seconds_bucket{node=\"0\"")).collect();
+        let labels = "node=\"0\",server=\"a:5432\"";
+        assert_eq!(buckets[0], format!("pgpool_answer_seconds_bucket{{{labels},le=\"0.000064\"}} 1"));
+        assert_eq!(buckets[1], format!("pgpool_answer_seconds_bucket{{{labels},le=\"0.000128\"}} 3"));
+        assert_eq!(buckets[buckets.len() - 1], format!("pgpool_answer_seconds_bucket{{{labels},le=\"+Inf\"}} 4"));
+        assert!(text.contains(&format!("pgpool_answer_seconds_sum{{{labels}}} 100.000132\n")));
+        assert!(text.contains(&format!("pgpool_answer_seconds_count{{{labels}}} 4\n")));
+        assert!((15..30).contains(&buckets.len()), "{}", buckets.len());
+    }
+
+    /// The figure of an optimised build is in docs/performance.md.
+    #[test]
+    fn a_thousand_workers_are_told_of_in_no_time() {
+        let shared = Shared::create(Limits { workers: 1000, pool_slots: 4, ..Limits::default() }).expect("shared");
+        let node = Node { hostname: "db".to_owned(), port: 5432, status: NodeStatus::Up, ..Node::default() };
+        shared.nodes().update(|cluster: &mut Cluster| cluster.nodes = vec![node; 3]).expect("update");
+        for slot in shared.workers().iter() {
+            slot.occupy(std::process::id());
+            slot.begin_client(&ClientInfo::default());
+            slot.set_status(ProcessStatus::Idle);
+            let user = format!("user{}", slot.index());
+            slot.set_session(&SessionInfo { user: user.clone(), database: "shop".to_owned(), pool_slot: Some(0) });
+            for number in 0..4 {
+                slot.pool(number).update(|entry| entry.user.clone_from(&user));
+                (0..3).for_each(|id| slot.pool(number).set_server(id, &ServerKey { pid: 7, key: vec![1; 4] }));
+            }
+        }
+        let began = Instant::now();
+        let text = text(&Snapshot::take(&Settings::default(), &shared, &[], &mut Meter::default()));
+        let took = began.elapsed();
+        assert!(text.contains("pgpool_sessions{state=\"idle\"} 1000\n"), "{text}");
+        let others = "pgpool_account_sessions{user=\"(others)\",database=\"(others)\"} 800\n";
+        assert!(text.contains(others), "{text}");
+        println!("{} bytes in {took:?}", text.len());
+        assert!(text.len() < 100_000 && took < Duration::from_secs(2), "{} bytes in {took:?}", text.len());
+    }
+
+    /// The dashboard asks for nothing that does not exist.
+    #[test]
+    fn the_dashboard_knows_the_names() {
+        let dashboard = include_str!("../../conf/grafana/pgpool.json");
+        let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_';
+        let words = dashboard.split(|character| !is_part(character)).filter(|word| word.starts_with("pgpool_"));
+        let words: HashSet<_> = words.collect();
+        assert!(words.len() > 20, "{words:?}");
+        for word in words {
+            let is_family = |family: &Family| {
+                let is_histogram = matches!(family.figures, Read::Histogram(_));
+                let parts = ["_bucket", "_sum", "_count"].map(|suffix| word.strip_suffix(suffix));
+                family.name == word || (is_histogram && parts.contains(&Some(family.name)))
+            };
+            assert!(FAMILIES.iter().any(is_family), "{word}");
+        }
+    }
+
+    /// Every series once, every figure with all its labels, every name as Prometheus wants it.
+    #[test]
+    fn the_table_is_sound() {
+        let snapshot = snapshot();
+        let mut names = HashSet::new();
+        for family in FAMILIES.iter().chain(ALIASES) {
+            let Family { name, help, labels, figures } = family;
+            assert!(names.insert(*name), "{name} twice");
+            assert!(help.ends_with('.') && !help.contains('\n'), "{name}");
+            let is_counter = matches!(figures, Read::Counter(_));
+            assert!(name.starts_with("pgpool2_") || is_counter == name.ends_with("_total"), "{name}");
+            let samples = match figures {
+                Read::Counter(read) | Read::Gauge(read) => read(&snapshot).into_iter().map(|sample| sample.0).collect(),
+                Read::Histogram(read) => read(&snapshot).into_iter().map(|sample| sample.0).collect::<Vec<_>>(),
+            };
+            assert!(samples.iter().all(|values| values.len() == labels.len()), "{name}");
+            assert_eq!(samples.iter().collect::<HashSet<_>>().len(), samples.len(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What is measured from outside the processes: who waits for one, and how much processor time they use. And a snapshot of
+//! that with all the figures of [`admin`].
+
+use crate::admin::{self, Figures};
+use crate::config::Settings;
+use crate::state::Shared;
+use crate::sys::listen_queue;
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
+use socket2::SockRef;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// Bytes of /proc/net/unix that are read at most.
+const MAX_TABLE: u64 = 8 << 20;
+/// State of a connection in it that nobody has accepted yet.
+const NOT_ACCEPTED: &str = "02";
+
+/// Everything there is to tell at one moment.
+pub(super) struct Snapshot {
+    /// Of nodes, sessions, connections.
+    pub figures: Figures,
+    /// Connections that wait for a process, by listening socket.
+    pub waiting: Vec<(String, u64)>,
+    /// Processor time of the processes for sessions, as far as it was seen.
+    pub cpu: Duration,
+    /// How long it took to make this.
+    pub took: Duration,
+}
+
+impl Snapshot {
+    pub fn take(settings: &Settings, shared: &Shared, queues: &[Queue], meter: &mut Meter) -> Self {
+        let began = Instant::now();
+        let cpu = meter.read(shared);
+        let waiting = waiting(queues);
+        let figures = admin::figures(settings, shared);
+        Self { figures, waiting, cpu, took: began.elapsed() }
+    }
+}
+
+/// A listening socket of the clients.
+pub(super) struct Queue {
+    name: String,
+    socket: OwnedFd,
+}
+
+impl Queue {
+    pub fn new(socket: OwnedFd) -> Self {
+        let address = SockRef::from(&socket).local_addr().ok();
+        let name = address.and_then(|address| match address.as_socket() {
+            Some(address) => Some(address.to_string()),
+            None => address.as_pathname().map(|path| path.display().to_string()),
+        });
+        Self { name: name.unwrap_or_default(), socket }
+    }
+}
+
+fn waiting(queues: &[Queue]) -> Vec<(String, u64)> {
+    let mut table = None;
+    let length = |queue: &Queue| match listen_queue::waiting(&queue.socket) {
+        Some(length) => length.into(),
+        None => count_waiting(table.get_or_insert_with(local_sockets), &queue.name),
+    };
+    queues.iter().map(|queue| queue.name.clone()).zip(queues.iter().map(length)).collect()
+}
+
+fn local_sockets() -> String {
+    let mut bytes = Vec::new();
+    if let Ok(file) = File::open("/proc/net/unix") {
+        let _ = file.take(MAX_TABLE).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The connections to `path` that nobody has accepted (proc_net(5): the sixth field is the state, the eighth the path).
+fn count_waiting(table: &str, path: &str) -> u64 {
+    let waits = |line: &&str| {
+        let mut fields = line.split_ascii_whitespace().skip(5);
+        fields.next() == Some(NOT_ACCEPTED) && fields.nth(1) == Some(path)
+    };
+    table.lines().filter(waits).count() as u64
+}
+
+/// Adds up the processor time of processes that come and go, so that it never becomes less.
+#[derive(Default)]
+pub(super) struct Meter {
+    known: HashMap<u32, Duration>,
+    total: Duration,
+}
+
+impl Meter {
+    fn read(&mut self, shared: &Shared) -> Duration {
+        let mut living = HashMap::with_capacity(self.known.len());
+        for pid in shared.workers().iter().map(|slot| slot.pid()).filter(|pid| *pid != 0) {
+            let before = self.known.get(&pid).copied().unwrap_or_default();
+            let now = cpu_time(pid).unwrap_or(before);
+            self.total += now.saturating_sub(before);
+            living.insert(pid, now);
+        }
+        self.known = living;
+        self.total
+    }
+}
+
+/// The processor time of a process; `None` if there is none any more.
+fn cpu_time(pid: u32) -> Option<Duration> {
+    let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid).ok()?)).ok()?;
+    clock_gettime(clock).ok().map(Duration::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Limits;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    #[test]
+    fn those_who_wait_on_a_unix_socket_are_counted() {
+        let path = std::env::temp_dir().join(format!("pgpool-queue-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).expect("bind");
+        let queue = [Queue::new(listener.try_clone().expect("clone").into())];
+        let name = path.display().to_string();
+        assert_eq!(waiting(&queue), [(name.clone(), 0)]);
+        let _clients = [0, 1].map(|_| UnixStream::connect(&path).expect("connect"));
+        assert_eq!(waiting(&queue), [(name.clone(), 2)]);
+        let _accepted = listener.accept().expect("accept");
+        assert_eq!(waiting(&queue), [(name, 1)]);
+        std::fs::remove_file(path).expect("remove");
+    }
+
+    #[test]
+    fn processor_time_grows_and_is_kept() {
+        let shared = Shared::create(Limits { workers: 2, pool_slots: 1, ..Limits::default() }).expect("shared");
+        let mut meter = Meter::default();
+        assert_eq!(meter.read(&shared), Duration::ZERO);
+        shared.worker(1).occupy(std::process::id());
+        let first = meter.read(&shared);
+        assert!(first > Duration::ZERO);
+        while meter.read(&shared) == first {}
+        let last = meter.read(&shared);
+        shared.worker(1).reclaim();
+        assert!(meter.read(&shared) >= last, "what the dead have used stays");
+        assert_eq!(cpu_time(u32::MAX), None);
+    }
+}
