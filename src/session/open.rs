@@ -53,7 +53,10 @@ pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
     let mut client = Client::new(stream);
     match begin(context, &mut client, opening, deadline) {
         Ok(start) => run(context, client, start),
-        Err(end) => finish::dismiss(client, &end),
+        Err(end) => {
+            trace::not_let_in(context, &end);
+            finish::dismiss(client, &end);
+        }
     }
     if context.settings.log_disconnections {
         log_disconnection(began.elapsed(), &user, &database, &host);

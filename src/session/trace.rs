@@ -4,6 +4,7 @@
 //! Everything on the way of a statement is a few stores into memory.
 
 use super::Context;
+use super::end::End;
 use crate::backend::{Group, ServerConnection};
 use crate::report::{Report, Severity, is_logged};
 use crate::sql::{Statement, StatementClass, command_word};
@@ -33,6 +34,7 @@ pub(super) fn statement(context: &Context, group: &Group, node: usize, facts: &S
 
 /// pgpool itself answers a statement: none of a server's is the last one any more (show-commands 2.5).
 pub(super) fn local(context: &Context, group: &Group, text: &[u8]) {
+    context.slot.set_idle(false);
     context.slot.set_status(ProcessStatus::ExecuteCommand);
     title::set_activity(command_word(text).as_str());
     for server in group.connections.iter().flatten() {
@@ -90,7 +92,7 @@ pub(super) fn server_error(context: &Context, node: usize, fields: &ErrorFields<
 /// Nothing is at work for the client any more.
 pub(super) fn idle(context: &Context, status: TransactionStatus) {
     context.slot.set_busy(NodeSet::EMPTY);
-    if context.settings.client_idle_limit > 0 {
+    if context.settings.client_idle_limit > 0 || context.settings.client_idle_limit_in_recovery != 0 {
         context.slot.set_idle(true);
     }
     let (state, word) = match status {
@@ -121,6 +123,18 @@ pub(super) fn opened(context: &Context, group: &Group, home: usize, balance: usi
     if let Some(server) = group.get(home) {
         joined(context, group, server);
         context.slot.set_cancel_key(server.pid, &server.cancel_key);
+    }
+}
+
+/// A client has not got a session. If it was not let in, here or by its server, that is counted.
+pub(super) fn not_let_in(context: &Context, end: &End) {
+    let is_refused = match end {
+        End::Told => true,
+        End::Failed(report) => report.code.as_str().starts_with("28"),
+        End::Terminated | End::ClientGone => false,
+    };
+    if is_refused {
+        context.shared.refused_logins().count_session();
     }
 }
 

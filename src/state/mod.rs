@@ -20,6 +20,7 @@ mod failover;
 mod health;
 mod hold;
 mod latency;
+mod logins;
 mod mutations;
 mod node_set;
 mod nodes;
@@ -35,6 +36,7 @@ pub use failover::{Failover, Progress, Request, RequestKind, RequestsBusy};
 pub use health::{HealthStats, NodeHealth, RoundEnd};
 pub use hold::Hold;
 pub use latency::{BUCKETS as LATENCY_BUCKETS, Latency, LatencyRecord, upper_bound as latency_bound};
+pub use logins::RefusedLogins;
 pub use mutations::{TableKey, TableMutations, WriteAge};
 pub use node_set::NodeSet;
 pub use nodes::{Cluster, History, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
@@ -96,6 +98,7 @@ struct Inner {
     settings: Region<settings::SettingsRecord>,
     failover: Region<failover::Record>,
     hold: Region<hold::Record>,
+    logins: Region<RefusedLogins>,
     health: Region<NodeHealth>,
 }
 
@@ -127,6 +130,7 @@ impl Shared {
         let settings = layout.array(1);
         let failover = layout.array(1);
         let hold = layout.array(1);
+        let logins = layout.array(1);
         let health = layout.array(MAX_NODES);
         let segment = Segment::create(layout)?;
         segment.slice::<nodes::Table>(nodes)[0].prepare();
@@ -153,6 +157,7 @@ impl Shared {
             settings,
             failover,
             hold,
+            logins,
             health,
         })))
     }
@@ -190,6 +195,11 @@ impl Shared {
     /// Holding new clients back.
     pub fn hold(&self) -> Hold<'_> {
         Hold::new(&self.0.segment.slice(self.0.hold)[0])
+    }
+
+    /// Logins that were refused.
+    pub fn refused_logins(&self) -> &RefusedLogins {
+        &self.0.segment.slice(self.0.logins)[0]
     }
 
     /// The health checks of a node. An id out of range gets those of the last possible node.
