@@ -7,6 +7,11 @@ T ?=
 BENCH ?=
 CARGO ?= cargo
 
+# Where the programs look for their files is built in. Of the default they know by themselves.
+ifneq ($(PREFIX),/usr/local)
+build install: export PGPOOL_SYSCONFDIR ?= $(PREFIX)/etc
+endif
+
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
 PROGRAMS = pgpool $(patsubst src/bin/%.rs,%,$(wildcard src/bin/*.rs)) $(patsubst src/bin/%/main.rs,%,$(wildcard src/bin/*/main.rs))
 
@@ -30,8 +35,11 @@ setup: ## install what building and testing needs (Debian, Ubuntu)
 build: setup ## the programs, optimised
 	$(CARGO) build --release
 
-install: ## programs to PREFIX/bin, samples to PREFIX/etc, documents and dashboard to PREFIX/share
+# Whoever installs may be root, who has no Rust and should own nothing here: what is built is taken as it is.
+$(RELEASE)/pgpool:
 	$(CARGO) build --release
+
+install: $(RELEASE)/pgpool ## programs to PREFIX/bin, samples to PREFIX/etc, documents and dashboard to PREFIX/share
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/etc $(DESTDIR)$(PREFIX)/share/doc/pgpool \
 		$(DESTDIR)$(PREFIX)/share/pgpool/grafana
 	install -m 755 $(addprefix $(RELEASE)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin

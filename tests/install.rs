@@ -87,3 +87,24 @@ fn programs_samples_and_documents_are_installed_and_work_from_there() {
     let (status, text) = program(&["-f", &sample.display().to_string(), "check"]);
     assert!(status == Some(0) && text.contains("The configuration can be used"), "{text}");
 }
+
+#[test]
+fn programs_know_the_prefix_they_are_built_for() {
+    let folder = Folder(std::env::temp_dir().join(format!("pgpool-nothing-built-{}", std::process::id())));
+    let built_for = |more: &[&str]| {
+        let output = Command::new("make")
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env_remove("PGPOOL_SYSCONFDIR")
+            .args(["install", "CARGO=printf '<%s>' \"$$PGPOOL_SYSCONFDIR\" #"])
+            .arg(format!("RELEASE={}", folder.0.display()))
+            .arg(format!("DESTDIR={}", folder.0.display()))
+            .args(more)
+            .output()
+            .expect("make");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(built_for(&["PREFIX=/opt/pgpool"]).contains("</opt/pgpool/etc>"));
+    assert!(built_for(&["PREFIX=/usr", "PGPOOL_SYSCONFDIR=/etc/pgpool2"]).contains("</etc/pgpool2>"));
+    // The default, which is no reason to build all anew.
+    assert!(built_for(&[]).contains("<>"));
+}

@@ -4,7 +4,8 @@
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use pgpool::config::{BackendClusteringMode, Settings};
-use pgpool::failover::{self, operator};
+use pgpool::failover;
+use pgpool::failover::operator::{self, GivenUp};
 use pgpool::report::{Report, Severity};
 use pgpool::state::{ClientInfo, Cluster, Limits, Node, NodeStatus, Request, RequestKind, Shared};
 use pgpool::sys::signal::{self, Signals};
@@ -71,11 +72,11 @@ fn with_parent<R>(shared: &Shared, obeys: bool, work: impl FnOnce() -> R) -> (R,
 }
 
 /// A pause that ends when the test takes too long.
-fn patiently() -> impl FnMut(Duration) -> bool {
+fn patiently() -> impl FnMut(Duration) -> Result<(), GivenUp> {
     let begun = Instant::now();
     move |time| {
         std::thread::sleep(time.min(Duration::from_millis(5)));
-        begun.elapsed() < PATIENCE
+        if begun.elapsed() < PATIENCE { Ok(()) } else { Err(GivenUp::Left) }
     }
 }
 
@@ -95,8 +96,9 @@ fn what_makes_no_sense_is_refused_in_the_words_of_the_reference() {
     assert_eq!(detach(4), Err(disallowed.clone()));
 
     let attach = |settings: &Settings, node| operator::attach(&shared, settings, node).map(drop).map_err(told);
-    for unknown in [3, 5, 128] {
-        let text = format!("Error invalid failback request, node id: {unknown} {range}");
+    let configured = " (These nodes are configured: 0, 1, 2, 4.)";
+    for (unknown, detail) in [(3, configured), (5, configured), (128, "")] {
+        let text = format!("Error invalid failback request, node id: {unknown} {range}{detail}");
         assert_eq!(attach(&settings, unknown), Err(text));
     }
     assert_eq!(attach(&settings, 0), Ok(()), "scripts attach blindly");
@@ -160,7 +162,7 @@ fn accepted_requests_arrive_and_their_outcome_is_told_truly() {
         ]
     );
     let asked = operator::detach(&shared, 1).expect("asked");
-    assert!(operator::wait(&shared, asked, &mut |_| false).is_err(), "nobody answers");
+    assert!(operator::wait(&shared, asked, &mut |_| Err(GivenUp::Left)).is_err(), "nobody answers");
 }
 
 #[test]
@@ -199,8 +201,11 @@ fn gracefully_means_that_all_clients_have_left_and_no_new_ones_come() {
     assert!(shared.nodes().view().attached().contains(0) && shared.hold().left().is_none());
     client.end_client(true);
     let (outcome, taken) =
-        with_parent(&shared, true, || operator::detach_gracefully(&shared, &settings, 0, &mut |_| false));
+        with_parent(&shared, true, || operator::detach_gracefully(&shared, &settings, 0, &mut |_| Err(GivenUp::Left)));
     assert!(outcome.is_err() && taken.is_empty(), "who asked has left");
+    let mut stopped = |_| Err(GivenUp::Stopped);
+    let outcome = operator::detach_gracefully(&shared, &settings, 0, &mut stopped).map_err(told);
+    assert_eq!(outcome, Err("Error pgpool is being stopped (Nothing was changed.)".to_owned()));
     // What is refused does not make anybody wait.
     let mut never = |_| panic!("waited");
     assert!(operator::detach_gracefully(&shared, &settings, 2, &mut never).is_err());

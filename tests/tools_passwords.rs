@@ -2,15 +2,21 @@
 //! (`scripts/setup --pgpool2`).
 
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use nix::unistd::Pid;
 use pgpool::auth::aes;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// A directory with pgpool.conf, files of pairs, and a key.
 struct Place(PathBuf);
@@ -256,4 +262,26 @@ fn passwords_are_asked_for_without_echo() {
     assert_eq!(on_terminal(&place, "pg_md5", &["-p"], &["secret"]), format!("password: \n{HASH}"));
     let shown = on_terminal(&place, "pg_enc", &["-P"], &["foo", "secret"]);
     assert_eq!(shown, format!("db password: \nencryption key: \n{ENTRY}"));
+}
+
+#[test]
+fn a_prompt_that_is_interrupted_gives_the_terminal_its_echo_back() {
+    let terminal = openpty(None, None).expect("a terminal");
+    let echoes = || tcgetattr(&terminal.master).expect("settings").local_flags.contains(LocalFlags::ECHO);
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_pg_md5"))
+            .arg("-p")
+            .stdin(terminal.slave.try_clone().expect("stdin"))
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("pg_md5");
+        let begun = Instant::now();
+        while echoes() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it does not ask");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        kill(Pid::from_raw(program.id().cast_signed()), signal).expect("kill");
+        assert_eq!(program.wait().expect("wait").signal(), Some(signal as i32));
+        assert!(echoes(), "{signal}");
+    }
 }

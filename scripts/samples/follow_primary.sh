@@ -118,9 +118,12 @@ point_there() {
         wait_until "$START_SECONDS" streams
 }
 
+# pcp_attach_node ends with 0 also when pgpool has refused: what it says counts.
 attach() {
     [ -n "$PCP_PORT" ] || return 0
-    timeout -k 5 30 pcp_attach_node -w -h "$PCP_HOST" -p "$PCP_PORT" -U "$PCP_USER" -n "$node" </dev/null
+    local said
+    said=$(timeout -k 5 30 pcp_attach_node -w -h "$PCP_HOST" -p "$PCP_PORT" -U "$PCP_USER" -n "$node" </dev/null) || return
+    case $said in *"Command Successful"*) ;; *) return 1 ;; esac
 }
 
 # fail MESSAGE: leaves no slot behind that would keep WAL.

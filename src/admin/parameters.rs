@@ -122,6 +122,7 @@ fn scope_of(name: &str) -> Result<Scope> {
     Err(match error {
         LookupError::Unknown => Report::error(format!("config variable \"{name}\" not found")),
         LookupError::OutOfRange { index, last } => {
+            let name = name.trim_end_matches(|c: char| c.is_ascii_digit());
             Report::error(format!("invalid index {index} for configuration parameter \"{name}\""))
                 .detail(format!("allowed index is between 0 and {last}"))
         }
@@ -304,7 +305,7 @@ mod tests {
     fn what_is_not_there_is_an_error() {
         assert_eq!(refusal("nonsense"), "config variable \"nonsense\" not found ()");
         assert_eq!(refusal("parallel_mode"), "config variable \"parallel_mode\" not found ()");
-        let expected = "invalid index 128 for configuration parameter \"backend_port128\" \
+        let expected = "invalid index 128 for configuration parameter \"backend_port\" \
                         (allowed index is between 0 and 127)";
         assert_eq!(refusal("backend_port128"), expected);
         let expected = "invalid index value for parameter \"backend_portx\"  \

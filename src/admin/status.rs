@@ -6,10 +6,10 @@
 
 use super::cache::Figures;
 use super::{View, words};
-use crate::config::MessageLevel;
 use crate::config::catalogue::{Kind, Parameter, parameter};
 use crate::config::choices::Choice;
 use crate::config::value::Value;
+use crate::config::{HIDDEN, MessageLevel};
 use crate::state::Delay;
 use chrono::{DateTime, Local};
 
@@ -26,7 +26,7 @@ struct Item {
 columns! { it: Item;
     item => cut(&it.name, LIMITS[0]),
     value => cut(&it.value, LIMITS[1]),
-    description => cut(&it.description, LIMITS[2]),
+    description => abridge(&it.description, LIMITS[2]),
 }
 
 /// Parameters in front of the watchdog nodes.
@@ -92,6 +92,9 @@ const NULL_IF_UNSET: &[&str] = &[
     "app_name_redirect_preference_list",
 ];
 
+/// PGPOOL SHOW hides the name of this file, and it has always stood here.
+const NO_SECRETS: &[&str] = &["pool_passwd"];
+
 /// All items.
 pub(super) fn rows(view: &View<'_>) -> Vec<Vec<String>> {
     let mut list = List { view, items: Vec::with_capacity(180) };
@@ -122,7 +125,9 @@ impl List<'_> {
 
     fn parameter(&mut self, name: &str, index: Option<usize>) {
         let Some(found) = parameter(name) else { return };
-        self.add(found.full_name(index), text(found, &found.value(self.view.settings, index)), found.doc);
+        let value = text(found, &found.value(self.view.settings, index));
+        let is_secret = found.hidden_value && !NO_SECRETS.contains(&name) && !value.is_empty();
+        self.add(found.full_name(index), if is_secret { HIDDEN.to_owned() } else { value }, found.doc);
     }
 
     fn cache(&mut self) {
@@ -196,6 +201,17 @@ fn cut(text: &str, limit: usize) -> &str {
     &text[..end.unwrap_or_default()]
 }
 
+/// The beginning of a description, at most `limit` bytes: what it says first, or so many words.
+fn abridge(text: &str, limit: usize) -> &str {
+    let beginning = cut(text, limit);
+    if beginning.len() == text.len() {
+        return text;
+    }
+    let ends = [". ", "; ", ": ", " ("].iter().filter_map(|end| beginning.rfind(end)).max();
+    let end = ends.filter(|end| *end > limit / 2).or_else(|| beginning.rfind(' '));
+    beginning[..end.unwrap_or(beginning.len())].trim_end_matches([',', ';', ':'])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,11 +280,7 @@ mod tests {
         listed.sort_unstable();
         marked.sort_unstable();
         assert_eq!(listed, marked);
-        assert!(
-            PARAMETERS.iter().all(|parameter| !(parameter.in_pool_status
-                && parameter.hidden_value
-                && parameter.name != "pool_passwd"))
-        );
+        assert!(NO_SECRETS.iter().all(|name| parameter(name).is_some_and(|found| found.hidden_value)));
     }
 
     #[test]
@@ -315,6 +327,19 @@ mod tests {
         let started = values["memqcache_stats_start_time"];
         assert_eq!(started.len(), 24, "{started}");
         assert!(!rows.iter().flatten().any(|text| text.contains("secret")));
+    }
+
+    #[test]
+    fn descriptions_end_with_a_word() {
+        assert_eq!(abridge("All of it, as it is.", 20), "All of it, as it is.");
+        assert_eq!(abridge("What it says first; and more.", 25), "What it says first");
+        assert_eq!(abridge("Words one, after the other", 13), "Words one");
+        assert_eq!(abridge("Oneverylongwordindeed", 5), "Oneve");
+        for row in show("").iter().filter(|row| row[2].len() > 40) {
+            let whole = PARAMETERS.iter().find(|parameter| parameter.doc.starts_with(&row[2]));
+            let next = whole.and_then(|whole| whole.doc[row[2].len()..].chars().next());
+            assert!(next.is_none_or(|next| !next.is_alphanumeric()), "{row:?}");
+        }
     }
 
     #[test]

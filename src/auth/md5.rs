@@ -49,6 +49,12 @@ pub fn salt() -> [u8; 4] {
     random()
 }
 
+/// What a user of PCP answers to a salt, by the `stored` MD5 of his password in hexadecimal (pcp 2.3). `None` as for
+/// [`Md5Hash::of`].
+pub fn pcp_answer(stored: &[u8; 32], user: &[u8], salt: &[u8]) -> Option<[u8; 32]> {
+    hex(&[&hex(&[stored, user])?, salt])
+}
+
 /// The digest of all `parts` together, in hexadecimal. `None` as for [`Md5Hash::of`].
 pub fn hex(parts: &[&[u8]]) -> Option<[u8; 32]> {
     let digest = hash(MessageDigest::md5(), &parts.concat()).ok()?;

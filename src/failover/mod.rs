@@ -46,12 +46,13 @@ fn received(what: &str, node: usize) {
 
 /// Why a node cannot be detached.
 fn admit_detach(cluster: &Cluster, id: usize) -> Result<(), String> {
-    let Some(node) = cluster.nodes.get(id) else {
+    if id >= MAX_NODES {
         return Err(format!(
             "invalid degenerate backend request, node id: {id} is out of range. node id must be between [0 and {MAX_NODES}]"
         ));
-    };
-    let Node { status, quarantined, disallow_to_failover, .. } = node;
+    }
+    let unused = Node::default();
+    let Node { status, quarantined, disallow_to_failover, .. } = cluster.nodes.get(id).unwrap_or(&unused);
     if !status.is_attached() && !quarantined {
         let status = *status as u8;
         return Err(format!(
@@ -116,6 +117,7 @@ mod tests {
         assert_eq!((refusal(0), refusal(3)), (String::new(), String::new()));
         assert!(refusal(1).contains("is canceled because failover is disallowed on the node"), "{}", refusal(1));
         assert_eq!(refusal(2), "invalid degenerate backend request, node id : 2 status: [3] is not valid for failover");
-        assert!(refusal(4).ends_with("node id: 4 is out of range. node id must be between [0 and 128]"));
+        assert!(refusal(4).ends_with("node id : 4 status: [0] is not valid for failover"));
+        assert!(refusal(128).ends_with("node id: 128 is out of range. node id must be between [0 and 128]"));
     }
 }

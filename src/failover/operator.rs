@@ -28,8 +28,17 @@ pub struct Asked {
     number: u64,
 }
 
-/// Lets some time pass. `false`: whoever waits is to give up.
-pub type Pause<'a> = &'a mut dyn FnMut(Duration) -> bool;
+/// Lets some time pass, or tells why whoever waits is to give up.
+pub type Pause<'a> = &'a mut dyn FnMut(Duration) -> std::result::Result<(), GivenUp>;
+
+/// Why nobody waits for the end of a request any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivenUp {
+    /// Whoever has asked has left.
+    Left,
+    /// pgpool is being stopped.
+    Stopped,
+}
 
 /// Asks for the node to be attached. One that is attached already is no error: scripts attach nodes blindly.
 ///
@@ -38,9 +47,7 @@ pub type Pause<'a> = &'a mut dyn FnMut(Duration) -> bool;
 pub fn attach(shared: &Shared, settings: &Settings, node: usize) -> Result<Asked> {
     let cluster = shared.nodes().view();
     let Some(state) = cluster.nodes.get(node).filter(|node| node.port != 0) else {
-        return Err(Report::error(format!(
-            "invalid failback request, node id: {node} is out of range. node id must be between [0 and {MAX_NODES}]"
-        )));
+        return Err(out_of_range("failback", node, &cluster));
     };
     if settings.backend_clustering_mode == BackendClusteringMode::Raw && state.status.is_attached() {
         let status = state.status as u8;
@@ -110,9 +117,7 @@ pub fn promote_gracefully(
 /// It was not, or `pause` does not want to wait any more.
 pub fn wait(shared: &Shared, asked: Asked, pause: Pause<'_>) -> Result<()> {
     while shared.failover().answered() < asked.number {
-        if !pause(LOOK) {
-            return Err(given_up());
-        }
+        pause(LOOK).map_err(|why| given_up(why).detail("It may be carried out all the same."))?;
     }
     outcome(&shared.nodes().view(), asked)
 }
@@ -145,6 +150,18 @@ fn admit_promote(cluster: &Cluster, settings: &Settings, id: usize, switchover: 
             .hint("Promote the server and ask without switchover."));
     };
     admit_detach(cluster, primary).map_err(Report::error)
+}
+
+/// A node that is not there: no node can have this number, or none has.
+fn out_of_range(what: &str, node: usize, cluster: &Cluster) -> Report {
+    let report = Report::error(format!(
+        "invalid {what} request, node id: {node} is out of range. node id must be between [0 and {MAX_NODES}]"
+    ));
+    if node >= MAX_NODES {
+        return report;
+    }
+    let ids = cluster.nodes.iter().enumerate().filter(|(_, node)| node.port != 0).map(|(id, _)| id.to_string());
+    report.detail(format!("These nodes are configured: {}.", ids.collect::<Vec<_>>().join(", ")))
 }
 
 fn ask(shared: &Shared, kind: RequestKind, node: usize, cause: &str) -> Result<Asked> {
@@ -182,8 +199,11 @@ fn outcome(cluster: &Cluster, asked: Asked) -> Result<()> {
     Err(Report::error(format!("DB node {node} {what}")).detail(detail).hint("The log tells why."))
 }
 
-fn given_up() -> Report {
-    Report::error("nobody waits for the end of the request any more").detail("It may be carried out all the same.")
+fn given_up(why: GivenUp) -> Report {
+    Report::error(match why {
+        GivenUp::Left => "nobody waits for the end of the request any more",
+        GivenUp::Stopped => "pgpool is being stopped",
+    })
 }
 
 /// Waits for all clients to leave, asks, and waits for the end; new clients wait meanwhile.
@@ -221,9 +241,7 @@ fn wait_for_clients(shared: &Shared, settings: &Settings, pause: Pause<'_>) -> R
     loop {
         let clients = shared.workers().connected();
         // Who has left does not want it any more, also if the clients leave at the same moment.
-        if !pause(if clients == 0 { GLANCE } else { LOOK }) {
-            return Err(Report::error("nobody waits for the clients to leave any more").detail("Nothing was changed."));
-        }
+        pause(if clients == 0 { GLANCE } else { LOOK }).map_err(|why| given_up(why).detail("Nothing was changed."))?;
         if clients == 0 {
             return Ok(());
         }

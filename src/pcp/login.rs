@@ -1,9 +1,9 @@
 //! The login: a salt, and the answer to it (pcp 2).
 
-use super::user_file;
+use super::user_file::{self, Hash};
+use crate::auth::{md5, same};
 use crate::report::{Report, Result};
-use openssl::hash::{MessageDigest, hash};
-use openssl::{memcmp, rand};
+use openssl::rand;
 use std::path::Path;
 
 /// Bytes of a user's name at most.
@@ -52,9 +52,8 @@ pub fn is_password(users: &Path, user: &[u8], password: &[u8]) -> Result<bool> {
     }
     let stored = user_file::hashes(users, user)?;
     // The answer that a client makes of the password, so that there is one comparison.
-    let second = md5_hex(&[password]).and_then(|stored| md5_hex(&[stored.as_bytes(), user]));
-    let answer = second.and_then(|second| md5_hex(&[second.as_bytes(), &[0; 4]]));
-    Ok(answer.is_some_and(|answer| is_right(user, answer.as_bytes(), [0; 4], &stored)))
+    let answer = md5::hex(&[password]).and_then(|hash| md5::pcp_answer(&hash, user, &[0; 4]));
+    Ok(answer.is_some_and(|answer| is_right(user, &answer, [0; 4], &stored)))
 }
 
 fn failed() -> Report {
@@ -62,24 +61,12 @@ fn failed() -> Report {
 }
 
 /// Whether `answer` belongs to one of the `stored` hashes. It takes as long for a user who has none.
-fn is_right(user: &[u8], answer: &[u8], salt: [u8; 4], stored: &[Vec<u8>]) -> bool {
-    let nobody = [Vec::new()];
+fn is_right(user: &[u8], answer: &[u8], salt: [u8; 4], stored: &[Hash]) -> bool {
+    let nobody = [Hash::default()];
     let candidates = if stored.is_empty() { &nobody[..] } else { stored };
-    let fits = |stored: &Vec<u8>| {
-        let expected = md5_hex(&[stored, user]).and_then(|second| md5_hex(&[second.as_bytes(), &salt]));
-        expected.is_some_and(|expected| {
-            let same_length = answer.len() == expected.len();
-            same_length && memcmp::eq(answer, expected.as_bytes())
-        })
-    };
+    let fits = |stored: &&Hash| md5::pcp_answer(stored, user, &salt).is_some_and(|expected| same(&expected, answer));
     // All are compared, so that the time does not tell which one it was.
-    candidates.iter().filter(|stored| fits(stored)).count() > 0 && !stored.is_empty()
-}
-
-/// MD5 of the parts together, as 32 digits; `None` where the system forbids it.
-fn md5_hex(parts: &[&[u8]]) -> Option<String> {
-    let digest = hash(MessageDigest::md5(), &parts.concat()).ok()?;
-    Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    candidates.iter().filter(fits).count() > 0 && !stored.is_empty()
 }
 
 #[cfg(test)]
@@ -88,19 +75,19 @@ mod tests {
 
     #[test]
     fn the_answer_of_the_worked_session() {
-        let stored = md5_hex(&[b"secret"]).expect("md5");
-        assert_eq!(stored, "5ebe2294ecd0e0f08eab7690d2a6ee69");
-        let right = |answer: &[u8], stored: &[&str]| {
-            let stored: Vec<_> = stored.iter().map(|hash| hash.as_bytes().to_vec()).collect();
-            is_right(b"pgpool", answer, [1, 2, 3, 4], &stored)
-        };
-        let answer = b"60304671a2939999810fd6d3fdf9e920";
-        assert!(right(answer, &[&stored]) && right(answer, &["", &stored, ""]));
+        let stored = md5::hex(&[b"secret"]).expect("md5");
+        assert_eq!(stored, *b"5ebe2294ecd0e0f08eab7690d2a6ee69");
+        let right = |answer: &[u8], stored: &[Hash]| is_right(b"pgpool", answer, [1, 2, 3, 4], stored);
+        let (answer, other) = (b"60304671a2939999810fd6d3fdf9e920", [b'0'; 32]);
+        assert!(right(answer, &[stored]) && right(answer, &[other, stored, other]));
         assert!(
-            !right(answer, &[]) && !right(answer, &[""]) && !right(&answer[1..], &[&stored]) && !right(b"", &[&stored])
+            !right(answer, &[])
+                && !right(answer, &[other])
+                && !right(&answer[1..], &[stored])
+                && !right(b"", &[stored])
         );
-        let nobody = md5_hex(&[b"pgpool"]).and_then(|second| md5_hex(&[second.as_bytes(), &[1, 2, 3, 4]]));
-        assert!(!right(nobody.expect("md5").as_bytes(), &[]), "the comparison for nobody counts for nobody");
+        let nobody = md5::pcp_answer(&Hash::default(), b"pgpool", &[1, 2, 3, 4]);
+        assert!(!right(&nobody.expect("md5"), &[]), "the comparison for nobody counts for nobody");
     }
 
     #[test]

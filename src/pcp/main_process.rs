@@ -2,13 +2,14 @@
 //!
 //! It has no second thread, so that it may fork, and waits for nothing but events.
 
-use super::reception::{Admitted, Reception, from, say_goodbye};
+use super::origin::from;
+use super::reception::{Admitted, Door, Reception, say_goodbye};
 use super::worker;
 use crate::backend;
 use crate::config::Settings;
 use crate::net::{Deadline, accept, is_shut_down};
 use crate::report::{self, Report};
-use crate::state::{Refusal, Shared};
+use crate::state::Shared;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::{Fork, die_with_parent, fork, title};
 use nix::errno::Errno;
@@ -110,11 +111,11 @@ impl MainProcess {
                 return EXIT_RESTART;
             }
             self.accept();
-            for admitted in self.reception.attend(&self.users) {
+            let most = usize::try_from(self.settings.pcp_max_connections).unwrap_or(1);
+            let room = most.saturating_sub(self.workers.len());
+            let door = Door { users: &self.users, most, room, shared: &self.shared };
+            for admitted in self.reception.attend(&door) {
                 self.serve(admitted);
-            }
-            for _ in 0..self.reception.take_refused() {
-                self.shared.refusals().count(Refusal::ByPcp);
             }
         }
     }
@@ -231,16 +232,8 @@ impl MainProcess {
         }
     }
 
-    /// A client has logged in: gives him a process of his own, if there is one left.
+    /// A client has logged in: gives him a process of his own.
     fn serve(&mut self, admitted: Admitted) {
-        let most = usize::try_from(self.settings.pcp_max_connections).unwrap_or(1);
-        if self.workers.len() >= most {
-            let report = Report::fatal("too many PCP connections")
-                .detail(format!("All {most} are in use (pcp_max_connections)."))
-                .hint("Try again later.");
-            report.clone().context(from(&admitted.stream)).log();
-            return say_goodbye(&admitted.stream, &report);
-        }
         let parent = Pid::this();
         match fork() {
             Ok(Fork::Child) => {

@@ -21,6 +21,7 @@ mod frame;
 mod login;
 mod main_process;
 mod orders;
+mod origin;
 mod reception;
 mod reply;
 mod request;

@@ -6,12 +6,12 @@ use super::request::Number;
 use crate::config::{BackendClusteringMode, Settings};
 use crate::failover::operator::{self, Pause};
 use crate::report::{Report, Result};
-use crate::state::{MAX_NODES, Progress, Shared};
+use crate::state::{MAX_NODES, Progress, RequestKind, Shared};
 use crate::sys::signal::Signal;
 
 /// `C`. The reply does not wait for the node: scripts attach nodes from within a failover.
 pub(super) fn attach(context: &Context<'_>, node: &Number, out: &mut Vec<u8>) -> Result<()> {
-    let id = node.below(context.nodes()).ok_or_else(|| out_of_range("failback", node))?;
+    let id = node.below(MAX_NODES).ok_or_else(|| out_of_range("failback", node))?;
     let _asked = operator::attach(context.shared, context.settings, id)?;
     reply::complete::<&str>(out, b'c', &[]);
     Ok(())
@@ -19,7 +19,7 @@ pub(super) fn attach(context: &Context<'_>, node: &Number, out: &mut Vec<u8>) ->
 
 /// `D`; with `pause`, which lets time pass, `d`: then it has been done when the reply is written.
 pub(super) fn detach(context: &Context<'_>, node: &Number, pause: Option<Pause<'_>>, out: &mut Vec<u8>) -> Result<()> {
-    let id = node.below(context.nodes()).ok_or_else(|| out_of_range("degenerate backend", node))?;
+    let id = node.below(MAX_NODES).ok_or_else(|| out_of_range("degenerate backend", node))?;
     match pause {
         Some(pause) => operator::detach_gracefully(context.shared, context.settings, id, pause)?,
         None => _ = operator::detach(context.shared, id)?,
@@ -107,10 +107,13 @@ pub(super) fn rotate_log(settings: &Settings) -> Report {
 }
 
 fn not_in_failover(shared: &Shared) -> Result<()> {
-    match shared.failover().progress() {
-        Progress::Idle => Ok(()),
-        Progress::Standby | Progress::Primary => {
-            Err(Report::error("failed to process PCP request at the moment").detail("failover is in progress"))
-        }
+    if shared.failover().progress() == Progress::Idle {
+        return Ok(());
     }
+    Err(Report::error("failed to process PCP request at the moment").detail(match shared.failover().under_way() {
+        Some(RequestKind::Down | RequestKind::Switchover) => "failover is in progress",
+        Some(RequestKind::Up) => "failback is in progress",
+        Some(RequestKind::Promote | RequestKind::Takeover) => "promote node operation is in progress",
+        None => "operation is in progress",
+    }))
 }

@@ -2,29 +2,34 @@
 //! costs a descriptor for a while, and never a process.
 //!
 //! Invariants:
-//! - There are at most [`PLACES`], and [`PLACES_OF_ONE`] for one address; the Unix sockets count as one. Whoever comes when
-//!   all are taken gets the place of the one that has waited longest, so that any number of silent connections does not
-//!   keep an administrator out.
+//! - An [`Origin`] has at most [`PLACES_OF_ONE`], and the rest of the world at most [`PLACES`]; none of these are for those
+//!   who come from this machine, so that an administrator gets in here whatever goes on outside.
+//! - Whoever comes when all are taken gets the place of the one that has waited longest, of the origin that has most. So any
+//!   number of silent connections, from however many addresses, does not keep an administrator out.
 //! - Nothing waits for a client: what he does not send or take at once waits for him, until his time is over.
-//! - Who is refused hears of it after [`PENALTY`] and has his place as long, also if he leaves. So guesses and lines of the
-//!   log are few, and who guesses at one address takes nobody's place at another.
+//! - Who is refused hears of it after [`PENALTY`] and has his place as long, also if he leaves; he makes room only for an
+//!   origin that has fewer. So guesses and lines of the log are few.
+//! - Who is sent away for want of a place is told so, and the log once a minute.
 
 use super::frame::{BadLength, Frame, MAX_REQUEST, cut};
 use super::login::Challenge;
+use super::origin::{Origin, from};
 use super::reply;
 use super::request::{Malformed, Request};
-use crate::net::{Deadline, Peer, Received, Stream};
+use crate::net::{Deadline, Received, Stream};
 use crate::report::{Report, Result};
-use std::net::IpAddr;
+use crate::state::{Refusal, Shared};
 use std::path::Path;
 use std::time::Duration;
 
-/// Connections at most.
+/// Connections from other machines at most.
 const PLACES: usize = 64;
-/// Connections of one address at most.
+/// Connections of one origin at most.
 const PLACES_OF_ONE: usize = 16;
+/// How often the log tells that connections are sent away.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How long the answer takes to a login that is refused.
-const PENALTY: Duration = Duration::from_secs(1);
+pub(super) const PENALTY: Duration = Duration::from_secs(1);
 
 /// A client that has logged in.
 pub(super) struct Admitted {
@@ -35,15 +40,35 @@ pub(super) struct Admitted {
 }
 
 /// The connections, oldest first.
-#[derive(Default)]
 pub(super) struct Reception {
     guests: Vec<Guest>,
-    /// How many were refused.
-    refused: u64,
+    /// Sent away for want of a place since the log was told.
+    sent_away: u64,
+    /// When the log may be told again.
+    tell_from: Deadline,
+}
+
+impl Default for Reception {
+    fn default() -> Self {
+        Self { guests: Vec::new(), sent_away: 0, tell_from: Deadline::after(Duration::ZERO) }
+    }
+}
+
+/// Who may go in.
+#[derive(Clone, Copy)]
+pub(super) struct Door<'a> {
+    /// pcp.conf.
+    pub users: &'a Path,
+    /// `pcp_max_connections`.
+    pub most: usize,
+    /// For how many more there is room.
+    pub room: usize,
+    pub shared: &'a Shared,
 }
 
 struct Guest {
     stream: Stream,
+    origin: Origin,
     received: Vec<u8>,
     challenge: Challenge,
     /// When he has to leave.
@@ -61,16 +86,66 @@ enum Step {
 }
 
 impl Reception {
-    /// A connection has come; it may stay until `limit`. It is closed at once if there is no place.
+    /// A connection has come; it may stay until `limit`. It is sent away at once if there is no place.
     pub fn welcome(&mut self, stream: Stream, limit: Deadline) {
-        let is_same = |guest: &Guest| origin(&guest.stream) == origin(&stream);
-        let crowded = self.guests.iter().filter(|guest| is_same(guest)).count() >= PLACES_OF_ONE;
-        if crowded || self.guests.len() >= PLACES {
-            let may_go = |guest: &Guest| guest.refused.is_none() && (!crowded || is_same(guest));
-            let Some(oldest) = self.guests.iter().position(may_go) else { return };
-            self.guests.remove(oldest);
+        let origin = Origin::of(&stream);
+        let newcomer =
+            Guest { stream, origin, received: Vec::new(), challenge: Challenge::default(), limit, refused: None };
+        if !self.is_full_for(origin) {
+            return self.guests.push(newcomer);
         }
-        self.guests.push(Guest { stream, received: Vec::new(), challenge: Challenge::default(), limit, refused: None });
+        match self.who_makes_room_for(origin) {
+            Some(guest) => {
+                let guest = self.guests.remove(guest);
+                self.guests.push(newcomer);
+                self.send_away(&guest);
+            }
+            None => self.send_away(&newcomer),
+        }
+    }
+
+    fn places_of(&self, origin: Origin) -> usize {
+        self.guests.iter().filter(|guest| guest.origin == origin).count()
+    }
+
+    fn is_full_for(&self, origin: Origin) -> bool {
+        let from_outside = || self.guests.iter().filter(|guest| !guest.origin.is_here()).count();
+        self.places_of(origin) >= PLACES_OF_ONE || (!origin.is_here() && from_outside() >= PLACES)
+    }
+
+    /// When it is full for `origin`.
+    fn who_makes_room_for(&self, origin: Origin) -> Option<usize> {
+        let own = self.places_of(origin);
+        let oldest = |of: &dyn Fn(&Guest) -> bool| self.guests.iter().position(of);
+        let silent = |of: &dyn Fn(&Guest) -> bool| oldest(&|guest| guest.refused.is_none() && of(guest));
+        if own >= PLACES_OF_ONE {
+            return silent(&|guest| guest.origin == origin);
+        }
+        let others = self.guests.iter().map(|guest| guest.origin).filter(|other| !other.is_here());
+        let greediest = others.max_by_key(|other| self.places_of(*other))?;
+        // Who is refused makes room only for an origin that has fewer places afterwards, too: else those who guess would take
+        // them from each other, and guess as often as they like.
+        if self.places_of(greediest) > own + 1 {
+            let is_greediest = |guest: &Guest| guest.origin == greediest;
+            return silent(&is_greediest).or_else(|| oldest(&is_greediest));
+        }
+        silent(&|guest| !guest.origin.is_here() && (guest.origin == origin || self.places_of(guest.origin) > own))
+    }
+
+    /// Tells a guest that there is no place for him.
+    fn send_away(&mut self, guest: &Guest) {
+        let report = Report::fatal("too many PCP connections")
+            .detail("All places for connections that have not logged in are taken.")
+            .hint("Try again in a moment.");
+        say_goodbye(&guest.stream, &report);
+        self.sent_away += 1;
+        if self.tell_from.passed() {
+            Report::warning("PCP connections are sent away: too many have not logged in")
+                .detail(format!("{} since this was told last; now {}", self.sent_away, from(&guest.stream)))
+                .log();
+            self.sent_away = 0;
+            self.tell_from = Deadline::after(TOLD_EVERY);
+        }
     }
 
     /// Those of whom something is expected.
@@ -83,20 +158,13 @@ impl Reception {
         self.guests.iter().fold(Deadline::NEVER, |first, guest| first.min(guest.limit))
     }
 
-    /// How many were refused since this was asked last.
-    pub fn take_refused(&mut self) -> u64 {
-        std::mem::take(&mut self.refused)
-    }
-
-    /// Does what there is to do, and returns those who have logged in. `users`: pcp.conf.
-    pub fn attend(&mut self, users: &Path) -> Vec<Admitted> {
-        let mut admitted = Vec::new();
+    /// Does what there is to do, and returns those who have logged in.
+    pub fn attend(&mut self, door: &Door<'_>) -> Vec<Admitted> {
+        let mut admitted: Vec<Admitted> = Vec::new();
         let mut staying = Vec::with_capacity(self.guests.len());
         for mut guest in self.guests.drain(..) {
-            let was_refused = guest.refused.is_some();
-            let step = guest.attend(users);
-            self.refused += u64::from(guest.refused.is_some() && !was_refused);
-            match step {
+            let door = Door { room: door.room.saturating_sub(admitted.len()), ..*door };
+            match guest.attend(&door) {
                 Step::Stay => staying.push(guest),
                 Step::Leave => {}
                 Step::Admit(user) => {
@@ -110,10 +178,13 @@ impl Reception {
 }
 
 impl Guest {
-    fn attend(&mut self, users: &Path) -> Step {
+    fn attend(&mut self, door: &Door<'_>) -> Step {
         if self.limit.passed() {
-            let late = || Report::fatal("authentication failed for new PCP connection").detail("it took too long");
-            let report = self.refused.take().unwrap_or_else(late);
+            let report = self.refused.take().unwrap_or_else(|| {
+                let late = Report::fatal("authentication failed for new PCP connection").detail("it took too long");
+                late.clone().context(from(&self.stream)).log();
+                late
+            });
             say_goodbye(&self.stream, &report);
             return Step::Leave;
         }
@@ -129,7 +200,7 @@ impl Guest {
         loop {
             let (answer, taken) = match cut(&self.received) {
                 Ok(None) => return Step::Stay,
-                Ok(Some((frame, taken))) => (answer(frame, &mut self.challenge, users), taken),
+                Ok(Some((frame, taken))) => (answer(frame, &mut self.challenge, door), taken),
                 Err(error) => (Err(bad_length(error)), 0),
             };
             self.received.drain(..taken);
@@ -142,6 +213,7 @@ impl Guest {
                 Ok((_, None)) => {}
                 Err(report) => {
                     report.clone().context(from(&self.stream)).log();
+                    door.shared.refusals().count(Refusal::ByPcp);
                     self.limit = Deadline::after(PENALTY);
                     self.refused = Some(report);
                     return Step::Stay;
@@ -153,7 +225,7 @@ impl Guest {
 
 /// Answers salt and login, which is all there is for those who have not logged in (pcp 2.1); with the name of the user
 /// who has.
-fn answer(frame: Frame<'_>, challenge: &mut Challenge, users: &Path) -> Result<(Vec<u8>, Option<String>)> {
+fn answer(frame: Frame<'_>, challenge: &mut Challenge, door: &Door<'_>) -> Result<(Vec<u8>, Option<String>)> {
     let mut bytes = Vec::new();
     match (frame.kind, Request::parse(frame)) {
         (_, Ok(Request::Salt)) => {
@@ -161,7 +233,12 @@ fn answer(frame: Frame<'_>, challenge: &mut Challenge, users: &Path) -> Result<(
             Ok((bytes, None))
         }
         (_, Ok(Request::Login { user, answer })) => {
-            challenge.check(&user, &answer, users)?;
+            challenge.check(&user, &answer, door.users)?;
+            if door.room == 0 {
+                return Err(Report::fatal("too many PCP connections")
+                    .detail(format!("All {} are in use (pcp_max_connections).", door.most))
+                    .hint("Try again later."));
+            }
             reply::authenticated(&mut bytes);
             Ok((bytes, Some(String::from_utf8_lossy(&user).into_owned())))
         }
@@ -175,22 +252,6 @@ fn answer(frame: Frame<'_>, challenge: &mut Challenge, users: &Path) -> Result<(
 /// The end of a connection whose bytes are no requests.
 pub(super) fn bad_length(error: BadLength) -> Report {
     Report::fatal("invalid PCP packet").detail(error.to_string())
-}
-
-/// The address of a connection; none for a Unix socket.
-fn origin(stream: &Stream) -> Option<IpAddr> {
-    match stream.peer() {
-        Peer::Tcp(address, _) => Some(*address),
-        Peer::Local => None,
-    }
-}
-
-/// Where a connection comes from, for the log.
-pub(super) fn from(stream: &Stream) -> String {
-    match stream.peer() {
-        Peer::Tcp(address, port) => format!("PCP connection from {address}({port})"),
-        Peer::Local => "PCP connection from [local]".to_owned(),
-    }
 }
 
 /// Tells the last word. It arrives even if the client has sent what nobody has read, as far as that is here already.
@@ -211,6 +272,8 @@ pub(super) fn say_goodbye(stream: &Stream, report: &Report) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Peer;
+    use crate::state::Limits;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
@@ -225,8 +288,16 @@ mod tests {
         connect_from(reception, Peer::Local, Deadline::NEVER)
     }
 
+    fn shared() -> Shared {
+        Shared::create(Limits::default()).expect("shared")
+    }
+
+    fn door(shared: &Shared) -> Door<'_> {
+        Door { users: Path::new("/nowhere/pcp.conf"), most: 1, room: 1, shared }
+    }
+
     fn attend(reception: &mut Reception) -> usize {
-        reception.attend(Path::new("/nowhere/pcp.conf")).len()
+        reception.attend(&door(&shared())).len()
     }
 
     /// Lets the time of those inside pass.
@@ -257,7 +328,7 @@ mod tests {
         // From however many addresses they come.
         let crowd = (1..=200).map(|number| Peer::Tcp([10, 0, 0, number].into(), 5000));
         let crowd: Vec<_> = crowd.map(|peer| connect_from(&mut reception, peer, Deadline::NEVER)).collect();
-        assert_eq!((reception.guests.len(), crowd.len()), (PLACES, 200));
+        assert_eq!((reception.guests.len(), crowd.len()), (PLACES_OF_ONE + PLACES, 200));
     }
 
     #[test]
@@ -287,8 +358,10 @@ mod tests {
             client.write_all(&[b'x'; 1000]).expect("write");
             (client, why)
         });
-        attend(&mut reception);
+        let shared = shared();
+        assert!(reception.attend(&door(&shared)).is_empty());
         assert_eq!((reception.guests.len(), reception.streams().count()), (cases.len(), 0));
+        assert_eq!(shared.refusals().read(Refusal::ByPcp), cases.len() as u64);
         pass_limit(&mut reception);
         while !reception.guests.is_empty() {
             pass_limit(&mut reception);
@@ -296,18 +369,46 @@ mod tests {
         clients.iter_mut().for_each(|(client, why)| assert!(rest(client).contains(*why), "{why}"));
     }
 
+    /// Guesses a password, and does not wait for the answer.
+    fn guess(reception: &mut Reception, peer: Peer) -> UnixStream {
+        let mut client = connect_from(reception, peer, Deadline::NEVER);
+        let _ = client.write_all(b"R\0\0\0\x0aann\0x\0");
+        attend(reception);
+        client
+    }
+
+    fn outside(number: u8) -> Peer {
+        Peer::Tcp([10, 0, 0, number].into(), 5000)
+    }
+
     #[test]
     fn who_guesses_has_his_places_and_no_more() {
         let mut reception = Reception::default();
-        let guess = |reception: &mut Reception| {
-            let mut client = connect(reception);
-            let _ = client.write_all(b"R\0\0\0\x0aann\0x\0");
-            attend(reception);
-        };
-        // He does not wait for the answer.
-        (0..100).for_each(|_| guess(&mut reception));
+        let mut last = (0..100).map(|_| guess(&mut reception, Peer::Local)).last().expect("a client");
         assert_eq!((reception.guests.len(), reception.streams().count()), (PLACES_OF_ONE, 0));
-        let _other = connect_from(&mut reception, Peer::Tcp([10, 0, 0, 1].into(), 5000), Deadline::NEVER);
+        assert!(rest(&mut last).contains("too many PCP connections"));
+        let _other = connect_from(&mut reception, outside(1), Deadline::NEVER);
         assert_eq!(reception.streams().count(), 1);
+    }
+
+    #[test]
+    fn guesses_from_many_addresses_keep_nobody_out() {
+        let mut reception = Reception::default();
+        let guesses = |reception: &mut Reception| {
+            for number in (1..=8).cycle().take(400) {
+                let _client = guess(reception, outside(number));
+            }
+        };
+        guesses(&mut reception);
+        assert_eq!((reception.guests.len(), reception.streams().count()), (PLACES, 0));
+        let _remote = connect_from(&mut reception, outside(100), Deadline::NEVER);
+        let _loopback = connect_from(&mut reception, Peer::Tcp([127, 0, 0, 1].into(), 5000), Deadline::NEVER);
+        let _here = connect(&mut reception);
+        assert_eq!((reception.guests.len(), reception.streams().count()), (PLACES + 2, 3));
+        guesses(&mut reception);
+        assert_eq!((reception.guests.len(), reception.streams().count()), (PLACES + 2, 3), "they stay");
+        // Nor are there more guesses: those who guess take no places from each other.
+        let of_each: Vec<_> = (1..=8).map(|number| reception.places_of(Origin::V4([10, 0, 0, number]))).collect();
+        assert_eq!((of_each.iter().sum::<usize>(), of_each.iter().all(|places| *places >= 7)), (PLACES - 1, true));
     }
 }

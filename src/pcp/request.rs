@@ -139,6 +139,28 @@ impl Request {
         })
     }
 
+    /// What it orders, in words for the log; `None` if it only asks.
+    pub fn order(&self) -> Option<String> {
+        let gracefully = |gracefully: bool| if gracefully { ", gracefully" } else { "" };
+        Some(match self {
+            Self::Attach(node) => format!("attach node {}", node.text),
+            Self::Detach { node, gracefully: how } => format!("detach node {}{}", node.text, gracefully(*how)),
+            Self::Promote { node, gracefully: how, switchover } => {
+                let switchover = if *switchover { " by a switchover" } else { "" };
+                format!("promote node {}{switchover}{}", node.text, gracefully(*how))
+            }
+            Self::Recover(node) => format!("recover node {}", node.text),
+            Self::Stop { mode: b's', .. } => "stop, smart".to_owned(),
+            Self::Stop { mode: b'f', .. } => "stop, fast".to_owned(),
+            Self::Stop { mode: b'i', .. } => "stop, immediate".to_owned(),
+            Self::Stop { .. } => "stop".to_owned(),
+            Self::Reload => "reload the configuration".to_owned(),
+            Self::RotateLog => "rotate the log".to_owned(),
+            Self::InvalidateCache => "empty the query cache".to_owned(),
+            _ => return None,
+        })
+    }
+
     /// What the process title says while it is carried out (process-model 5).
     pub fn title(&self) -> &'static str {
         match self {

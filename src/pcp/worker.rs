@@ -4,15 +4,16 @@
 
 use super::frame::{Frame, MAX_REQUEST, cut};
 use super::login::Challenge;
-use super::reception::{Admitted, bad_length, from, say_goodbye};
+use super::origin::from;
+use super::reception::{Admitted, PENALTY, bad_length, say_goodbye};
 use super::request::{Malformed, Request};
 use super::{answers, orders, reply};
 use crate::backend;
 use crate::config::Settings;
-use crate::failover::operator::Pause;
+use crate::failover::operator::{GivenUp, Pause};
 use crate::net::{Deadline, Received, Stream};
 use crate::report::{self, Report, Result, Severity};
-use crate::state::Shared;
+use crate::state::{Refusal, Shared};
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::title;
 use nix::errno::Errno;
@@ -37,6 +38,8 @@ const HALF_REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const SEND_LIMIT: Duration = Duration::from_secs(30);
 /// In a smart stop: how long the client has for a goodbye.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
+/// The peer has closed its side.
+const HANG_UP: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
 
 /// What the process starts with.
 pub(super) struct Start {
@@ -56,11 +59,11 @@ pub(super) fn run(start: Start) -> i32 {
             return EXIT_FATAL;
         }
     };
-    let Start { admitted: Admitted { stream, received, .. }, users, settings, shared } = start;
+    let Start { admitted: Admitted { stream, user, received }, users, settings, shared } = start;
     let min_messages = settings.client_min_messages.severity();
     let (known, challenge) = (shared.published_settings(), Challenge::default());
     let line = Line { stream, received, signals, leaves: false };
-    match (Worker { line, users, settings, known, shared, challenge, min_messages }).live() {
+    match (Worker { line, user, users, settings, known, shared, challenge, min_messages }).live() {
         End::Done => EXIT_DONE,
         End::Lost(report) => {
             report.log();
@@ -79,6 +82,8 @@ enum End {
 
 struct Worker {
     line: Line,
+    /// Who has logged in.
+    user: String,
     users: PathBuf,
     settings: Arc<Settings>,
     /// The settings as they were last published.
@@ -169,11 +174,22 @@ impl Worker {
     fn answer(&mut self, request: &Request, out: &mut Vec<u8>) -> Result<Then> {
         let (settings, shared) = (Arc::clone(&self.settings), self.shared.clone());
         let context = answers::Context { settings: &settings, shared: &shared };
+        if let Some(order) = request.order() {
+            Report::log_line(format!("PCP user \"{}\" orders: {order}", self.user))
+                .context(from(&self.line.stream))
+                .log();
+        }
         match request {
             Request::Disconnect => {}
             Request::Salt => reply::salt(out, self.challenge.renew()?),
             Request::Login { user, answer } => {
-                self.challenge.check(user, answer, &self.users)?;
+                if let Err(report) = self.challenge.check(user, answer, &self.users) {
+                    shared.refusals().count(Refusal::ByPcp);
+                    // Who has a password does not guess others sooner. If he leaves meanwhile, he is told nothing.
+                    let _ = self.line.pause(PENALTY);
+                    return Err(report);
+                }
+                self.user = String::from_utf8_lossy(user).into_owned();
                 reply::authenticated(out);
             }
             Request::NodeCount => answers::node_count(&context, out),
@@ -230,6 +246,9 @@ fn refuse(frame: Frame<'_>, error: Malformed) -> Report {
     match error {
         Malformed::Kind(kind) => Report::fatal("PCP processing request")
             .detail(format!("unknown PCP packet type \"{}\"", char::from(kind).escape_default())),
+        Malformed::Payload if frame.kind == b'A' => {
+            Report::error("set configuration parameter failed").detail("invalid pcp packet received from client")
+        }
         Malformed::Payload => Report::error("invalid pcp packet received from client")
             .detail(format!("the payload of packet type \"{}\" is missing or incomplete", char::from(frame.kind))),
     }
@@ -242,8 +261,14 @@ impl Line {
     /// FATAL: the connection is of no further use, why.
     fn next(&mut self, idle: Deadline) -> Result<Option<(Frame<'_>, usize)>> {
         let mut limit = idle;
+        let mut begun = false;
         let mut bytes = [0; MAX_REQUEST];
         while cut(&self.received).map_err(bad_length)?.is_none() {
+            // Its beginning may have come with the request before, or with the login.
+            if !begun && !self.received.is_empty() {
+                begun = true;
+                limit = limit.min(Deadline::after(HALF_REQUEST_LIMIT));
+            }
             if self.told_to_leave() {
                 return Ok(None);
             }
@@ -251,16 +276,11 @@ impl Line {
                 limit = limit.min(Deadline::after(STOP_LIMIT));
             }
             if limit.passed() {
-                return if self.leaves { Ok(None) } else { Err(too_late(!self.received.is_empty())) };
+                return if self.leaves { Ok(None) } else { Err(too_late(begun)) };
             }
             self.wait(PollFlags::POLLIN, limit);
             match self.stream.receive(&mut bytes, false) {
-                Ok(Received::Bytes(count)) => {
-                    if self.received.is_empty() {
-                        limit = limit.min(Deadline::after(HALF_REQUEST_LIMIT));
-                    }
-                    self.received.extend_from_slice(&bytes[..count]);
-                }
+                Ok(Received::Bytes(count)) => self.received.extend_from_slice(&bytes[..count]),
                 Ok(Received::Nothing | Received::Interrupted) => {}
                 Ok(Received::Closed) if self.received.is_empty() => return Ok(None),
                 Ok(Received::Closed) => return Err(lost("the client has left in the middle of a request")),
@@ -296,35 +316,44 @@ impl Line {
         }
     }
 
-    /// Lets some time pass. `false`: the client has left, or this process has to.
-    fn pause(&mut self, time: Duration) -> bool {
+    /// Lets some time pass, unless the client has left or this process has to.
+    fn pause(&mut self, time: Duration) -> std::result::Result<(), GivenUp> {
         let until = Deadline::after(time);
         while !until.passed() {
             if self.told_to_leave() || self.leaves {
-                return false;
+                return Err(GivenUp::Stopped);
             }
-            // Whoever sends more than one request can be read is not asked any more whether he is still there.
-            let events = if self.received.len() < MAX_REQUEST { PollFlags::POLLIN } else { PollFlags::empty() };
-            self.wait(events, until);
-            if events.is_empty() {
+            // Of whoever sends more than one request nothing is read, but his end is seen all the same.
+            let is_full = self.received.len() >= MAX_REQUEST;
+            let seen = self.wait(if is_full { HANG_UP } else { PollFlags::POLLIN }, until);
+            if is_full {
+                if seen.intersects(HANG_UP | PollFlags::POLLHUP | PollFlags::POLLERR) {
+                    return Err(GivenUp::Left);
+                }
                 continue;
             }
             let mut bytes = [0; MAX_REQUEST];
             match self.stream.receive(&mut bytes, false) {
                 Ok(Received::Bytes(count)) => self.received.extend_from_slice(&bytes[..count]),
                 Ok(Received::Nothing | Received::Interrupted) => {}
-                Ok(Received::Closed) | Err(_) => return false,
+                Ok(Received::Closed) | Err(_) => return Err(GivenUp::Left),
             }
         }
-        true
+        Ok(())
     }
 
-    fn wait(&self, events: PollFlags, limit: Deadline) {
+    /// Waits for `events` on the connection, or a signal. Returns what has happened there.
+    fn wait(&self, events: PollFlags, limit: Deadline) -> PollFlags {
         let mut watched = [PollFd::new(self.signals.fd(), PollFlags::POLLIN), PollFd::new(self.stream.as_fd(), events)];
         match poll(&mut watched, limit.poll_timeout()) {
-            Ok(_) | Err(Errno::EINTR) => {}
+            // `None`: flags that the library has no name for.
+            Ok(_) => watched[1].revents().unwrap_or(HANG_UP),
+            Err(Errno::EINTR) => PollFlags::empty(),
             // Out of memory: the loops around it look at their limits.
-            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            Err(_) => {
+                std::thread::sleep(Duration::from_millis(10));
+                PollFlags::empty()
+            }
         }
     }
 
@@ -338,9 +367,9 @@ impl Line {
 
 fn too_late(begun: bool) -> Report {
     let detail = if begun {
-        format!("a request did not arrive within {} seconds", HALF_REQUEST_LIMIT.as_secs())
+        "a request has begun and did not arrive as a whole in time"
     } else {
-        "no request came for a long time (pcp_idle_limit)".to_owned()
+        "no request came for a long time (pcp_idle_limit)"
     };
     Report::fatal("terminating PCP connection").detail(detail)
 }

@@ -33,6 +33,7 @@ pub(super) fn statement(context: &Context, group: &Group, node: usize, facts: &S
 
 /// pgpool itself answers a statement: none of a server's is the last one any more (show-commands 2.5).
 pub(super) fn local(context: &Context, group: &Group, text: &[u8]) {
+    context.slot.set_idle(false);
     context.slot.set_status(ProcessStatus::ExecuteCommand);
     title::set_activity(command_word(text).as_str());
     for server in group.connections.iter().flatten() {
@@ -90,7 +91,7 @@ pub(super) fn server_error(context: &Context, node: usize, fields: &ErrorFields<
 /// Nothing is at work for the client any more.
 pub(super) fn idle(context: &Context, status: TransactionStatus) {
     context.slot.set_busy(NodeSet::EMPTY);
-    if context.settings.client_idle_limit > 0 {
+    if context.settings.client_idle_limit > 0 || context.settings.client_idle_limit_in_recovery != 0 {
         context.slot.set_idle(true);
     }
     let (state, word) = match status {

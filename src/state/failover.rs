@@ -199,6 +199,16 @@ impl<'a> Failover<'a> {
         self.0.answered.fetch_max(number, Ordering::AcqRel);
     }
 
+    /// What the request is that the parent deals with: the oldest that it has taken and not answered.
+    pub fn under_way(self) -> Option<RequestKind> {
+        let (answered, taken) = (self.answered(), self.0.taken.load(Ordering::Acquire));
+        let places = self.0.places.iter().flat_map(|places| RequestKind::ALL.into_iter().zip(places));
+        let numbers = places.map(|(kind, place)| (place.get().number, kind));
+        let (_, kind) =
+            numbers.filter(|(number, _)| *number > answered && *number <= taken).min_by_key(|(number, _)| *number)?;
+        Some(kind)
+    }
+
     /// What the parent is doing.
     #[inline]
     pub fn progress(self) -> Progress {
@@ -315,6 +325,23 @@ mod tests {
         assert_eq!(failover.answered(), 0);
         failover.answer(2);
         assert_eq!(failover.answered(), 2);
+    }
+
+    #[test]
+    fn what_is_under_way_is_the_oldest_that_is_taken() {
+        let shared = shared();
+        let failover = shared.failover();
+        for (kind, node) in [(RequestKind::Up, 2), (RequestKind::Down, 1)] {
+            failover.ask(&Request::new(kind, node, "")).expect("asked");
+        }
+        assert_eq!(failover.under_way(), None, "the parent has not taken them");
+        failover.take();
+        failover.ask(&Request::new(RequestKind::Promote, 0, "")).expect("asked");
+        assert_eq!(failover.under_way(), Some(RequestKind::Up));
+        failover.answer(1);
+        assert_eq!(failover.under_way(), Some(RequestKind::Down));
+        failover.answer(2);
+        assert_eq!(failover.under_way(), None);
     }
 
     #[test]

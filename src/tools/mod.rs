@@ -1,7 +1,7 @@
 //! The programs beside `pgpool` (pcp 8-9, tools 1, 5, 6): the clients of PCP, `pg_md5`, `pg_enc`, `pgproto`.
 //!
-//! Each takes the arguments with the program's name first and returns the exit status. They are small clients without
-//! signals of their own: nothing here is used by the server.
+//! Each takes the arguments with the program's name first and returns the exit status. They are small clients: nothing here
+//! is used by the server.
 
 mod account;
 mod getopt;
@@ -27,6 +27,30 @@ fn say(text: impl AsRef<[u8]>) -> bool {
     out.write_all(text.as_ref()).and_then(|()| out.flush()).is_ok()
 }
 
+/// `text`, which others have made, for a terminal if it is one: that would obey control characters, so they are shown as
+/// `\x1b`. Elsewhere every byte stays as it is.
+fn legible(text: Vec<u8>, is_terminal: bool) -> Vec<u8> {
+    if !is_terminal {
+        return text;
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = &text[..];
+    while let [first, behind @ ..] = rest {
+        rest = behind;
+        match (first, behind) {
+            (b'\n' | b'\t', _) => out.push(*first),
+            (0..0x20 | 0x7f, _) => out.extend(format!("\\x{first:02x}").bytes()),
+            // The control characters that UTF-8 writes as two bytes.
+            (0xc2, [second @ 0x80..0xa0, more @ ..]) => {
+                out.extend(format!("\\x{second:02x}").bytes());
+                rest = more;
+            }
+            _ => out.push(*first),
+        }
+    }
+    out
+}
+
 /// Writes to standard error.
 fn complain(text: impl AsRef<[u8]>) {
     let _ = io::stderr().write_all(text.as_ref());
@@ -41,4 +65,17 @@ fn base_name(called: &OsStr) -> String {
 /// The system's words for an error, without its number.
 fn describe(error: &io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), |number| Errno::from_raw(number).desc().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::legible;
+
+    #[test]
+    fn a_terminal_gets_nothing_to_obey() {
+        let text = "a\t\u{e4}\n\x1b[2J\r\u{9b}1m\x7f".as_bytes().to_vec();
+        assert_eq!(legible(text.clone(), false), text);
+        assert_eq!(String::from_utf8(legible(text, true)).as_deref(), Ok("a\t\u{e4}\n\\x1b[2J\\x0d\\x9b1m\\x7f"));
+        assert_eq!(legible(b"\xc2".to_vec(), true), b"\xc2");
+    }
 }

@@ -1,6 +1,9 @@
-//! Asking for a password on a terminal, without echo.
+//! Asking for a password on a terminal, without echo. A signal that ends the program first gives the terminal its echo back.
 
 use super::{complain, say};
+use crate::sys::signal::{Signal, Signals};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::raise;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
@@ -8,25 +11,22 @@ use std::os::fd::AsFd;
 
 /// No more is read of a line, in bytes.
 const MAX_LINE: u64 = 64 * 1024;
+/// What ends a program at its prompt.
+const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
 /// Asks on the terminal of the process, or on stderr and stdin where there is none (pcp 8.2). At most `limit` bytes count;
 /// the end of the input is an empty password.
 pub(super) fn on_terminal(prompt: &str, limit: usize) -> Vec<u8> {
     match File::options().read(true).write(true).open("/dev/tty") {
         Ok(terminal) => {
-            let line = without_echo(&terminal, || {
-                let _ = (&terminal).write_all(prompt.as_bytes());
-                line(BufReader::new(&terminal), limit)
-            });
+            let ask = || _ = (&terminal).write_all(prompt.as_bytes());
+            let line = without_echo(&terminal, ask, || line(BufReader::new(&terminal), limit));
             let _ = (&terminal).write_all(b"\n");
             line
         }
         Err(_) => {
             let stdin = io::stdin();
-            let line = without_echo(&stdin, || {
-                complain(prompt);
-                line(stdin.lock(), limit)
-            });
+            let line = without_echo(&stdin, || complain(prompt), || line(stdin.lock(), limit));
             complain("\n");
             line
         }
@@ -39,10 +39,7 @@ pub(super) fn on_stdin(prompt: &str, limit: usize) -> Option<Vec<u8>> {
     if !stdin.is_terminal() {
         return None;
     }
-    let line = without_echo(&stdin, || {
-        say(prompt);
-        line(stdin.lock(), limit)
-    });
+    let line = without_echo(&stdin, || _ = say(prompt), || line(stdin.lock(), limit));
     say("\n");
     Some(line)
 }
@@ -65,9 +62,34 @@ fn line(input: impl BufRead, limit: usize) -> Vec<u8> {
 }
 
 /// Prompts and reads: in this order, as what is typed before the terminal is quiet is thrown away.
-fn without_echo<T>(terminal: impl AsFd, read: impl FnOnce() -> T) -> T {
-    let _quiet = Quiet::new(terminal);
+fn without_echo<T>(terminal: impl AsFd, prompt: impl FnOnce(), read: impl FnOnce() -> T) -> T {
+    let quiet = Quiet::new(&terminal);
+    prompt();
+    if quiet.before.is_some()
+        && let Some(signal) = signal_before_line(&terminal)
+    {
+        drop(quiet);
+        let _ = raise(signal);
+        std::process::exit(128 + signal as i32);
+    }
     read()
+}
+
+/// Waits for a line. `Some`: a signal has come first. The signals do again what they did before.
+fn signal_before_line(terminal: impl AsFd) -> Option<Signal> {
+    let signals = Signals::install(&ENDING).ok()?;
+    let came = loop {
+        let mut watched =
+            [PollFd::new(signals.fd(), PollFlags::POLLIN), PollFd::new(terminal.as_fd(), PollFlags::POLLIN)];
+        let is_there = poll(&mut watched, PollTimeout::NONE).is_ok() && watched[1].any() == Some(true);
+        let taken = signals.take();
+        let came = ENDING.into_iter().find(|signal| taken.has(*signal));
+        if came.is_some() || is_there {
+            break came;
+        }
+    };
+    let _ = Signals::install(&[]);
+    came
 }
 
 /// A terminal that does not echo until this is dropped. What is no terminal is left alone.

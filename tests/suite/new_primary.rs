@@ -90,6 +90,29 @@ fn an_idle_session_goes_on_with_the_new_primary_and_all_it_has_set() {
 }
 
 #[test]
+fn pgpool_tells_of_itself_while_there_is_no_primary() {
+    only_ours!("sessions are killed");
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster).set("failover_wait_timeout", 600).start();
+    let mut session = pool.connect();
+    cluster.node(0).stop(Stop::Fast);
+    wait_for("it to be noticed", || losses(&pool) == 1);
+    let run = |sql: &str| [parse("", sql, &[]), bind("", "", &[]), execute("", 0)].concat();
+    let version = || run("SHOW POOL_VERSION");
+    assert_eq!(session.query("SHOW POOL_VERSION").kinds(), "TDCZ");
+    assert_eq!(session.ask([version(), version(), sync()].concat()).kinds(), "12DC12DCZ");
+    // A refusal ends its batch, and no more.
+    assert_eq!(session.ask([run("PGPOOL SET port TO 1"), version(), sync()].concat()).kinds(), "12EZ");
+    assert_eq!(session.ask([version(), sync()].concat()).kinds(), "12DCZ");
+    // Behind it a statement for a server waits for one.
+    session.send([version(), run(PORT), sync()].concat());
+    cluster.node(0).start();
+    let reply = session.read_until('Z');
+    assert_eq!(reply.kinds(), "12DC12DCZ");
+    assert_eq!(session.value("SELECT 1"), "1");
+}
+
+#[test]
 fn what_a_new_primary_cannot_have_ends_with_the_old_one() {
     only_ours!("sessions are killed");
     let cluster = Cluster::streaming(2).start();

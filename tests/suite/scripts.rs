@@ -241,8 +241,10 @@ fn a_node_that_streams_is_attached() {
     let cluster = Cluster::streaming(2).start();
     let scripts = Scripts::new(&cluster, "PCP_PORT=9876 PCP_USER=admin");
     let noted = scripts.directory.path().join("noted");
-    for (status, expected) in [(0, 0), (1, 1)] {
-        let text = format!("#!/bin/sh\necho \"$@\" >{}\nexit {status}\n", noted.display());
+    // What pgpool refuses is no failure of the program.
+    let successful = "pcp_attach_node -- Command Successful";
+    for (status, said, expected) in [(0, successful, 0), (0, "ERROR: no", 1), (1, "", 1)] {
+        let text = format!("#!/bin/sh\necho \"$@\" >{}\necho '{said}'\nexit {status}\n", noted.display());
         write_program(&scripts.directory.path().join("pcp_attach_node"), &text);
         told(&scripts.follow(1, 0), expected, "standby 1 streams from 127.0.0.1:");
         let arguments = std::fs::read_to_string(&noted).expect("arguments");

@@ -5,10 +5,11 @@
 //! answered everything in front of it. Sync is a server's business as soon as a server has got a message of the batch.
 //!
 //! A refusal ends the batch: a message that must fail is sent to the primary, unseen by the client. The primary then
-//! ignores the rest up to Sync, and ends the transaction, as if it had refused the statement itself.
+//! ignores the rest up to Sync, and ends the transaction, as if it had refused the statement itself. While there is no
+//! primary there is no transaction either, and the rest is ignored here.
 
 use super::objects::{Portal, Prepared, Progress};
-use super::{Objects, Outcome, Session, command_of, in_failed_block, refuse};
+use super::{Objects, Outcome, Session, already_exists, command_of, in_failed_block, refuse};
 use crate::backend::{Awaited, Deliver};
 use crate::report::{Report, Result, SqlState};
 use crate::session::end::End;
@@ -50,6 +51,21 @@ pub(in crate::session) fn is_ours(
     }
 }
 
+/// Whether a message of an extended batch can be taken while there is no primary.
+pub(super) fn needs_no_server(
+    objects: &Objects,
+    facts: &mut FactsCache,
+    lexing: Lexing,
+    kind: u8,
+    content: &[u8],
+) -> bool {
+    if objects.failed || (objects.begun && matches!(kind, b'S' | b'H')) {
+        return true;
+    }
+    let looks_up = |name| objects.portal(name).is_some_and(|portal| portal.prepared.command.looks_up());
+    is_ours(objects, facts, lexing, kind, content) && !(kind == b'E' && frontend::execute(content).is_ok_and(looks_up))
+}
+
 impl Session<'_> {
     /// The message at the front, which is whole, if it is ours.
     #[inline]
@@ -64,6 +80,13 @@ impl Session<'_> {
     }
 
     fn sort_own(&mut self, header: Header) -> std::result::Result<Option<Taken>, End> {
+        if self.local.failed {
+            if header.kind == b'S' {
+                self.local.failed = false;
+                self.take_ours(header)?;
+            }
+            return Ok(Some(Taken::Answered));
+        }
         let alone = self.local.begun && self.batch.is_none() && !self.is_skipping();
         let content = front(&self.client, self.direct, header, header.total);
         let is_own = is_ours(&self.local, &mut self.context.facts, self.lexing, header.kind, content)
@@ -154,8 +177,7 @@ impl Session<'_> {
             return Err(in_failed_block(parse.query));
         }
         if !name.is_empty() && (self.local.has_statement(name) || self.statements.get(name).is_some()) {
-            return Err(Report::error(format!("prepared statement \"{}\" already exists", text(name)))
-                .code(SqlState::DUPLICATE_PREPARED_STATEMENT));
+            return Err(already_exists(name));
         }
         let Some(command) = command else { return Ok(()) };
         let columns = command.columns()?;
@@ -280,18 +302,22 @@ impl Session<'_> {
         Ok(Ok(()))
     }
 
-    /// Whether a failed transaction refuses it (show-commands 2.3).
-    fn is_refused_now(&self, command: &super::Command) -> bool {
-        matches!(command, super::Command::Show(_)) && self.has_failed()
+    /// Whether the transaction has failed and so refuses it.
+    pub(super) fn is_refused_now(&self, command: &super::Command) -> bool {
+        command.needs_transaction() && self.has_failed()
     }
 
     fn has_failed(&self) -> bool {
         self.group.status(self.home) == TransactionStatus::Failed
     }
 
-    /// The client is told, and the primary fails the batch in its own books.
+    /// The client is told, and the primary, if there is one, fails the batch in its own books.
     fn fail_batch(&mut self, report: &Report) -> std::result::Result<(), End> {
         refuse(&mut self.client.output, report);
+        if self.is_homeless() {
+            self.local.failed = true;
+            return Ok(());
+        }
         let home = self.home;
         self.send_direct()?;
         if !self.activate(home) {

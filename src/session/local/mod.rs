@@ -24,8 +24,11 @@ use crate::route::Transaction;
 use crate::sql::{Kind, PgpoolCommand, Statement, behind_show, may_be_ours};
 use crate::wire::{HEADER_LENGTH, Header, TransactionStatus, frontend, write};
 
+/// Bytes of answers to one Query that are collected before they are sent.
+const AT_ONCE: usize = 1 << 20;
+
 /// A statement that is ours to answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Command {
     /// SHOW POOL_...
     Show(admin::Command),
@@ -33,6 +36,8 @@ pub(super) enum Command {
     Pgpool(PgpoolCommand),
     /// DEALLOCATE of a statement prepared here.
     Deallocate(Box<str>),
+    /// PREPARE of a name that a statement prepared here has.
+    Prepare(Box<str>),
 }
 
 /// What a command has brought about.
@@ -49,8 +54,18 @@ impl Command {
             Self::Show(command) => Some(command.columns()),
             Self::Pgpool(PgpoolCommand::Explain(_)) => Some(admin::explain_columns()),
             Self::Pgpool(PgpoolCommand::Show(name)) => Some(ParameterList::named(name)?.columns()),
-            Self::Pgpool(_) | Self::Deallocate(_) => None,
+            Self::Pgpool(_) | Self::Deallocate(_) | Self::Prepare(_) => None,
         })
+    }
+
+    /// Whether a failed transaction refuses it (show-commands 2.3).
+    fn needs_transaction(&self) -> bool {
+        !matches!(self, Self::Pgpool(_))
+    }
+
+    /// Whether the servers may have to be asked what it names.
+    fn looks_up(&self) -> bool {
+        matches!(self, Self::Pgpool(PgpoolCommand::Explain(_)))
     }
 }
 
@@ -62,7 +77,18 @@ fn command_of(objects: &Objects, facts: &Statement) -> Option<Command> {
         Kind::Deallocate(Some(name)) if objects.has_statement(name.as_bytes()) => {
             Some(Command::Deallocate(name.clone()))
         }
-        _ => facts.show_pool().and_then(admin::Command::from_name).map(Command::Show),
+        Kind::Prepare { name, .. } if objects.has_statement(name.as_bytes()) => Some(Command::Prepare(name.clone())),
+        // What it names is carried out.
+        Kind::Execute(name) => objects.statement(name.as_bytes()).map(|prepared| prepared.command.clone()),
+        kind => show_pool(kind),
+    }
+}
+
+/// SHOW POOL_...
+fn show_pool(kind: &Kind) -> Option<Command> {
+    match kind {
+        Kind::Show(name) => admin::Command::from_name(name).map(Command::Show),
+        _ => None,
     }
 }
 
@@ -72,26 +98,23 @@ impl Session<'_> {
         command_of(&self.local, facts)
     }
 
-    /// Whether the message at the front is a Query that asks pgpool about itself: somebody who looks at a cluster without
-    /// a primary is not to wait for one.
+    /// Whether the message at the front asks pgpool about itself: somebody who looks at a cluster without a primary is not
+    /// to wait for one.
     pub(super) fn needs_no_server(&mut self) -> bool {
         let bytes = &self.client.input.bytes()[self.direct.length..];
         let Ok(Some(header)) = Header::read(bytes, frontend::name) else { return false };
-        let Some(content) = bytes.get(HEADER_LENGTH..header.total).filter(|_| header.kind == b'Q') else {
-            return false;
-        };
+        let Some(content) = bytes.get(HEADER_LENGTH..header.total) else { return false };
+        if header.kind != b'Q' {
+            return extended::needs_no_server(&self.local, &mut self.context.facts, self.lexing, header.kind, content);
+        }
         let Ok(text) = frontend::query(content) else { return false };
         may_be_ours(text)
-            && match command_of(&self.local, &self.context.facts.get(text, self.lexing)) {
-                Some(Command::Pgpool(PgpoolCommand::Explain(_))) | None => false,
-                Some(_) => true,
-            }
+            && command_of(&self.local, &self.context.facts.get(text, self.lexing)).is_some_and(|own| !own.looks_up())
     }
 
     /// The command that a Query with these `facts` is, or begins with if that is SHOW POOL_...
     pub(super) fn own_query(&self, facts: &Statement) -> Option<Command> {
-        let first = || facts.show_pool().and_then(admin::Command::from_name).map(Command::Show);
-        self.local_command(facts).or_else(first)
+        self.local_command(facts).or_else(|| show_pool(&facts.kind))
     }
 
     /// Answers the Query at the front, which is or begins with `command`. What stands behind that is taken as if it came by
@@ -113,8 +136,15 @@ impl Session<'_> {
         }
         self.forget_unnamed();
         let text = frontend::query(self.content(header)).unwrap_or_default().to_vec();
-        let rest = if facts.is_multi() { behind_show(&text) } else { None };
-        let done = self.answer_query(command, &text)?;
+        let mut done = self.answer_query(command, &text)?;
+        let mut rest = if facts.is_multi() { behind_show(&text) } else { None };
+        // Those that follow at once are taken together: what is left is read anew, as a whole.
+        for kind in facts.kinds().skip(1) {
+            let has_room = done && self.client.output.len() < AT_ONCE;
+            let (Some(command), Some(text)) = (show_pool(kind).filter(|_| has_room), rest) else { break };
+            done = self.answer_query(&command, text)?;
+            rest = behind_show(text);
+        }
         self.send_direct()?;
         if let Some(rest) = rest.filter(|_| done) {
             let mut message = Vec::with_capacity(header.total);
@@ -167,7 +197,7 @@ impl Session<'_> {
     fn carry_out(&mut self, command: &Command, text: &[u8]) -> std::result::Result<Result<Outcome>, End> {
         trace::local(self.context, &self.group, text);
         Ok(match command {
-            Command::Show(_) if self.group.status(self.home) == TransactionStatus::Failed => Err(in_failed_block(text)),
+            command if self.is_refused_now(command) => Err(in_failed_block(text)),
             Command::Show(command) => Ok(Outcome::Rows(admin::table(*command, &self.admin_view()))),
             Command::Pgpool(PgpoolCommand::Explain(text)) => self.explain(text)?.map(Outcome::Rows),
             Command::Pgpool(PgpoolCommand::Show(name)) => {
@@ -183,6 +213,7 @@ impl Session<'_> {
                 self.local.close_statement(name.as_bytes());
                 Ok(Outcome::Done("DEALLOCATE"))
             }
+            Command::Prepare(name) => Err(already_exists(name.as_bytes())),
         })
     }
 
@@ -224,6 +255,12 @@ impl Session<'_> {
             balance: &[self.balance],
         })))
     }
+}
+
+/// A prepared statement of this name is there.
+fn already_exists(name: &[u8]) -> Report {
+    Report::error(format!("prepared statement \"{}\" already exists", String::from_utf8_lossy(name)))
+        .code(SqlState::DUPLICATE_PREPARED_STATEMENT)
 }
 
 /// Refused by pgpool as a server would refuse it (show-commands 2.3).

@@ -1,7 +1,7 @@
 //! Prepared statements and portals that are ours: no server knows them.
 //!
-//! They share the client's name spaces with those of the servers; [`super::extended`] sees to it that no name means two
-//! things.
+//! They share the client's name spaces with those of the servers; [`super::extended`] and [`super::Command::Prepare`] see to
+//! it that no name means two things. A cursor is none of ours: it may have the name of a portal here.
 
 use super::Command;
 use std::collections::HashMap;
@@ -54,6 +54,8 @@ pub(in crate::session) struct Objects {
     portals: HashMap<Box<[u8]>, Portal>,
     /// Messages of the batch in progress have been answered here.
     pub(super) begun: bool,
+    /// One of them was refused, and no server knows: what follows up to Sync is ignored.
+    pub(super) failed: bool,
 }
 
 impl Objects {
@@ -119,7 +121,7 @@ impl Objects {
     #[inline]
     pub(in crate::session) fn simple_query(&mut self) {
         if !self.is_idle() {
-            self.begun = false;
+            (self.begun, self.failed) = (false, false);
             self.close_statement(b"");
             self.close_portal(b"");
         }

@@ -144,7 +144,7 @@ mod challenge {
     use crate::auth::md5;
 
     pub(super) fn answer(password: &[u8], user: &[u8], salt: &[u8]) -> Option<[u8; 32]> {
-        md5::hex(&[&md5::hex(&[&md5::hex(&[password])?, user])?, salt])
+        md5::pcp_answer(&md5::hex(&[password])?, user, salt)
     }
 
     #[test]

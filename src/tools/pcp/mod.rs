@@ -16,7 +16,7 @@ mod records;
 mod reply;
 mod watchdog;
 
-use super::{account, base_name, complain, prompt, say};
+use super::{account, base_name, complain, legible, prompt, say};
 use crate::report::version::VERSION;
 use crate::wire::pcp::{ALL, Request};
 use connection::{Connection, Failure};
@@ -25,6 +25,7 @@ use options::{Asking, Options, Slip};
 use program::{Kind, Program};
 use reply::Record;
 use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 
 /// The port when none is given.
 const DEFAULT_PORT: u16 = 9898;
@@ -102,8 +103,9 @@ fn carry_out(program: &'static Program, arguments: Vec<OsString>) -> i32 {
 
 /// Prints what came of it. Returns the exit status, which is 0 for what pgpool refused, unless it is to be strict.
 fn report(outcome: Result<Vec<u8>, Failure>, options: &Options) -> i32 {
+    let complain = |message: String| complain(legible(message.into_bytes(), io::stderr().is_terminal()));
     match outcome {
-        Ok(text) => i32::from(!say(text)),
+        Ok(text) => i32::from(!say(legible(text, io::stdout().is_terminal()))),
         Err(Failure::Refused(message)) => {
             complain(message);
             i32::from(options.strict)

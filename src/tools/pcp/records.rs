@@ -40,11 +40,16 @@ pub(super) fn verbose(out: &mut Vec<u8>, columns: &[Column], values: &[Vec<u8>])
     out.push(b'\n');
 }
 
-/// The record as a JSON object. A number that is none is null.
+/// The record as a JSON object. A number that is none is null; of one with a remark behind it, such as
+/// `8 (1:32 before client disconnected)`, the number counts.
 pub(super) fn object(columns: &[Column], values: &[Vec<u8>]) -> Map<String, Value> {
     let json = |column: &Column, value: &[u8]| {
         let value = String::from_utf8_lossy(value);
-        if column.number { value.parse::<Number>().map_or(Value::Null, Value::Number) } else { value.into() }
+        if !column.number {
+            return value.into();
+        }
+        let number = value.split_once(" (").map_or(&*value, |(number, _)| number);
+        number.parse::<Number>().map_or(Value::Null, Value::Number)
     };
     columns.iter().zip(values).map(|(column, value)| (column.key.to_owned(), json(column, value))).collect()
 }
@@ -74,5 +79,7 @@ mod tests {
         assert_eq!(verbosely, b"Name     : a \"b\"\nHow many : 3\n\n");
         let json = Value::Object(object(&columns, &values)).to_string();
         assert_eq!(json, r#"{"count":3,"gone":null,"name":"a \"b\""}"#);
+        let idle = object(&columns[1..2], &[b"8 (1:32 before client disconnected)".to_vec()]);
+        assert_eq!(idle["count"], Value::from(8));
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 
-use super::raw::{Raw, report};
+use super::raw::{Raw, md5_hex, report};
 use super::{PASSWORD, USER, login, start};
 use crate::harness::{Pgpool, Stop, process_title, shared, wait_for};
 use crate::only_ours;
@@ -88,13 +88,26 @@ fn the_time_between_requests_ends() {
 }
 
 #[test]
+fn the_time_for_a_request_ends_also_if_it_begins_with_the_login() {
+    only_ours!("it never does");
+    let pool = start(Pgpool::on(shared()).set("pcp_idle_limit", 0));
+    let mut raw = Raw::open(pool.pcp_port());
+    let mut login = raw.answer(USER, PASSWORD);
+    login.extend_from_slice(b"I\0\0");
+    raw.send(&login);
+    assert_eq!(raw.frame().map(|(kind, _)| kind), Some(b'r'));
+    let last = raw.frame().expect("a last word");
+    assert!(report(&last).starts_with("FATAL|terminating PCP connection|a request has begun "), "{last:?}");
+    assert_eq!(raw.frame(), None);
+}
+
+#[test]
 fn there_are_so_many_workers_and_no_more() {
     only_ours!("there is no limit");
     let mut pool = start(Pgpool::on(shared()).set("pcp_max_connections", 1).set("log_pcp_processes", "on"));
     let mut first = login(&pool);
-    let mut second = Raw::open(pool.pcp_port());
-    assert_eq!(second.log_in(USER, PASSWORD).0, b'r');
-    let refused = second.frame().expect("a refusal");
+    // Told instead of the login's success, so that programs end with the status of a login that has failed.
+    let refused = Raw::open(pool.pcp_port()).log_in(USER, PASSWORD);
     assert!(report(&refused).starts_with("FATAL|too many PCP connections|"), "{refused:?}");
     // A worker answers with the settings of the moment, and a reload raises the limit.
     pool.set("pcp_max_connections", 2);
@@ -122,9 +135,10 @@ fn a_client_that_takes_no_answer_or_vanishes_does_not_disturb_others() {
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| greedy.send(&many)));
     });
     assert_eq!(login(&pool).ask(b'L', b"").0, b'l');
+    let others = all_workers(&pool);
     let mut victim = login(&pool);
     assert_eq!(victim.ask(b'L', b"").0, b'l');
-    let newest = all_workers(&pool).into_iter().max().expect("a worker");
+    let newest = all_workers(&pool).into_iter().find(|pid| !others.contains(pid)).expect("a worker");
     kill(nix::unistd::Pid::from_raw(newest), Signal::SIGKILL).expect("kill");
     wait_for("a killed worker to be told of", || pool.log().contains("was terminated by signal 9"));
     let _ = victim.frame();
@@ -152,6 +166,23 @@ fn the_main_process_is_replaced_and_goes_with_the_parent() {
     assert_eq!(raw.frame(), None);
     assert!(!pool.path(&format!(".s.PGSQL.{}", pool.pcp_port())).exists());
     assert!(pool.wait_end(PATIENCE).is_some());
+}
+
+#[test]
+fn a_user_without_a_hash_is_not_let_in() {
+    only_ours!("an empty hash needs no password");
+    let pool = start(Pgpool::on(shared()));
+    let good = fs::read_to_string(pool.path("pcp.conf")).expect("pcp.conf");
+    fs::write(pool.path("pcp.conf"), format!("{good}bob:\neve:   \n")).expect("pcp.conf");
+    for user in ["bob", "eve"] {
+        let mut raw = Raw::open(pool.pcp_port());
+        let (_, salt) = raw.ask(b'M', b"");
+        let answer = md5_hex(&[md5_hex(&[user.as_bytes()]).as_bytes(), &salt]);
+        let refused = raw.ask(b'R', format!("{user}\0{answer}\0").as_bytes());
+        assert!(report(&refused).starts_with(&format!("FATAL|authentication failed for user \"{user}\"|")));
+    }
+    assert!(pool.log().contains("line 3 of "), "{}", pool.log());
+    drop(login(&pool));
 }
 
 #[test]

@@ -78,6 +78,12 @@ fn a_client_that_leaves_gives_up_its_graceful_detach() {
     assert!(refused.contains("could not process the request"), "{refused}");
     drop(raw);
     wait_for("it to be given up", || super::limits::workers(&pool, process) == 0);
+    // Also one that has sent more than is read meanwhile.
+    let mut raw = login(&pool);
+    raw.send(&[&b"d\0\0\0\x061\0"[..], &b"L\0\0\0\x04".repeat(200)].concat());
+    wait_for("the request to be carried out", || super::limits::workers(&pool, process) == 1);
+    drop(raw);
+    wait_for("it to be given up", || super::limits::workers(&pool, process) == 0);
     assert!(is_standby(&pool, 1), "nothing was changed");
     drop(session);
     assert_eq!(other.ask(b'd', b"1\0"), (b'd', DONE.to_vec()));
@@ -151,17 +157,25 @@ fn stop_and_recovery_wait_for_the_end_of_a_failover() {
     let cluster = Cluster::streaming(3).start();
     let goes_on = cluster.directory().join("go on");
     let command = format!("while [ ! -e \"{}\" ]; do sleep 0.05; done", goes_on.display());
-    let mut pool = start(Pgpool::on(&cluster).set("failover_command", command));
+    let mut pool = start(Pgpool::on(&cluster).set("failover_command", &command).set("failback_command", &command));
     let ask = |pool: &Pgpool, kind: u8, payload: &[u8]| login(pool).ask(kind, payload);
     assert_eq!(ask(&pool, b'D', b"1\0"), (b'd', DONE.to_vec()));
     wait_for("the command", || pool.log().contains("execute command: while"));
-    for (kind, payload) in [(b'T', &b"f"[..]), (b'O', b"2\0")] {
-        let words = report(&ask(&pool, kind, payload));
-        assert_eq!(words, "ERROR|failed to process PCP request at the moment|failover is in progress");
-    }
+    let refused = |pool: &Pgpool, what: &str| {
+        for (kind, payload) in [(b'T', &b"f"[..]), (b'O', b"2\0")] {
+            let words = report(&ask(pool, kind, payload));
+            assert_eq!(words, format!("ERROR|failed to process PCP request at the moment|{what} is in progress"));
+        }
+    };
+    refused(&pool, "failover");
     assert_eq!(ask(&pool, b'L', b"").0, b'l', "all else is answered");
-    std::fs::write(goes_on, "").expect("file");
+    std::fs::write(&goes_on, "").expect("file");
     wait_for("the end of the failover", || pool.log().contains("ailover done. shutdown host"));
+    std::fs::remove_file(&goes_on).expect("remove");
+    assert_eq!(ask(&pool, b'C', b"1\0"), (b'c', DONE.to_vec()));
+    wait_for("the other command", || pool.log().matches("execute command: while").count() == 2);
+    refused(&pool, "failback");
+    std::fs::write(goes_on, "").expect("file");
     wait_for("the stop to be possible", || ask(&pool, b'T', b"f") == (b't', DONE.to_vec()));
     assert!(pool.wait_end(PATIENCE).is_some());
 }

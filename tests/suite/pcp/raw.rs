@@ -42,8 +42,7 @@ impl Raw {
 
     /// Sends a request.
     pub fn request(&mut self, kind: u8, payload: &[u8]) {
-        let length = u32::try_from(payload.len() + 4).expect("length");
-        self.send(&[&[kind][..], &length.to_be_bytes(), payload].concat());
+        self.send(&message(kind, payload));
     }
 
     /// Sends a request and reads the first frame of its answer.
@@ -86,13 +85,25 @@ impl Raw {
     /// Asks for a salt and answers it.
     #[track_caller]
     pub fn answer_salt(&mut self, user: &str, password: &str) {
+        let login = self.answer(user, password);
+        self.send(&login);
+    }
+
+    /// Asks for a salt; with the request that answers it.
+    #[track_caller]
+    pub fn answer(&mut self, user: &str, password: &str) -> Vec<u8> {
         let (kind, salt) = self.ask(b'M', b"");
         assert_eq!((kind, salt.len()), (b'm', 4));
         let first = md5_hex(&[password.as_bytes()]);
         let second = md5_hex(&[first.as_bytes(), user.as_bytes()]);
         let third = md5_hex(&[second.as_bytes(), &salt]);
-        self.request(b'R', format!("{user}\0{third}\0").as_bytes());
+        message(b'R', format!("{user}\0{third}\0").as_bytes())
     }
+}
+
+fn message(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len() + 4).expect("length");
+    [&[kind][..], &length.to_be_bytes(), payload].concat()
 }
 
 /// The texts of a payload.

@@ -228,7 +228,18 @@ fn names_mean_one_thing() {
     session.ask(prepare("", "SHOW pool_version")).succeeded();
     session.query("SELECT 1").succeeded();
     assert_eq!(session.ask(binds("", "")).sqlstate(), "26000");
-    // DEALLOCATE knows ours too.
+    // EXECUTE, PREPARE and DEALLOCATE know ours too.
+    let version = session.value("SHOW pool_version");
+    assert_eq!(session.value("EXECUTE ours"), version);
+    let reply = session.ask(run("EXECUTE ours")).succeeded();
+    assert_eq!((reply.kinds().as_str(), reply.column()), ("12TDCZ", vec![version.clone()]));
+    assert_eq!(session.query("PREPARE ours AS SELECT 1").sqlstate(), "42P05");
+    session.query("BEGIN").succeeded();
+    assert_eq!(session.query("nonsense").sqlstate(), "42601");
+    assert_eq!(session.query("DEALLOCATE ours").sqlstate(), "25P02");
+    assert_eq!(session.query("EXECUTE ours").sqlstate(), "25P02");
+    session.query("ROLLBACK").succeeded();
+    assert_eq!(session.value("EXECUTE ours"), version);
     session.query("DEALLOCATE ours").succeeded();
     assert_eq!(session.ask(binds("", "ours")).sqlstate(), "26000");
     session.ask(prepare("ours", "SHOW pool_version")).succeeded();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::pool;
 use crate::harness::{Pgpool, Wire, shared};
 use crate::{needs_pgpool, only_ours};
 
@@ -95,4 +96,19 @@ fn a_session_sees_itself() {
     let health = table(&mut session, "SHOW POOL_HEALTH_CHECK_STATS");
     assert_eq!(health.len(), 3);
     assert!(health.iter().all(|row| row["average_retry_count"] == "0.000000" && row["last_health_check"].is_empty()));
+}
+
+#[test]
+fn many_in_one_query_are_answered_in_a_moment() {
+    only_ours!("the first is answered, and the rest dropped");
+    let pool = pool();
+    let mut session = pool.connect();
+    let begun = std::time::Instant::now();
+    let reply = session.query(&"SHOW pool_version;".repeat(4000));
+    assert_eq!(reply.kinds(), format!("{}Z", "TDC".repeat(4000)));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+    // More than is collected at once, and a statement for a server behind them.
+    let reply = session.query(&format!("{}SELECT 1", "SHOW pool_status;".repeat(100)));
+    assert_eq!(reply.rows().len() % 100, 1);
+    assert_eq!(session.value("SELECT 2"), "2");
 }
