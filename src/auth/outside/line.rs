@@ -105,21 +105,21 @@ impl Line {
 
     /// Has the worker write this to the log. If that fails the worker is gone, which the next question tells.
     pub fn say(&self, report: Report) {
-        let Report { mut message, detail, hint, .. } = report;
-        // Texts of directories may be of any length.
-        message.truncate(message.floor_char_boundary(MAX_TEXT));
-        let detail = detail.map(|mut detail| {
-            detail.truncate(detail.floor_char_boundary(MAX_TEXT));
-            detail
-        });
-        if let Ok(said) = serde_json::to_vec(&Said { message, detail, hint }) {
+        let Report { message, detail, hint, .. } = report;
+        let said = Said { message: shortened(&message), detail: detail.as_deref().map(shortened), hint };
+        if let Ok(said) = serde_json::to_vec(&said) {
             let _ = self.send(Kind::Say, &said);
         }
     }
 }
 
-/// The longest text of a log line in bytes; written as JSON it is six times as long at most.
+/// The longest text of a log line in characters, each of which is six bytes at most when written as JSON.
 const MAX_TEXT: usize = 4096;
+
+/// Texts of modules and directories may be of any length.
+fn shortened(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
+}
 
 /// The log line in a message.
 pub(super) fn said(content: &[u8]) -> Option<Report> {
@@ -149,11 +149,11 @@ mod tests {
         assert_eq!(process.secret().expect("long").bytes(), long);
         assert_eq!(process.secret().expect("empty").bytes(), b"");
         assert!(worker.send(Kind::Secret, &[b'x'; MAX_MESSAGE]).is_err());
-        process.say(Report::log_line("\u{1}".repeat(MAX_MESSAGE)).detail("detail").hint("hint"));
+        process.say(Report::log_line("\u{1}".repeat(MAX_MESSAGE)).detail("\u{1}".repeat(MAX_MESSAGE)).hint("hint"));
         let (kind, content) = worker.receive().expect("a log line");
         let report = said(content.bytes()).expect("whole");
         assert_eq!((kind, report.message.len()), (Kind::Say, MAX_TEXT));
-        assert_eq!((report.detail.as_deref(), report.hint.as_deref()), (Some("detail"), Some("hint")));
+        assert_eq!((report.detail.map(|detail| detail.len()), report.hint.as_deref()), (Some(MAX_TEXT), Some("hint")));
     }
 
     #[test]

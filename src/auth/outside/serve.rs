@@ -13,6 +13,8 @@ use std::os::fd::AsFd;
 /// Serves the worker at the other end of standard input. Returns the exit status, which tells nothing.
 pub fn serve() -> i32 {
     die_with_parent(getppid(), Signal::SIGKILL);
+    // Whatever the starting shell of pgpool left open, this process has no use for.
+    descriptor::close_inherited();
     // What this process knows must not be found in a file if a module crashes.
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let answered = take_line().and_then(|line| {
