@@ -23,7 +23,7 @@
 //! | 4 | [`catalog`], [`admin`] | facts asked from servers; the row sets of SHOW POOL_* | know a wire format (`admin`) |
 //! | 4 | [`failover`] | asking the parent to detach, attach or promote a node | decide; change the node table |
 //! | 3 | [`backend`] | log in to servers, pool, reply queue, cancel, queries of our own | know clients |
-//! | 3 | [`auth`] | who may log in, and how that is proved; what logs in to servers | touch sockets |
+//! | 3 | [`auth`] | who may log in, and how that is proved; what logs in to servers | touch sockets of clients or servers |
 //! | 2 | [`wire`] | messages over byte slices | do I/O |
 //! | 2 | [`net`] | sockets, buffers, deadlines | know messages |
 //! | 2 | [`sql`] | facts of a text by PostgreSQL's grammar | know nodes |

@@ -219,7 +219,7 @@ fn the_original_does_the_same() {
 
 /// Runs one of our programs on a terminal of its own, where `typed` is typed. Returns what the terminal shows.
 fn on_terminal(place: &Place, name: &str, arguments: &[&str], typed: &[&str]) -> String {
-    let terminal = nix::pty::openpty(None, None).expect("a terminal");
+    let terminal = openpty(None, None).expect("a terminal");
     let mut screen = fs::File::from(terminal.master);
     let slave = || Stdio::from(terminal.slave.try_clone().expect("terminal"));
     let mut child = Command::new(our(name))

@@ -3,6 +3,7 @@
 //!
 //! - [`hba`]: the rules that say which client must prove itself how; - [`passwords`]: what pool_passwd knows of a user;
 //! - [`md5`] and [`scram`]: the exchanges, as pure functions over messages; - [`aes`]: encrypted passwords;
+//! - [`outside`]: asking PAM or a directory, in a process of its own;
 //! - [`Credential`]: what logs in to servers.
 //!
 //! Invariants:
@@ -10,13 +11,14 @@
 //! - Secrets are compared in constant time, wiped when dropped, and never shown: not by `Debug`, not in a report.
 //! - Unknown users cost the same time and get the same answers as known ones.
 //!
-//! This room reads files and does sums; it must not touch sockets.
+//! This room reads files and does sums; it must not touch sockets of clients or servers.
 
 pub mod aes;
 pub mod base64;
 mod credential;
 pub mod hba;
 pub mod md5;
+pub mod outside;
 pub mod passwords;
 pub mod scram;
 mod secret;

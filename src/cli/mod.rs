@@ -9,6 +9,7 @@ mod route;
 mod start;
 mod top;
 
+use crate::auth::outside;
 use crate::auth::passwords::KeyFile;
 use crate::config::{self, FileLocations};
 use crate::report::{self, Severity, version};
@@ -26,6 +27,10 @@ const EXIT_FATAL: i32 = 3;
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> i32 {
     title::init();
     report::init();
+    let mut arguments = arguments.into_iter().peekable();
+    if arguments.peek().is_some_and(|first| first == outside::VERB) {
+        return outside::serve();
+    }
     match options::parse(arguments) {
         Ok(options) => carry_out(&options),
         Err(Usage::Help) => {

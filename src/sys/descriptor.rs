@@ -27,7 +27,7 @@ pub fn replace(source: impl AsFd, target: RawFd) -> io::Result<()> {
     }
 }
 
-/// Closes every descriptor from 3 up, for a daemon: what the starting shell left open is not ours to keep.
+/// Closes every descriptor from 3 up, for a process that starts: what the starting shell left open is not ours to keep.
 pub fn close_inherited() {
     // SAFETY: called at the start of the program, before it owns a descriptor besides the standard streams.
     unsafe { libc::close_range(3, u32::MAX, 0) };

@@ -2,9 +2,10 @@
 
 use super::super::Secret;
 use crate::report::Report;
+use serde::{Deserialize, Serialize};
 
 /// How much of the directory below `basedn` is searched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scope {
     /// The entry itself.
     Base,
@@ -16,7 +17,7 @@ pub enum Scope {
 }
 
 /// What is asked of which directory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ldap {
     /// Hosts, separated by blanks.
     pub server: String,
@@ -35,6 +36,7 @@ pub struct Ldap {
     /// Who searches; empty: anybody.
     pub bind_dn: String,
     /// The password of who searches.
+    #[serde(skip)]
     pub bind_password: Secret,
     /// The attribute that holds the user's name.
     pub search_attribute: String,

@@ -32,6 +32,8 @@ pub struct Pam {
     pub service: String,
     /// `pam_use_hostname`
     pub use_hostname: bool,
+    /// `backend_use_passwd`: the password logs in to servers, too. Not in the original.
+    pub use_for_servers: bool,
 }
 
 impl Method {
@@ -44,7 +46,7 @@ impl Method {
             b"md5" => Self::Md5,
             b"scram-sha-256" => Self::Scram,
             b"cert" => Self::Cert,
-            b"pam" => Self::Pam(Pam { service: "pgpool".to_owned(), use_hostname: false }),
+            b"pam" => Self::Pam(Pam { service: "pgpool".to_owned(), use_hostname: false, use_for_servers: false }),
             b"ldap" => Self::Ldap(Box::default()),
             _ => return Err(Report::log_line(format!("invalid authentication method \"{token}\""))),
         })
@@ -73,6 +75,7 @@ impl Method {
         match (name, &mut *self) {
             ("pamservice", Self::Pam(pam)) => value.clone_into(&mut pam.service),
             ("pam_use_hostname", Self::Pam(pam)) => pam.use_hostname = value == "1",
+            ("backend_use_passwd", Self::Pam(pam)) => pam.use_for_servers = value == "1",
             ("pamservice" | "pam_use_hostname", _) => {
                 return Ok(Some(Report::log_line(format!(
                     "{name} authentication option can only be configured for authentication method \"pam\""

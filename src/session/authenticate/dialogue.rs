@@ -8,6 +8,7 @@ use crate::net::{Deadline, Received, Waited, wait};
 use crate::report::{Report, SqlState};
 use crate::wire::{HEADER_LENGTH, Header, frontend};
 use nix::poll::PollFlags;
+use std::time::Duration;
 
 /// The longest answer in bytes, as with a server.
 const MAX_ANSWER: usize = 65_535;
@@ -23,6 +24,11 @@ impl<'a> Dialogue<'a> {
     /// With `client`, until `deadline` or until pgpool stops.
     pub fn new(client: &'a mut Client, deadline: Deadline, is_stopping: &'a dyn Fn() -> bool) -> Self {
         Self { client, deadline, is_stopping }
+    }
+
+    /// Its deadline, or `patience` from now if that is earlier.
+    pub fn within(&self, patience: Duration) -> Deadline {
+        Deadline::after(patience).min(self.deadline)
     }
 
     /// Sends `message` and returns the content of the PasswordMessage that answers it.

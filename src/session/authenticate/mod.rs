@@ -10,6 +10,7 @@
 mod certificate;
 mod challenge;
 mod dialogue;
+mod outside;
 
 use super::Context;
 use super::auth_query::Known;
@@ -101,14 +102,8 @@ pub(super) fn by_rules(
         Method::Password => decided.ask_password(context, client, applicant, deadline)?,
         Method::Md5 => decided.challenge_md5(context, client, applicant, deadline)?,
         Method::Scram => decided.challenge_scram(context, client, applicant, deadline)?,
-        method @ (Method::Pam(_) | Method::Ldap(_)) => {
-            let name = method.name();
-            return Err(Report::fatal(format!("authentication method \"{name}\" is not supported yet"))
-                .hint("Use scram-sha-256 in pool_hba.conf for this client.")
-                .context(decided.text())
-                .code(SqlState::FEATURE_NOT_SUPPORTED)
-                .into());
-        }
+        Method::Pam(pam) => decided.ask_pam(pam, context, client, applicant, deadline)?,
+        Method::Ldap(ldap) => decided.ask_ldap(ldap, context, client, applicant, deadline)?,
     };
     decided.tell(context, applicant);
     Ok(Some(admitted))

@@ -157,11 +157,3 @@ fn sockets_and_addresses_have_rules_of_their_own() {
     assert_eq!(local(), expected);
     assert_eq!(Attempt::new(pool.port, "trust_none", SECRET).summary(), "ok");
 }
-
-#[test]
-fn methods_to_come_say_so_at_login() {
-    only_ours!("has them");
-    let pool = pool(servers(), Some("pam pamservice=x"));
-    let refused = Attempt::new(pool.port, "trust_text", SECRET).outcome.err().expect("refused");
-    assert!(refused.starts_with("0A000 authentication method \"pam\" is not supported yet"), "{refused}");
-}

@@ -8,11 +8,11 @@ use crate::only_ours;
 /// What is asked for, and whether the right password is enough: one line per method of the servers, one word per kind of
 /// entry. `T`, `M`, `S`: asked for that, then in; with `!` refused whatever the password; `-`: in without being asked;
 /// `-!`: refused without being asked.
-type Table = [&'static str; 4];
+pub type Table = [&'static str; 4];
 
 /// Goes through one table. `asks_for_nothing`: a wrong password is as good as any.
 #[track_caller]
-fn check(pool: &Pgpool, name: &str, table: Table) {
+pub fn check(pool: &Pgpool, name: &str, table: Table) {
     for (method, line) in METHODS.iter().zip(table) {
         let cells: Vec<&str> = line.split_whitespace().collect();
         assert_eq!(cells.len(), ENTRIES.len(), "{name}: {line}");

@@ -44,6 +44,7 @@ pub use network::{Network, can_make_namespaces};
 pub use node::{Node, Stop};
 pub use password::Attempt;
 pub use pgpool::{Config, Pgpool, cpu_time, process_title};
+pub use ports::free_port;
 pub use program::{Outcome, Program};
 pub use reply::{Message, Reply};
 pub use scratch::{Scratch, give_to_server_user};

@@ -30,6 +30,8 @@ pub struct Pgpool {
 /// A pgpool that will be: pgpool.conf as names and values.
 pub struct Config {
     settings: BTreeMap<String, String>,
+    /// Environment variables besides the tests' own.
+    environment: BTreeMap<String, String>,
     primary_port: u16,
 }
 
@@ -46,6 +48,12 @@ impl Config {
     /// Metrics, health and status page, on a port of their own.
     pub fn with_metrics(self) -> Config {
         self.set("metrics_listen_addresses", "127.0.0.1").set("metrics_port", ports::free_port())
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, name: &str, value: impl ToString) -> Config {
+        self.environment.insert(name.to_owned(), value.to_string());
+        self
     }
 
     /// Sets the weight of every node.
@@ -100,16 +108,17 @@ impl Pgpool {
     /// A pgpool in front of this cluster, with the settings tests want: 4 workers, no periodic checks.
     pub fn on(cluster: &Cluster) -> Config {
         let mode = if cluster.is_streaming() { "streaming_replication" } else { "raw" };
-        let mut config = Config { settings: BTreeMap::new(), primary_port: cluster.primary().port }
-            .set("backend_clustering_mode", mode)
-            .set("num_init_children", 4)
-            .set("connect_timeout", 5000)
-            .set("sr_check_period", 0)
-            .set("sr_check_user", "postgres")
-            .set("sr_check_database", "postgres")
-            .set("health_check_period", 0)
-            .set("search_primary_node_timeout", 10)
-            .set("failover_on_backend_error", "off");
+        let mut config =
+            Config { settings: BTreeMap::new(), environment: BTreeMap::new(), primary_port: cluster.primary().port }
+                .set("backend_clustering_mode", mode)
+                .set("num_init_children", 4)
+                .set("connect_timeout", 5000)
+                .set("sr_check_period", 0)
+                .set("sr_check_user", "postgres")
+                .set("sr_check_database", "postgres")
+                .set("health_check_period", 0)
+                .set("search_primary_node_timeout", 10)
+                .set("failover_on_backend_error", "off");
         for node in cluster.nodes() {
             config = config
                 .set(&format!("backend_hostname{}", node.id), node.host())
@@ -154,7 +163,7 @@ impl Pgpool {
         for (option, file) in [("-f", "pgpool.conf"), ("-F", "pcp.conf"), ("-a", "pool_hba.conf")] {
             command.arg(option).arg(self.path(file));
         }
-        command.current_dir("/");
+        command.envs(&self.config.environment).current_dir("/");
         command
     }
 
