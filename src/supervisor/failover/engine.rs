@@ -14,7 +14,6 @@ use super::run::{Phase, Run};
 use super::step::Step;
 use crate::cluster::primary::Found;
 use crate::config::Settings;
-use crate::report::Report;
 use crate::state::{Cluster, Node, NodeSet, NodeStatus, Progress, Request, RequestKind};
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -304,7 +303,7 @@ impl Engine {
         step.set_primary(primary);
         self.last_primary = primary.or(self.last_primary);
         if run.request.kind == RequestKind::Switchover && primary != Some(run.request.node) {
-            step.actions.push(Action::Log(not_promoted(run.request.node, run.node, primary)));
+            step.actions.push(Action::Log(run.not_promoted(primary)));
         }
         if let Some(main) = step.attached_main() {
             step.log(format!("failover: set new main node: {main}"));
@@ -389,15 +388,4 @@ fn cluster_main(cluster: &Cluster) -> Option<usize> {
 
 fn number(node: Option<usize>) -> String {
     node.map_or_else(|| "-1".to_owned(), |node| node.to_string())
-}
-
-/// A switchover has not led to what was asked for.
-fn not_promoted(target: usize, former: usize, primary: Option<usize>) -> Report {
-    let detail = match primary {
-        Some(primary) => format!("DB node {primary} is the primary now."),
-        None => format!("No node says that it is the primary. DB node {former} was detached for the switchover."),
-    };
-    Report::warning(format!("DB node {target} was to be promoted and is not the primary"))
-        .detail(detail)
-        .hint("failover_command must promote the node that it gets as %m. See what it has printed.")
 }

@@ -1,5 +1,6 @@
 //! A request that the engine works on: how far it is, and where its time has gone.
 
+use crate::report::Report;
 use crate::state::Request;
 use std::time::{Duration, Instant};
 
@@ -29,5 +30,17 @@ impl Run {
     pub fn new(request: Request, node: usize, old_primary: Option<usize>, all_were_down: bool, now: Instant) -> Self {
         let (command, search) = (Duration::ZERO, Duration::ZERO);
         Self { request, node, phase: Phase::Command, old_primary, all_were_down, since: now, command, search }
+    }
+
+    /// A switchover has not led to what was asked for.
+    pub fn not_promoted(&self, primary: Option<usize>) -> Report {
+        let (target, former) = (self.request.node, self.node);
+        let detail = match primary {
+            Some(primary) => format!("DB node {primary} is the primary now."),
+            None => format!("No node says that it is the primary. DB node {former} was detached for the switchover."),
+        };
+        Report::warning(format!("DB node {target} was to be promoted and is not the primary"))
+            .detail(detail)
+            .hint("failover_command must promote the node that it gets as %m. See what it has printed.")
     }
 }
