@@ -47,17 +47,19 @@ impl Session<'_> {
             let cause = self.context.why_detached(self.home);
             return if self.leave_home(&cause) { Ok(()) } else { Err(detached(self.home, &cause)) };
         }
-        if let Some(node) = cluster.write_node().filter(|node| *node != self.home) {
-            if self.leave_home(&format!("DB node {node} has become the one that writes")) {
-                return Ok(());
-            }
-            return Err(End::from(
-                Report::fatal(format!("terminating connection because DB node {node} has become the one that writes"))
-                    .hint("Connect again.")
-                    .code(SqlState::ADMIN_SHUTDOWN),
-            ));
+        let cause = match cluster.write_node() {
+            Some(node) if node == self.home => return Ok(()),
+            Some(node) => format!("DB node {node} has become the one that writes"),
+            // It takes writes without being the primary: nothing of ours may be written there.
+            None => format!("DB node {} is not the primary any more", self.home),
+        };
+        if self.leave_home(&cause) {
+            return Ok(());
         }
-        Ok(())
+        Err(Report::fatal(format!("terminating connection because {cause}"))
+            .hint("Connect again.")
+            .code(SqlState::ADMIN_SHUTDOWN)
+            .into())
     }
 }
 

@@ -71,6 +71,7 @@ fn an_idle_session_goes_on_with_the_new_primary_and_all_it_has_set() {
         session.query("CREATE TABLE notes (i int)").succeeded();
         let mut reader = pool.connect();
         assert_eq!(reader.value("SELECT count(*) FROM notes"), "0");
+        cluster.wait_replayed();
         end_node_0(&cluster, how);
         wait_for("both to notice", || losses(&pool) == 2);
         // Sent before anybody knows who the primary will be.
