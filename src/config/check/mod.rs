@@ -8,11 +8,10 @@ mod commented;
 
 pub use arithmetic::ServerLimits;
 
-use super::catalogue::{Access, PARAMETERS, Parameter, Table, Target};
+use super::changed::{Changed, changed};
 use super::document::literal;
 use super::load::{LoadResult, Loaded};
 use super::problem::Problems;
-use super::settings::Settings;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -49,7 +48,7 @@ fn write_usable(text: &mut String, loaded: &Loaded, limits: &[ServerLimits]) {
     add(text, format_args!("The configuration can be used: {}\n", files.join(", ")));
 
     text.push_str("\nSettings that differ from the defaults:\n");
-    let differing = differing(&loaded.settings);
+    let differing: Vec<_> = changed(&loaded.settings).into_iter().map(difference).collect();
     let width = differing.iter().map(|line| line.setting.chars().count()).max().unwrap_or_default().min(60);
     for Difference { setting, default } in differing {
         match default {
@@ -84,48 +83,10 @@ struct Difference {
     default: Option<String>,
 }
 
-fn differing(settings: &Settings) -> Vec<Difference> {
-    let mut list = Vec::new();
-    for parameter in PARAMETERS.iter().filter(|p| p.alias_of.is_none()) {
-        if parameter.has_plain_form() {
-            list.extend(difference(settings, Target { parameter, index: None }));
-        }
-        for index in used_slots(settings, parameter) {
-            list.extend(difference(settings, Target { parameter, index: Some(index) }));
-        }
-    }
-    list
-}
-
-fn difference(settings: &Settings, target: Target) -> Option<Difference> {
-    let Target { parameter, index } = target;
-    // The value of a node that has none of its own is not worth repeating.
-    let default = match index {
-        Some(_) if parameter.has_plain_form() => parameter.value(settings, None),
-        _ => parameter.default_value(),
-    };
-    let (text, default) = (target.text(settings), default.text(&parameter.kind));
-    // A relative default was made absolute, which is no difference.
-    let is_default_path = parameter.relative_to_config_file && text.ends_with(&format!("/{default}"));
-    if text == default || is_default_path {
-        return None;
-    }
-    let name = target.name();
-    Some(if parameter.hidden_value {
-        Difference { setting: format!("{name} = {}", super::HIDDEN), default: None }
-    } else {
-        let setting = format!("{name} = {}", literal(&parameter.kind, &text));
-        Difference { setting, default: Some(literal(&parameter.kind, &default)) }
-    })
-}
-
-fn used_slots(settings: &Settings, parameter: &Parameter) -> Vec<usize> {
-    let Access::Numbered(numbered) = &parameter.access else { return Vec::new() };
-    match numbered.table {
-        Table::Nodes => settings.used_nodes().map(|(id, _)| id).collect(),
-        Table::WatchdogNodes => (0..settings.watchdog_nodes.len()).collect(),
-        Table::Heartbeats => (0..settings.heartbeats.len()).collect(),
-    }
+fn difference(Changed { target, value, default }: Changed) -> Difference {
+    let literal = |text: &str| literal(&target.parameter.kind, text);
+    let value = if default.is_some() { literal(&value) } else { value };
+    Difference { setting: format!("{} = {value}", target.name()), default: default.as_deref().map(literal) }
 }
 
 /// Appends to a report; a String takes everything.
@@ -148,7 +109,7 @@ mod tests {
     #[test]
     fn a_usable_configuration_is_shown_with_its_arithmetic() {
         let text = format!(
-            "{NODES}num_init_children = 100\nsr_check_password = 'secret'\nhealth_check_period = 10\nssl = on\n"
+            "{NODES}num_init_children = 100\nsr_check_password = 'secret'\nhealth_check_period = 10\nmemory_cache_enabled = on\n"
         );
         let limits = [ServerLimits { node: 0, max_connections: Some(100), superuser_reserved_connections: Some(3) }];
         let report = check(&text, &limits);
@@ -160,10 +121,10 @@ Settings that differ from the defaults:
   backend_hostname0 = 'a'    # default ''
   backend_port0 = 5432       # default 0
   backend_weight0 = 1        # default 0
-  ssl = on                   # default off
   num_init_children = 100    # default 32
   sr_check_password = *****
   health_check_period = 10s  # default 0
+  memory_cache_enabled = on  # default off
 
 Connections:
   Clients served at a time: num_init_children (100) - reserved_connections (0) = 100
@@ -173,7 +134,7 @@ Connections:
   HINT:  Raise max_connections of node 0, or lower num_init_children or max_pool: 94 = num_init_children x max_pool fits.
 ";
         let (remarks, text) = report.text.split_once("0 errors, 1 remark.\n").expect("a remark");
-        assert!(remarks.contains("7:1: WARNING:  ssl has no effect yet"), "{remarks}");
+        assert!(remarks.contains("7:1: WARNING:  memory_cache_enabled has no effect yet"), "{remarks}");
         assert_eq!(text, expected);
     }
 
