@@ -1,8 +1,8 @@
 //! PGPOOL SHOW: parameters as a file could say them (config 7).
 
 use super::Table;
-use crate::config::Settings;
 use crate::config::catalogue::{self, Access, Found, LookupError, PARAMETERS, Parameter, Table as Slots, Target};
+use crate::config::{self, Changed, Settings};
 use crate::report::{Report, Result};
 
 /// The columns of everything but a single value.
@@ -167,34 +167,8 @@ fn all(settings: &Settings) -> Vec<Vec<String>> {
 
 /// The parameters that differ from their defaults: `item`, `value`, `default`. What is hidden stays hidden.
 pub fn changed(settings: &Settings) -> Table {
-    let defaults = Settings::default();
-    let mut targets = Vec::new();
-    for parameter in PARAMETERS.iter().filter(|parameter| parameter.alias_of.is_none()) {
-        if parameter.has_plain_form() {
-            targets.push(Target { parameter, index: None });
-        }
-        if let Access::Numbered(numbered) = &parameter.access {
-            targets.extend(in_use(settings, numbered.table).map(|index| Target { parameter, index: Some(index) }));
-        }
-    }
-    let is_changed = |target: &Target| {
-        let Target { parameter, index } = *target;
-        // A slot without a value of its own has the one without an index.
-        let usual = if parameter.has_plain_form() && index.is_some() { settings } else { &defaults };
-        let usual_index = index.filter(|_| !parameter.has_plain_form());
-        let (value, usual) = (parameter.value(settings, index), parameter.value(usual, usual_index));
-        // The directory in front of a file's name is no difference.
-        let (path, file) = (value.text(&parameter.kind), usual.text(&parameter.kind));
-        let is_same_file = || path.strip_suffix(&file).is_some_and(|directory| directory.ends_with('/'));
-        value != usual && !(parameter.relative_to_config_file && !file.is_empty() && is_same_file())
-    };
-    let describe = |target: &Target| {
-        let default = Target { parameter: target.parameter, index: None };
-        let default = if target.parameter.has_plain_form() { default } else { *target };
-        let default = if target.parameter.hidden_value { String::new() } else { default.show(&defaults) };
-        vec![target.name(), target.show(settings), default]
-    };
-    let rows = targets.iter().filter(|target| is_changed(target)).map(describe).collect();
+    let row = |Changed { target, value, default }| vec![target.name(), value, default.unwrap_or_default()];
+    let rows = config::changed(settings).into_iter().map(row).collect();
     Table { columns: ["item", "value", "default"].map(str::to_owned).to_vec(), rows }
 }
 
@@ -289,7 +263,7 @@ mod tests {
         for row in [
             "backend_weight0=1.5=0",
             "health_check_period=90s=0",
-            "health_check_period2=5s=0",
+            "health_check_period2=5s=90s",
             "log_min_messages=debug2=warning",
         ] {
             assert!(rows.iter().any(|found| found == row), "{row}: {rows:#?}");

@@ -14,6 +14,7 @@
 mod apply;
 mod by_name;
 pub mod catalogue;
+mod changed;
 pub mod check;
 pub mod choices;
 mod cross_check;
@@ -33,6 +34,7 @@ pub mod value;
 
 pub use apply::Positions;
 pub use by_name::HIDDEN;
+pub use changed::{Changed, changed};
 pub use choices::*;
 pub use load::{LoadResult, Loaded, load, load_leniently, load_text};
 pub use paths::{FileLocations, SYSCONFDIR, absolute};

@@ -8,11 +8,10 @@ mod commented;
 
 pub use arithmetic::ServerLimits;
 
-use super::catalogue::{Access, PARAMETERS, Parameter, Table, Target};
+use super::changed::{Changed, changed};
 use super::document::literal;
 use super::load::{LoadResult, Loaded};
 use super::problem::Problems;
-use super::settings::Settings;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -49,7 +48,7 @@ fn write_usable(text: &mut String, loaded: &Loaded, limits: &[ServerLimits]) {
     add(text, format_args!("The configuration can be used: {}\n", files.join(", ")));
 
     text.push_str("\nSettings that differ from the defaults:\n");
-    let differing = differing(&loaded.settings);
+    let differing: Vec<_> = changed(&loaded.settings).into_iter().map(difference).collect();
     let width = differing.iter().map(|line| line.setting.chars().count()).max().unwrap_or_default().min(60);
     for Difference { setting, default } in differing {
         match default {
@@ -84,48 +83,10 @@ struct Difference {
     default: Option<String>,
 }
 
-fn differing(settings: &Settings) -> Vec<Difference> {
-    let mut list = Vec::new();
-    for parameter in PARAMETERS.iter().filter(|p| p.alias_of.is_none()) {
-        if parameter.has_plain_form() {
-            list.extend(difference(settings, Target { parameter, index: None }));
-        }
-        for index in used_slots(settings, parameter) {
-            list.extend(difference(settings, Target { parameter, index: Some(index) }));
-        }
-    }
-    list
-}
-
-fn difference(settings: &Settings, target: Target) -> Option<Difference> {
-    let Target { parameter, index } = target;
-    // The value of a node that has none of its own is not worth repeating.
-    let default = match index {
-        Some(_) if parameter.has_plain_form() => parameter.value(settings, None),
-        _ => parameter.default_value(),
-    };
-    let (text, default) = (target.text(settings), default.text(&parameter.kind));
-    // A relative default was made absolute, which is no difference.
-    let is_default_path = parameter.relative_to_config_file && text.ends_with(&format!("/{default}"));
-    if text == default || is_default_path {
-        return None;
-    }
-    let name = target.name();
-    Some(if parameter.hidden_value {
-        Difference { setting: format!("{name} = {}", super::HIDDEN), default: None }
-    } else {
-        let setting = format!("{name} = {}", literal(&parameter.kind, &text));
-        Difference { setting, default: Some(literal(&parameter.kind, &default)) }
-    })
-}
-
-fn used_slots(settings: &Settings, parameter: &Parameter) -> Vec<usize> {
-    let Access::Numbered(numbered) = &parameter.access else { return Vec::new() };
-    match numbered.table {
-        Table::Nodes => settings.used_nodes().map(|(id, _)| id).collect(),
-        Table::WatchdogNodes => (0..settings.watchdog_nodes.len()).collect(),
-        Table::Heartbeats => (0..settings.heartbeats.len()).collect(),
-    }
+fn difference(Changed { target, value, default }: Changed) -> Difference {
+    let literal = |text: &str| literal(&target.parameter.kind, text);
+    let value = if default.is_some() { literal(&value) } else { value };
+    Difference { setting: format!("{} = {value}", target.name()), default: default.as_deref().map(literal) }
 }
 
 /// Appends to a report; a String takes everything.
