@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_usable_configuration_is_shown_with_its_arithmetic() {
         let text = format!(
-            "{NODES}num_init_children = 100\nsr_check_password = 'secret'\nhealth_check_period = 10\nuse_watchdog = on\n"
+            "{NODES}num_init_children = 100\nsr_check_password = 'secret'\nhealth_check_period = 10\nmemory_cache_enabled = on\n"
         );
         let limits = [ServerLimits { node: 0, max_connections: Some(100), superuser_reserved_connections: Some(3) }];
         let report = check(&text, &limits);
@@ -124,7 +124,7 @@ Settings that differ from the defaults:
   num_init_children = 100    # default 32
   sr_check_password = *****
   health_check_period = 10s  # default 0
-  use_watchdog = on          # default off
+  memory_cache_enabled = on  # default off
 
 Connections:
   Clients served at a time: num_init_children (100) - reserved_connections (0) = 100
@@ -134,7 +134,7 @@ Connections:
   HINT:  Raise max_connections of node 0, or lower num_init_children or max_pool: 94 = num_init_children x max_pool fits.
 ";
         let (remarks, text) = report.text.split_once("0 errors, 1 remark.\n").expect("a remark");
-        assert!(remarks.contains("7:1: WARNING:  use_watchdog has no effect yet"), "{remarks}");
+        assert!(remarks.contains("7:1: WARNING:  memory_cache_enabled has no effect yet"), "{remarks}");
         assert_eq!(text, expected);
     }
 
