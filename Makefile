@@ -63,6 +63,8 @@ bench: build ## pgbench against ours, PgBouncer and Pgpool-II (BENCH=--quick for
 	cargo bench --bench routing_cost
 	@scripts/bench/setup
 	@scripts/bench/run $(BENCH)
+	@scripts/bench/run --secure scram --loads connect $(BENCH)
+	@scripts/bench/run --secure tls --loads connect,rows $(BENCH)
 	@scripts/bench/run --standbys 2 --contestants direct,floor,ours,pgpool2 --loads mix,block,pipeline --clients 8 --no-idle $(BENCH)
 
 lint: ## rustfmt, clippy and shellcheck, warnings are errors

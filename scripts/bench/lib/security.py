@@ -28,7 +28,8 @@ class Security:
 
     def environment(self):
         """For pgbench."""
-        return {"PGPASSWORD": PASSWORD, "PGSSLMODE": "require" if self.tls else "disable"}
+        # Whoever starts this may have certificates of his own at home.
+        return {"PGPASSWORD": PASSWORD, "PGSSLMODE": "require" if self.tls else "disable", "HOME": "/nonexistent"}
 
     def pgbouncer(self, home):
         """Lines of pgbouncer.ini."""

@@ -41,6 +41,8 @@ impl Acceptor {
         // Tickets are kept by clients; nothing about past sessions is kept here.
         builder.set_session_cache_mode(SslSessionCacheMode::OFF);
         builder.set_session_id_context(b"pgpool").map_err(could_not)?;
+        // One is enough: clients that resume get a new one each time.
+        builder.set_num_tickets(1).map_err(could_not)?;
         if !set_ticket_keys(&mut builder, tickets) {
             builder.set_options(SslOptions::NO_TICKET);
         }

@@ -3,6 +3,7 @@
 use super::socket::{Fetch, Socket};
 use super::{ALPN, Certificate, channel_binding, reason};
 use crate::net::{Deadline, Received, Waited, wait};
+use crate::sys::signal;
 use nix::poll::PollFlags;
 use openssl::ssl::{ErrorCode, Ssl, SslRef, SslStream};
 use openssl::x509::X509VerifyResult;
@@ -57,12 +58,16 @@ impl Session {
         let failed = |errors| HandshakeError::Failed(reason(&errors));
         let mut stream = SslStream::new(ssl, Socket::new(fd.as_raw_fd(), first)).map_err(failed)?;
         loop {
-            stream.get_mut().fetch = Fetch::Ask;
+            // Within the patience of the socket first, which is one call where the answer comes soon.
+            stream.get_mut().fetch = Fetch::Wait;
             let step = match side {
                 Side::Server => stream.accept(),
                 Side::Client => stream.connect(),
             };
             // An alert that tells the other side what is wrong is worth sending, too.
+            if stream.get_mut().take_interrupted() && signal::told_to_stop() {
+                return Err(HandshakeError::Stopped);
+            }
             let sent = stream.get_mut().flush_now();
             match step {
                 Ok(()) => break,

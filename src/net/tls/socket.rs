@@ -23,8 +23,10 @@ pub(super) enum Fetch {
 #[derive(Debug)]
 pub(super) struct Socket {
     fd: RawFd,
+    /// What was fetched and not read yet is `start..end` of it.
     fetched: Vec<u8>,
     start: usize,
+    end: usize,
     /// Records that the kernel has not taken yet.
     unsent: Vec<u8>,
     pub fetch: Fetch,
@@ -37,13 +39,13 @@ pub(super) struct Socket {
 impl Socket {
     /// `first` has been received already.
     pub fn new(fd: RawFd, first: &[u8]) -> Self {
-        let (fetched, unsent) = (first.to_vec(), Vec::new());
-        Self { fd, fetched, start: 0, unsent, fetch: Fetch::Ask, interrupted: false, closed: false }
+        let (fetched, end, unsent) = (first.to_vec(), first.len(), Vec::new());
+        Self { fd, fetched, start: 0, end, unsent, fetch: Fetch::Ask, interrupted: false, closed: false }
     }
 
     /// Whether something has been fetched that nobody has read.
     pub fn has_fetched(&self) -> bool {
-        self.start < self.fetched.len()
+        self.start < self.end
     }
 
     pub fn take_interrupted(&mut self) -> bool {
@@ -64,6 +66,11 @@ impl Socket {
     }
 
     fn fetch(&mut self) -> io::Result<()> {
+        // The other side may be waiting for what lies here. Whether it can be sent at all is another matter: there may be
+        // last words to be read.
+        if self.fetch == Fetch::Wait && matches!(self.flush_now(), Ok(false)) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
         let flags = match self.fetch {
             Fetch::Wait => MsgFlags::empty(),
             Fetch::Ask => MsgFlags::MSG_DONTWAIT,
@@ -71,8 +78,7 @@ impl Socket {
         };
         self.fetched.resize(READ_AHEAD, 0);
         let received = socket::recv(self.fd, &mut self.fetched, flags);
-        self.start = 0;
-        self.fetched.truncate(received.unwrap_or(0));
+        (self.start, self.end) = (0, received.unwrap_or(0));
         match received {
             Ok(count) => {
                 self.closed = count == 0;
@@ -95,7 +101,7 @@ impl Read for Socket {
         if !self.has_fetched() {
             self.fetch()?;
         }
-        let count = (&self.fetched[self.start..]).read(buffer)?;
+        let count = (&self.fetched[self.start..self.end]).read(buffer)?;
         self.start += count;
         Ok(count)
     }

@@ -72,7 +72,7 @@ pub(super) fn scram(
         Challenge::new(bounded(&first)?, chosen, (verifier, is_known), &nonce(), channel.end_point)?;
     let last = dialogue.ask(|out| write::authentication(out, 11, answer.as_bytes()))?;
     let Some(proved) = challenge.check(bounded(&last)?)? else { return Ok(None) };
-    dialogue.tell(|out| write::authentication(out, 12, proved.message.as_bytes()))?;
+    dialogue.tell_later(|out| write::authentication(out, 12, proved.message.as_bytes()));
     Ok(Some(credential(entry, proved.keys)))
 }
 

@@ -39,7 +39,7 @@ impl<'a> Dialogue<'a> {
 
     /// Sends `message`.
     pub fn tell(&mut self, message: impl FnOnce(&mut Vec<u8>)) -> Result<(), End> {
-        message(&mut self.client.output);
+        self.tell_later(message);
         while !self.client.flush()? {
             match wait(&self.client.stream, PollFlags::POLLOUT, self.deadline).map_err(End::client_lost)? {
                 Waited::Ready => {}
@@ -48,6 +48,11 @@ impl<'a> Dialogue<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Sends `message` with the next one: whatever comes, there will be one.
+    pub fn tell_later(&mut self, message: impl FnOnce(&mut Vec<u8>)) {
+        message(&mut self.client.output);
     }
 
     fn answer(&mut self) -> Result<Secret, End> {
