@@ -1,4 +1,4 @@
-//! Connections to servers: logging in, the reply queue, pooling, cancelling, and small queries of our own.
+//! Connections to servers: TLS, logging in, the reply queue, pooling, cancelling, and small queries of our own.
 //!
 //! Invariants: every message sent to a server has pushed what must come back ([`ReplyQueue`]); a connection is pooled
 //! only when nothing is owed in either direction. This room knows no clients.

@@ -102,17 +102,16 @@ fn every_connection_to_a_server_is_encrypted() {
     let mut session = pool.connect();
     assert_eq!(session.value(IS_ENCRYPTED), "t");
     // The primary was found, the standby's delay is known, and the health checks are content.
-    wait_for("the replication check and the health checks", || {
+    wait_for("the health checks", || {
         let rows = session.query("SHOW POOL_HEALTH_CHECK_STATS").rows();
         let successes = |row: &Vec<Option<String>>| row[6].as_deref().unwrap_or("0") != "0";
         rows.len() == 2 && rows.iter().all(successes)
     });
-    let nodes = session.query("SHOW POOL_NODES").rows();
-    let column = |row: &[Option<String>], text: &str| row.iter().flatten().any(|value| value == text);
-    assert!(
-        column(&nodes[0], "primary") && column(&nodes[1], "standby") && column(&nodes[1], "streaming"),
-        "{nodes:?}"
-    );
+    wait_for("the roles and the state of the standby", || {
+        let nodes = session.query("SHOW POOL_NODES").rows();
+        let has = |node: usize, text: &str| nodes[node].iter().flatten().any(|value| value == text);
+        has(0, "primary") && has(1, "standby") && has(1, "streaming")
+    });
     session.send(frontend::query("SELECT pg_sleep(600)"));
     let running = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'";
     wait_for("the statement to run", || cluster.nodes().iter().any(|node| node.sql(running) == "1"));
