@@ -96,7 +96,13 @@ fn slips_are_told_with_their_lines() {
         ("local all all ident", "invalid authentication method \"ident\""),
         ("local all all MD5", "invalid authentication method \"MD5\""),
         ("local all all trust x", "authentication option not in name=value format: x"),
-        ("local all all cert clientcert=1", "unrecognized authentication option name: \"clientcert\""),
+        ("local all all cert clientname=DN", "unrecognized authentication option name: \"clientname\""),
+        ("host all all all md5 clientcert=verify-ca", "clientcert can only be configured for \"hostssl\" rows"),
+        ("hostssl all all all md5 clientcert=1", "invalid value for clientcert: \"1\""),
+        (
+            "hostssl all all all cert clientcert=verify-ca",
+            "clientcert only accepts \"verify-full\" when using \"cert\" authentication",
+        ),
         (
             "local all all md5 ldapserver=x",
             "authentication option \"ldapserver\" is only valid for authentication methods ldap",
