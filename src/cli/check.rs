@@ -1,12 +1,13 @@
 //! `pgpool check`: what a start would say about the configuration, without starting.
 
 use crate::auth::hba::Rules;
-use crate::backend::Account;
 use crate::backend::control::Connection;
+use crate::backend::{self, Account};
 use crate::config::check::{ServerLimits, report};
 use crate::config::{LoadResult, NodeSettings, Settings};
+use crate::net::tls::Front;
 use crate::net::{Address, Deadline};
-use crate::report::Report;
+use crate::report::{Report, Severity};
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -16,6 +17,8 @@ const SERVER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Prints the report on stdout. Returns 0 for a configuration that can be used, else 1. `hba`: where pool_hba.conf is.
 pub(super) fn run(outcome: &LoadResult, hba: &Path) -> i32 {
+    // Servers are asked as pgpool would ask them: by TLS if it is wanted.
+    let (tls, starts) = outcome.as_ref().map(|loaded| check_tls(&loaded.settings)).unwrap_or_default();
     let limits = match outcome {
         Ok(loaded) => ask_servers(&loaded.settings),
         Err(_) => Vec::new(),
@@ -23,11 +26,33 @@ pub(super) fn run(outcome: &LoadResult, hba: &Path) -> i32 {
     let report = report(outcome, &limits);
     // Nobody may be there to read it; the exit status tells all the same.
     let _ = std::io::stdout().write_all(report.text.as_bytes());
+    let _ = std::io::stdout().write_all(tls.as_bytes());
     let settings = outcome.as_ref().map(|loaded| &loaded.settings).ok();
     let rules = settings.filter(|settings| settings.enable_pool_hba).map(|settings| check_rules(hba, settings.ssl));
     let (text, is_usable) = rules.unwrap_or_default();
     let _ = std::io::stdout().write_all(text.as_bytes());
-    i32::from(report.exit_code != 0 || (!text.is_empty() && !is_usable))
+    i32::from(report.exit_code != 0 || (!tls.is_empty() && !starts) || (!text.is_empty() && !is_usable))
+}
+
+/// What is wrong with the files for TLS, and whether pgpool starts all the same: clients then hear "no", and servers that
+/// cannot be verified are not connected to.
+fn check_tls(settings: &Settings) -> (String, bool) {
+    let servers = backend::configure_tls(settings).err();
+    let clients = Front::new().and_then(|mut front| front.renew(settings)).err();
+    let starts = clients.as_ref().is_none_or(|report| report.severity < Severity::Error);
+    let found = [("ERROR", servers), (if starts { "WARNING" } else { "ERROR" }, clients)];
+    let lines = found.iter().filter_map(|(label, report)| Some(told(label, report.as_ref()?)));
+    let text: String = lines.collect();
+    (if text.is_empty() { text } else { format!("\n{text}") }, starts)
+}
+
+/// A report, for a person to read.
+fn told(label: &str, Report { message, detail, hint, context, .. }: &Report) -> String {
+    let mut text = format!("{label}:  {message}\n");
+    for (label, part) in [("DETAIL", detail), ("HINT", hint), ("CONTEXT", context)] {
+        text.push_str(&part.as_ref().map_or_else(String::new, |part| format!("    {label}:  {part}\n")));
+    }
+    text
 }
 
 /// What there is to say of pool_hba.conf, and whether it can be used.
@@ -37,13 +62,8 @@ fn check_rules(hba: &Path, ssl: bool) -> (String, bool) {
         Err(slips) => (slips, "The rules cannot be used", false),
     };
     let mut text = String::from("\n");
-    for Report { message, detail, hint, context, .. } in slips.reports() {
-        let label = if is_usable { "WARNING" } else { "ERROR" };
-        text.push_str(&format!("{label}:  {message}\n"));
-        for (label, part) in [("DETAIL", detail), ("HINT", hint), ("CONTEXT", context)] {
-            text.push_str(&part.as_ref().map_or_else(String::new, |part| format!("    {label}:  {part}\n")));
-        }
-    }
+    let label = if is_usable { "WARNING" } else { "ERROR" };
+    slips.reports().iter().for_each(|report| text.push_str(&told(label, report)));
     text.push_str(&format!("{end}: {}\n", hba.display()));
     (text, is_usable)
 }

@@ -166,3 +166,27 @@ fn a_handshake_without_asking() {
         assert!(pool.log().contains("failed to create a backend 0 connection"), "{}", pool.log());
     }
 }
+
+#[test]
+fn check_tells_what_is_wrong_and_asks_as_pgpool_would() {
+    only_ours!("has no such command");
+    needs_pgpool!();
+    let (authority, cluster) = servers();
+    let check = |config: Config| {
+        let pool = config.prepare();
+        let output = pool.command().arg("check").output().expect("pgpool check");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let verified = |root: &str| on(cluster, "verify-full").set("backend_sslrootcert", root);
+    let (status, text) = check(verified(&authority.root()));
+    assert!(status == Some(0) && text.contains("allows max_connections"), "{text}");
+    // It does not ask who cannot be verified.
+    let other = Authority::new("others");
+    let (status, text) = check(verified(&other.root()));
+    assert!(status == Some(0) && !text.contains("allows max_connections"), "{text}");
+    let broken = verified("/nonexistent").set("ssl", "on").set("ssl_cert", "/nonexistent");
+    let (status, text) = check(broken);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("ERROR:  TLS to servers cannot be used: could not load root certificate file"), "{text}");
+    assert!(text.contains("WARNING:  could not load server certificate file \"/nonexistent\""), "{text}");
+}
