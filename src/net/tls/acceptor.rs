@@ -41,9 +41,11 @@ impl Acceptor {
         // Tickets are kept by clients; nothing about past sessions is kept here.
         builder.set_session_cache_mode(SslSessionCacheMode::OFF);
         builder.set_session_id_context(b"pgpool").map_err(could_not)?;
-        // One is enough: clients that resume get a new one each time.
-        builder.set_num_tickets(1).map_err(could_not)?;
-        if !set_ticket_keys(&mut builder, tickets) {
+        // A session that is resumed is not verified again, and its certificate may have been revoked since. Otherwise one
+        // ticket is enough: clients that resume get a new one each time.
+        let resumes = settings.ssl_ca_cert.is_empty() && set_ticket_keys(&mut builder, tickets);
+        builder.set_num_tickets(usize::from(resumes)).map_err(could_not)?;
+        if !resumes {
             builder.set_options(SslOptions::NO_TICKET);
         }
         builder.set_alpn_select_callback(|_, offered| match select_next_proto(ALPN_LIST, offered) {
