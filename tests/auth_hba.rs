@@ -223,11 +223,11 @@ fn files_are_included_in_any_field() {
 
 #[test]
 fn options_are_kept() {
-    let text = "local all all pam pamservice=login pam_use_hostname=1\n\
+    let text = "local all all pam pamservice=login pam_use_hostname=1 backend_use_passwd=1\n\
                 host all all all ldap ldapserver=\"a b\" ldaptls=1 ldapbasedn=\"dc=x, dc=y\" backend_use_passwd=1 ldapbindpasswd=hidden\n";
     let rules = read(text).expect("in order");
     let Method::Pam(pam) = &rules.records[0].method else { panic!("pam") };
-    assert_eq!((pam.service.as_str(), pam.use_hostname), ("login", true));
+    assert_eq!((pam.service.as_str(), pam.use_hostname, pam.use_for_servers), ("login", true, true));
     let Method::Ldap(ldap) = &rules.records[1].method else { panic!("ldap") };
     assert_eq!((ldap.server.as_str(), ldap.base_dn.as_str()), ("a b", "dc=x, dc=y"));
     assert!(ldap.tls && ldap.use_for_servers && ldap.bind_password.bytes() == b"hidden");

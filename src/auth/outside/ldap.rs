@@ -1,10 +1,10 @@
 //! LDAP (auth 21): whether a directory takes the user's name and password.
 //!
 //! The user's name in the directory is prefix, name and suffix, or what a search finds. Servers are asked in their order;
-//! the next one is when one cannot answer, and each may take its share of the time that is left.
+//! the next one is when one cannot answer. Each has its share of the time that is left, and a process of its own.
 
-use super::escape;
 use super::line::Line;
+use super::{attempt, escape};
 use crate::auth::Secret;
 use crate::auth::hba::{Ldap, Scope};
 use crate::net::Deadline;
@@ -31,15 +31,29 @@ pub(super) fn is_granted(options: &Ldap, password: &Secret, user: &[u8], within:
     let deadline = Deadline::after(within);
     for (at, server) in servers.iter().enumerate() {
         let left = deadline.remaining().unwrap_or(within);
-        let share = (left / (servers.len() - at) as u32).max(Duration::from_millis(1));
-        let question = Question { library: &library, options, server, share, line };
-        match question.is_granted(password, user, &typed) {
-            Err(Unreachable) => {}
-            Ok(is_granted) => return is_granted,
+        let share = left / (servers.len() - at) as u32;
+        // So much less than its share that the library can tell what it waits for.
+        let question = Question { library: &library, options, server, limit: share * 9 / 10, line };
+        let ask = || match question.is_granted(password, user, &typed) {
+            Ok(true) => GRANTED,
+            Ok(false) => REFUSED,
+            Err(Unreachable) => UNREACHABLE,
+        };
+        match attempt::within(share, ask) {
+            Ok(Some(GRANTED)) => return true,
+            Ok(Some(UNREACHABLE)) => {}
+            Ok(Some(_)) => return false,
+            Ok(None) => line.say(Report::log_line(format!("LDAP server \"{server}\" did not answer in time"))),
+            Err(error) => line.say(Report::log_line(format!("could not ask LDAP server \"{server}\": {error}"))),
         }
     }
     false
 }
+
+/// Verdicts of attempts.
+const GRANTED: u8 = b'Y';
+const REFUSED: u8 = b'N';
+const UNREACHABLE: u8 = b'U';
 
 /// The servers in their order, as `host:port`.
 fn servers(options: &Ldap, library: &ldap::Ldap, line: &Line) -> Option<Vec<String>> {
@@ -84,7 +98,8 @@ struct Question<'a> {
     library: &'a ldap::Ldap,
     options: &'a Ldap,
     server: &'a str,
-    share: Duration,
+    /// How long each step may take.
+    limit: Duration,
     line: &'a Line,
 }
 
@@ -152,7 +167,7 @@ impl Question<'_> {
     fn connect(&self) -> Result<Option<Connection<'_>>, Unreachable> {
         let scheme = if self.options.scheme == "ldaps" { "ldaps" } else { "ldap" };
         let Ok(uri) = CString::new(format!("{scheme}://{}", self.server)) else { return Ok(None) };
-        let connection = match self.library.connect(&uri, self.share) {
+        let connection = match self.library.connect(&uri, self.limit) {
             Ok(connection) => connection,
             Err(error) => return self.failed("could not initialize LDAP", &error).map(|_| None),
         };

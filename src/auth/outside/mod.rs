@@ -14,6 +14,7 @@
 //! - Passwords go through the socket only, never through arguments, environment or files.
 //! - The process does not outlive the [`Errand`], nor the worker.
 
+mod attempt;
 mod errand;
 mod escape;
 mod ldap;

@@ -211,9 +211,9 @@ fn tls_with_a_trusted_certificate_only() {
 fn another_server_is_asked_when_one_cannot_answer() {
     only_ours!("waits for the one that hangs");
     needs_slapd!();
-    let port = directory().port;
-    // Accepts, and says nothing.
-    let _hanging = TcpListener::bind(("127.0.0.2", port)).expect("a listener");
+    let Directory { port, tls_port, .. } = *directory();
+    // Connections are made, and nobody speaks.
+    let _hanging = [port, tls_port].map(|port| TcpListener::bind(("127.0.0.2", port)).expect("a listener"));
     let user = user("trust", "none");
     let pool_of = |servers_of: &str| {
         let rule = format!("ldap ldapserver=\"{servers_of}\" ldapport={port} {}", simple());
@@ -228,6 +228,13 @@ fn another_server_is_asked_when_one_cannot_answer() {
     let before = pool.log().matches("127.0.0.2").count();
     assert!(refusal(&pool, &user, "wrong").starts_with(REFUSED));
     assert_eq!(pool.log().matches("127.0.0.2").count(), before + 1, "{}", pool.log());
+
+    // Nor does one that hangs in the handshake of TLS hold up the next.
+    let rule = format!("ldap ldapserver=\"127.0.0.2 {HOST}\" ldapscheme=ldaps ldapport={tls_port} {}", simple());
+    let pool = prepared_pool(servers(), Some(&rule), |config| {
+        config.set("authentication_timeout", 6).env("LDAPTLS_CACERT", directory().authority())
+    });
+    assert_eq!(Attempt::new(pool.port, &user, SECRET).summary(), "T ok", "{}", pool.log());
 
     let pool = pool_of("127.0.0.2");
     let started = Instant::now();
@@ -268,15 +275,20 @@ fn the_process_that_asks_has_nothing_else_and_ends_with_its_worker() {
         .map(|entry| fs::read_link(entry.path()).expect("link").display().to_string())
         .collect();
     open.sort();
+    // A line to the worker, and one to its own copy that speaks to the directory.
     let log = pool.path("pgpool.log").display().to_string();
-    let expected = |at: &String| *at == log || at == "/dev/null" || at.starts_with("socket:");
-    assert!(open.iter().all(expected) && open.iter().filter(|at| at.starts_with("socket:")).count() == 2, "{open:?}");
+    open.retain(|at| *at != log && at != "/dev/null");
+    let kinds: Vec<&str> = open.iter().filter_map(|at| at.split(':').next()).collect();
+    assert_eq!(kinds, ["pipe", "socket"], "{open:?}");
+    let copy = *children(asking).first().expect("a copy");
     for file in ["cmdline", "environ"] {
         let content = fs::read(format!("/proc/{asking}/{file}")).expect(file);
         assert!(!String::from_utf8_lossy(&content).contains("unmistakable"), "{file}");
     }
     kill(worker, Signal::SIGKILL).expect("kill");
-    wait_for("the process to end with its worker", || !Path::new(&format!("/proc/{asking}")).exists());
+    wait_for("the processes to end with the worker", || {
+        [asking, copy].iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+    });
     assert!(client.join().expect("a client").starts_with("T "));
     assert!(!pool.log().contains("unmistakable"));
 }
