@@ -108,7 +108,7 @@ impl Session<'_> {
             return extended::needs_no_server(&self.local, &mut self.context.facts, self.lexing, header.kind, content);
         }
         let Ok(text) = frontend::query(content) else { return false };
-        may_be_ours(text)
+        (may_be_ours(text) || !self.local.is_idle())
             && command_of(&self.local, &self.context.facts.get(text, self.lexing)).is_some_and(|own| !own.looks_up())
     }
 
