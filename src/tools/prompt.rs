@@ -63,33 +63,33 @@ fn line(input: impl BufRead, limit: usize) -> Vec<u8> {
 
 /// Prompts and reads: in this order, as what is typed before the terminal is quiet is thrown away.
 fn without_echo<T>(terminal: impl AsFd, prompt: impl FnOnce(), read: impl FnOnce() -> T) -> T {
+    let signals = tcgetattr(&terminal).ok().and_then(|_| Signals::install(&ENDING).ok());
     let quiet = Quiet::new(&terminal);
     prompt();
-    if quiet.before.is_some()
-        && let Some(signal) = signal_before_line(&terminal)
-    {
-        drop(quiet);
-        let _ = raise(signal);
-        std::process::exit(128 + signal as i32);
-    }
-    read()
+    let Some(signals) = signals else { return read() };
+    let signal = signal_before_line(&signals, &terminal);
+    let line = signal.is_none().then(read);
+    drop(quiet);
+    // From here on they do again what they did before.
+    let _ = Signals::install(&[]);
+    line.unwrap_or_else(|| {
+        let _ = signal.map(raise);
+        std::process::exit(1)
+    })
 }
 
-/// Waits for a line. `Some`: a signal has come first. The signals do again what they did before.
-fn signal_before_line(terminal: impl AsFd) -> Option<Signal> {
-    let signals = Signals::install(&ENDING).ok()?;
-    let came = loop {
+/// Waits for a line. `Some`: a signal has come first.
+fn signal_before_line(signals: &Signals, terminal: impl AsFd) -> Option<Signal> {
+    loop {
         let mut watched =
             [PollFd::new(signals.fd(), PollFlags::POLLIN), PollFd::new(terminal.as_fd(), PollFlags::POLLIN)];
         let is_there = poll(&mut watched, PollTimeout::NONE).is_ok() && watched[1].any() == Some(true);
         let taken = signals.take();
         let came = ENDING.into_iter().find(|signal| taken.has(*signal));
         if came.is_some() || is_there {
-            break came;
+            return came;
         }
-    };
-    let _ = Signals::install(&[]);
-    came
+    }
 }
 
 /// A terminal that does not echo until this is dropped. What is no terminal is left alone.

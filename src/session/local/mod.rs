@@ -108,7 +108,7 @@ impl Session<'_> {
             return extended::needs_no_server(&self.local, &mut self.context.facts, self.lexing, header.kind, content);
         }
         let Ok(text) = frontend::query(content) else { return false };
-        may_be_ours(text)
+        (may_be_ours(text) || !self.local.is_idle())
             && command_of(&self.local, &self.context.facts.get(text, self.lexing)).is_some_and(|own| !own.looks_up())
     }
 
@@ -137,13 +137,17 @@ impl Session<'_> {
         self.forget_unnamed();
         let text = frontend::query(self.content(header)).unwrap_or_default().to_vec();
         let mut done = self.answer_query(command, &text)?;
-        let mut rest = if facts.is_multi() { behind_show(&text) } else { None };
+        let mut further = facts.kinds().skip(1).peekable();
+        let mut rest = further.peek().and_then(|_| behind_show(&text));
         // Those that follow at once are taken together: what is left is read anew, as a whole.
-        for kind in facts.kinds().skip(1) {
-            let has_room = done && self.client.output.len() < AT_ONCE;
-            let (Some(command), Some(text)) = (show_pool(kind).filter(|_| has_room), rest) else { break };
+        while done
+            && self.client.output.len() < AT_ONCE
+            && let Some(command) = further.peek().and_then(|kind| show_pool(kind))
+            && let Some(text) = rest
+        {
+            further.next();
             done = self.answer_query(&command, text)?;
-            rest = behind_show(text);
+            rest = further.peek().and_then(|_| behind_show(text));
         }
         self.send_direct()?;
         if let Some(rest) = rest.filter(|_| done) {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::raw::{Raw, report, texts};
 use super::{PASSWORD, USER, login, start};
-use crate::harness::{Cluster, Pgpool, shared};
+use crate::harness::{Cluster, Pgpool, shared, wait_for};
 use crate::{needs_pgpool, only_ours};
 
 /// pcp 10.1 with this cluster's values.
@@ -41,6 +41,7 @@ fn counts_processes_and_parameters() {
     let pool = start(Pgpool::on(shared()).set("max_pool", 2));
     let mut raw = login(&pool);
     assert_eq!(raw.ask(b'L', b""), (b'l', b"CommandComplete\x003\0".to_vec()));
+    wait_for("the processes", || pool.children("pgpool: wait for connection request").len() == 4);
 
     let (kind, payload) = raw.ask(b'N', b"");
     let processes = texts(&payload);

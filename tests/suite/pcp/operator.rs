@@ -151,7 +151,7 @@ fn new_clients_wait_while_a_graceful_detach_does_and_idle_ones_are_sent_away() {
     let mut idle = pool.connect();
     let mut raw = login(&pool);
     raw.request(b'd', b"1\0");
-    wait_for("the request", || super::limits::workers(&pool, "pgpool: PCP: processing detach node request") == 1);
+    wait_for("the request", || pool.log().contains("new clients wait until those that are connected have left"));
     let late = std::thread::scope(|scope| {
         let late = scope.spawn(|| pool.connect());
         assert_eq!(idle.read_until('E').sqlstate(), "57000");

@@ -105,7 +105,7 @@ fn many_in_one_query_are_answered_in_a_moment() {
     let mut session = pool.connect();
     let begun = std::time::Instant::now();
     let reply = session.query(&"SHOW pool_version;".repeat(4000));
-    assert_eq!(reply.kinds(), format!("{}Z", "TDC".repeat(4000)));
+    assert!(reply.kinds() == format!("{}Z", "TDC".repeat(4000)), "{} messages", reply.kinds().len());
     assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
     // More than is collected at once, and a statement for a server behind them.
     let reply = session.query(&format!("{}SELECT 1", "SHOW pool_status;".repeat(100)));
