@@ -8,7 +8,7 @@ use super::{ReplyQueue, ReplyState, ServerConnection};
 use crate::auth::Credential;
 use crate::net::tls::Session;
 use crate::net::{Address, ConnectError, Deadline, InBuffer, Received, Waited, connect, wait};
-use crate::report::{Report, SqlState};
+use crate::report::{Report, Severity, SqlState};
 use crate::sys::signal;
 use crate::wire::{HEADER_LENGTH, Header, Malformed, TransactionStatus, backend, startup};
 use nix::poll::PollFlags;
@@ -26,7 +26,7 @@ pub enum LoginError {
     Unreachable(Report),
     /// It refused: its ErrorResponse, whole message, to be relayed unchanged (protocol 7.4).
     Refused(Vec<u8>),
-    /// It asks for something we cannot do.
+    /// It asks for something we cannot do, or we lack what a connection takes: no fault of its own.
     Unsupported(Report),
 }
 
@@ -140,6 +140,14 @@ fn unreachable(node: usize, address: &Address, error: ConnectError) -> LoginErro
         ConnectError::Resolve { .. } => "Check backend_hostname and the name service.",
         ConnectError::TimedOut => "Check that the server runs and that no firewall drops packets; see connect_timeout.",
         ConnectError::Failed(_) => "Check that the server runs and listens on this address.",
+        ConnectError::Ours(_) => {
+            let report = Report::warning(format!("no connection to DB node {node} can be made"))
+                .detail(error.to_string())
+                .hint("Raise the limits of pgpool's process or machine: ulimit -n, net.ipv4.ip_local_port_range.")
+                .code(SqlState::TOO_MANY_CONNECTIONS);
+            report.log();
+            return LoginError::Unsupported(Report { severity: Severity::Fatal, ..report });
+        }
     };
     let report = Report::error(format!("failed to create a backend {node} connection"))
         .detail(format!("connecting to {address} failed: {error}"))

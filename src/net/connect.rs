@@ -46,6 +46,17 @@ pub enum ConnectError {
     /// Every address failed; the last failure.
     #[error("{0}")]
     Failed(io::Error),
+    /// This process or machine has no descriptor, port or memory left: the other side is not to blame.
+    #[error("pgpool's machine has run out of something: {0}")]
+    Ours(io::Error),
+}
+
+fn failed(error: io::Error) -> ConnectError {
+    let ours = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL];
+    match error.raw_os_error() {
+        Some(code) if ours.contains(&code) => ConnectError::Ours(error),
+        _ => ConnectError::Failed(error),
+    }
 }
 
 /// Connects to `address`, trying every address its name has until `deadline`. The stream has the patience of a relay.
@@ -62,6 +73,8 @@ pub fn connect(address: &Address, deadline: Deadline) -> Result<Stream, ConnectE
         match connect_tcp(target, deadline) {
             Ok(stream) => return Ok(stream),
             Err(ConnectError::Stopped) => return Err(ConnectError::Stopped),
+            // What one address tells of the server counts more than that another is not to be had from here.
+            Err(ConnectError::Ours(_)) if matches!(last, ConnectError::Failed(_)) => {}
             Err(error) => last = error,
         }
     }
@@ -71,19 +84,19 @@ pub fn connect(address: &Address, deadline: Deadline) -> Result<Stream, ConnectE
 /// A server that is slow to accept has a full queue, and only a blocking call waits for room in it: on a non-blocking
 /// socket nothing would tell when to try again.
 fn connect_unix(path: &str, deadline: Deadline) -> Result<Stream, ConnectError> {
-    let target = SockAddr::unix(path).map_err(ConnectError::Failed)?;
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(ConnectError::Failed)?;
+    let target = SockAddr::unix(path).map_err(failed)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
     loop {
         // Zero would mean no limit.
         let limit = deadline.remaining().map(|left| left.max(Duration::from_millis(1)));
-        socket.set_write_timeout(limit).map_err(ConnectError::Failed)?;
+        socket.set_write_timeout(limit).map_err(failed)?;
         match socket.connect(&target) {
             Ok(()) => break,
             Err(error) if error.kind() == io::ErrorKind::Interrupted && signal::told_to_stop() => {
                 return Err(ConnectError::Stopped);
             }
             Err(error) if !matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
-                return Err(ConnectError::Failed(error));
+                return Err(failed(error));
             }
             Err(_) if deadline.passed() => return Err(ConnectError::TimedOut),
             Err(_) => {}
@@ -93,31 +106,31 @@ fn connect_unix(path: &str, deadline: Deadline) -> Result<Stream, ConnectError> 
 }
 
 fn connect_tcp(target: SocketAddr, deadline: Deadline) -> Result<Stream, ConnectError> {
-    let socket = Socket::new(Domain::for_address(target), Type::STREAM, None).map_err(ConnectError::Failed)?;
-    socket.set_nonblocking(true).map_err(ConnectError::Failed)?;
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM, None).map_err(failed)?;
+    socket.set_nonblocking(true).map_err(failed)?;
     match socket.connect(&target.into()) {
         Ok(()) => {}
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
-            match wait(&socket, PollFlags::POLLOUT, deadline).map_err(ConnectError::Failed)? {
+            match wait(&socket, PollFlags::POLLOUT, deadline).map_err(failed)? {
                 Waited::Ready => {}
                 Waited::TooLate => return Err(ConnectError::TimedOut),
                 Waited::Stopped => return Err(ConnectError::Stopped),
             }
-            if let Some(error) = socket.take_error().map_err(ConnectError::Failed)? {
-                return Err(ConnectError::Failed(error));
+            if let Some(error) = socket.take_error().map_err(failed)? {
+                return Err(failed(error));
             }
         }
-        Err(error) => return Err(ConnectError::Failed(error)),
+        Err(error) => return Err(failed(error)),
     }
-    socket.set_nonblocking(false).map_err(ConnectError::Failed)?;
-    socket.set_tcp_nodelay(true).map_err(ConnectError::Failed)?;
-    socket.set_keepalive(true).map_err(ConnectError::Failed)?;
+    socket.set_nonblocking(false).map_err(failed)?;
+    socket.set_tcp_nodelay(true).map_err(failed)?;
+    socket.set_keepalive(true).map_err(failed)?;
     connected(socket, Peer::Tcp(target.ip(), target.port()))
 }
 
 fn connected(socket: Socket, peer: Peer) -> Result<Stream, ConnectError> {
     let stream = Stream::new(OwnedFd::from(socket), peer);
-    stream.set_patience(PATIENCE).map_err(ConnectError::Failed)?;
+    stream.set_patience(PATIENCE).map_err(failed)?;
     Ok(stream)
 }
 

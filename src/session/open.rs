@@ -294,10 +294,14 @@ impl Entry<'_> {
         let address = context.address(node);
         let Self { applicant, deadline, .. } = *self;
         let limit = |context: &Context| context.connect_deadline(node).min(deadline);
-        let login = Login::begin(node, &address, startup, limit(context), limit(context)).map_err(Refusal::By)?;
+        // A client that has used up its time is no reason to think ill of the server.
+        let refused = |error| {
+            if deadline.passed() { Refusal::End(startup::timed_out()) } else { Refusal::By(error) }
+        };
+        let login = Login::begin(node, &address, startup, limit(context), limit(context)).map_err(refused)?;
         let demand = login.demand();
         let admitted = self.admit(context, client, demand).map_err(Refusal::End)?;
-        let mut server = login.finish(&admitted.credential, limit(context)).map_err(Refusal::By)?;
+        let mut server = login.finish(&admitted.credential, limit(context)).map_err(refused)?;
         match authenticate::confirm(&mut server, admitted, applicant) {
             Ok(()) => Ok(server),
             Err(end) => {

@@ -112,8 +112,9 @@ fn receive(stream: &Stream, input: &mut InBuffer, deadline: Deadline, context: &
             Received::Closed if input.is_empty() => return Ok(false),
             Received::Closed => return Err(End::ClientGone),
             _ if context.is_stopping() => return Err(End::shutdown()),
-            Received::Bytes(_) => return Ok(true),
+            // Also when something came just then: there would be no time left for the servers.
             _ if deadline.passed() => return Err(timed_out()),
+            Received::Bytes(_) => return Ok(true),
             _ => {}
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 
 use crate::harness::frontend::query;
-use crate::harness::{Cluster, Pgpool, Stop, Wire, eventually, shared, wait_for};
+use crate::harness::{Cluster, LOGIN, Pgpool, Stop, Wire, eventually, shared, wait_for};
 use crate::only_ours;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -159,4 +159,54 @@ fn a_hung_node_keeps_no_worker_once_it_is_detached() {
     assert_eq!(pool.connect().value("SELECT 1"), "1");
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     cluster.node(1).resume();
+}
+
+#[test]
+fn what_pgpool_itself_lacks_is_not_blamed_on_the_server() {
+    only_ours!("it makes a failover");
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster).set("num_init_children", 1).set("failover_on_backend_error", "on").start();
+    let worker = pool.children("wait for connection request");
+    let limit = |most: usize| {
+        for pid in &worker {
+            let done = std::process::Command::new("prlimit")
+                .args([format!("--pid={pid}"), format!("--nofile={most}:4096")])
+                .status()
+                .expect("prlimit");
+            assert!(done.success());
+        }
+    };
+    let open_descriptors = |pid: &nix::unistd::Pid| {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors");
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<usize>().ok()).max().unwrap_or(0)
+    };
+    let highest = worker.iter().map(open_descriptors).max().expect("a worker");
+    // Room for the client, not for the server.
+    limit(highest + 2);
+    let refusal = pool.open().start(LOGIN).expect_err("no descriptor").to_string();
+    assert!(refusal.contains("no connection to DB node 0 can be made"), "{refusal}");
+    assert!(!pool.log().contains("degenerate"), "{}", pool.log());
+    limit(1024);
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
+}
+
+#[test]
+fn a_client_that_uses_up_its_time_does_not_harm_the_server() {
+    only_ours!("the time is another");
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster)
+        .set("num_init_children", 2)
+        .set("authentication_timeout", 1)
+        .set("failover_on_backend_error", "on")
+        .start();
+    for round in 0..6 {
+        let mut late = pool.open();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_micros(999_000 + 400 * round) {
+            std::thread::yield_now();
+        }
+        let _ = late.start(LOGIN);
+    }
+    assert!(!pool.log().contains("degenerate"), "{}", pool.log());
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
 }

@@ -80,7 +80,7 @@ fn judge(id: usize, error: LoginError, too_late: bool) -> Option<Failure> {
         LoginError::NotConnected(_, cause) => match **cause {
             ConnectError::TimedOut => Kind::NotConnectedInTime,
             ConnectError::Resolve { .. } => Kind::NoAddress,
-            ConnectError::Failed(_) | ConnectError::Stopped => Kind::NotConnected,
+            ConnectError::Failed(_) | ConnectError::Ours(_) | ConnectError::Stopped => Kind::NotConnected,
         },
         LoginError::Unreachable(_) => Kind::Lost,
         // It wants a password that we do not have: that is an answer of a server in good health.

@@ -176,7 +176,7 @@ fn cannot_connect(address: &Address, error: &ConnectError) -> Failure {
             let text = cause.rsplit_once("information: ").map_or(cause.as_str(), |(_, text)| text);
             return Failure::trouble(format!("ERROR: getaddrinfo failed \"{text}\""));
         }
-        ConnectError::Failed(cause) => describe(cause),
+        ConnectError::Failed(cause) | ConnectError::Ours(cause) => describe(cause),
         ConnectError::TimedOut => Errno::ETIMEDOUT.desc().to_owned(),
         ConnectError::Stopped => error.to_string(),
     };
