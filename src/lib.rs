@@ -16,6 +16,7 @@
 //! | 7 | [`supervisor`] | start, fork, reap, reload, failover, stop | wait on a lock shared with workers; speak to clients |
 //! | 6 | [`worker`] | accept, limits, one session after another | decide cluster state |
 //! | 6 | [`cluster`] | ask the servers what they are | touch sessions |
+//! | 6 | [`collector`] | writes what all processes say to log files | lose a line it can write; end before the others |
 //! | 6 | [`pcp`] | the server of PCP: what administrators ask and order | decide about nodes |
 //! | 6 | [`metrics`] | metrics, health and status page over HTTP | change anything |
 //! | 5 | [`session`] | one client's life | open sockets or parse SQL itself |
@@ -39,6 +40,7 @@ pub mod backend;
 pub mod catalog;
 pub mod cli;
 pub mod cluster;
+pub mod collector;
 pub mod config;
 pub mod failover;
 pub mod metrics;

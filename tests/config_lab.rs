@@ -80,7 +80,7 @@ fn the_mended_file_loads_with_one_slip_and_is_told_what_does_not_exist_yet() {
     assert_eq!(described(&loaded.warnings), [LOGDIR]);
     let not_yet = loaded.warnings.iter().filter(|problem| is_not_yet(problem));
     let names: Vec<_> = not_yet.filter_map(|problem| problem.report.message.split(' ').next()).collect();
-    let expected = "logging_collector memory_cache_enabled";
+    let expected = "memory_cache_enabled";
     assert_eq!(names.join(" "), expected);
     let settings = &loaded.settings;
     let ports: Vec<_> = settings.used_nodes().map(|(_, node)| node.port).collect();

@@ -164,6 +164,25 @@ fn a_daemon_tells_whether_it_serves_and_is_alone() {
 }
 
 #[test]
+fn a_daemon_with_a_collector_logs_to_its_last_word() {
+    let place = Place::new();
+    let logs = place.path("logs");
+    let more = format!("logging_collector = on\nlog_directory = '{}'\nlog_filename = 'x.log'\n", logs.display());
+    place.write_config(&more);
+    let (status, text) = place.run(&[]);
+    assert_eq!(status, 0, "{text}");
+    assert!(text.contains("redirecting log output") && !text.contains("nothing will be logged"), "{text}");
+    place.client();
+    let (status, text) = place.run(&["-m", "fast", "stop"]);
+    assert_eq!(status, 0, "{text}");
+    let log = || fs::read_to_string(logs.join("x.log")).unwrap_or_default();
+    wait_for("the last word", || log().ends_with("LOG:  Pgpool-II system is shutdown\n"));
+    assert!(log().contains("successfully started"), "{}", log());
+    fs::remove_dir_all(&logs).expect("remove");
+    assert!(place.leaves_nothing());
+}
+
+#[test]
 fn a_port_in_use_is_told_to_whoever_starts_a_daemon() {
     let place = Place::new();
     let _taken = TcpListener::bind(("127.0.0.1", place.port)).expect("bind");

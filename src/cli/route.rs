@@ -12,7 +12,7 @@ use crate::catalog::{self, Facts};
 use crate::cluster;
 use crate::config::{LoadResult, Settings};
 use crate::net::{Address, Deadline};
-use crate::report::{self, LinePrefix, LogSettings, Severity, Verbosity};
+use crate::report::{self, LogSettings, Severity};
 use crate::route::{self, Candidate, Client, SessionView};
 use crate::sql::{Kind, Lexing, Statement, analyse};
 use crate::state::{Cluster, Delay, Limits, Shared};
@@ -33,8 +33,7 @@ pub(super) fn run(options: &RouteOptions, loaded: LoadResult) -> i32 {
         }
     };
     // What a running pgpool would log is of no interest here.
-    let (prefix, verbosity) = (LinePrefix::parse(""), Verbosity::Default);
-    report::configure(LogSettings { prefix, min_messages: Severity::Fatal, verbosity });
+    report::configure(LogSettings { min_messages: Severity::Fatal, ..LogSettings::default() });
     let statement = analyse(&options.statement, Lexing::default());
     if statement.kind == Kind::Empty {
         eprintln!("pgpool: route needs a statement");

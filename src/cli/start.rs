@@ -31,9 +31,11 @@ pub(super) fn run(mut settings: Settings, files: FileLocations, options: &Option
     if options.foreground {
         return supervisor::run(settings, files, options.discard_status, None);
     }
-    Report::warning("a daemon has no stderr: nothing will be logged once it has started")
-        .hint("Start with -n, under a service manager or in the background, and send stderr to where the log shall be.")
-        .log();
+    if !settings.logging_collector && !settings.log_destination.syslog {
+        Report::warning("a daemon has no stderr: nothing will be logged once it has started")
+            .hint("Set logging_collector = on or log_destination = 'syslog', or start with -n under a service manager.")
+            .log();
+    }
     daemonise(settings, files, options.discard_status)
 }
 

@@ -1,7 +1,8 @@
 //! The log parameters in the form that `report` wants.
 
-use super::{LogErrorVerbosity, MessageLevel, Settings};
-use crate::report::{LinePrefix, LogSettings, Severity, Verbosity};
+use super::choices::Choice;
+use super::{LogErrorVerbosity, LogFormat, MessageLevel, Settings};
+use crate::report::{Format, LinePrefix, LogSettings, Severity, Syslog, Verbosity};
 
 impl Settings {
     /// Where and how much is logged.
@@ -14,6 +15,16 @@ impl Settings {
                 LogErrorVerbosity::Default => Verbosity::Default,
                 LogErrorVerbosity::Verbose => Verbosity::Verbose,
             },
+            format: match self.log_format {
+                LogFormat::Text => Format::Text,
+                LogFormat::Json => Format::Json,
+            },
+            folds: self.log_fold_repeated,
+            stderr: self.log_destination.stderr,
+            syslog: self
+                .log_destination
+                .syslog
+                .then(|| Syslog { local: self.syslog_facility.position() as u8, ident: self.syslog_ident.clone() }),
         }
     }
 }

@@ -33,18 +33,6 @@ const FEATURES: &[Feature] = &[
         detail: "Other pgpool nodes are not watched, and delegate_ip is not taken.",
         hint: "Let a cluster manager watch pgpool and hold the address.",
     },
-    Feature {
-        name: "log_destination",
-        is_wanted: |settings| settings.log_destination.syslog,
-        detail: "Nothing is sent to syslog; the log goes to stderr.",
-        hint: "Start with -n and pass stderr on, for example to \"logger -t pgpool\".",
-    },
-    Feature {
-        name: "logging_collector",
-        is_wanted: |settings| settings.logging_collector,
-        detail: "No log files are written; the log goes to stderr.",
-        hint: "Start with -n and send stderr to a file.",
-    },
 ];
 
 /// Adds what `settings` ask for in vain.

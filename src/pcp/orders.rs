@@ -3,11 +3,13 @@
 use super::answers::Context;
 use super::reply;
 use super::request::Number;
-use crate::config::{BackendClusteringMode, Settings};
+use crate::config::BackendClusteringMode;
 use crate::failover::operator::{self, Pause};
 use crate::report::{Report, Result};
 use crate::state::{MAX_NODES, Progress, RequestKind, Shared};
 use crate::sys::signal::Signal;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 
 /// `C`. The reply does not wait for the node: scripts attach nodes from within a failover.
 pub(super) fn attach(context: &Context<'_>, node: &Number, out: &mut Vec<u8>) -> Result<()> {
@@ -96,14 +98,16 @@ pub(super) fn stop(shared: &Shared, mode: u8, cluster: bool) -> Result<Signal> {
     Ok(signal)
 }
 
-/// `V`: there is no log collector yet.
-pub(super) fn rotate_log(settings: &Settings) -> Report {
-    let detail = if settings.logging_collector {
-        "logging_collector has no effect yet: no log files are written"
-    } else {
-        "logging_collector is disabled"
-    };
-    Report::error("process log rotation request failed").detail(detail)
+/// `V`: the log collector goes on in a new file.
+pub(super) fn rotate_log(context: &Context<'_>, out: &mut Vec<u8>) -> Result<()> {
+    let failed = |detail: &str| Report::error("process log rotation request failed").detail(detail);
+    if !context.settings.logging_collector {
+        return Err(failed("logging_collector is disabled"));
+    }
+    let pid = context.shared.collector().ok_or_else(|| failed("the log collector has not started yet"))?;
+    kill(Pid::from_raw(pid.cast_signed()), Signal::SIGUSR1).map_err(|errno| failed(errno.desc()))?;
+    reply::complete::<&str>(out, b'v', &[]);
+    Ok(())
 }
 
 fn not_in_failover(shared: &Shared) -> Result<()> {

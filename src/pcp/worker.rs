@@ -200,7 +200,7 @@ impl Worker {
             Request::HealthCheckStats(node) => answers::health_check_stats(&context, node, out)?,
             Request::WatchdogInfo => return Err(answers::watchdog_info()),
             Request::InvalidateCache => return Err(answers::invalidate_cache(&context)),
-            Request::RotateLog => return Err(orders::rotate_log(&settings)),
+            Request::RotateLog => orders::rotate_log(&context, out)?,
             Request::SetParameter { name, value } => self.set(name, value, out)?,
             Request::Reload => {
                 reply::complete::<&str>(out, b'z', &[]);

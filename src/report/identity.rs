@@ -37,6 +37,7 @@ pub fn set_application_name(name: &str) {
 
 /// The session is over: `%a`, `%u` and `%d` are the process's own again.
 pub fn clear_session() {
+    super::finish();
     let mut identity = IDENTITY.lock();
     identity.session = None;
     identity.application = None;

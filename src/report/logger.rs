@@ -1,16 +1,17 @@
-//! The log: reports through crate `log`, written by `env_logger` in the original's line format (process-model 10.3).
+//! The log: reports through crate `log`, written by `env_logger` in the original's line format (process-model 10.3) or as
+//! JSON; and to syslog.
 //!
 //! One write per message, so that lines of different processes are not mixed ([`Sink`]). The log must never stop the
 //! service. What clients and servers say cannot pass for a line of its own, nor play tricks on the reader's terminal
 //! ([`inert`]).
 
 use super::sink::Sink;
-use super::{LinePrefix, Report, Severity, identity};
+use super::{LinePrefix, Report, Severity, Syslog, fold, identity, json};
 use parking_lot::RwLock;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// Target of our own records; records of libraries carry their module path and are left out.
 const TARGET: &str = "pgpool";
@@ -24,6 +25,38 @@ pub struct LogSettings {
     pub min_messages: Severity,
     /// `log_error_verbosity`.
     pub verbosity: Verbosity,
+    /// `log_format`.
+    pub format: Format,
+    /// `log_fold_repeated`.
+    pub folds: bool,
+    /// Whether `log_destination` names stderr.
+    pub stderr: bool,
+    /// Syslog, if `log_destination` names it.
+    pub syslog: Option<Syslog>,
+}
+
+impl Default for LogSettings {
+    /// Messages without a prefix on stderr.
+    fn default() -> Self {
+        Self {
+            prefix: LinePrefix::default(),
+            min_messages: Severity::Warning,
+            verbosity: Verbosity::Default,
+            format: Format::Text,
+            folds: false,
+            stderr: true,
+            syslog: None,
+        }
+    }
+}
+
+/// `log_format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Lines with a prefix, as the original's.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// `log_error_verbosity`.
@@ -39,6 +72,8 @@ pub enum Verbosity {
 
 static SETTINGS: RwLock<Option<LogSettings>> = RwLock::new(None);
 static MIN_MESSAGES: AtomicU8 = AtomicU8::new(Severity::Warning as u8);
+/// The service runs; before that everything is for the terminal.
+static SERVES: AtomicBool = AtomicBool::new(false);
 static LINES: AtomicU64 = AtomicU64::new(0);
 
 /// Sets up the log on stderr. Called once, by the program's entry point; a second call changes nothing.
@@ -63,8 +98,48 @@ pub fn is_logged(severity: Severity) -> bool {
     severity.reaches_log(threshold)
 }
 
+/// From here on the log goes where `log_destination` says. What was said before is for whoever starts pgpool.
+pub fn serve() {
+    SERVES.store(true, Ordering::Relaxed);
+}
+
+/// The session or the process ends: what is known of repetitions is told.
+pub fn finish() {
+    if let Some(summary) = fold::finish() {
+        put(&summary);
+    }
+}
+
+/// A line that somebody else has written to stderr, as the log has it.
+pub fn foreign_line(text: &[u8]) -> Vec<u8> {
+    match SETTINGS.read().as_ref().map(|settings| settings.format) {
+        Some(Format::Json) => json::foreign(&String::from_utf8_lossy(text), std::process::id()).into_bytes(),
+        _ => [text, b"\n"].concat(),
+    }
+}
+
 pub(super) fn write(report: &Report) {
-    if is_logged(report.severity) {
+    if !is_logged(report.severity) {
+        return;
+    }
+    let folds = SETTINGS.read().as_ref().is_some_and(|settings| settings.folds);
+    let (summary, is_new) = if folds { fold::fold(report) } else { (None, true) };
+    if let Some(summary) = summary {
+        put(&summary);
+    }
+    if is_new {
+        put(report);
+    }
+}
+
+/// Writes `report` to the destinations. What syslog does not take goes to stderr.
+fn put(report: &Report) {
+    let (stderr, syslog) = match SETTINGS.read().as_ref() {
+        Some(settings) if SERVES.load(Ordering::Relaxed) => (settings.stderr, settings.syslog.clone()),
+        _ => (true, None),
+    };
+    let is_told = syslog.is_some_and(|syslog| syslog.send(report.severity, &text(report)));
+    if stderr || !is_told {
         log::log!(target: TARGET, level(report.severity), "{}", render(report));
     }
 }
@@ -78,7 +153,17 @@ fn level(severity: Severity) -> log::Level {
     }
 }
 
-pub(super) fn render(report: &Report) -> String {
+/// `report` in the format of the log.
+pub fn render(report: &Report) -> String {
+    // The lock is not held any more when it is taken again.
+    let json = SETTINGS.read().as_ref().filter(|settings| settings.format == Format::Json).map(|json| json.verbosity);
+    let Some(verbosity) = json else { return text(report) };
+    let number = LINES.fetch_add(1, Ordering::Relaxed) + 1;
+    json::line(report, &identity::current(), chrono::Local::now(), number, verbosity)
+}
+
+/// `report` as lines of text.
+fn text(report: &Report) -> String {
     let settings = SETTINGS.read();
     let identity = identity::current();
     let now = chrono::Local::now();

@@ -8,21 +8,27 @@
 //! This room must not know any other room: it is the lowest floor.
 
 mod client;
+mod fold;
+pub mod frame;
 mod guard;
 mod identity;
+mod json;
 mod logger;
 mod prefix;
 mod severity;
 mod sink;
 mod sqlstate;
+mod syslog;
 pub mod version;
 
 pub use guard::guarded;
 pub use identity::{clear_session, set_application_name, set_process, set_session};
-pub use logger::{LogSettings, Verbosity, configure, init, is_logged};
+pub use logger::{Format, LogSettings, Verbosity, configure, finish, foreign_line, init, is_logged, render, serve};
 pub use prefix::LinePrefix;
 pub use severity::Severity;
+pub use sink::{Sink, to_collector};
 pub use sqlstate::SqlState;
+pub use syslog::Syslog;
 
 use std::fmt;
 

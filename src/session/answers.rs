@@ -270,7 +270,7 @@ impl Session<'_> {
         }
         let settled = server.replies.is_empty();
         if settled {
-            trace::answered(self.context, node);
+            trace::answered(self.context, &self.group, node);
             trace::idle(self.context, status);
         }
         self.changes.done(node, step.number, &mut self.statements);

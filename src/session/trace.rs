@@ -11,7 +11,7 @@ use crate::state::{NodeCounters, NodeSet, ProcessStatus, ServerKey, SessionInfo,
 use crate::sys::title;
 use crate::wire::TransactionStatus;
 use crate::wire::backend::ErrorFields;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// `node` is at work for the client.
 pub(super) fn busy(context: &Context, node: usize) {
@@ -68,10 +68,22 @@ pub(super) fn replayed(context: &Context, node: usize) {
 }
 
 /// `node` has answered all that it was asked since it was last at rest.
-pub(super) fn answered(context: &Context, node: usize) {
+pub(super) fn answered(context: &Context, group: &Group, node: usize) {
     if let Some(asked) = context.asked.take() {
-        context.slot.counters(node).latency.observe(asked.elapsed());
+        let time = asked.elapsed();
+        context.slot.counters(node).latency.observe(time);
+        // -1: none is slow.
+        if u128::try_from(context.settings.log_min_duration_statement).is_ok_and(|limit| time.as_millis() >= limit) {
+            slow(context, group, node, time);
+        }
     }
+}
+
+/// The last statement sent to `node` has taken long (`log_min_duration_statement`).
+fn slow(context: &Context, group: &Group, node: usize, time: Duration) {
+    let text = context.slot.pool(group.slot).statement(node);
+    let (text, time) = (String::from_utf8_lossy(&text), time.as_secs_f64() * 1000.0);
+    Report::log_line(format!("duration: {time:.3} ms  DB node id: {node} statement: {text}")).log();
 }
 
 /// A server has answered with an error.

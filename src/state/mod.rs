@@ -3,7 +3,8 @@
 //! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, the
 //! delays of the standbys, one slot per worker with its pooled connections, the keys for cancel requests, counters, what is
 //! known of the servers' catalogs, the tables written lately, the settings after a reload, requests for failover and what
-//! became of them, whether new clients are held back, who was refused, and what the health checks found.
+//! became of them, whether new clients are held back, who was refused, what the health checks found, and who collects the
+//! log.
 //!
 //! Invariants:
 //! - Readers never lock and never wait; what they read was whole at some moment, whoever was killed when.
@@ -20,6 +21,7 @@ mod failover;
 mod health;
 mod hold;
 mod latency;
+mod log;
 mod mutations;
 mod node_set;
 mod nodes;
@@ -98,6 +100,7 @@ struct Inner {
     facts: Region<relcache::Bucket>,
     mutations: TableMutations,
     settings: Region<settings::SettingsRecord>,
+    log: Region<log::LogRecord>,
     failover: Region<failover::Record>,
     hold: Region<hold::Record>,
     health: Region<NodeHealth>,
@@ -131,6 +134,7 @@ impl Shared {
         let epoch = layout.array(1);
         let facts = layout.array(relcache::buckets(limits.relcache));
         let settings = layout.array(1);
+        let log = layout.array(1);
         let failover = layout.array(1);
         let hold = layout.array(1);
         let health = layout.array(MAX_NODES);
@@ -159,6 +163,7 @@ impl Shared {
             facts,
             mutations: TableMutations::create(limits.mutation_buckets, limits.mutation_places)?,
             settings,
+            log,
             failover,
             hold,
             health,
@@ -262,6 +267,10 @@ impl Shared {
 
     fn settings_record(&self) -> &settings::SettingsRecord {
         &self.0.segment.slice(self.0.settings)[0]
+    }
+
+    fn log_record(&self) -> &log::LogRecord {
+        &self.0.segment.slice(self.0.log)[0]
     }
 
     fn connected(&self) -> &[AtomicU64] {

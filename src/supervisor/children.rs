@@ -37,6 +37,8 @@ pub(super) enum Role {
     Search(SearchNumber),
     /// A command of the user: no process of ours.
     Script(ScriptKind),
+    /// The log collector, which ends when all others have.
+    Collector,
 }
 
 /// Tells one search from another.
@@ -63,6 +65,7 @@ impl Role {
             Self::Metrics => "metrics",
             Self::Search(_) => "primary search",
             Self::Script(_) => "command",
+            Self::Collector => "pgpool log collector",
         }
     }
 }
@@ -118,9 +121,14 @@ impl Children {
         self.living.get(&pid).map(|child| child.role)
     }
 
-    /// Whether no child is left.
+    /// Whether no child is left but the log collector.
     pub fn is_empty(&self) -> bool {
-        self.living.is_empty()
+        self.living.values().all(|child| child.role == Role::Collector)
+    }
+
+    /// Whether a child of this role lives.
+    pub fn has_living(&self, role: Role) -> bool {
+        self.living.values().any(|child| child.role == role)
     }
 
     /// Collects the dead.
@@ -178,9 +186,9 @@ impl Children {
         self.due.clear();
     }
 
-    /// Kills all processes of ours.
+    /// Kills all processes of ours but the log collector.
     pub fn kill_all(&self) {
-        self.signal_all(Signal::SIGKILL);
+        self.signal(Signal::SIGKILL, |role| !matches!(role, Role::Script(_) | Role::Collector));
     }
 
     /// Sends `signal` to those whose role `is_meant`.

@@ -5,10 +5,11 @@
 
 use super::Supervisor;
 use super::children::Role;
+use super::listen::Listeners;
 use crate::cluster::{finder, health, primary, replication};
 use crate::report::{self, Report};
 use crate::sys::signal::Signal;
-use crate::sys::{Fork, descriptor, die_with_parent, fork};
+use crate::sys::{Fork, die_with_parent, fork};
 use crate::{metrics, pcp, worker};
 use nix::fcntl::OFlag;
 use nix::unistd::{Pid, pipe2};
@@ -62,18 +63,23 @@ impl Supervisor {
         let parent = Pid::this();
         match fork()? {
             Fork::Child => {
-                // To its children the death of the parent means a fast stop.
-                let is_orphan = !die_with_parent(parent, Signal::SIGINT);
+                // To its children the death of the parent means a fast stop; the log collector goes on to the last word.
+                let is_orphan = role != Role::Collector && !die_with_parent(parent, Signal::SIGINT);
                 // Whatever happens in a child, it must not come back into the parent's code.
                 let life = report::guarded(|| if is_orphan { 0 } else { self.be(role) });
-                std::process::exit(life.unwrap_or_else(|report| {
+                let status = life.unwrap_or_else(|report| {
                     report.log();
                     EXIT_RESTART
-                }));
+                });
+                report::finish();
+                std::process::exit(status);
             }
             Fork::Parent(pid) => {
                 Report::debug(format!("fork a new {} process with pid: {pid}", role.name())).log();
                 self.children.add(pid, role);
+                if let (Role::Collector, Some(pipe)) = (role, &mut self.log_pipe) {
+                    pipe.collector_started();
+                }
                 if let Role::Worker(index) = role {
                     self.shared.worker(index).occupy(pid.as_raw().unsigned_abs());
                 }
@@ -86,17 +92,12 @@ impl Supervisor {
     fn be(&mut self, role: Role) -> i32 {
         if self.starter.take().is_some() {
             // Whoever starts a daemon sees what its parent has to say, and no descriptor of his stays open.
-            let _ = descriptor::stdio_to_null();
+            let _ = self.leave_terminal();
         }
+        // Who reads the pipe is the collector alone.
+        let log_pipe = self.log_pipe.take();
         let (settings, shared) = (Arc::clone(&self.settings), self.shared.clone());
-        let (listeners, pcp_listeners) = (self.listeners.take(), self.pcp_listeners.take());
-        let metrics_listeners = self.metrics_listeners.take();
-        // A child keeps open only what it accepts from; the metrics process looks who waits for a worker.
-        let listeners = match role {
-            Role::Worker(_) | Role::Metrics => listeners,
-            Role::Pcp => pcp_listeners,
-            _ => Vec::new(),
-        };
+        let (listeners, pcp_listeners, metrics_listeners) = self.take_listeners(role);
         match role {
             Role::Worker(index) => {
                 let (rules, front) = (self.rules.clone(), self.front.clone());
@@ -106,10 +107,13 @@ impl Supervisor {
             Role::Search(_) => {
                 self.search_writer.as_ref().map_or(EXIT_RESTART, |found| primary::run(&settings, &shared, found))
             }
+            Role::Collector => log_pipe.map_or(EXIT_RESTART, |pipe| pipe.collect(self)),
             // Those are run by the shell.
             Role::Script(_) => EXIT_RESTART,
             Role::ReplicationCheck => replication::run(settings, shared),
-            Role::Pcp => pcp::run(pcp::Start { listeners, users: self.files.pcp.clone(), settings, shared }),
+            Role::Pcp => {
+                pcp::run(pcp::Start { listeners: pcp_listeners, users: self.files.pcp.clone(), settings, shared })
+            }
             Role::Metrics => {
                 let (users, watched) = (self.files.pcp.clone(), listeners);
                 metrics::run(metrics::Start { listeners: metrics_listeners, watched, users, settings, shared })
@@ -122,5 +126,20 @@ impl Supervisor {
                 }
             },
         }
+    }
+
+    /// The sockets of a child of this role: for clients, for PCP and for metrics. All others are closed: a child that
+    /// outlives the parent must not keep its ports.
+    fn take_listeners(&mut self, role: Role) -> (Vec<OwnedFd>, Vec<OwnedFd>, Vec<OwnedFd>) {
+        let only_if = |is_its: bool, listeners: &mut Listeners| {
+            let sockets = listeners.take();
+            if is_its { sockets } else { Vec::new() }
+        };
+        (
+            // The metrics process looks who waits for a worker.
+            only_if(matches!(role, Role::Worker(_) | Role::Metrics), &mut self.listeners),
+            only_if(role == Role::Pcp, &mut self.pcp_listeners),
+            only_if(role == Role::Metrics, &mut self.metrics_listeners),
+        )
     }
 }

@@ -13,6 +13,7 @@ mod children;
 mod failover;
 mod fork;
 mod listen;
+mod log_pipe;
 mod nodes;
 pub mod pid_file;
 mod reasons_file;
@@ -36,6 +37,7 @@ use children::{Children, Dead, End, Role};
 use failover::Failover;
 use fork::ReadyPipe;
 use listen::Listeners;
+use log_pipe::LogPipe;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use pid_file::PidFile;
@@ -73,6 +75,8 @@ struct Supervisor {
     /// The finder's word that it has asked every node once.
     ready: ReadyPipe,
     failover: Failover,
+    /// With `logging_collector`: where all processes write to.
+    log_pipe: Option<LogPipe>,
     /// For the search process that is being forked: where it writes its answer.
     search_writer: Option<OwnedFd>,
     /// The attached nodes as the status file has them.
@@ -140,11 +144,16 @@ impl Supervisor {
         self.write_status();
         if let Some(starter) = self.starter.take() {
             // From here on a daemon has no terminal.
-            if let Err(error) = descriptor::stdio_to_null() {
+            if let Err(error) = self.leave_terminal() {
                 Report::warning("/dev/null cannot be opened").detail(error.to_string()).log();
             }
             let _ = nix::unistd::write(&starter, b"1");
         }
+    }
+
+    /// Gives up standard input, output and error, as far as they are not the collector's.
+    fn leave_terminal(&mut self) -> std::io::Result<()> {
+        self.log_pipe.as_mut().map_or_else(descriptor::stdio_to_null, LogPipe::leave_terminal)
     }
 
     fn heed_signals(&mut self) {
@@ -176,6 +185,9 @@ impl Supervisor {
             return self.failover_child_ended(dead);
         }
         let (mut client, mut was_useful) = (String::new(), false);
+        if dead.role == Role::Collector {
+            self.shared.publish_collector(0);
+        }
         if let Role::Worker(index) = dead.role {
             let slot = self.shared.worker(index);
             client = slot.client().host;
@@ -187,7 +199,7 @@ impl Supervisor {
             }
         }
         tell_of(dead, &client);
-        if self.stopping.is_none() {
+        if self.stopping.is_none() || dead.role == Role::Collector {
             self.children.replace(dead, was_useful);
         }
     }

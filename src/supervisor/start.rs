@@ -4,6 +4,7 @@ use super::children::{Children, Role};
 use super::failover::Failover;
 use super::fork::ReadyPipe;
 use super::listen::Listeners;
+use super::log_pipe::LogPipe;
 use super::pid_file::PidFile;
 use super::{Supervisor, nodes, status_file};
 use crate::auth::hba::Rules;
@@ -49,12 +50,14 @@ pub fn run(settings: Settings, files: FileLocations, discard_status: bool, start
     let outcome = report::guarded(|| supervisor.live()).and_then(|outcome| {
         outcome.map_err(|error| Report::error("waiting for events failed").detail(error.to_string()))
     });
-    outcome.unwrap_or_else(|report| {
+    let status = outcome.unwrap_or_else(|report| {
         report.log();
         Report::fatal("the parent process cannot go on").log();
         supervisor.give_up();
         EXIT_GAVE_UP
-    })
+    });
+    supervisor.end_log();
+    status
 }
 
 /// Everything before the first fork.
@@ -75,14 +78,27 @@ fn prepare(
     let mut listeners = Listeners::open(&settings)?;
     // Only now: who did not get the sockets must not touch the files of the pgpool that has them.
     let pid_file = PidFile::write(Path::new(&settings.pid_file_name)).inspect_err(|_| listeners.remove())?;
-    if let Err(error) = nodes::fill(&shared, &settings, &status_file, discard_status) {
-        listeners.remove();
-        pid_file.remove();
-        return Err(failed("the nodes cannot be prepared")(error));
-    }
+    let filled = nodes::fill(&shared, &settings, &status_file, discard_status);
+    let log_pipe = filled
+        .map_err(failed("the nodes cannot be prepared"))
+        // What goes wrong before this is for whoever starts pgpool.
+        .and_then(|()| settings.logging_collector.then(|| LogPipe::open(&settings)).transpose());
+    let log_pipe = match log_pipe {
+        Ok(log_pipe) => log_pipe,
+        Err(report) => {
+            listeners.remove();
+            pid_file.remove();
+            return Err(report);
+        }
+    };
+    report::serve();
     let pcp_listeners = Listeners::open_pcp(&settings);
     let mut children = Children::default();
-    // First of all: it is needed most when the start hangs.
+    // The first, so that no other child has its file open.
+    if log_pipe.is_some() {
+        children.start(Role::Collector);
+    }
+    // Early, since it is needed most when the start hangs.
     if !pcp_listeners.is_empty() {
         children.start(Role::Pcp);
     }
@@ -108,6 +124,7 @@ fn prepare(
         starter,
         ready,
         failover,
+        log_pipe,
         search_writer: None,
         written: NodeSet::EMPTY,
         announced: false,
@@ -169,6 +186,6 @@ fn share(settings: &Settings) -> Result<Shared> {
     Ok(shared)
 }
 
-fn failed<E: Display>(what: &'static str) -> impl Fn(E) -> Report {
+pub(super) fn failed<E: Display>(what: &'static str) -> impl Fn(E) -> Report {
     move |error| Report::fatal(what).detail(error.to_string())
 }

@@ -1,6 +1,6 @@
 //! Descriptor work that the libraries leave unsafe.
 
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::{fs, io};
 
 /// Points stdin, stdout and stderr to /dev/null, for a daemon.
@@ -13,6 +13,16 @@ pub fn stdio_to_null() -> io::Result<()> {
         replace(null.as_fd(), target)?;
     }
     Ok(())
+}
+
+/// Points stdin to /dev/null, and returns another name of that.
+///
+/// # Errors
+/// /dev/null cannot be opened.
+pub fn stdin_to_null() -> io::Result<OwnedFd> {
+    let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    replace(null.as_fd(), 0)?;
+    Ok(null.into())
 }
 
 /// Makes descriptor number `target` another name of `source`; what it was before is closed.

@@ -24,6 +24,8 @@ pub struct Pgpool {
     config: Config,
     /// Its own name service.
     names: Option<Arc<Names>>,
+    /// The program that runs it, with its arguments, if it is not to be run directly.
+    runner: Vec<String>,
     scratch: Scratch,
 }
 
@@ -98,7 +100,7 @@ impl Config {
         for (name, content) in [("pcp.conf", ""), ("pool_hba.conf", "local all all trust\nhost all all all trust\n")] {
             fs::write(scratch.path().join(name), content).expect("configuration file");
         }
-        let pool = Pgpool { port, process: None, config: self, names: None, scratch };
+        let pool = Pgpool { port, process: None, config: self, names: None, runner: Vec::new(), scratch };
         pool.write_config();
         pool
     }
@@ -151,6 +153,11 @@ impl Pgpool {
         self.names = Some(Arc::clone(names));
     }
 
+    /// Starts it by this command, which gets pgpool's command line as further arguments and becomes pgpool.
+    pub fn run_by(&mut self, command: &[&str]) {
+        self.runner = command.iter().map(|word| (*word).to_owned()).collect();
+    }
+
     /// Writes a file beside pgpool.conf.
     pub fn write(&self, name: &str, content: &str) {
         fs::write(self.path(name), content).expect(name);
@@ -159,7 +166,15 @@ impl Pgpool {
     /// The command line that uses our files, without a verb.
     pub fn command(&self) -> Command {
         let program = pgpool_program();
-        let mut command = self.names.as_ref().map_or_else(|| Command::new(&program), |names| names.command(&program));
+        let mut command = match (&self.names, self.runner.split_first()) {
+            (Some(names), _) => names.command(&program),
+            (None, Some((runner, arguments))) => {
+                let mut command = Command::new(runner);
+                command.args(arguments).arg(&program);
+                command
+            }
+            (None, None) => Command::new(&program),
+        };
         for (option, file) in [("-f", "pgpool.conf"), ("-F", "pcp.conf"), ("-a", "pool_hba.conf")] {
             command.arg(option).arg(self.path(file));
         }
