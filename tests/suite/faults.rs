@@ -166,23 +166,19 @@ fn what_pgpool_itself_lacks_is_not_blamed_on_the_server() {
     only_ours!("it makes a failover");
     let cluster = Cluster::streaming(2).start();
     let pool = Pgpool::on(&cluster).set("num_init_children", 1).set("failover_on_backend_error", "on").start();
-    let worker = pool.children("wait for connection request");
+    let worker = *pool.children("pgpool: wait for connection request").first().expect("a worker");
     let limit = |most: usize| {
-        for pid in &worker {
-            let done = std::process::Command::new("prlimit")
-                .args([format!("--pid={pid}"), format!("--nofile={most}:4096")])
-                .status()
-                .expect("prlimit");
-            assert!(done.success());
-        }
+        let done = std::process::Command::new("prlimit")
+            .args([format!("--pid={worker}"), format!("--nofile={most}:4096")])
+            .status()
+            .expect("prlimit");
+        assert!(done.success());
     };
-    let open_descriptors = |pid: &nix::unistd::Pid| {
-        let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors");
-        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<usize>().ok()).max().unwrap_or(0)
-    };
-    let highest = worker.iter().map(open_descriptors).max().expect("a worker");
+    let entries = std::fs::read_dir(format!("/proc/{worker}/fd")).expect("descriptors");
+    let used: Vec<usize> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     // Room for the client, not for the server.
-    limit(highest + 2);
+    let first_free = (0..).find(|descriptor| !used.contains(descriptor)).expect("a free one");
+    limit(first_free + 1);
     let refusal = pool.open().start(LOGIN).expect_err("no descriptor").to_string();
     assert!(refusal.contains("no connection to DB node 0 can be made"), "{refusal}");
     assert!(!pool.log().contains("degenerate"), "{}", pool.log());
