@@ -2,7 +2,8 @@
 //!
 //! A [`Segment`] is mapped once by the parent and inherited by every process it forks. It holds only types that are
 //! [`Shareable`]: valid when all bytes are zero, without pointers, changed through `&self` alone. [`shareable!`] declares
-//! such a type from its fields, [`plain!`] a plain record that can be stored in a [`Versioned`] value.
+//! such a type from its fields, [`plain!`] a plain record that can be stored in a [`Versioned`] value. A [`Store`] keeps
+//! values of any length by key.
 //!
 //! Invariants:
 //! - A process may be killed at any instruction. No reader ever waits for a writer ([`Versioned`]), and a lock whose
@@ -13,12 +14,14 @@
 
 mod lock;
 mod segment;
+mod store;
 mod text;
 mod traits;
 mod versioned;
 
 pub use lock::{RobustRaw, SharedMutex, SharedMutexGuard, abandoned, prepare};
 pub use segment::{Layout, Region, Segment, SegmentError};
+pub use store::{BLOCK as STORE_BLOCK, Store, StoreFigures, StoreSize, Stored};
 pub use text::Text;
 pub use traits::{Plain, Shareable};
 pub use versioned::Versioned;
