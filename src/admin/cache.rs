@@ -33,9 +33,20 @@ pub(super) fn rows(view: &View<'_>) -> Vec<Vec<String>> {
 }
 
 impl Figures {
-    /// There is no query cache yet.
-    pub fn of(_: &View<'_>) -> Self {
-        Self::default()
+    /// Read without a lock: the figures belong to about the same moment.
+    pub fn of(view: &View<'_>) -> Self {
+        let Some(cache) = view.shared.query_cache() else { return Self::default() };
+        let (counted, store) = (cache.counted(), cache.store().figures());
+        Self {
+            hits: counted.hits,
+            misses: counted.misses,
+            hash_entries: store.slots,
+            used_hash_entries: store.entries,
+            entries: store.entries,
+            used: store.used,
+            free: store.capacity.saturating_sub(store.used),
+            fragments: store.unused,
+        }
     }
 
     fn hit_ratio(&self) -> f64 {

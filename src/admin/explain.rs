@@ -3,8 +3,8 @@
 //! The decision is made by `route` and only told here. Two front ends make the same row: a session, which has its load
 //! balance node, and the command line, for which any of several may be drawn.
 
-use super::cacheable::cacheable;
 use super::{Table, format, words};
+use crate::cache;
 use crate::route::{Catalog, Reason, Route, SessionView, Target, Transaction};
 use crate::sql::{CopyPeer, Kind, Statement};
 use crate::state::{Cluster, Delay};
@@ -35,8 +35,16 @@ columns! { row: Explained<'_>;
     class => row.route.map_or("pgpool command", |_| class(row.statement)),
     reason => row.reason(),
     decided_by => row.route.map(|route| route.reason.decided_by()).unwrap_or_default(),
-    cacheable => cacheable(row.statement, row.text, row.session.settings, row.catalog),
+    cacheable => row.cacheable(),
     state => row.state(),
+}
+
+impl Explained<'_> {
+    /// `yes`, or `no: ` and the first thing that speaks against it. It does not matter whether the cache is on.
+    fn cacheable(&self) -> String {
+        cache::obstacle(self.statement, self.text, self.session.settings, self.catalog)
+            .map_or_else(|| "yes".to_owned(), |obstacle| format!("no: {obstacle}"))
+    }
 }
 
 /// Makes the row.
@@ -154,8 +162,8 @@ fn class(statement: &Statement) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cacheable::tests::Facts;
     use super::*;
+    use crate::cache::tests::Facts;
     use crate::config::{BackendClusteringMode, Settings};
     use crate::route::decide;
     use crate::sql::{Lexing, analyse};

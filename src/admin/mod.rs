@@ -23,7 +23,6 @@ macro_rules! columns {
 
 mod backend_stats;
 mod cache;
-mod cacheable;
 mod explain;
 mod figures;
 mod format;

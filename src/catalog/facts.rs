@@ -4,11 +4,13 @@ use super::change::{Change, SessionChange};
 use super::exchange::{self, Exchanged};
 use super::names::{FOR_EVER, Names};
 use super::scope::Scope;
+use super::tables::{MAX_NAMES, Tables};
 use crate::config::Settings;
 use crate::report::Report;
 use crate::route::{Catalog, Known, RelationKind, Volatility, missing};
-use crate::sql::{DiscardTarget, Isolation, Kind, Name, Statement};
+use crate::sql::{ByteHasher, DiscardTarget, Isolation, Kind, Name, Statement};
 use crate::state::Shared;
+use std::collections::HashMap;
 
 /// How long a name counts as not existing, in seconds. Statements with such a name go to the primary meanwhile, which is
 /// right even if it exists by now.
@@ -47,6 +49,8 @@ pub struct Facts {
     functions: Names<Volatility>,
     /// The default isolation level, under an empty name.
     isolation: Names<Isolation>,
+    /// For the query cache only.
+    tables: HashMap<Name, Tables, ByteHasher>,
     session: Session,
     told_of_trimming: bool,
 }
@@ -80,6 +84,7 @@ impl Facts {
             relations: Names::default(),
             functions: Names::default(),
             isolation: Names::default(),
+            tables: HashMap::default(),
             session: Session::default(),
             told_of_trimming: false,
         }
@@ -260,6 +265,18 @@ impl Facts {
         }
     }
 
+    /// The tables behind a name, if they have been asked for.
+    pub fn tables(&self, name: &Name) -> Option<&Tables> {
+        self.tables.get(name)
+    }
+
+    pub(super) fn learn_tables(&mut self, name: &Name, tables: Tables) {
+        if self.tables.len() >= MAX_NAMES {
+            self.tables.clear();
+        }
+        self.tables.insert(name.clone(), tables);
+    }
+
     /// Whether names mean here what they mean to others of the same scope.
     fn may_share(&self) -> bool {
         !self.session.private && !self.session.unsettled
@@ -301,6 +318,7 @@ impl Facts {
         self.relations.clear();
         self.functions.clear();
         self.isolation.clear();
+        self.tables.clear();
     }
 }
 

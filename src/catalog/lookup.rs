@@ -10,7 +10,7 @@ use crate::sql::{Isolation, Name, Statement};
 use std::time::Duration;
 
 /// How long one look-up may take.
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 /// Names asked for at once. A select list may have 1664 columns.
 const AT_ONCE: usize = 500;
 
@@ -131,7 +131,7 @@ impl Question<'_> {
 }
 
 /// `to_regclass` reports an error for a schema that the user may not use; a condition on names does not.
-fn relation_condition(name: &Name) -> String {
+pub(super) fn relation_condition(name: &Name) -> String {
     match &name.schema {
         Some(schema) if &**schema != "pg_temp" => {
             let name = literal(&name.name);

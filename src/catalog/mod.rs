@@ -18,6 +18,7 @@ mod facts;
 mod lookup;
 mod names;
 mod scope;
+mod tables;
 
 #[cfg(test)]
 mod tests;
@@ -25,3 +26,4 @@ mod tests;
 pub use facts::{Facts, shared_facts};
 pub use lookup::{look_up, look_up_until};
 pub use scope::{Scope, scope};
+pub use tables::{Tables, look_up_tables};

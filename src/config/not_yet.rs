@@ -4,7 +4,7 @@
 //! Whoever builds one of these features deletes its entry here; this file goes when the last one is gone.
 
 use super::apply::Positions;
-use super::choices::BackendClusteringMode;
+use super::choices::{BackendClusteringMode, MemqcacheMethod};
 use super::problem::Problems;
 use super::settings::Settings;
 use crate::report::Report;
@@ -22,10 +22,10 @@ struct Feature {
 
 const FEATURES: &[Feature] = &[
     Feature {
-        name: "memory_cache_enabled",
-        is_wanted: |settings| settings.memory_cache_enabled,
-        detail: "No results are cached; every query goes to a server.",
-        hint: "Nothing to be done: answers are right, only not from a cache.",
+        name: "memqcache_method",
+        is_wanted: |settings| settings.memory_cache_enabled && settings.memqcache_method == MemqcacheMethod::Memcached,
+        detail: "Nothing is kept in memcached; every query goes to a server.",
+        hint: "Use shmem.",
     },
     Feature {
         name: "use_watchdog",

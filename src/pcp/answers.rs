@@ -97,15 +97,6 @@ pub(super) fn watchdog_info() -> Report {
     Report::error("PCP: informing watchdog info failed").detail("watchdog is not enabled")
 }
 
-/// `G`: there is no query cache yet.
-pub(super) fn invalidate_cache(context: &Context<'_>) -> Report {
-    let report = Report::error("query cache is not enabled");
-    if context.settings.memory_cache_enabled {
-        return report.detail("memory_cache_enabled has no effect yet: nothing is cached");
-    }
-    report
-}
-
 /// `A`: from which severity on the client wants to hear of messages.
 pub(super) fn min_messages(name: &str, value: &str) -> Result<Severity> {
     let failed = |detail| Err(Report::error("PCP: set configuration parameter failed").detail(detail));

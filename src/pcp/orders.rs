@@ -59,6 +59,15 @@ fn out_of_range(what: &str, node: &Number) -> Report {
     ))
 }
 
+/// `G`. It is done when the reply is written.
+pub(super) fn invalidate_cache(context: &Context<'_>, out: &mut Vec<u8>) -> Result<()> {
+    let cache = context.shared.query_cache().ok_or_else(|| Report::error("query cache is not enabled"))?;
+    cache.clear();
+    Report::log_line("all query cache in shared memory deleted").log();
+    reply::complete::<&str>(out, b'g', &[]);
+    Ok(())
+}
+
 /// `O`: there is no online recovery yet. Refusals come in the order of the reference.
 pub(super) fn recover(context: &Context<'_>, node: &Number) -> Report {
     use BackendClusteringMode::{NativeReplication, SnapshotIsolation, StreamingReplication};

@@ -199,7 +199,7 @@ impl Worker {
             Request::PoolStatus => answers::pool_status(&context, out),
             Request::HealthCheckStats(node) => answers::health_check_stats(&context, node, out)?,
             Request::WatchdogInfo => return Err(answers::watchdog_info()),
-            Request::InvalidateCache => return Err(answers::invalidate_cache(&context)),
+            Request::InvalidateCache => orders::invalidate_cache(&context, out)?,
             Request::RotateLog => orders::rotate_log(&context, out)?,
             Request::SetParameter { name, value } => self.set(name, value, out)?,
             Request::Reload => {

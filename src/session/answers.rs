@@ -118,6 +118,7 @@ impl Session<'_> {
             kind => {
                 let step = server.replies.received(kind).map_err(|_| End::server_confused(node, kind))?;
                 if kind == b'C' && node == self.home {
+                    self.publish_for_cache(false);
                     self.rolled_back = self.reply_content(node, header).starts_with(b"ROLLBACK");
                 }
                 if step.finished.is_some() {
@@ -150,6 +151,7 @@ impl Session<'_> {
             return Ok(());
         }
         // What comes before leaves first; then the hidden part is dropped.
+        self.collect_for_cache(node);
         if let Some(server) = self.group.get_mut(node) {
             self.client.output.extend_from_slice(&server.input.bytes()[..self.answered]);
             server.input.consume(self.answered + count);
@@ -161,8 +163,20 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// What has been approved for the client may be an answer to be kept.
+    #[inline]
+    fn collect_for_cache(&mut self, node: usize) {
+        if let Some(caching) = &mut self.caching
+            && self.answered > 0
+            && let Some(server) = self.group.get(node)
+        {
+            caching.collect(node, &server.input.bytes()[..self.answered]);
+        }
+    }
+
     /// Sends what has been approved, straight from the receive buffer.
     pub(super) fn send_answers(&mut self, node: usize) -> Result<(), End> {
+        self.collect_for_cache(node);
         let Some(server) = self.group.get_mut(node) else { return Ok(()) };
         if self.answered > 0 {
             self.client.send(&server.input.bytes()[..self.answered])?;
@@ -199,6 +213,9 @@ impl Session<'_> {
     }
 
     fn parameter_status(&mut self, node: usize, header: Header) -> Result<bool, End> {
+        if let Some(caching) = &mut self.caching {
+            caching.setting_changed();
+        }
         let content = self.reply_content(node, header);
         if let Ok((name, value)) = backend::parameter_status(content) {
             let (name, value) = (name.to_vec(), value.to_vec());
@@ -269,6 +286,9 @@ impl Session<'_> {
             server.status = status;
         }
         let settled = server.replies.is_empty();
+        if let Some(caching) = &mut self.caching {
+            caching.answered(node, step.number);
+        }
         if settled {
             trace::answered(self.context, &self.group, node);
             trace::idle(self.context, status);
@@ -293,7 +313,7 @@ impl Session<'_> {
     }
 
     /// Portals end with their transaction.
-    fn end_portals(&mut self) {
+    pub(super) fn end_portals(&mut self) {
         self.portals.clear();
         self.local.clear_portals();
     }
@@ -305,6 +325,7 @@ impl Session<'_> {
             self.end_block_elsewhere();
         }
         self.publish_writes();
+        self.publish_for_cache(status == TransactionStatus::Idle && settled);
         self.settle(status, settled);
     }
 

@@ -166,6 +166,9 @@ impl Session<'_> {
         if !self.expect(node, Awaited::Execute, Deliver::Client) {
             return Ok(());
         }
+        if self.caching.is_some() {
+            self.note_executed_for_cache(header)?;
+        }
         let content = front(&self.client, self.direct, header, header.total);
         let portal = frontend::execute(content).map_err(|error| End::protocol_violation(&error))?;
         let Some(prepared) = self.portals.statement(portal).and_then(|name| self.statements.get(name)) else {

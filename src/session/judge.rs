@@ -199,7 +199,7 @@ impl Session<'_> {
     }
 
     /// Whether `node` can answer a question of our own between the client's statements.
-    fn is_free(&self, node: usize) -> bool {
+    pub(super) fn is_free(&self, node: usize) -> bool {
         !self.batch.is_some_and(|batch| batch.nodes.contains(node))
             && self.group.get(node).is_some_and(|server| {
                 server.replies.is_settled()

@@ -17,6 +17,7 @@ mod auth_query;
 mod authenticate;
 mod batch;
 mod bystanders;
+mod caching;
 mod changes;
 mod client;
 mod context;
@@ -53,6 +54,7 @@ use crate::catalog::Facts;
 use crate::sql::{Encoding, Lexing};
 use crate::state::NodeSet;
 use batch::{Batch, Sighted};
+use caching::Caching;
 use changes::Changes;
 use client::Client;
 use end::End;
@@ -127,6 +129,8 @@ struct Session<'c> {
     reason: usize,
     /// Prepared statements and portals that no server knows.
     local: local::Objects,
+    /// The query cache, if it is on.
+    caching: Option<Box<Caching>>,
 }
 
 impl Session<'_> {

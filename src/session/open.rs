@@ -1,6 +1,7 @@
 //! The beginning of a session: from an accepted connection to the client's first ReadyForQuery (protocol 2, 6-8).
 
 use super::authenticate::{self, Admitted, Applicant, Channel};
+use super::caching::Caching;
 use super::changes::Changes;
 use super::client::Client;
 use super::end::End;
@@ -106,6 +107,7 @@ fn run(context: &mut Context, client: Client, start: Start) {
     let database = String::from_utf8_lossy(&group.key.database).into_owned();
     let message_log = MessageLog::new(settings);
     let journal = Journal::opened(&group.key.startup);
+    let caching = context.shared.query_cache().map(|cache| Box::new(Caching::new(cache)));
     let mut session = Session {
         catalog: context.take_catalog(&group.key),
         context,
@@ -143,6 +145,7 @@ fn run(context: &mut Context, client: Client, start: Start) {
         message_log,
         reason: 0,
         local: Objects::default(),
+        caching,
     };
     let parameters = session.group.get(home).map(|server| server.parameters.clone()).unwrap_or_default();
     for (name, value) in parameters {
@@ -150,6 +153,8 @@ fn run(context: &mut Context, client: Client, start: Start) {
     }
     let mut end = session.run().err().unwrap_or(End::Terminated);
     session.message_log.finish();
+    // Whatever was under way may have come into force.
+    session.publish_for_cache(true);
     // A batch without its Sync is rolled back when its client leaves; a reset query would commit it.
     if session.batch.is_some() && matches!(end, End::Terminated) {
         end = End::ClientGone;

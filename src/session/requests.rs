@@ -8,6 +8,7 @@ use super::client::Client;
 use super::end::End;
 use super::{Session, trace};
 use crate::backend::{Awaited, Deliver, ReplyState};
+use crate::cache;
 use crate::report::{Report, SqlState};
 use crate::route::Transaction;
 use crate::sql::Kind;
@@ -239,6 +240,10 @@ impl Session<'_> {
         if let Some(command) = self.own_query(&facts) {
             return self.take_own_query(header, &command, &facts);
         }
+        if self.caching.is_some() && self.answer_from_cache(header, &facts)? {
+            return Ok(Taken::Answered);
+        }
+        let text = frontend::query(self.content(header)).unwrap_or(b"\0");
         let pattern_text = if self.context.settings.primary_routing_query_pattern_list.is_empty() {
             Vec::new()
         } else {
@@ -252,10 +257,15 @@ impl Session<'_> {
         self.at_home = false;
         self.forget_unnamed();
         self.prepare_to_drop(&facts);
+        if self.caching.is_some() {
+            let is_forced = cache::is_forced(self.content(header));
+            self.note_for_cache(&facts, is_forced)?;
+        }
         if !self.expect(node, Awaited::Query, Deliver::Client) {
             return Ok(Taken::Forward { node, now: header.total });
         }
         let number = self.last_number(node);
+        self.begin_fill(&facts, node, number);
         let writes = (node == self.home).then(|| self.writes_of(&facts));
         let in_transaction = self.transaction() != Transaction::Idle;
         let content = front(&self.client, self.direct, header, header.total);
@@ -302,6 +312,7 @@ impl Session<'_> {
 
     /// The last message sent to the primary may do anything.
     pub(super) fn note_unknown(&mut self) {
+        self.note_unknown_for_cache();
         self.journal.sent_unknown(self.last_number(self.home));
     }
 

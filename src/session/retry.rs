@@ -124,6 +124,9 @@ impl Session<'_> {
     /// The last of the unwanted answers has come: sends the read again, to the primary.
     pub(super) fn retry(&mut self) -> Result<(), End> {
         let (Some(node), Some(why)) = (self.kept.node.take(), self.kept.retrying.take()) else { return Ok(()) };
+        if let Some(caching) = &mut self.caching {
+            caching.drop_fill();
+        }
         if let Why::CannotFollow(cause) = why {
             self.exclude_node(node, &cause);
         }

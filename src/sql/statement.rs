@@ -37,6 +37,9 @@ pub struct Contents {
     pub locking: bool,
     /// CURRENT_TIMESTAMP, CURRENT_USER and the like: no function calls, but no constants either.
     pub value_functions: bool,
+    /// What makes an answer differ from the next one without any function: TABLESAMPLE, casts to `timestamptz` and `timetz`,
+    /// constants such as `'now'` and `'yesterday'`.
+    pub passing: bool,
     /// Something whose effect outlives the statement in the server session, judged by the text alone: SET, PREPARE,
     /// LISTEN, temporary tables, advisory locks, CALL, DO, anything not understood. A function or trigger that does so
     /// inside cannot be seen.

@@ -2,9 +2,9 @@
 //!
 //! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, the
 //! delays of the standbys, one slot per worker with its pooled connections, the keys for cancel requests, counters, what is
-//! known of the servers' catalogs, the tables written lately, the settings after a reload, requests for failover and what
-//! became of them, whether new clients are held back, who was refused, what the health checks found, and who collects the
-//! log.
+//! known of the servers' catalogs, the tables written lately, the query cache, the settings after a reload, requests for
+//! failover and what became of them, whether new clients are held back, who was refused, what the health checks found, and
+//! who collects the log.
 //!
 //! Invariants:
 //! - Readers never lock and never wait; what they read was whole at some moment, whoever was killed when.
@@ -27,6 +27,7 @@ mod node_set;
 mod nodes;
 mod past_failovers;
 mod pools;
+mod query_cache;
 mod refusals;
 mod relcache;
 mod settings;
@@ -44,9 +45,12 @@ pub use node_set::NodeSet;
 pub use nodes::{Cluster, History, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
 pub use past_failovers::{Asker, PastFailover, PastFailovers, Phases};
 pub use pools::{PoolEntry, PoolSlot, STATEMENT_LIMIT};
+pub use query_cache::{CacheCounts, QueryCache, TableSet};
 pub use refusals::{Refusal, Refusals};
 pub use relcache::{Fingerprint, Relcache, SharedFact};
 pub use workers::{ClientInfo, ProcessStatus, SessionInfo, WorkerSlot, Workers};
+
+pub use pgpool_shm::{StoreFigures, StoreSize, Stored};
 
 use nix::time::{ClockId, clock_gettime};
 use pgpool_shm::{Layout, Region, Segment, SegmentError};
@@ -73,6 +77,8 @@ pub struct Limits {
     pub mutation_buckets: usize,
     /// `track_table_mutation_table_size`.
     pub mutation_places: usize,
+    /// The query cache; none without `memory_cache_enabled`.
+    pub query_cache: Option<StoreSize>,
 }
 
 /// The shared state. Clones and forked processes see the same.
@@ -99,6 +105,7 @@ struct Inner {
     epoch: Region<relcache::Epoch>,
     facts: Region<relcache::Bucket>,
     mutations: TableMutations,
+    query_cache: Option<QueryCache>,
     settings: Region<settings::SettingsRecord>,
     log: Region<log::LogRecord>,
     failover: Region<failover::Record>,
@@ -162,6 +169,7 @@ impl Shared {
             epoch,
             facts,
             mutations: TableMutations::create(limits.mutation_buckets, limits.mutation_places)?,
+            query_cache: limits.query_cache.map(|size| QueryCache::create(size, limits.workers)).transpose()?,
             settings,
             log,
             failover,
@@ -240,6 +248,19 @@ impl Shared {
     /// The tables written lately (routing 16).
     pub fn mutations(&self) -> &TableMutations {
         &self.0.mutations
+    }
+
+    /// The query cache, if it is on.
+    #[inline]
+    pub fn query_cache(&self) -> Option<&QueryCache> {
+        self.0.query_cache.as_ref()
+    }
+
+    /// No answer kept so far counts any more. One atomic addition.
+    pub fn distrust_answers(&self) {
+        if let Some(cache) = self.query_cache() {
+            cache.invalidate(&TableSet::everything());
+        }
     }
 
     /// What is known of the servers' catalogs.

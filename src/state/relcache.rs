@@ -68,6 +68,13 @@ pub struct Fingerprint {
     check: u64,
 }
 
+impl Fingerprint {
+    /// As bytes, to be part of another key.
+    pub fn bytes(self) -> [u8; 16] {
+        (u128::from(self.place) << 64 | u128::from(self.check)).to_le_bytes()
+    }
+}
+
 /// A fact in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedFact {

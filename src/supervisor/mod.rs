@@ -194,8 +194,9 @@ impl Supervisor {
             was_useful = !client.is_empty() || slot.finished_sessions() > 0;
             slot.reclaim();
             if !client.is_empty() {
-                // Its last statement may have changed the catalog.
+                // Its last statement may have changed the catalog, or committed what nobody was told of.
                 self.shared.relcache().bump();
+                self.shared.distrust_answers();
             }
         }
         tell_of(dead, &client);

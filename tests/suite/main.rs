@@ -31,6 +31,7 @@ mod pgproto;
 mod pool;
 mod primary;
 mod process;
+mod query_cache;
 mod relcache;
 mod replication;
 mod routing;

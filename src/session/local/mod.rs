@@ -163,7 +163,7 @@ impl Session<'_> {
     }
 
     /// Whether the answers to everything that stands in front of a message of ours are here, to hidden messages too.
-    fn has_heard_all(&self) -> bool {
+    pub(super) fn has_heard_all(&self) -> bool {
         let owes = |node: usize| self.group.get(node).is_some_and(|server| !server.replies.is_empty());
         self.is_quiet() && !owes(self.home) && !self.batch.is_some_and(|batch| owes(batch.node))
     }
@@ -210,7 +210,9 @@ impl Session<'_> {
             Command::Pgpool(PgpoolCommand::Set { name, value }) => self.set_parameter(name, value.as_deref()),
             Command::Pgpool(PgpoolCommand::Reset(name)) => self.reset_parameter(name),
             Command::Pgpool(PgpoolCommand::DeleteCached(query)) => {
-                self.note(&Report::notice(format!("query cache does not exist for query: \"{query}\"")));
+                let found = self.delete_cached(query.as_bytes())?;
+                let what = if found { "query cache deleted. query" } else { "query cache does not exist for query" };
+                self.note(&Report::notice(format!("{what}: \"{query}\"")));
                 Ok(Outcome::Done("SET"))
             }
             Command::Deallocate(name) => {

@@ -112,6 +112,15 @@ impl<'t> Collector<'t> {
                 self.descend(node, scope);
             }
             Node::SQLValueFunction(_) => self.has.value_functions = true,
+            Node::A_Const(constant) => self.has.passing |= means_a_time(constant),
+            Node::TypeCast(cast) => {
+                self.has.passing |= cast.type_name().is_some_and(depends_on_zone);
+                self.descend(node, scope);
+            }
+            Node::RangeTableSample(_) => {
+                self.has.passing = true;
+                self.descend(node, scope);
+            }
             _ => self.descend(node, scope),
         }
     }
@@ -174,6 +183,22 @@ impl<'t> Collector<'t> {
         }
         false
     }
+}
+
+/// Constants that mean another time with every statement.
+fn means_a_time(constant: &nodes::A_Const) -> bool {
+    const WORDS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
+    match constant.val() {
+        Some(ConstValue::String(text)) => {
+            text.split_ascii_whitespace().any(|word| WORDS.iter().any(|known| known.eq_ignore_ascii_case(word)))
+        }
+        _ => false,
+    }
+}
+
+fn depends_on_zone(name: &nodes::TypeName) -> bool {
+    let last = name.names().iter().next_back().and_then(|part| part.sval());
+    matches!(last, Some("timestamptz" | "timetz"))
 }
 
 /// Whether the relation is made as a temporary one.

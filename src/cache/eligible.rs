@@ -1,46 +1,92 @@
-//! Whether the query cache could keep the result of a statement, as far as its facts tell (query-cache 3.1).
-//!
-//! Not seen yet: casts to timestamptz and timetz, and TABLESAMPLE. It does not matter whether `memory_cache_enabled` is on.
+//! Whether the query cache may keep the answer of a statement, as far as its facts and the catalog tell (query-cache 3.1).
+//! One place for the rules: PGPOOL EXPLAIN tells what speaks against a statement, sessions obey it.
 
 use crate::config::Settings;
 use crate::route::{Catalog, Known, RelationKind, Volatility};
 use crate::sql::{Kind, Name, Statement};
+use std::fmt;
 
-/// `yes`, or `no: ` and the first thing that speaks against it.
-pub(super) fn cacheable(statement: &Statement, text: &[u8], settings: &Settings, catalog: &dyn Catalog) -> String {
-    match obstacle(statement, text, settings, catalog) {
-        None => "yes".to_owned(),
-        Some(why) => format!("no: {why}"),
+/// What speaks against keeping an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle<'s> {
+    /// Something about the statement as a whole.
+    Statement(&'static str),
+    /// A relation, and what it is.
+    Relation(&'s Name, &'static str),
+    /// A function, and what it is.
+    Function(&'s Name, &'static str),
+}
+
+impl fmt::Display for Obstacle<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Statement(what) => f.write_str(what),
+            Self::Relation(name, what) => write!(f, "{name} {what}"),
+            Self::Function(name, what) => write!(f, "{name}() {what}"),
+        }
     }
 }
 
-fn obstacle(statement: &Statement, text: &[u8], settings: &Settings, catalog: &dyn Catalog) -> Option<String> {
+/// Whether `text` begins with the hint that its answer may be kept whatever it calls or reads.
+pub fn is_forced(text: &[u8]) -> bool {
+    begins(text, b"/*FORCE QUERY CACHE*/")
+}
+
+fn begins(text: &[u8], mark: &[u8]) -> bool {
+    text.get(..mark.len()).is_some_and(|text| text.eq_ignore_ascii_case(mark))
+}
+
+/// Whether a look into the cache is worth while: what facts alone exclude was never stored.
+#[inline]
+pub fn may_be_cached(statement: &Statement) -> bool {
     let has = &statement.has;
-    let begins = |mark: &str| text.get(..mark.len()).is_some_and(|text| text.eq_ignore_ascii_case(mark.as_bytes()));
+    statement.kind == Kind::Select
+        && !statement.is_multi()
+        && !(has.modification || has.select_into || has.locking || has.session_state)
+}
+
+/// The first thing that speaks against keeping the answer of `statement`, whose text is `text`.
+pub fn obstacle<'s>(
+    statement: &'s Statement,
+    text: &[u8],
+    settings: &Settings,
+    catalog: &dyn Catalog,
+) -> Option<Obstacle<'s>> {
+    let has = &statement.has;
     let of_statement = [
         (statement.is_multi() || statement.kind != Kind::Select, "only a SELECT that stands alone is cached"),
         (has.modification || has.select_into, "it writes"),
         (has.locking, "it locks rows"),
         (has.session_state, "it changes the state of the session"),
-        (begins("/*NO QUERY CACHE*/"), "it begins with /*NO QUERY CACHE*/"),
+        (begins(text, b"/*NO QUERY CACHE*/"), "it begins with /*NO QUERY CACHE*/"),
     ];
     if let Some((_, why)) = of_statement.into_iter().find(|(holds, _)| *holds) {
-        return Some(why.to_owned());
+        return Some(Obstacle::Statement(why));
     }
-    if begins("/*FORCE QUERY CACHE*/") {
+    // Who may see which rows is no matter of taste.
+    let secured = |name: &&Name| catalog.relation(name) == Known::Yes(RelationKind::RowSecurity);
+    if let Some(name) = statement.reads().find(secured) {
+        return Some(Obstacle::Relation(name, "has row security"));
+    }
+    if is_forced(text) {
         return None;
     }
     if has.value_functions {
-        return Some("it asks for the time or the user (CURRENT_DATE, CURRENT_USER, ...)".to_owned());
+        return Some(Obstacle::Statement("it asks for the time or the user (CURRENT_DATE, CURRENT_USER, ...)"));
+    }
+    if has.passing {
+        return Some(Obstacle::Statement(
+            "it depends on when it runs (TABLESAMPLE, 'now', casts to timestamptz or timetz)",
+        ));
     }
     let functions = || statement.functions.iter().find_map(|name| of_function(name, catalog));
     statement.reads().find_map(|name| of_relation(name, settings, catalog)).or_else(functions)
 }
 
-fn of_relation(name: &Name, settings: &Settings, catalog: &dyn Catalog) -> Option<String> {
+fn of_relation<'s>(name: &'s Name, settings: &Settings, catalog: &dyn Catalog) -> Option<Obstacle<'s>> {
     let written = name.to_string();
     if settings.cache_unsafe_memqcache_table_list.is_match(&written) {
-        return Some(format!("{name} is in cache_unsafe_memqcache_table_list"));
+        return Some(Obstacle::Relation(name, "is in cache_unsafe_memqcache_table_list"));
     }
     let is_safe = settings.cache_safe_memqcache_table_list.is_match(&written);
     let what = match catalog.relation(name) {
@@ -54,10 +100,10 @@ fn of_relation(name: &Name, settings: &Settings, catalog: &dyn Catalog) -> Optio
         Known::Yes(RelationKind::None) => "does not exist",
         Known::NotYet => "has not been looked up",
     };
-    Some(format!("{name} {what}"))
+    Some(Obstacle::Relation(name, what))
 }
 
-fn of_function(name: &Name, catalog: &dyn Catalog) -> Option<String> {
+fn of_function<'s>(name: &'s Name, catalog: &dyn Catalog) -> Option<Obstacle<'s>> {
     let what = match catalog.function(name) {
         Known::Yes(Volatility::Immutable) => return None,
         Known::Yes(Volatility::Reads) => "is STABLE, not IMMUTABLE",
@@ -65,11 +111,11 @@ fn of_function(name: &Name, catalog: &dyn Catalog) -> Option<String> {
         Known::Yes(Volatility::None) => "does not exist",
         Known::NotYet => "has not been looked up",
     };
-    Some(format!("{name}() {what}"))
+    Some(Obstacle::Function(name, what))
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::sql::{Lexing, analyse};
 
@@ -101,7 +147,9 @@ pub(super) mod tests {
     }
 
     fn answer(text: &str, settings: &Settings) -> String {
-        cacheable(&analyse(text.as_bytes(), Lexing::default()), text.as_bytes(), settings, &Facts)
+        let statement = analyse(text.as_bytes(), Lexing::default());
+        let obstacle = obstacle(&statement, text.as_bytes(), settings, &Facts);
+        obstacle.map_or_else(|| "yes".to_owned(), |obstacle| format!("no: {obstacle}"))
     }
 
     #[test]
@@ -122,6 +170,11 @@ pub(super) mod tests {
             ("select * from t1 for share", "it locks rows"),
             ("select set_config('a.b', 'c', false)", "it changes the state of the session"),
             ("select current_date", "it asks for the time or the user (CURRENT_DATE, CURRENT_USER, ...)"),
+            (
+                "select a from t1 where b > 'Today'",
+                "it depends on when it runs (TABLESAMPLE, 'now', casts to timestamptz or timetz)",
+            ),
+            ("/*FORCE QUERY CACHE*/ select * from secured", "secured has row security"),
             ("select now()", "now() is STABLE, not IMMUTABLE"),
             ("select count(*), random()", "random() is VOLATILE"),
             ("select later()", "later() has not been looked up"),

@@ -1,0 +1,126 @@
+//! What is kept of an answer: the messages as the server sent them, and what they depend on.
+//!
+//! Layout, native byte order since no other program reads it: stamp, end of life, number of tables, their counters, then the
+//! messages without ReadyForQuery.
+
+use crate::state::{TableSet, uptime};
+use crate::wire::{Cursor, Header, backend};
+
+/// When answers stop to count by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry(u64);
+
+impl Expiry {
+    /// `seconds` from now (`memqcache_expire`); 0: never.
+    pub fn after(seconds: i32) -> Self {
+        match u64::try_from(seconds) {
+            Ok(0) | Err(_) => Self(0),
+            Ok(seconds) => Self(uptime().as_secs() + seconds),
+        }
+    }
+
+    fn has_come(self) -> bool {
+        self.0 != 0 && uptime().as_secs() >= self.0
+    }
+}
+
+/// An answer as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The stamp taken before the statement was sent.
+    pub stamp: u64,
+    /// Its end of life.
+    pub expiry: Expiry,
+    /// The tables that it depends on.
+    pub tables: TableSet,
+}
+
+impl Entry {
+    /// What stands in front of the messages.
+    pub fn encode(&self) -> Vec<u8> {
+        let counters = self.tables.counters();
+        let mut bytes = Vec::with_capacity(20 + 4 * counters.len());
+        bytes.extend_from_slice(&self.stamp.to_be_bytes());
+        bytes.extend_from_slice(&self.expiry.0.to_be_bytes());
+        bytes.extend_from_slice(&(counters.len() as u32).to_be_bytes());
+        counters.iter().for_each(|counter| bytes.extend_from_slice(&counter.to_be_bytes()));
+        bytes
+    }
+
+    /// Reads it, and tells where the messages begin. `None`: it is none, or its life is over.
+    pub fn decode(bytes: &[u8]) -> Option<(Self, usize)> {
+        let mut cursor = Cursor::new(bytes);
+        let stamp = u64::from_be_bytes(cursor.take(8)?.try_into().ok()?);
+        let expiry = Expiry(u64::from_be_bytes(cursor.take(8)?.try_into().ok()?));
+        let count = cursor.u32()? as usize;
+        let counters = cursor.take(count.checked_mul(4)?)?.chunks_exact(4);
+        let counter = |bytes: &[u8]| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        let tables = TableSet::from_counters(counters.map(counter));
+        (!expiry.has_come()).then_some((Self { stamp, expiry, tables }, 20 + 4 * count))
+    }
+}
+
+/// The part of `bytes`, which a server has sent in answer to one Query, that may be kept: rows of one SELECT, and nothing
+/// else in between, up to ReadyForQuery. `None`: it holds anything that concerns this one session only, such as a notice,
+/// or is not complete.
+pub fn answer_of_query(bytes: &[u8]) -> Option<&[u8]> {
+    let mut at = 0;
+    let (mut described, mut completed) = (false, false);
+    loop {
+        let header = Header::read(bytes.get(at..)?, backend::name).ok()??;
+        if bytes.len() - at < header.total {
+            return None;
+        }
+        match header.kind {
+            b'T' if at == 0 => described = true,
+            b'D' if described && !completed => {}
+            b'C' if described && !completed => completed = true,
+            b'Z' if completed => return Some(&bytes[..at]),
+            _ => return None,
+        }
+        at += header.total;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{TransactionStatus, write};
+
+    #[test]
+    fn an_entry_is_read_as_it_was_written() {
+        let entry = Entry { stamp: 7, expiry: Expiry::after(0), tables: TableSet::of("d", [1, 2, 3]) };
+        let mut bytes = entry.encode();
+        let length = bytes.len();
+        bytes.extend_from_slice(b"messages");
+        assert_eq!(Entry::decode(&bytes), Some((entry.clone(), length)));
+        assert_eq!(Entry::decode(&bytes[..length - 1]), None);
+        assert_eq!(Entry::decode(&Entry { expiry: Expiry(1), ..entry.clone() }.encode()), None);
+        assert!(Entry::decode(&Entry { expiry: Expiry::after(100), ..entry }.encode()).is_some());
+    }
+
+    #[test]
+    fn rows_and_nothing_else_are_kept() {
+        let mut rows = Vec::new();
+        write::row_description(&mut rows, &["a"]);
+        write::data_row(&mut rows, &["1"]);
+        write::command_complete(&mut rows, "SELECT 1");
+        let mut answer = rows.clone();
+        write::ready_for_query(&mut answer, TransactionStatus::Idle);
+        assert_eq!(answer_of_query(&answer), Some(&rows[..]));
+        for length in 0..answer.len() {
+            assert_eq!(answer_of_query(&answer[..length]), None);
+        }
+        let with = |message: fn(&mut Vec<u8>)| {
+            let mut answer = Vec::new();
+            message(&mut answer);
+            answer.extend_from_slice(&rows);
+            message(&mut answer);
+            write::ready_for_query(&mut answer, TransactionStatus::Idle);
+            answer
+        };
+        assert_eq!(answer_of_query(&with(|out| write::notice(out, "00000", b"x"))), None);
+        assert_eq!(answer_of_query(&with(|out| write::parameter_status(out, b"a", b"b"))), None);
+        assert_eq!(answer_of_query(&with(|out| write::command_complete(out, "SELECT 1"))), None);
+    }
+}

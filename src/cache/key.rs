@@ -1,0 +1,43 @@
+//! Under which key an answer is kept (query-cache 4.1).
+
+use crate::state::Shared;
+use crate::wire::startup::{self, Request};
+
+/// Stands for all that decides an answer beside statement and data: database, users, and every setting.
+pub type Identity = [u8; 16];
+
+/// What a session's server tells of it. All parts have a place of their own, and the settings are all that a user can
+/// change, as far as they are not what every server has; only the name of the application and the modes of the
+/// transaction decide nothing. Last comes whether it has temporary relations, behind which others may be hidden.
+pub const IDENTITY_QUERY: &str = "SELECT current_user, session_user, pg_catalog.current_database(), \
+    pg_catalog.current_setting('role'), (SELECT pg_catalog.string_agg(pg_catalog.concat(\
+    pg_catalog.length(name), ' ', name, ' ', pg_catalog.length(setting), ' ', setting), ' ' ORDER BY name) \
+    FROM pg_catalog.pg_settings WHERE context OPERATOR(pg_catalog.=) ANY ('{user,superuser,backend,superuser-backend}') \
+    AND source OPERATOR(pg_catalog.<>) 'default' AND \
+    name OPERATOR(pg_catalog.<>) ALL ('{application_name,transaction_isolation,transaction_read_only,transaction_deferrable}')), \
+    EXISTS (SELECT 1 FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())";
+
+/// The identity of a session by what its server has answered to [`IDENTITY_QUERY`], and the startup packet, which may hold
+/// settings that the server does not list. `None`: what names mean in this session they mean nowhere else.
+pub fn identity(shared: &Shared, answer: &[Option<String>], startup: &[u8]) -> Option<Identity> {
+    if answer.last()?.as_deref() != Some("f") {
+        return None;
+    }
+    let mut parameters = match startup::read(startup) {
+        Ok(Request::Startup(startup)) => startup.parameters,
+        _ => vec![(startup, &[][..])],
+    };
+    parameters.retain(|(name, _)| !name.eq_ignore_ascii_case(b"application_name"));
+    Some(shared.relcache().fingerprint(&(answer, parameters)).bytes())
+}
+
+/// Where the text begins in the key of a Query.
+pub const TEXT_AT: usize = size_of::<Identity>() + 1;
+
+/// The key of a Query.
+pub fn simple_key(identity: &Identity, text: &[u8], key: &mut Vec<u8>) {
+    key.clear();
+    key.extend_from_slice(identity);
+    key.push(b'Q');
+    key.extend_from_slice(text);
+}

@@ -1,0 +1,53 @@
+//! The query cache: which answers may be kept, under which key, and until when they count (query-cache 2-6).
+//!
+//! # Why an answer from the cache is never older than what its client knows
+//!
+//! Every table has a *generation* in shared memory ([`QueryCache`](crate::state::QueryCache)). An answer is kept with the
+//! *stamp* of its tables, the sum of their generations, and counts as long as the stamp is the same.
+//!
+//! 1. The stamp is taken before the SELECT is sent, so before its snapshot.
+//! 2. The generations of written tables move when the server has confirmed the commit, and before the client hears of it.
+//! 3. Let anybody know of a write, and look for an answer afterwards. By 2 the generation has moved. If the answer's stamp
+//!    holds all the same, it was taken after that by 1; so the snapshot was taken after the commit, and shows the write.
+//!
+//! "A read begins before a write commits and is stored after it" is the case in which the stamp was taken before 2: it does
+//! not hold, and the answer is never given. It does not matter when it was stored.
+//!
+//! What is not known to be harmless counts as a write of everything it could reach ([`Written`]): of the database for
+//! functions, procedures and triggers, of all databases for definitions and privileges. A process that is killed between
+//! commit and 2 has told nobody of the commit; its parent moves all generations.
+//!
+//! # Why nobody sees what is not his
+//!
+//! The key holds all that decides an answer: database, both user names, and the values of *all* settings, as the server
+//! tells them for this session ([`identity`]), the protocol, the text, parameters and formats. Nothing is cut, and parts
+//! are set apart by their lengths. A session that may have changed a setting asks anew before it uses the cache again.
+//!
+//! This room decides and does no I/O; sessions ask the servers, and shared memory belongs to `state`.
+
+mod eligible;
+mod entry;
+mod key;
+mod written;
+
+pub use eligible::{Obstacle, is_forced, may_be_cached, obstacle};
+pub use entry::{Entry, Expiry, answer_of_query};
+pub use key::{IDENTITY_QUERY, Identity, TEXT_AT, identity, simple_key};
+pub use written::{Written, may_set, written};
+
+#[cfg(test)]
+pub(crate) use eligible::tests;
+
+use crate::config::{MemqcacheMethod, Settings};
+use crate::state::StoreSize;
+
+/// How large the cache in shared memory is; `None`: it is off.
+pub fn size(settings: &Settings) -> Option<StoreSize> {
+    let size = |value: i64| usize::try_from(value).unwrap_or(0);
+    let largest = settings.memqcache_maxcache.min(settings.memqcache_cache_block_size);
+    (settings.memory_cache_enabled && settings.memqcache_method == MemqcacheMethod::Shmem).then(|| StoreSize {
+        bytes: size(settings.memqcache_total_size),
+        entries: size(settings.memqcache_max_num_cache.into()),
+        largest: size(largest.into()),
+    })
+}

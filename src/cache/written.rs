@@ -1,0 +1,141 @@
+//! Which answers a statement may make wrong (query-cache 6).
+
+use crate::config::Settings;
+use crate::route::{Catalog, Known, Volatility};
+use crate::sql::{Kind, Name, Statement};
+
+/// What a statement may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Written {
+    /// Nothing that an answer depends on.
+    Nothing,
+    /// The tables that its facts name as written, with all that follows from that.
+    Tables,
+    /// Anything in its database.
+    Database,
+    /// Anything, privileges and roles included.
+    Everything,
+}
+
+/// What `statement` may change. What its functions do is asked of the catalog; EXECUTE is to be judged by what it runs.
+pub fn written(statement: &Statement, settings: &Settings, catalog: &dyn Catalog) -> Written {
+    let kinds = statement.kinds().map(of_kind).max().unwrap_or(Written::Nothing);
+    let tables = if statement.writes().next().is_some() { Written::Tables } else { Written::Nothing };
+    let writes = |name: &Name| may_write(name, settings, catalog);
+    let calls = statement.has.unknown_functions && statement.functions.iter().any(writes);
+    kinds.max(tables).max(if calls { Written::Database } else { Written::Nothing })
+}
+
+/// What the facts do not name as written.
+fn of_kind(kind: &Kind) -> Written {
+    match kind {
+        Kind::Explain { inner, .. } => of_kind(inner),
+        // TRUNCATE may cascade; what EXECUTE runs may not be known.
+        Kind::Execute(_) | Kind::Truncate | Kind::Call | Kind::CommitPrepared | Kind::Drop => Written::Database,
+        Kind::CreateTable { temporary } | Kind::CreateTableAs { temporary } => {
+            if *temporary {
+                Written::Nothing
+            } else {
+                Written::Database
+            }
+        }
+        Kind::DropDatabase(_) | Kind::Do | Kind::Load | Kind::Ddl | Kind::Unparsable(_) => Written::Everything,
+        // What PREPARE prepares is judged when it is executed.
+        _ => Written::Nothing,
+    }
+}
+
+/// Whether a setting of the session may be another one afterwards, also if only to the end of the transaction.
+pub fn may_set(statement: &Statement, written: Written) -> bool {
+    let sets = |kind: &Kind| matches!(kind, Kind::Set { .. } | Kind::Reset(_) | Kind::Discard(_));
+    let keeps = |kind: &Kind| matches!(kind, Kind::Prepare { .. } | Kind::Deallocate(_));
+    written >= Written::Database
+        || (statement.has.session_state && !statement.kinds().all(keeps))
+        || statement.kinds().any(sets)
+        || statement.writes().any(|name| &*name.name == "pg_settings")
+}
+
+fn may_write(name: &Name, settings: &Settings, catalog: &dyn Catalog) -> bool {
+    let list = &settings.read_only_function_list;
+    let is_listed = !list.is_empty() && list.is_match(&name.to_string());
+    !is_listed && !matches!(catalog.function(name), Known::Yes(Volatility::Immutable | Volatility::Reads))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::tests::Facts;
+    use crate::sql::{Lexing, analyse};
+
+    #[test]
+    fn settings_may_be_set_in_many_ways() {
+        let sets = |text: &str| {
+            let statement = analyse(text.as_bytes(), Lexing::default());
+            may_set(&statement, written(&statement, &Settings::default(), &Facts))
+        };
+        for text in [
+            "set a.b = 1",
+            "set local timezone = 'UTC'",
+            "set role x",
+            "set session authorization x",
+            "set time zone 1",
+            "reset all",
+            "reset role",
+            "discard all",
+            "select set_config('a.b', '1', true)",
+            "update pg_settings set setting = 1",
+            "do ''",
+            "select f()",
+            "create temp table a (b int)",
+            "select 1; set a.b = 1",
+        ] {
+            assert!(sets(text), "{text}");
+        }
+        for text in
+            ["select 1", "insert into t1 values (1)", "begin", "commit", "prepare p as select 1", "deallocate p"]
+        {
+            assert!(!sets(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_statements_change() {
+        let written =
+            |text: &str, settings: &Settings| written(&analyse(text.as_bytes(), Lexing::default()), settings, &Facts);
+        for (text, expected) in [
+            ("select count(*) from t1", Written::Nothing),
+            ("select nextval('s'), now()", Written::Nothing),
+            ("begin", Written::Nothing),
+            ("commit", Written::Nothing),
+            ("set a.b = 1", Written::Nothing),
+            ("create temp table a (b int)", Written::Tables),
+            ("insert into t1 values (1)", Written::Tables),
+            ("with x as (delete from t1 returning 1) select * from x", Written::Tables),
+            ("merge into t1 using t2 on true when matched then delete", Written::Tables),
+            ("copy t1 from stdin", Written::Tables),
+            ("explain analyze update t1 set a = 1", Written::Tables),
+            ("select 1; update t1 set a = 1", Written::Tables),
+            ("select f()", Written::Database),
+            ("copy (select f()) to stdout", Written::Database),
+            ("select 1 from t1 where f(a)", Written::Database),
+            ("truncate t1", Written::Database),
+            ("execute p", Written::Database),
+            ("call p()", Written::Database),
+            ("create table a (b int)", Written::Database),
+            ("drop table a", Written::Database),
+            ("commit prepared 'x'", Written::Database),
+            ("do ''", Written::Everything),
+            ("grant select on t1 to u", Written::Everything),
+            ("alter role r set search_path = a", Written::Everything),
+            ("refresh materialized view v", Written::Everything),
+            ("select 1; alter table t1 add b int", Written::Everything),
+            ("gibberish", Written::Everything),
+        ] {
+            assert_eq!(written(text, &Settings::default()), expected, "{text}");
+        }
+        let mut settings = Settings::default();
+        settings.assign("read_only_function_list", "f").expect("list");
+        assert_eq!(written("select f()", &settings), Written::Nothing);
+        assert_eq!(written("select f(), g()", &settings), Written::Database);
+    }
+}

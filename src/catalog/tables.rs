@@ -1,0 +1,87 @@
+//! Which tables stand behind a name: those whose rows a read of it shows, and those that a write of it changes
+//! (query-cache 6.1).
+//!
+//! Asked of the primary in the session itself, so that a name means what it means there.
+
+use super::Facts;
+use super::lookup::{LIMIT, relation_condition};
+use crate::backend::{ServerConnection, control};
+use crate::net::Deadline;
+use crate::report::Result;
+use crate::sql::{Name, Statement};
+
+/// Tables behind one name at most; a name with more is not resolved.
+const MAX_TABLES: usize = 100;
+/// Names kept at most.
+pub(super) const MAX_NAMES: usize = 2000;
+
+/// The OIDs behind a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Whose rows a read shows: the table, all that inherit from it, what a view reads. `None`: something among them cannot
+    /// be followed, or must not be seen by everybody.
+    pub read: Option<Box<[u32]>>,
+    /// Whose rows a write changes: the table, all that inherit from it, and those that foreign keys change with it. `None`:
+    /// triggers or rules may change anything.
+    pub written: Option<Box<[u32]>>,
+}
+
+/// Asks `server`, to which nothing is owed, about the relations of `statement` that are not known.
+///
+/// # Errors
+/// As [`super::look_up`].
+pub fn look_up_tables(facts: &mut Facts, statement: &Statement, server: &mut ServerConnection) -> Result<()> {
+    let mut names: Vec<&Name> = statement.relations.iter().map(|relation| &relation.name).collect();
+    names.dedup();
+    names.retain(|name| facts.tables(name).is_none());
+    for names in names.chunks(MAX_TABLES) {
+        let columns: Vec<_> = names.iter().flat_map(|name| [read_column(name), written_column(name)]).collect();
+        let sql = format!("SELECT {}", columns.join(", "));
+        let mut rows = control::query(server, &sql, Deadline::after(LIMIT))?;
+        let answers = rows.pop().unwrap_or_default();
+        for (name, answer) in names.iter().zip(answers.chunks(2)) {
+            let oids = |column: usize| answer.get(column).and_then(Option::as_deref).and_then(oids);
+            facts.learn_tables(name, Tables { read: oids(0), written: oids(1) });
+        }
+    }
+    Ok(())
+}
+
+fn oids(text: &str) -> Option<Box<[u32]>> {
+    text.split_ascii_whitespace().map(|oid| oid.parse().ok()).collect()
+}
+
+/// The tables as a list, empty for a name that is none; nothing if any of them is an obstacle. Partitions and children are
+/// in `pg_inherits`; the rule of a view depends on what it reads.
+fn read_column(name: &Name) -> String {
+    format!(
+        "(WITH RECURSIVE t(o) AS (SELECT oid FROM pg_catalog.pg_class WHERE {} UNION SELECT f.o FROM t, LATERAL (\
+         SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent OPERATOR(pg_catalog.=) t.o UNION ALL \
+         SELECT d.refobjid FROM pg_catalog.pg_rewrite AS r, pg_catalog.pg_depend AS d WHERE \
+         r.ev_class OPERATOR(pg_catalog.=) t.o AND d.objid OPERATOR(pg_catalog.=) r.oid AND \
+         d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND \
+         d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass) AS f(o)) \
+         SELECT CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) {MAX_TABLES} AND COALESCE(pg_catalog.bool_and(\
+         c.relkind OPERATOR(pg_catalog.=) ANY ('{{r,p,v,m}}') AND NOT c.relrowsecurity AND \
+         c.relpersistence OPERATOR(pg_catalog.<>) 't'), true) \
+         THEN COALESCE(pg_catalog.string_agg(t.o::pg_catalog.text, ' '), '') END \
+         FROM t, pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) t.o)",
+        relation_condition(name)
+    )
+}
+
+fn written_column(name: &Name) -> String {
+    format!(
+        "(WITH RECURSIVE t(o) AS (SELECT oid FROM pg_catalog.pg_class WHERE {} UNION SELECT f.o FROM t, LATERAL (\
+         SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent OPERATOR(pg_catalog.=) t.o UNION ALL \
+         SELECT conrelid FROM pg_catalog.pg_constraint WHERE confrelid OPERATOR(pg_catalog.=) t.o AND \
+         contype OPERATOR(pg_catalog.=) 'f' AND (confdeltype OPERATOR(pg_catalog.=) ANY ('{{c,n,d}}') OR \
+         confupdtype OPERATOR(pg_catalog.=) ANY ('{{c,n,d}}'))) AS f(o)) \
+         SELECT CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) {MAX_TABLES} AND COALESCE(pg_catalog.bool_and(\
+         c.relkind OPERATOR(pg_catalog.=) ANY ('{{r,p}}') AND NOT c.relhasrules AND NOT EXISTS (\
+         SELECT 1 FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid OPERATOR(pg_catalog.=) t.o AND NOT g.tgisinternal)), \
+         true) THEN COALESCE(pg_catalog.string_agg(t.o::pg_catalog.text, ' '), '') END \
+         FROM t, pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) t.o)",
+        relation_condition(name)
+    )
+}

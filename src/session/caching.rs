@@ -1,0 +1,393 @@
+//! The query cache in a session: answers from it, answers for it, and what this session's writes make wrong (query-cache 2,
+//! 3.2, 5, 6). Why that is never out of date is said in [`crate::cache`].
+//!
+//! A Query whose answer is kept is answered at once, if nothing is owed to the client that would have to come first. Else
+//! its answer is collected as it passes by, and stored when it is complete and nothing in it concerns this session alone.
+//!
+//! Invariants:
+//! - Neither is done while the session has written something that is not known to be in force, in a transaction that may not
+//!   see what others have committed since, or when its settings may have changed since they were asked for.
+//! - What is collected is bounded by `memqcache_maxcache`; without the cache all this costs one branch.
+
+use super::Session;
+use super::end::End;
+use super::requests::front;
+use super::trace;
+use crate::backend::control;
+use crate::cache::{self, Entry, Expiry, IDENTITY_QUERY, Identity, Written};
+use crate::catalog;
+use crate::net::Deadline;
+use crate::report::{Report, SqlState};
+use crate::route::Transaction;
+use crate::sql::{Isolation, Kind, Statement};
+use crate::state::{QueryCache, TableSet};
+use crate::wire::{Header, TransactionStatus, frontend, write};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long the server may take to tell what the session's settings are.
+const LIMIT: Duration = Duration::from_secs(10);
+/// An answer is collected with its ReadyForQuery and what comes in the same breath, in bytes.
+const MARGIN: usize = 8 * 1024;
+
+/// What one session has to do with the query cache.
+pub(super) struct Caching {
+    cache: QueryCache,
+    /// What decides answers beside the statements.
+    identity: Known,
+    /// A statement under way, or one in this transaction, may have changed a setting.
+    is_uncertain: bool,
+    /// What statements have changed that are not known to be in force.
+    written: TableSet,
+    /// What will be collected if the statement at the front is sent to a server.
+    wanted: Option<Fill>,
+    /// What is collected.
+    fill: Option<Fill>,
+    key: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+/// What is known of the session's identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// It is to be asked for.
+    NotYet,
+    /// The session has none: it does without the cache.
+    None,
+    Identity(Identity),
+}
+
+/// An answer on its way into the cache.
+struct Fill {
+    node: usize,
+    /// Number of the Query in the reply queue of that node.
+    number: u64,
+    key: Vec<u8>,
+    entry: Entry,
+    /// What the client was sent, so far.
+    bytes: Vec<u8>,
+    limit: usize,
+    /// ReadyForQuery is the next message to be collected, or among the next.
+    is_answered: bool,
+}
+
+impl Caching {
+    pub fn new(cache: &QueryCache) -> Self {
+        Self {
+            cache: cache.clone(),
+            identity: Known::NotYet,
+            is_uncertain: false,
+            written: TableSet::default(),
+            wanted: None,
+            fill: None,
+            key: Vec::new(),
+            answer: Vec::new(),
+        }
+    }
+
+    /// `node` has sent `bytes` to the client.
+    pub fn collect(&mut self, node: usize, bytes: &[u8]) {
+        let Some(fill) = self.fill.as_mut().filter(|fill| fill.node == node) else { return };
+        if fill.bytes.len() + bytes.len() > fill.limit {
+            self.fill = None;
+            return;
+        }
+        fill.bytes.extend_from_slice(bytes);
+        if fill.is_answered {
+            self.store();
+        }
+    }
+
+    /// `node` has answered its message `number` to the end.
+    pub fn answered(&mut self, node: usize, number: u64) {
+        if let Some(fill) = self.fill.as_mut().filter(|fill| (fill.node, fill.number) == (node, number)) {
+            fill.is_answered = true;
+        }
+    }
+
+    /// A server has told of a setting, perhaps because its configuration was changed.
+    pub fn setting_changed(&mut self) {
+        self.is_uncertain = true;
+    }
+
+    /// What is collected is not the answer: it will come from another node.
+    pub fn drop_fill(&mut self) {
+        self.fill = None;
+    }
+
+    fn store(&mut self) {
+        let Some(fill) = self.fill.take() else { return };
+        let Some(answer) = cache::answer_of_query(&fill.bytes) else { return };
+        self.cache.store().put(&fill.key, &[&fill.entry.encode(), answer]);
+    }
+
+    /// What was written is in force, or may be. `at_rest`: nothing of it can come to be in force later.
+    pub fn publish(&mut self, invalidates: bool, at_rest: bool) {
+        if !self.written.is_empty() {
+            // Definitions and privileges are no matter of taste.
+            if invalidates || self.written.counters().contains(&0) {
+                self.cache.invalidate(&self.written);
+            }
+            if at_rest {
+                self.written = TableSet::default();
+            }
+        }
+        if at_rest && std::mem::take(&mut self.is_uncertain) {
+            self.identity = Known::NotYet;
+        }
+    }
+}
+
+impl Session<'_> {
+    /// Answers the Query at the front from the cache, if its answer is there and counts. Else prepares to collect it.
+    pub(super) fn answer_from_cache(&mut self, header: Header, facts: &Rc<Statement>) -> Result<bool, End> {
+        let Some(caching) = &mut self.caching else { return Ok(false) };
+        caching.wanted = None;
+        if !cache::may_be_cached(facts) || caching.is_uncertain || !caching.written.is_empty() {
+            return Ok(false);
+        }
+        if !self.has_heard_all() {
+            return Ok(false);
+        }
+        if matches!(self.transaction(), Transaction::Open { isolation: None, .. }) {
+            self.learn(facts)?;
+        }
+        if !self.sees_commits() || self.batch.is_some() {
+            return Ok(false);
+        }
+        let Some(identity) = self.identity()? else { return Ok(false) };
+        let Some(caching) = &mut self.caching else { return Ok(false) };
+        caching.fill = None;
+        let text = frontend::query(front(&self.client, self.direct, header, header.total)).unwrap_or(b"\0");
+        cache::simple_key(&identity, text, &mut caching.key);
+        caching.answer.clear();
+        if caching.cache.store().get(&caching.key, &mut caching.answer)
+            && let Some((entry, at)) = Entry::decode(&caching.answer)
+            && caching.cache.stamp(&self.database, &entry.tables) == entry.stamp
+        {
+            self.send_cached(at)?;
+            return Ok(true);
+        }
+        self.want(facts)?;
+        Ok(false)
+    }
+
+    /// Deletes the answer to the Query `text` of a session like this one. Whether there was one (query-cache 8.2).
+    pub(super) fn delete_cached(&mut self, text: &[u8]) -> Result<bool, End> {
+        if self.caching.as_ref().is_none_or(|caching| caching.is_uncertain) {
+            return Ok(false);
+        }
+        let Some(identity) = self.identity()? else { return Ok(false) };
+        let Some(caching) = &mut self.caching else { return Ok(false) };
+        cache::simple_key(&identity, text, &mut caching.key);
+        Ok(caching.cache.store().remove(&caching.key))
+    }
+
+    /// Whether the next statement sees what others have committed meanwhile.
+    fn sees_commits(&self) -> bool {
+        match self.transaction() {
+            Transaction::Idle => true,
+            Transaction::Open { isolation, .. } => {
+                matches!(isolation, Some(Isolation::ReadCommitted | Isolation::ReadUncommitted))
+            }
+            Transaction::Failed => false,
+        }
+    }
+
+    /// What decides answers in this session, asked of the primary if it is not known. `None`: it cannot be told.
+    fn identity(&mut self) -> Result<Option<Identity>, End> {
+        match self.caching.as_ref().map_or(Known::None, |caching| caching.identity) {
+            Known::Identity(identity) => return Ok(Some(identity)),
+            Known::NotYet if self.is_free(self.home) => {}
+            _ => return Ok(None),
+        }
+        let node = self.home;
+        let Some(server) = self.group.get_mut(node) else { return Ok(None) };
+        let answer = control::query(server, IDENTITY_QUERY, Deadline::after(LIMIT));
+        self.statements.unnamed_lost(node);
+        self.hear_aside(node);
+        match answer {
+            Ok(rows) => {
+                let answer = rows.first().map_or(&[][..], Vec::as_slice);
+                let identity = cache::identity(&self.context.shared, answer, &self.group.key.startup);
+                if let Some(caching) = &mut self.caching {
+                    caching.identity = identity.map_or(Known::None, Known::Identity);
+                }
+                Ok(identity)
+            }
+            Err(report) => self.without_cache(&report).map(|()| None),
+        }
+    }
+
+    /// A question of the cache's has failed: the statement goes its way without.
+    fn without_cache(&mut self, report: &Report) -> Result<(), End> {
+        if report.code == SqlState::CONNECTION_FAILURE {
+            return Err(End::server_lost(self.home, report.detail.as_deref().unwrap_or(&report.message)));
+        }
+        report.log();
+        Ok(())
+    }
+
+    /// Sends the kept answer, which begins at `at`, and ReadyForQuery.
+    fn send_cached(&mut self, at: usize) -> Result<(), End> {
+        let status = self.group.status(self.home);
+        self.forget_unnamed();
+        let Some(caching) = &mut self.caching else { return Ok(()) };
+        write::ready_for_query(&mut caching.answer, status);
+        caching.cache.count_hit(self.context.slot.index());
+        self.client.send(&caching.answer[at..])?;
+        let text = caching.key.get(cache::TEXT_AT..).unwrap_or_default();
+        trace::local(self.context, &self.group, text);
+        trace::idle(self.context, status);
+        let settings = &self.context.settings;
+        if settings.log_statement {
+            Report::log_line(format!("statement: {}", String::from_utf8_lossy(text))).log();
+        }
+        if settings.log_per_node_statement {
+            let text = String::from_utf8_lossy(text);
+            Report::log_line("fetch from memory cache")
+                .detail(format!("query result fetched from cache. statement: {text}"))
+                .log();
+        }
+        if status == TransactionStatus::Idle {
+            self.end_portals();
+        }
+        Ok(())
+    }
+
+    /// Prepares to collect the answer of the statement whose key is at hand, if it may be kept.
+    fn want(&mut self, facts: &Rc<Statement>) -> Result<(), End> {
+        self.catalog.begin_statement(self.transaction() != Transaction::Idle);
+        self.learn(facts)?;
+        let Some(caching) = &self.caching else { return Ok(()) };
+        let text = caching.key.get(cache::TEXT_AT..).unwrap_or_default();
+        if cache::obstacle(facts, text, &self.context.settings, &self.catalog).is_some() {
+            return Ok(());
+        }
+        self.learn_tables(facts)?;
+        let mut oids = Vec::new();
+        for name in facts.reads() {
+            let Some(read) = self.catalog.tables(name).and_then(|tables| tables.read.as_deref()) else { return Ok(()) };
+            oids.extend_from_slice(read);
+        }
+        let Some(caching) = &mut self.caching else { return Ok(()) };
+        let tables = TableSet::of(&self.database, oids);
+        let settings = &self.context.settings;
+        let entry = Entry {
+            stamp: caching.cache.stamp(&self.database, &tables),
+            expiry: Expiry::after(settings.memqcache_expire),
+            tables,
+        };
+        caching.wanted = Some(Fill {
+            node: usize::MAX,
+            number: 0,
+            key: caching.key.clone(),
+            entry,
+            bytes: Vec::new(),
+            limit: usize::try_from(settings.memqcache_maxcache).unwrap_or(0).saturating_add(MARGIN),
+            is_answered: false,
+        });
+        Ok(())
+    }
+
+    /// The Query at the front goes to `node` as its message `number`: its answer is collected, if that is wanted and the node
+    /// has all that was written.
+    pub(super) fn begin_fill(&mut self, facts: &Statement, node: usize, number: u64) {
+        let home = self.home;
+        let Some(caching) = &mut self.caching else { return };
+        if facts.kind == Kind::Select {
+            caching.cache.count_miss(self.context.slot.index());
+        }
+        let Some(fill) = caching.wanted.take() else { return };
+        if node == home {
+            caching.fill = Some(Fill { node, number, ..fill });
+        }
+    }
+
+    /// A statement of the client is about to be sent: from now on it may change what answers depend on.
+    /// `is_forced`: the client says that its answer may be kept, so that it changes nothing.
+    pub(super) fn note_for_cache(&mut self, facts: &Rc<Statement>, is_forced: bool) -> Result<(), End> {
+        if self.caching.is_none() || (is_forced && cache::may_be_cached(facts)) {
+            return Ok(());
+        }
+        let runs = self.executed(facts).map(|prepared| Rc::clone(&prepared.facts));
+        let facts = runs.as_ref().unwrap_or(facts);
+        if facts.has.unknown_functions && self.catalog.lacks(facts, &self.context.settings) {
+            self.learn(facts)?;
+        }
+        let written = cache::written(facts, &self.context.settings, &self.catalog);
+        let tables = match written {
+            Written::Nothing => TableSet::default(),
+            Written::Tables => {
+                self.learn_tables(facts)?;
+                self.tables_written(facts)
+            }
+            Written::Database => TableSet::database(&self.database),
+            Written::Everything => TableSet::everything(),
+        };
+        let Some(caching) = &mut self.caching else { return Ok(()) };
+        if !tables.is_empty() {
+            caching.written.add(&tables);
+        }
+        caching.is_uncertain |= cache::may_set(facts, written);
+        Ok(())
+    }
+
+    /// The same for the Execute at the front.
+    pub(super) fn note_executed_for_cache(&mut self, header: Header) -> Result<(), End> {
+        let portal = frontend::execute(self.content(header)).map_err(|error| End::protocol_violation(&error))?;
+        let Some(prepared) = self.portals.statement(portal).and_then(|name| self.statements.get(name)) else {
+            self.note_unknown_for_cache();
+            return Ok(());
+        };
+        let (facts, is_forced) = (Rc::clone(&prepared.facts), cache::is_forced(prepared.text()));
+        self.note_for_cache(&facts, is_forced)
+    }
+
+    /// Something that cannot be read is about to be sent: it may change anything.
+    pub(super) fn note_unknown_for_cache(&mut self) {
+        if let Some(caching) = &mut self.caching {
+            caching.written.add(&TableSet::everything());
+            caching.is_uncertain = true;
+        }
+    }
+
+    /// The tables that `facts` name as written, with all that changes with them.
+    fn tables_written(&self, facts: &Statement) -> TableSet {
+        let mut oids = Vec::new();
+        for name in facts.writes() {
+            match self.catalog.tables(name).and_then(|tables| tables.written.as_deref()) {
+                Some(written) => oids.extend_from_slice(written),
+                None => return TableSet::database(&self.database),
+            }
+        }
+        TableSet::of(&self.database, oids)
+    }
+
+    /// Learns which tables stand behind the names in `facts`, if the primary is free to tell.
+    pub(super) fn learn_tables(&mut self, facts: &Statement) -> Result<(), End> {
+        let lacks = facts.relations.iter().any(|relation| self.catalog.tables(&relation.name).is_none());
+        if !lacks || !self.is_free(self.home) {
+            return Ok(());
+        }
+        let node = self.home;
+        let Some(server) = self.group.get_mut(node) else { return Ok(()) };
+        let looked_up = catalog::look_up_tables(&mut self.catalog, facts, server);
+        self.statements.unnamed_lost(node);
+        self.hear_aside(node);
+        if let Err(report) = looked_up {
+            self.without_cache(&report)?;
+        }
+        Ok(())
+    }
+
+    /// The primary has confirmed a statement, or is ready for the next one: others must see what was written before the
+    /// client knows.
+    #[inline]
+    pub(super) fn publish_for_cache(&mut self, at_rest: bool) {
+        let invalidates = self.context.settings.memqcache_auto_cache_invalidation;
+        if let Some(caching) = &mut self.caching {
+            caching.publish(invalidates, at_rest);
+        }
+    }
+}

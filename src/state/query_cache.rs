@@ -1,0 +1,238 @@
+//! What all workers share of the query cache: the answers, and for every table a number that moves when it was written.
+//!
+//! A table's *generation* is a counter, found by a hash of database and OID; tables that share one are invalidated together,
+//! which costs an answer and no truth. Each set of tables holds two more counters, one for its database and one for
+//! everything. Counters only grow, so their sum is a *stamp*: it is what it was exactly if none of them has moved.
+//!
+//! Invariants:
+//! - Who is about to read takes the stamp first; who has written moves the counters after the commit. So an answer whose
+//!   stamp still holds was read after every write that anybody has been told of.
+//! - Moving a counter is one atomic addition: no lock, nothing to be left half done.
+
+use super::counters::count;
+use super::uptime;
+use pgpool_shm::{Layout, Region, Segment, SegmentError, Store, StoreSize, shareable};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::time::Duration;
+
+/// Counters, the first of which is that of everything.
+const COUNTERS: u32 = 1 << 16;
+
+shareable! {
+    /// How often the tables of one counter were written, and when last.
+    struct Generation {
+        number: AtomicU64,
+        /// Milliseconds of [`uptime`].
+        written: AtomicU64,
+    }
+}
+
+shareable! {
+    /// What one worker counts, on a cache line of its own.
+    struct Counts {
+        hits: AtomicU64,
+        misses: AtomicU64,
+        filler: [AtomicU64; 6],
+    }
+}
+
+/// The tables that an answer depends on, or that a statement has written: numbers of their counters, each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableSet(Vec<u32>);
+
+impl TableSet {
+    /// All tables of all databases.
+    pub fn everything() -> Self {
+        Self(vec![0])
+    }
+
+    /// All tables of a database.
+    pub fn database(database: &str) -> Self {
+        Self(vec![counter(database, 0)])
+    }
+
+    /// The tables with these OIDs.
+    pub fn of(database: &str, oids: impl IntoIterator<Item = u32>) -> Self {
+        let mut counters: Vec<_> = oids.into_iter().map(|oid| counter(database, oid)).collect();
+        counters.sort_unstable();
+        counters.dedup();
+        Self(counters)
+    }
+
+    /// As it was written down by [`Self::counters`].
+    pub fn from_counters(counters: impl Iterator<Item = u32>) -> Self {
+        Self(counters.map(|counter| counter % COUNTERS).collect())
+    }
+
+    /// Adds those of `other`.
+    pub fn add(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+        self.0.sort_unstable();
+        self.0.dedup();
+    }
+
+    /// Whether there is none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The numbers of their counters.
+    pub fn counters(&self) -> &[u32] {
+        &self.0
+    }
+}
+
+fn counter(database: &str, oid: u32) -> u32 {
+    // Without a random key: a collision costs an invalidation too many.
+    let mut hasher = DefaultHasher::new();
+    (database, oid).hash(&mut hasher);
+    1 + (hasher.finish() % u64::from(COUNTERS - 1)) as u32
+}
+
+/// The query cache of one pgpool. Clones and forked processes see the same.
+#[derive(Clone, Debug)]
+pub struct QueryCache(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    segment: Segment,
+    generations: Region<Generation>,
+    counts: Region<Counts>,
+    store: Store,
+    started: u64,
+}
+
+/// How often it was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheCounts {
+    /// Answers from the cache.
+    pub hits: u64,
+    /// SELECTs that servers have answered.
+    pub misses: u64,
+}
+
+impl QueryCache {
+    /// Called by the parent, before it forks.
+    pub(super) fn create(size: StoreSize, workers: usize) -> Result<Self, SegmentError> {
+        let mut layout = Layout::new();
+        let generations = layout.array(COUNTERS as usize);
+        let counts = layout.array(workers);
+        let segment = Segment::create(layout)?;
+        let store = Store::create(size)?;
+        Ok(Self(Arc::new(Inner { segment, generations, counts, store, started: millis() })))
+    }
+
+    /// Keys and answers.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The stamp of answers that are read from now on and depend on `tables` of `database`.
+    pub fn stamp(&self, database: &str, tables: &TableSet) -> u64 {
+        let sum = |sum: u64, counter: u32| sum.wrapping_add(self.generation(counter).number.load(SeqCst));
+        [0, counter(database, 0)].into_iter().chain(tables.0.iter().copied()).fold(0, sum)
+    }
+
+    /// When any of `tables` of `database` was written last, as [`uptime`] tells it; pgpool's start counts as a write.
+    pub fn written(&self, database: &str, tables: &TableSet) -> Duration {
+        let counters = [0, counter(database, 0)].into_iter().chain(tables.0.iter().copied());
+        let last = counters.map(|counter| self.generation(counter).written.load(Acquire)).max().unwrap_or(0);
+        Duration::from_millis(last.max(self.0.started))
+    }
+
+    /// `tables` were written, and the write is in force: no answer read before counts any more.
+    pub fn invalidate(&self, tables: &TableSet) {
+        for counter in &tables.0 {
+            let generation = self.generation(*counter);
+            generation.written.fetch_max(millis(), SeqCst);
+            generation.number.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// Nothing read before counts any more, and its memory is given back.
+    pub fn clear(&self) {
+        self.invalidate(&TableSet::everything());
+        self.0.store.clear();
+    }
+
+    /// `worker` has answered from the cache.
+    #[inline]
+    pub fn count_hit(&self, worker: usize) {
+        if let Some(counts) = self.counts().get(worker) {
+            count(&counts.hits);
+        }
+    }
+
+    /// `worker` has let a server answer a SELECT.
+    #[inline]
+    pub fn count_miss(&self, worker: usize) {
+        if let Some(counts) = self.counts().get(worker) {
+            count(&counts.misses);
+        }
+    }
+
+    /// What all workers have counted.
+    pub fn counted(&self) -> CacheCounts {
+        self.counts().iter().fold(CacheCounts::default(), |sum, counts| CacheCounts {
+            hits: sum.hits.wrapping_add(counts.hits.load(Relaxed)),
+            misses: sum.misses.wrapping_add(counts.misses.load(Relaxed)),
+        })
+    }
+
+    fn counts(&self) -> &[Counts] {
+        self.0.segment.slice(self.0.counts)
+    }
+
+    fn generation(&self, counter: u32) -> &Generation {
+        &self.0.segment.slice(self.0.generations)[(counter % COUNTERS) as usize]
+    }
+}
+
+fn millis() -> u64 {
+    u64::try_from(uptime().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache() -> QueryCache {
+        let size = StoreSize { bytes: 1 << 20, entries: 64, largest: 1 << 16 };
+        QueryCache::create(size, 2).expect("cache")
+    }
+
+    #[test]
+    fn a_stamp_holds_until_one_of_its_tables_is_written() {
+        let cache = cache();
+        let (a, b, both) = (TableSet::of("d", [1]), TableSet::of("d", [2]), TableSet::of("d", [1, 2, 2]));
+        let stamps = || [&a, &b, &both].map(|tables| cache.stamp("d", tables));
+        let moved = |change: &dyn Fn()| {
+            let before = stamps();
+            change();
+            let after = stamps();
+            [0, 1, 2].map(|index| before[index] != after[index])
+        };
+        assert_eq!(both.counters().len(), 2);
+        assert_eq!(moved(&|| cache.invalidate(&a)), [true, false, true]);
+        assert_eq!(moved(&|| cache.invalidate(&TableSet::default())), [false; 3]);
+        assert_eq!(moved(&|| cache.invalidate(&TableSet::of("other", [1, 2]))), [false; 3]);
+        assert_eq!(moved(&|| cache.invalidate(&TableSet::database("other"))), [false; 3]);
+        assert_eq!(moved(&|| cache.invalidate(&TableSet::database("d"))), [true; 3]);
+        assert_eq!(moved(&|| cache.invalidate(&TableSet::everything())), [true; 3]);
+        assert_eq!(moved(&|| cache.clear()), [true; 3]);
+    }
+
+    #[test]
+    fn counts_are_summed_up() {
+        let cache = cache();
+        cache.count_hit(0);
+        cache.count_hit(1);
+        cache.count_miss(1);
+        cache.count_miss(7);
+        assert_eq!(cache.counted(), CacheCounts { hits: 2, misses: 1 });
+    }
+}

@@ -1,0 +1,1 @@
+//! Random histories of several sessions, each read compared with what the server says without a cache.
