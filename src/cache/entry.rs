@@ -82,6 +82,53 @@ pub fn answer_of_query(bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// The same for one batch of the extended protocol: perhaps Parse, Bind, perhaps Describe of the portal, Execute, Sync. What
+/// is kept begins with RowDescription if it was asked for.
+pub fn answer_of_batch(bytes: &[u8]) -> Option<&[u8]> {
+    let (mut begin, mut at) = (0, 0);
+    let (mut bound, mut completed) = (false, false);
+    loop {
+        let header = Header::read(bytes.get(at..)?, backend::name).ok()??;
+        if bytes.len() - at < header.total {
+            return None;
+        }
+        match header.kind {
+            b'1' if at == 0 => {}
+            b'2' if !bound => {
+                bound = true;
+                begin = at + header.total;
+            }
+            b'T' if bound && at == begin => {}
+            b'D' if bound && !completed => {}
+            b'C' if bound && !completed => completed = true,
+            b'Z' if completed => return Some(&bytes[begin..at]),
+            _ => return None,
+        }
+        at += header.total;
+    }
+}
+
+/// A kept answer, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer<'a> {
+    /// RowDescription, if it was kept.
+    pub description: Option<&'a [u8]>,
+    /// Rows and CommandComplete.
+    pub rows: &'a [u8],
+}
+
+impl<'a> Answer<'a> {
+    /// Takes the messages of an entry apart.
+    pub fn read(messages: &'a [u8]) -> Option<Self> {
+        let header = Header::read(messages, backend::name).ok()??;
+        if header.kind != b'T' {
+            return Some(Self { description: None, rows: messages });
+        }
+        let (description, rows) = messages.split_at_checked(header.total)?;
+        Some(Self { description: Some(description), rows })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,5 +169,33 @@ mod tests {
         assert_eq!(answer_of_query(&with(|out| write::notice(out, "00000", b"x"))), None);
         assert_eq!(answer_of_query(&with(|out| write::parameter_status(out, b"a", b"b"))), None);
         assert_eq!(answer_of_query(&with(|out| write::command_complete(out, "SELECT 1"))), None);
+    }
+
+    #[test]
+    fn a_batch_is_kept_from_behind_its_bind() {
+        let (mut description, mut rows) = (Vec::new(), Vec::new());
+        write::row_description(&mut description, &["a"]);
+        write::data_row(&mut rows, &["1"]);
+        write::command_complete(&mut rows, "SELECT 1");
+        for (parsed, described) in [(true, true), (true, false), (false, true), (false, false)] {
+            let mut answer = Vec::new();
+            if parsed {
+                write::parse_complete(&mut answer);
+            }
+            write::bind_complete(&mut answer);
+            if described {
+                answer.extend_from_slice(&description);
+            }
+            answer.extend_from_slice(&rows);
+            write::ready_for_query(&mut answer, TransactionStatus::Idle);
+            let kept = answer_of_batch(&answer).expect("it is complete");
+            let expected = Answer { description: described.then_some(&description[..]), rows: &rows };
+            assert_eq!(Answer::read(kept), Some(expected));
+            for length in 0..answer.len() {
+                assert_eq!(answer_of_batch(&answer[..length]), None);
+            }
+            assert_eq!(answer_of_batch(&[&answer[..answer.len() - 6], &answer[..]].concat()), None);
+        }
+        assert_eq!(Answer::read(b"T"), None);
     }
 }

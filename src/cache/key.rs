@@ -31,7 +31,7 @@ pub fn identity(shared: &Shared, answer: &[Option<String>], startup: &[u8]) -> O
     Some(shared.relcache().fingerprint(&(answer, parameters)).bytes())
 }
 
-/// Where the text begins in the key of a Query.
+/// Where the text begins in a key. In one of the extended protocol it ends with a zero byte.
 pub const TEXT_AT: usize = size_of::<Identity>() + 1;
 
 /// The key of a Query.
@@ -40,4 +40,14 @@ pub fn simple_key(identity: &Identity, text: &[u8], key: &mut Vec<u8>) {
     key.extend_from_slice(identity);
     key.push(b'Q');
     key.extend_from_slice(text);
+}
+
+/// The key of an Execute. `parsed`: what Parse says behind the name, the text and the types of its parameters; `bound`: what
+/// Bind says behind the names, values and all formats. Each tells itself where it ends.
+pub fn extended_key(identity: &Identity, parsed: &[u8], bound: &[u8], key: &mut Vec<u8>) {
+    key.clear();
+    key.extend_from_slice(identity);
+    key.push(b'E');
+    key.extend_from_slice(parsed);
+    key.extend_from_slice(bound);
 }

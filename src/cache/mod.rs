@@ -31,8 +31,8 @@ mod key;
 mod written;
 
 pub use eligible::{Obstacle, is_forced, may_be_cached, obstacle};
-pub use entry::{Entry, Expiry, answer_of_query};
-pub use key::{IDENTITY_QUERY, Identity, TEXT_AT, identity, simple_key};
+pub use entry::{Answer, Entry, Expiry, answer_of_batch, answer_of_query};
+pub use key::{IDENTITY_QUERY, Identity, TEXT_AT, extended_key, identity, simple_key};
 pub use written::{Written, may_set, written};
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::catalog;
 use crate::net::Deadline;
 use crate::report::{Report, SqlState};
 use crate::route::Transaction;
-use crate::sql::{Isolation, Kind, Statement};
+use crate::sql::{Isolation, Statement};
 use crate::state::{QueryCache, TableSet};
 use crate::wire::{Header, TransactionStatus, frontend, write};
 use std::rc::Rc;
@@ -32,7 +32,7 @@ const MARGIN: usize = 8 * 1024;
 
 /// What one session has to do with the query cache.
 pub(super) struct Caching {
-    cache: QueryCache,
+    pub cache: QueryCache,
     /// What decides answers beside the statements.
     identity: Known,
     /// A statement under way, or one in this transaction, may have changed a setting.
@@ -43,8 +43,10 @@ pub(super) struct Caching {
     wanted: Option<Fill>,
     /// What is collected.
     fill: Option<Fill>,
-    key: Vec<u8>,
-    answer: Vec<u8>,
+    /// Of the statement at the front.
+    pub key: Vec<u8>,
+    /// What was found under it.
+    pub answer: Vec<u8>,
 }
 
 /// What is known of the session's identity.
@@ -110,14 +112,31 @@ impl Caching {
         self.is_uncertain = true;
     }
 
+    /// What comes next is not to be kept.
+    pub fn want_nothing(&mut self) {
+        self.wanted = None;
+    }
+
     /// What is collected is not the answer: it will come from another node.
     pub fn drop_fill(&mut self) {
         self.fill = None;
     }
 
+    /// Looks for the answer of the key at hand. Where its messages begin in `answer`, if it counts.
+    pub fn find(&mut self, database: &str) -> Option<usize> {
+        self.answer.clear();
+        if !self.cache.store().get(&self.key, &mut self.answer) {
+            return None;
+        }
+        let (entry, at) = Entry::decode(&self.answer)?;
+        (self.cache.stamp(database, &entry.tables) == entry.stamp).then_some(at)
+    }
+
     fn store(&mut self) {
         let Some(fill) = self.fill.take() else { return };
-        let Some(answer) = cache::answer_of_query(&fill.bytes) else { return };
+        let is_batch = fill.key.get(cache::TEXT_AT - 1) == Some(&b'E');
+        let answer = if is_batch { cache::answer_of_batch } else { cache::answer_of_query };
+        let Some(answer) = answer(&fill.bytes) else { return };
         self.cache.store().put(&fill.key, &[&fill.entry.encode(), answer]);
     }
 
@@ -141,35 +160,39 @@ impl Caching {
 impl Session<'_> {
     /// Answers the Query at the front from the cache, if its answer is there and counts. Else prepares to collect it.
     pub(super) fn answer_from_cache(&mut self, header: Header, facts: &Rc<Statement>) -> Result<bool, End> {
+        let Some(identity) = self.identity_to_read(facts)? else { return Ok(false) };
         let Some(caching) = &mut self.caching else { return Ok(false) };
-        caching.wanted = None;
-        if !cache::may_be_cached(facts) || caching.is_uncertain || !caching.written.is_empty() {
-            return Ok(false);
-        }
-        if !self.has_heard_all() {
-            return Ok(false);
-        }
-        if matches!(self.transaction(), Transaction::Open { isolation: None, .. }) {
-            self.learn(facts)?;
-        }
-        if !self.sees_commits() || self.batch.is_some() {
-            return Ok(false);
-        }
-        let Some(identity) = self.identity()? else { return Ok(false) };
-        let Some(caching) = &mut self.caching else { return Ok(false) };
-        caching.fill = None;
         let text = frontend::query(front(&self.client, self.direct, header, header.total)).unwrap_or(b"\0");
         cache::simple_key(&identity, text, &mut caching.key);
-        caching.answer.clear();
-        if caching.cache.store().get(&caching.key, &mut caching.answer)
-            && let Some((entry, at)) = Entry::decode(&caching.answer)
-            && caching.cache.stamp(&self.database, &entry.tables) == entry.stamp
-        {
+        if let Some(at) = caching.find(&self.database) {
             self.send_cached(at)?;
             return Ok(true);
         }
         self.want(facts)?;
         Ok(false)
+    }
+
+    /// Under which identity the SELECT with these `facts`, to which nothing stands in front, may be looked for in the cache
+    /// now. `None`: it may not.
+    pub(super) fn identity_to_read(&mut self, facts: &Statement) -> Result<Option<Identity>, End> {
+        let Some(caching) = &mut self.caching else { return Ok(None) };
+        caching.wanted = None;
+        if !cache::may_be_cached(facts) || caching.is_uncertain || !caching.written.is_empty() {
+            return Ok(None);
+        }
+        if self.batch.is_some() || !self.has_heard_all() {
+            return Ok(None);
+        }
+        if matches!(self.transaction(), Transaction::Open { isolation: None, .. }) {
+            self.learn(facts)?;
+        }
+        if !self.sees_commits() {
+            return Ok(None);
+        }
+        if let Some(caching) = &mut self.caching {
+            caching.fill = None;
+        }
+        self.identity()
     }
 
     /// Deletes the answer to the Query `text` of a session like this one. Whether there was one (query-cache 8.2).
@@ -236,7 +259,14 @@ impl Session<'_> {
         write::ready_for_query(&mut caching.answer, status);
         caching.cache.count_hit(self.context.slot.index());
         self.client.send(&caching.answer[at..])?;
-        let text = caching.key.get(cache::TEXT_AT..).unwrap_or_default();
+        self.tell_cached(status);
+        Ok(())
+    }
+
+    /// Lets others see that a statement was answered, and the log.
+    pub(super) fn tell_cached(&mut self, status: TransactionStatus) {
+        let Some(caching) = &self.caching else { return };
+        let text = text_of(&caching.key);
         trace::local(self.context, &self.group, text);
         trace::idle(self.context, status);
         let settings = &self.context.settings;
@@ -252,15 +282,14 @@ impl Session<'_> {
         if status == TransactionStatus::Idle {
             self.end_portals();
         }
-        Ok(())
     }
 
     /// Prepares to collect the answer of the statement whose key is at hand, if it may be kept.
-    fn want(&mut self, facts: &Rc<Statement>) -> Result<(), End> {
+    pub(super) fn want(&mut self, facts: &Rc<Statement>) -> Result<(), End> {
         self.catalog.begin_statement(self.transaction() != Transaction::Idle);
         self.learn(facts)?;
-        let Some(caching) = &self.caching else { return Ok(()) };
-        let text = caching.key.get(cache::TEXT_AT..).unwrap_or_default();
+        let Some(caching) = self.caching.as_ref().filter(|caching| caching.cache.is_sure()) else { return Ok(()) };
+        let text = text_of(&caching.key);
         if cache::obstacle(facts, text, &self.context.settings, &self.catalog).is_some() {
             return Ok(());
         }
@@ -290,12 +319,12 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The Query at the front goes to `node` as its message `number`: its answer is collected, if that is wanted and the node
-    /// has all that was written.
-    pub(super) fn begin_fill(&mut self, facts: &Statement, node: usize, number: u64) {
+    /// The Query at the front, or the Sync of a batch, goes to `node` as its message `number`: the answer is collected, if
+    /// that is wanted and the node has all that was written.
+    pub(super) fn begin_fill(&mut self, is_select: bool, node: usize, number: u64) {
         let home = self.home;
         let Some(caching) = &mut self.caching else { return };
-        if facts.kind == Kind::Select {
+        if is_select || caching.wanted.is_some() {
             caching.cache.count_miss(self.context.slot.index());
         }
         let Some(fill) = caching.wanted.take() else { return };
@@ -381,6 +410,14 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// The session ends. What is answered and not committed will be rolled back; what is not answered may come into force.
+    pub(super) fn end_caching(&mut self) {
+        let has_answered = self.group.get(self.home).is_some_and(|server| server.replies.is_empty());
+        if let Some(caching) = self.caching.as_ref().filter(|caching| !caching.written.is_empty() && !has_answered) {
+            caching.cache.doubt(&caching.written);
+        }
+    }
+
     /// The primary has confirmed a statement, or is ready for the next one: others must see what was written before the
     /// client knows.
     #[inline]
@@ -390,4 +427,10 @@ impl Session<'_> {
             caching.publish(invalidates, at_rest);
         }
     }
+}
+
+/// The SQL text in a key.
+fn text_of(key: &[u8]) -> &[u8] {
+    let text = key.get(cache::TEXT_AT..).unwrap_or_default();
+    text.split(|byte| *byte == 0).next().unwrap_or_default()
 }

@@ -23,6 +23,9 @@ impl Session<'_> {
         if header.kind == b'S' {
             return self.take_sync(header);
         }
+        if self.caching.is_some() && self.batch.is_none() && self.answer_batch_from_cache()? {
+            return Ok(Taken::Shortened);
+        }
         // A name may be about to become free.
         if header.kind == b'P' && self.journal.will_discard() && !self.is_quiet() {
             return Ok(Taken::Blocked);
@@ -79,7 +82,9 @@ impl Session<'_> {
         }
         self.end_batch(node);
         self.at_home = false;
-        self.expect(node, Awaited::Sync, Deliver::Client);
+        if self.expect(node, Awaited::Sync, Deliver::Client) {
+            self.begin_fill(false, node, self.last_number(node));
+        }
         Ok(Taken::Forward { node, now: header.total })
     }
 

@@ -17,6 +17,7 @@ mod auth_query;
 mod authenticate;
 mod batch;
 mod bystanders;
+mod cached_batch;
 mod caching;
 mod changes;
 mod client;

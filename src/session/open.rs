@@ -153,8 +153,7 @@ fn run(context: &mut Context, client: Client, start: Start) {
     }
     let mut end = session.run().err().unwrap_or(End::Terminated);
     session.message_log.finish();
-    // Whatever was under way may have come into force.
-    session.publish_for_cache(true);
+    session.end_caching();
     // A batch without its Sync is rolled back when its client leaves; a reset query would commit it.
     if session.batch.is_some() && matches!(end, End::Terminated) {
         end = End::ClientGone;

@@ -265,7 +265,7 @@ impl Session<'_> {
             return Ok(Taken::Forward { node, now: header.total });
         }
         let number = self.last_number(node);
-        self.begin_fill(&facts, node, number);
+        self.begin_fill(facts.kind == Kind::Select, node, number);
         let writes = (node == self.home).then(|| self.writes_of(&facts));
         let in_transaction = self.transaction() != Transaction::Idle;
         let content = front(&self.client, self.direct, header, header.total);

@@ -71,6 +71,14 @@ impl Statements {
         }
     }
 
+    /// A Parse message for `name` was answered without a server: it is sent to one when that needs it.
+    pub fn prepare_nowhere(&mut self, name: &[u8], message: &[u8], facts: Rc<Statement>, node: usize) {
+        self.prepare(name, message, facts, node);
+        if let Some(prepared) = self.get_mut(name) {
+            prepared.nodes.remove(node);
+        }
+    }
+
     /// The unnamed statement is gone from `node`: a simple query of our own ran there. It will be prepared again if needed.
     pub fn unnamed_lost(&mut self, node: usize) {
         if let Some(unnamed) = &mut self.unnamed {

@@ -256,10 +256,10 @@ impl Shared {
         self.0.query_cache.as_ref()
     }
 
-    /// No answer kept so far counts any more. One atomic addition.
-    pub fn distrust_answers(&self) {
+    /// No answer of the query cache counts any more, and for a while none is kept: somebody has died who may have written.
+    pub fn doubt_answers(&self) {
         if let Some(cache) = self.query_cache() {
-            cache.invalidate(&TableSet::everything());
+            cache.doubt(&TableSet::everything());
         }
     }
 

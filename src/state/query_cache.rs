@@ -21,6 +21,10 @@ use std::time::Duration;
 /// Counters, the first of which is that of everything.
 const COUNTERS: u32 = 1 << 16;
 
+/// A write of which nobody heard whether it came into force may still do so for this long, in milliseconds: nothing is kept
+/// meanwhile.
+const DOUBT: u64 = 3000;
+
 shareable! {
     /// How often the tables of one counter were written, and when last.
     struct Generation {
@@ -102,6 +106,8 @@ struct Inner {
     segment: Segment,
     generations: Region<Generation>,
     counts: Region<Counts>,
+    /// Milliseconds of [`uptime`].
+    doubtful_until: Region<AtomicU64>,
     store: Store,
     started: u64,
 }
@@ -121,9 +127,10 @@ impl QueryCache {
         let mut layout = Layout::new();
         let generations = layout.array(COUNTERS as usize);
         let counts = layout.array(workers);
+        let doubtful_until = layout.array(1);
         let segment = Segment::create(layout)?;
         let store = Store::create(size)?;
-        Ok(Self(Arc::new(Inner { segment, generations, counts, store, started: millis() })))
+        Ok(Self(Arc::new(Inner { segment, generations, counts, doubtful_until, store, started: millis() })))
     }
 
     /// Keys and answers.
@@ -151,6 +158,23 @@ impl QueryCache {
             generation.written.fetch_max(millis(), SeqCst);
             generation.number.fetch_add(1, SeqCst);
         }
+    }
+
+    /// `tables` may have been written, and that may come into force still.
+    pub fn doubt(&self, tables: &TableSet) {
+        self.doubtful_until().fetch_max(millis() + DOUBT, SeqCst);
+        self.invalidate(tables);
+    }
+
+    /// Whether answers may be kept: nobody has died lately in the middle of a write.
+    #[inline]
+    pub fn is_sure(&self) -> bool {
+        let until = self.doubtful_until().load(SeqCst);
+        until == 0 || millis() > until
+    }
+
+    fn doubtful_until(&self) -> &AtomicU64 {
+        &self.0.segment.slice(self.0.doubtful_until)[0]
     }
 
     /// Nothing read before counts any more, and its memory is given back.
@@ -224,6 +248,18 @@ mod tests {
         assert_eq!(moved(&|| cache.invalidate(&TableSet::database("d"))), [true; 3]);
         assert_eq!(moved(&|| cache.invalidate(&TableSet::everything())), [true; 3]);
         assert_eq!(moved(&|| cache.clear()), [true; 3]);
+    }
+
+    #[test]
+    fn after_a_doubt_nothing_is_kept_for_a_while() {
+        let cache = cache();
+        let tables = TableSet::of("d", [1]);
+        let stamp = cache.stamp("d", &tables);
+        assert!(cache.is_sure());
+        cache.doubt(&tables);
+        assert!(!cache.is_sure() && cache.stamp("d", &tables) != stamp);
+        cache.doubtful_until().store(1, SeqCst);
+        assert!(cache.is_sure());
     }
 
     #[test]

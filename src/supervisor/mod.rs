@@ -196,7 +196,7 @@ impl Supervisor {
             if !client.is_empty() {
                 // Its last statement may have changed the catalog, or committed what nobody was told of.
                 self.shared.relcache().bump();
-                self.shared.distrust_answers();
+                self.shared.doubt_answers();
             }
         }
         tell_of(dead, &client);

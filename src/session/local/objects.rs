@@ -61,7 +61,7 @@ pub(in crate::session) struct Objects {
 impl Objects {
     /// Whether there is nothing to think of.
     #[inline]
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in crate::session) fn is_idle(&self) -> bool {
         !self.begun && self.statements.is_empty() && self.portals.is_empty()
     }
 

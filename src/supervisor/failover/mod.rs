@@ -237,7 +237,7 @@ impl Supervisor {
                     // What the former primary said of tables and functions need not be so on this one.
                     self.shared.relcache().bump();
                     // It may lack what the former one had committed.
-                    self.shared.distrust_answers();
+                    self.shared.doubt_answers();
                 }
             }
             Action::WriteStatusFile => self.write_status(),
