@@ -328,7 +328,12 @@ impl Session<'_> {
             caching.cache.count_miss(self.context.slot.index());
         }
         let Some(fill) = caching.wanted.take() else { return };
-        if node == home {
+        // What a standby has not replayed yet must not be kept.
+        let has_all = || {
+            let written = caching.cache.written(&self.database, &fill.entry.tables);
+            self.context.shared.delays().caught_up(node) > written
+        };
+        if node == home || has_all() {
             caching.fill = Some(Fill { node, number, ..fill });
         }
     }

@@ -30,11 +30,28 @@ const MAX_FIGURE: u64 = OUTDATED - 1;
 
 /// The delays of all nodes.
 #[derive(Clone, Copy)]
-pub struct Delays<'a>(&'a [AtomicU64]);
+pub struct Delays<'a> {
+    words: &'a [AtomicU64],
+    /// Milliseconds of [`uptime`](super::uptime).
+    caught_up: &'a [AtomicU64],
+}
 
 impl<'a> Delays<'a> {
-    pub(super) fn new(words: &'a [AtomicU64]) -> Self {
-        Self(words)
+    pub(super) fn new(words: &'a [AtomicU64], caught_up: &'a [AtomicU64]) -> Self {
+        Self { words, caught_up }
+    }
+
+    /// Everything that was committed on the primary before this moment is to be seen on the standby, as
+    /// [`uptime`](super::uptime) tells it; zero: nobody knows.
+    pub fn caught_up(self, node: usize) -> Duration {
+        self.caught_up.get(node).map_or(Duration::ZERO, |moment| Duration::from_millis(moment.load(Relaxed)))
+    }
+
+    /// Notes the moment up to which a standby has caught up.
+    pub fn set_caught_up(self, node: usize, moment: Duration) {
+        if let Some(word) = self.caught_up.get(node) {
+            word.store(u64::try_from(moment.as_millis()).unwrap_or(0), Relaxed);
+        }
     }
 
     /// The delay of a node as decisions should see it. One load.
@@ -51,7 +68,7 @@ impl<'a> Delays<'a> {
 
     /// Sets the delay of a node. With [`Delay::Unknown`] the last figure stays to be shown.
     pub fn set(self, node: usize, delay: Delay) {
-        let Some(word) = self.0.get(node) else { return };
+        let Some(word) = self.words.get(node) else { return };
         word.store(
             match delay {
                 Delay::Unmeasured => 0,
@@ -64,7 +81,7 @@ impl<'a> Delays<'a> {
     }
 
     fn word(self, node: usize) -> u64 {
-        self.0.get(node).map_or(0, |word| word.load(Relaxed))
+        self.words.get(node).map_or(0, |word| word.load(Relaxed))
     }
 }
 

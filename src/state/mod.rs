@@ -97,6 +97,7 @@ struct Inner {
     counters: Region<NodeCounters>,
     reasons: Region<counters::ReasonCounters>,
     delays: Region<AtomicU64>,
+    caught_up: Region<AtomicU64>,
     connected: Region<AtomicU64>,
     workers: Region<workers::WorkerRecord>,
     pools: Region<pools::PoolRecord>,
@@ -126,6 +127,7 @@ impl Shared {
         let servers = pools.saturating_mul(MAX_NODES);
         let nodes = layout.array(1);
         let delays = layout.array(MAX_NODES);
+        let caught_up = layout.array(MAX_NODES);
         let connected = layout.array(limits.workers.div_ceil(64));
         let workers = layout.array(limits.workers);
         layout.page_break();
@@ -161,6 +163,7 @@ impl Shared {
             counters,
             reasons,
             delays,
+            caught_up,
             connected,
             workers,
             pools,
@@ -242,7 +245,7 @@ impl Shared {
 
     /// How far the standbys are behind (failover 14.4).
     pub fn delays(&self) -> Delays<'_> {
-        Delays::new(self.0.segment.slice(self.0.delays))
+        Delays::new(self.0.segment.slice(self.0.delays), self.0.segment.slice(self.0.caught_up))
     }
 
     /// The tables written lately (routing 16).

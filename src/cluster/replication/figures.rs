@@ -23,7 +23,17 @@ pub(super) struct Sighting {
     /// Node id.
     pub node: usize,
     pub position: Lsn,
+    /// When it had answered.
     pub at: Instant,
+    /// Just before it was asked, as [`uptime`](crate::state::uptime) tells it.
+    pub asked: Duration,
+}
+
+/// Up to which moment a standby that has replayed up to `position` shows everything that was committed on the primary:
+/// `source` is where that is now, `before` where it was at the last check.
+pub(super) fn caught_up(position: Lsn, source: Sighting, before: Option<Sighting>) -> Option<Duration> {
+    let sightings = [Some(source), before.filter(|before| before.node == source.node)];
+    sightings.into_iter().flatten().find(|sighting| position >= sighting.position).map(|sighting| sighting.asked)
 }
 
 /// Index = node id. `answers`: what each node has told now, if it did. `before`: where the primary was at the last check in
@@ -127,6 +137,21 @@ mod tests {
         position.parse().expect("position")
     }
 
+    #[test]
+    fn a_standby_shows_what_was_committed_before_the_position_it_has_passed() {
+        let sighting = |node: usize, position: &str, asked: u64| {
+            let asked = Duration::from_secs(asked);
+            Sighting { node, position: at(position), at: Instant::now(), asked }
+        };
+        let (source, before) = (sighting(0, "0/200", 20), sighting(0, "0/100", 10));
+        for (position, expected) in [("0/200", Some(20)), ("0/1FF", Some(10)), ("0/100", Some(10)), ("0/FF", None)] {
+            let expected = expected.map(Duration::from_secs);
+            assert_eq!(caught_up(at(position), source, Some(before)), expected, "{position}");
+        }
+        assert_eq!(caught_up(at("0/150"), source, Some(sighting(1, "0/100", 10))), None);
+        assert_eq!(caught_up(at("0/150"), source, None), None);
+    }
+
     fn standby(position: &str) -> Option<Told> {
         Some(Told { in_recovery: true, position: at(position), ..Told::default() })
     }
@@ -174,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_silent_primary_leaves_its_last_position() {
-        let sighting = |node| Some(Sighting { node, position: at("0/30"), at: Instant::now() });
+        let sighting = |node| Some(Sighting { node, position: at("0/30"), at: Instant::now(), asked: Duration::ZERO });
         let answers = [None, standby("0/10"), None];
         assert_eq!(delays(&Settings::default(), &answers, sighting(0)), [None, Some(Delay::Bytes(0x20)), None]);
         for (settings, before) in
@@ -206,7 +231,7 @@ mod tests {
         let seconds = |seconds| Some(Delay::Time(Duration::from_secs(seconds)));
         assert_eq!(delays(&by_time(), &answers, None), [None, seconds(9), seconds(8)]);
         let now = Instant::now();
-        let before = Some(Sighting { node: 0, position: at("0/20"), at: now });
+        let before = Some(Sighting { node: 0, position: at("0/20"), at: now, asked: Duration::ZERO });
         let later = now + Duration::from_secs(2);
         let judged = figures(&by_time(), &cluster(), 0, &answers, before, later);
         assert_eq!([judged[1].delay, judged[2].delay], [seconds(9), seconds(2)]);

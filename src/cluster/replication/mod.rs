@@ -27,7 +27,7 @@ use crate::backend;
 use crate::config::{BackendClusteringMode, Settings};
 use crate::net::Deadline;
 use crate::report::{self, Report};
-use crate::state::{Cluster, Delay, Node, Progress, Shared};
+use crate::state::{Cluster, Delay, Node, Progress, Shared, uptime};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use crate::sys::title;
 use ask::Told;
@@ -145,6 +145,7 @@ impl Check {
         let questions: Vec<_> = cluster.attached().iter().map(question).collect();
         let longest = questions.iter().map(|question| question.limit).max().unwrap_or_default();
         let deadline = Deadline::after(longest).min(end);
+        let asked = uptime();
         let (signals, noted) = (&self.signals, &mut self.noted);
         let answers = self.watch.ask(questions, deadline, signals.fd(), || {
             *noted = noted.with(signals.take());
@@ -178,7 +179,13 @@ impl Check {
         let figures = figures::figures(&self.settings, cluster, primary, &told, self.sighting, now);
         if let Some(source) = told[primary].as_ref().filter(|source| !source.in_recovery) {
             self.tell_of_receivers(cluster, primary, source, &figures);
-            self.sighting = Some(Sighting { node: primary, position: source.position, at: now });
+            let source = Sighting { node: primary, position: source.position, at: now, asked };
+            for (id, told) in told.iter().enumerate() {
+                let standby = told.as_ref().filter(|told| told.in_recovery);
+                let moment = standby.and_then(|told| figures::caught_up(told.position, source, self.sighting));
+                self.shared.delays().set_caught_up(id, moment.unwrap_or_default());
+            }
+            self.sighting = Some(source);
         }
         self.publish(primary, &figures);
         Ok(next)

@@ -6,6 +6,7 @@
 mod extended;
 mod keys;
 mod model;
+mod standby;
 mod writes;
 
 use crate::harness::frontend::query;
