@@ -6,8 +6,8 @@ use super::words;
 use crate::config::Settings;
 use crate::route::Reason;
 use crate::state::{
-    Asker, Cluster, Delay, HealthStats, Latency, NodeCounts, NodeStatus, PastFailover, Phases, ProcessStatus, Progress,
-    Refusal, RequestKind, Shared, WorkerSlot,
+    Asker, CacheCounts, Cluster, Delay, HealthStats, Latency, NodeCounts, NodeStatus, PastFailover, Phases,
+    ProcessStatus, Progress, Refusal, RequestKind, Shared, StoreFigures, WorkerSlot,
 };
 use std::collections::BTreeMap;
 
@@ -39,6 +39,8 @@ pub struct Figures {
     pub progress: Progress,
     /// New clients are held back.
     pub held: bool,
+    /// The query cache, if it is on.
+    pub cache: Option<(CacheCounts, StoreFigures)>,
     /// Who was refused how often.
     pub refusals: Vec<(Refusal, u64)>,
 }
@@ -148,6 +150,7 @@ pub fn figures(settings: &Settings, shared: &Shared) -> Figures {
         last_failovers: past.last(),
         progress: shared.failover().progress(),
         held: shared.hold().left().is_some(),
+        cache: shared.query_cache().map(|cache| (cache.counted(), cache.store().figures())),
         refusals: Refusal::ALL.into_iter().map(|refusal| (refusal, shared.refusals().read(refusal))).collect(),
     }
 }

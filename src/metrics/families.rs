@@ -3,7 +3,7 @@
 use super::measure::Snapshot;
 use crate::admin::{NodeFigures, WorkerFigures};
 use crate::report::version;
-use crate::state::{Delay, Latency, ProcessStatus, Progress};
+use crate::state::{CacheCounts, Delay, Latency, ProcessStatus, Progress, StoreFigures};
 use std::time::Duration;
 
 /// A metric.
@@ -105,6 +105,14 @@ pub(super) const FAMILIES: &[Family] = &[
         figures: Read::Gauge(|all| vec![(vec![], progress(all))]) },
     Family { name: "pgpool_new_sessions_held", help: "Whether new sessions are held back for an administrator's request.", labels: &[],
         figures: Read::Gauge(|all| vec![(vec![], flag(all.figures.held))]) },
+    Family { name: "pgpool_cache_answers_total", help: "SELECTs by who answered: cache, server; as in SHOW POOL_CACHE, while the query cache is on.", labels: &["by"],
+        figures: Read::Counter(cache_answers) },
+    Family { name: "pgpool_cache_bytes", help: "Memory of the query cache: used, free.", labels: &["state"],
+        figures: Read::Gauge(cache_bytes) },
+    Family { name: "pgpool_cache_entries", help: "Answers in the query cache, those that do not count any more among them.", labels: &[],
+        figures: Read::Gauge(|all| all.figures.cache.iter().map(|(_, store)| (vec![], store.entries as f64)).collect()) },
+    Family { name: "pgpool_cache_evictions_total", help: "Answers that had to give way to others in the query cache.", labels: &[],
+        figures: Read::Counter(|all| all.figures.cache.iter().map(|(_, store)| (vec![], store.evictions as f64)).collect()) },
     Family { name: "pgpool_refused_total", help: "Who was not let in: by a server (password, database), by pgpool (pool_hba.conf, password), for want of places (too_many_clients), by pcp, by metrics.", labels: &["by"],
         figures: Read::Counter(refused) },
     Family { name: "pgpool_snapshot_seconds", help: "How long it took to gather these figures.", labels: &[],
@@ -268,6 +276,17 @@ fn progress(all: &Snapshot) -> f64 {
         Progress::Standby => 1.0,
         Progress::Primary => 2.0,
     }
+}
+
+fn cache_answers(all: &Snapshot) -> Vec<Sample> {
+    let by = |(counts, _): &(CacheCounts, _)| [("cache", counts.hits), ("server", counts.misses)];
+    all.figures.cache.iter().flat_map(by).map(|(by, count)| (owned(&[by]), count as f64)).collect()
+}
+
+fn cache_bytes(all: &Snapshot) -> Vec<Sample> {
+    let by =
+        |(_, store): &(_, StoreFigures)| [("used", store.used), ("free", store.capacity.saturating_sub(store.used))];
+    all.figures.cache.iter().flat_map(by).map(|(state, bytes)| (owned(&[state]), bytes as f64)).collect()
 }
 
 fn refused(all: &Snapshot) -> Vec<Sample> {

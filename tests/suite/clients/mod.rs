@@ -49,11 +49,11 @@ fn matrix(program: Program, table: &str) {
     field.finish();
 }
 
-/// Where the matrix is played: pgpools that differ in where reads go, in front of the cluster without lag, and a table
+/// Where the matrix is played: pgpools that differ in where reads go, and one with the query cache, in front of the cluster without lag, and a table
 /// there with the columns `id int PRIMARY KEY` and `note text`.
 struct Field<'a> {
     table: &'a str,
-    pools: [Pgpool; 3],
+    pools: [Pgpool; 4],
 }
 
 impl Field<'_> {
@@ -62,7 +62,8 @@ impl Field<'_> {
         cluster.primary().sql(&format!("CREATE TABLE {table} (id int PRIMARY KEY, note text)"));
         let pool = |weights: [f64; 3]| Pgpool::on(cluster).weights(&weights).set("num_init_children", 10);
         let anywhere = pool([1.0, 1.0, 1.0]).set("statement_level_load_balance", "on");
-        let pools = [pool([1.0, 0.0, 0.0]).start(), pool([0.0, 1.0, 0.0]).start(), anywhere.start()];
+        let caching = pool([1.0, 0.0, 0.0]).set("memory_cache_enabled", "on");
+        let pools = [pool([1.0, 0.0, 0.0]).start(), pool([0.0, 1.0, 0.0]).start(), anywhere.start(), caching.start()];
         Field { table, pools }
     }
 
