@@ -125,8 +125,9 @@ class Pgpool(Contestant):
 
     stop_signal = signal.SIGINT
 
-    def __init__(self, name, binary, socket_parameter, workers=WORKERS, environment=None):
+    def __init__(self, name, binary, socket_parameter, workers=WORKERS, environment=None, caching=False):
         super().__init__(name)
+        self.caching = caching
         self.binary, self.socket_parameter, self.workers = pathlib.Path(binary), socket_parameter, workers
         self.environment = environment or {}
 
@@ -159,7 +160,9 @@ health_check_period = 0
 """ + "".join(f"""backend_hostname{node} = '127.0.0.1'
 backend_port{node} = {port}
 backend_weight{node} = 1
-""" for node, port in enumerate(cluster.ports)))
+""" for node, port in enumerate(cluster.ports)) + (f"""memory_cache_enabled = on
+memqcache_oiddir = '{home}/oiddir'
+""" if self.caching else ""))
         return [binary, "-n", "-D", "-f", conf, "-F", pcp, "-a", home / "pool_hba.conf"]
 
 
@@ -180,13 +183,13 @@ def unpacked_libraries():
     return {"LD_LIBRARY_PATH": ":".join(folders)} if folders else {}
 
 
-def pgpools(ours, workers=WORKERS):
+def pgpools(ours, workers=WORKERS, suffix="", **options):
     """Our pgpool from the file `ours`, and Debian's, unpacked or installed."""
     unpacked = DEBIAN / "usr/sbin/pgpool"
     theirs = unpacked if unpacked.exists() else "/usr/sbin/pgpool"
     return [
-        Pgpool("ours", ours, "unix_socket_directories", workers),
-        Pgpool("pgpool2", theirs, "socket_dir", workers, unpacked_libraries()),
+        Pgpool("ours" + suffix, ours, "unix_socket_directories", workers, **options),
+        Pgpool("pgpool2" + suffix, theirs, "socket_dir", workers, unpacked_libraries(), **options),
     ]
 
 
@@ -199,4 +202,5 @@ def everyone(ours):
         own_pgpool,
         PgBouncer("pgbouncer"),
         their_pgpool,
+        *pgpools(ours, suffix="-cache", caching=True),
     ]

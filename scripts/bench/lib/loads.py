@@ -11,6 +11,8 @@ ONE_ROW = "\\set aid random(1, 100000 * :scale)\nSELECT abalance FROM pgbench_ac
 SCRIPTS = {
     "rows.sql": "SELECT aid, bid, abalance, filler FROM pgbench_accounts LIMIT 20000;\n",
     "block.sql": "BEGIN;\n" + 3 * ONE_ROW + "COMMIT;\n",
+    "hits.sql": "\\set aid random(1, 100)\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n",
+    "hits-100k.sql": "SELECT aid, filler FROM pgbench_accounts WHERE aid <= 1000;\n",
     "pipeline.sql": "\\startpipeline\n" + 10 * ONE_ROW + "\\endpipeline\n",
 }
 
@@ -36,6 +38,9 @@ LOADS = {
         writes=True,
     ),
     "block": Load("BEGIN, 3 SELECTs of one row, COMMIT, simple protocol", ("-M", "simple", "-f", "block.sql")),
+    "hits": Load("SELECT of one of 100 rows, simple protocol", ("-M", "simple", "-f", "hits.sql")),
+    "hits-prepared": Load("SELECT of one of 100 rows, prepared statements", ("-M", "prepared", "-f", "hits.sql")),
+    "hits-100k": Load("1,000 rows, 100 KB, simple protocol", ("-M", "simple", "-f", "hits-100k.sql")),
     "pipeline": Load("10 SELECTs of one row in a pipeline, extended protocol", ("-M", "extended", "-f", "pipeline.sql")),
 }
 
