@@ -75,13 +75,10 @@ fn after_mending_the_syntax_the_other_slips_are_still_warned_of() {
 }
 
 #[test]
-fn the_mended_file_loads_with_one_slip_and_is_told_what_does_not_exist_yet() {
+fn the_mended_file_loads_with_one_slip_and_asks_for_nothing_that_does_not_exist() {
     let loaded = config::load(&file("pgpool.conf")).unwrap();
     assert_eq!(described(&loaded.warnings), [LOGDIR]);
-    let not_yet = loaded.warnings.iter().filter(|problem| is_not_yet(problem));
-    let names: Vec<_> = not_yet.filter_map(|problem| problem.report.message.split(' ').next()).collect();
-    let expected = "memory_cache_enabled";
-    assert_eq!(names.join(" "), expected);
+    assert_eq!(loaded.warnings.iter().filter(|problem| is_not_yet(problem)).count(), 0);
     let settings = &loaded.settings;
     let ports: Vec<_> = settings.used_nodes().map(|(_, node)| node.port).collect();
     assert_eq!(ports, [55160, 55161, 55162, 55163]);

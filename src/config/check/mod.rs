@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_usable_configuration_is_shown_with_its_arithmetic() {
         let text = format!(
-            "{NODES}num_init_children = 100\nsr_check_password = 'secret'\nhealth_check_period = 10\nmemory_cache_enabled = on\n"
+            "{NODES}num_init_children = 100\nsr_check_password = 'secret'\nhealth_check_period = 10\nmemory_cache_enabled = on\nmemqcache_method = memcached\n"
         );
         let limits = [ServerLimits { node: 0, max_connections: Some(100), superuser_reserved_connections: Some(3) }];
         let report = check(&text, &limits);
@@ -118,13 +118,14 @@ mod tests {
 The configuration can be used: /nowhere/pgpool.conf
 
 Settings that differ from the defaults:
-  backend_hostname0 = 'a'    # default ''
-  backend_port0 = 5432       # default 0
-  backend_weight0 = 1        # default 0
-  num_init_children = 100    # default 32
+  backend_hostname0 = 'a'       # default ''
+  backend_port0 = 5432          # default 0
+  backend_weight0 = 1           # default 0
+  num_init_children = 100       # default 32
   sr_check_password = *****
-  health_check_period = 10s  # default 0
-  memory_cache_enabled = on  # default off
+  health_check_period = 10s     # default 0
+  memory_cache_enabled = on     # default off
+  memqcache_method = memcached  # default shmem
 
 Connections:
   Clients served at a time: num_init_children (100) - reserved_connections (0) = 100
@@ -134,7 +135,7 @@ Connections:
   HINT:  Raise max_connections of node 0, or lower num_init_children or max_pool: 94 = num_init_children x max_pool fits.
 ";
         let (remarks, text) = report.text.split_once("0 errors, 1 remark.\n").expect("a remark");
-        assert!(remarks.contains("7:1: WARNING:  memory_cache_enabled has no effect yet"), "{remarks}");
+        assert!(remarks.contains("8:1: WARNING:  memqcache_method has no effect yet"), "{remarks}");
         assert_eq!(text, expected);
     }
 
