@@ -166,8 +166,7 @@ impl Finder {
             let (all_down, is_news) = (table.attached().is_empty(), place(table) != before);
             (Change { missing, all_down, is_news, refused }, before.1.is_some() && table.primary != before.1)
         })?;
-        // At the start nobody has learnt anything yet.
-        if is_other_primary && !at_start {
+        if is_other_primary {
             // What another node has said of tables and functions need not be so on this one, and it may lack rows.
             self.shared.relcache().bump();
             self.shared.doubt_answers();
