@@ -164,7 +164,7 @@ impl Finder {
             };
             let missing = is_disturbed || table.nodes.iter().any(|node| node.missing);
             let (all_down, is_news) = (table.attached().is_empty(), place(table) != before);
-            (Change { missing, all_down, is_news, refused }, before.1.is_some() && table.primary != before.1)
+            (Change { missing, all_down, is_news, refused }, !at_start && table.primary != before.1)
         })?;
         if is_other_primary {
             // What another node has said of tables and functions need not be so on this one, and it may lack rows.

@@ -4,10 +4,12 @@
 //! process that does nothing else and lives for one login: the worker starts pgpool's own program anew ([`VERB`]), which
 //! knows nothing but what it is told over a socket, and has until the worker's deadline.
 //!
+//! ```text
 //!     worker:  Errand --- request, password of binddn --------------> process: serve()
 //!                     <-- "ask for the password" | a log line --------  pam | ldap
 //!                     --- the password ----------------------------->
 //!                     <-- granted | refused -------------------------
+//! ```
 //!
 //! Invariants:
 //! - Only the message `granted` lets anybody in; a process that ends in any other way has refused.
