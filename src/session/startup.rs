@@ -14,6 +14,8 @@ use crate::wire::{Malformed, write};
 
 /// The newest minor version of protocol 3 that is understood.
 const NEWEST_MINOR: u16 = 2;
+/// Servers cut names behind so many bytes, without a word.
+const MAX_NAME: usize = 63;
 /// Requests for TLS and GSS that a client may make before its startup packet.
 const MAX_REQUESTS: usize = 4;
 
@@ -129,13 +131,13 @@ pub(super) fn timed_out() -> End {
 }
 
 fn open(startup: &Startup<'_>) -> Result<Opening, End> {
-    let user = startup.get("user").unwrap_or_default();
+    let user = name(startup.get("user").unwrap_or_default());
     if user.is_empty() {
         return Err(Report::fatal("no PostgreSQL user name specified in startup packet")
             .code(SqlState::INVALID_AUTHORIZATION)
             .into());
     }
-    let database = startup.get("database").filter(|name| !name.is_empty()).unwrap_or(user);
+    let database = name(startup.get("database").filter(|name| !name.is_empty()).unwrap_or(user));
     if startup.get("replication").is_some_and(asks_for_replication) {
         return Err(Report::fatal("replication connections through pgpool are not supported")
             .hint("Connect to the server itself; its address is in backend_hostname and backend_port.")
@@ -152,9 +154,19 @@ fn open(startup: &Startup<'_>) -> Result<Opening, End> {
     }
     let mut known = startup.clone();
     known.parameters.retain(|(name, _)| !name.starts_with(b"_pq_."));
+    for (parameter, value) in &mut known.parameters {
+        if [&b"user"[..], b"database"].contains(parameter) {
+            *value = name(value);
+        }
+    }
     let key = Key { user: user.to_vec(), database: database.to_vec(), startup: known.canonical(minor) };
     let application_name = startup.get("application_name").unwrap_or_default().to_vec();
     Ok(Opening { key, minor, application_name, rest: InBuffer::default(), negotiation })
+}
+
+/// As much of the name of a user or database as servers look at: rules must not see another name than they do.
+fn name(name: &[u8]) -> &[u8] {
+    &name[..name.len().min(MAX_NAME)]
 }
 
 /// `replication` is a boolean or the word `database`.
@@ -204,6 +216,14 @@ mod tests {
         let opening = open(&startup(0, &[("user", "u")])).unwrap();
         assert_eq!((opening.key.user.as_slice(), opening.key.database.as_slice()), (&b"u"[..], &b"u"[..]));
         assert!(opening.negotiation.is_empty());
+    }
+
+    #[test]
+    fn names_are_cut_as_servers_cut_them() {
+        let (long, cut) = ("n".repeat(64), "n".repeat(63));
+        let opening = open(&startup(0, &[("user", &long), ("database", &long)])).unwrap();
+        assert_eq!((opening.key.user.as_slice(), opening.key.database.as_slice()), (cut.as_bytes(), cut.as_bytes()));
+        assert_eq!(opening.key, open(&startup(0, &[("user", &cut), ("database", &cut)])).unwrap().key);
     }
 
     #[test]
