@@ -9,7 +9,7 @@
 //! Invariants:
 //! - What a client has typed is never the measure for what the same client has typed (auth 23.1).
 //! - Secrets are compared in constant time, wiped when dropped, and never shown: not by `Debug`, not in a report.
-//! - Unknown users cost the same time and get the same answers as known ones.
+//! - Unknown users get the same answers as known ones, and cost the same time as those of whom there is a verifier.
 //!
 //! This room reads files and does sums; it must not touch sockets of clients or servers.
 

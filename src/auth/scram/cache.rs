@@ -13,12 +13,10 @@ use std::sync::LazyLock;
 const LIMIT: usize = 1024;
 
 /// Keys by fingerprint.
-pub(super) struct Cache(LazyLock<Mutex<HashMap<Key, [Key; 2]>>>);
+struct Cache(LazyLock<Mutex<HashMap<Key, [Key; 2]>>>);
 
 /// Of passwords that somebody has set.
 static KNOWN: Cache = Cache(LazyLock::new(Mutex::default));
-/// Of users that do not exist. They get the same treatment, but must not displace those that do.
-pub(super) static STRANGERS: Cache = Cache(LazyLock::new(Mutex::default));
 
 /// The keys of `password`, derived if they are not known yet.
 pub fn keys_of(password: &[u8], salt: &[u8], iterations: u32) -> LoginKeys {
@@ -41,7 +39,7 @@ fn name(password: &[u8], salt: &[u8], iterations: u32) -> Key {
 }
 
 impl Cache {
-    pub fn keys(&self, password: &[u8], salt: &[u8], iterations: u32) -> LoginKeys {
+    fn keys(&self, password: &[u8], salt: &[u8], iterations: u32) -> LoginKeys {
         let name = name(password, salt, iterations);
         self.get(&name, salt, iterations).unwrap_or_else(|| {
             let keys = LoginKeys::derive(password, salt, iterations);

@@ -3,7 +3,6 @@
 use super::super::base64;
 use super::super::secret::{fingerprint, hmac, same};
 use super::MAX_ITERATIONS;
-use super::cache::STRANGERS;
 use super::prepare::prepare;
 use openssl::hash::MessageDigest;
 use openssl::pkcs5::pbkdf2_hmac;
@@ -94,16 +93,20 @@ impl LoginKeys {
 }
 
 /// A verifier of our own, for a user whose password is in pool_passwd; for one who is not known, a verifier that looks the
-/// same from outside, takes the same time, and that nobody can satisfy. Salts stay the same as long as this pgpool runs.
+/// same from outside and that nobody can satisfy. It costs no more than reading the verifier of one who is known. Salts stay the same as long as this pgpool runs.
 pub fn own_verifier(user: &[u8], password: Option<&[u8]>) -> Verifier {
     let salt = fingerprint(&[b"salt", user]);
     let salt = &salt[..16];
     match password {
-        Some(password) => super::keys_of(password, salt, ITERATIONS),
-        // Some password; no proof of it is accepted.
-        None => STRANGERS.keys(&fingerprint(&[b"stranger", user]), salt, ITERATIONS),
+        Some(password) => super::keys_of(password, salt, ITERATIONS).verifier(),
+        // Of no password; no proof is accepted for it.
+        None => Verifier {
+            iterations: ITERATIONS,
+            salt: salt.to_vec(),
+            stored_key: fingerprint(&[b"stranger, stored key", user]),
+            server_key: fingerprint(&[b"stranger, server key", user]),
+        },
     }
-    .verifier()
 }
 
 impl Drop for LoginKeys {
@@ -173,6 +176,7 @@ mod tests {
         let (known, unknown) = (own_verifier(b"a", Some(b"secret")), own_verifier(b"a", None));
         assert_eq!((&known.salt, known.iterations), (&unknown.salt, unknown.iterations));
         assert!(known.is_of(b"secret") && known == own_verifier(b"a", Some(b"secret")));
+        assert!(unknown == own_verifier(b"a", None) && !unknown.is_of(b"secret"));
         assert_ne!(known.salt, own_verifier(b"b", Some(b"secret")).salt);
     }
 }
