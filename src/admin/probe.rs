@@ -144,6 +144,7 @@ mod tests {
         let configured = NodeSettings { health_check_period: 10, connect_timeout: 500, ..NodeSettings::default() };
         let mut settings = Settings { nodes: vec![configured; ports.len()], ..Settings::default() };
         change(&mut settings);
+        crate::backend::configure_tls(&settings).expect("no TLS");
         let node = |port: &u16| Node { hostname: "127.0.0.1".to_owned(), port: *port, ..Node::default() };
         ask(&settings, &ports.iter().map(node).collect::<Vec<_>>(), |_| true)
     }

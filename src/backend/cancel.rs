@@ -61,6 +61,7 @@ mod tests {
             CLOSING.store(true, Ordering::SeqCst);
             packet
         });
+        crate::backend::configure_tls(&crate::config::Settings::default()).expect("no TLS");
         request(&Address { host: "127.0.0.1".to_owned(), port }, 4711, b"keys").expect("request");
         assert!(CLOSING.load(Ordering::SeqCst), "it did not wait");
         assert_eq!(&server.join().expect("server")[8..], b"\0\0\x12\x67keys");

@@ -101,7 +101,10 @@ impl<'a> Login<'a> {
         login.secure()?;
         login.send(startup)?;
         login.request = login.next_request()?;
-        login.connection.demand = login.request.demand();
+        login.connection.demand = match login.request.demand() {
+            Demand::Nothing if login.shows_certificate() => Demand::Certificate,
+            demand => demand,
+        };
         Ok(login)
     }
 
@@ -113,6 +116,11 @@ impl<'a> Login<'a> {
     /// Data for channel binding, with TLS (auth 14.3).
     pub(super) fn end_point(&self) -> Option<Vec<u8>> {
         self.connection.stream.tls(Session::server_end_point).flatten()
+    }
+
+    /// Whether the server may have taken a certificate for our proof.
+    fn shows_certificate(&self) -> bool {
+        self.connection.stream.tls(Session::has_own_certificate).unwrap_or(false)
     }
 
     /// The user of the startup packet.

@@ -13,6 +13,8 @@ use crate::wire::{Malformed, write};
 pub enum Demand {
     /// Nothing.
     Nothing,
+    /// Nothing, of one who has `backend_sslcert`: that may have been pgpool's proof, and tells nothing of a client.
+    Certificate,
     /// The password in clear text.
     Password,
     /// An answer to an md5 challenge.
@@ -26,6 +28,7 @@ impl Demand {
     pub fn name(self) -> &'static str {
         match self {
             Self::Nothing => "trust",
+            Self::Certificate => "cert",
             Self::Password => "password",
             Self::Md5 => "md5",
             Self::Scram => "scram-sha-256",

@@ -19,7 +19,7 @@ use std::io;
 static CONNECTOR: RwLock<Option<Result<Connector>>> = RwLock::new(None);
 
 /// Takes the parameters `backend_ssl*` of `settings` for all connections from now on. If their files cannot be used, what
-/// was in force stays; without that no server is connected to at all.
+/// was in force stays, unless it is weaker than what is wanted now: then no server is connected to at all.
 ///
 /// # Errors
 /// What is wrong, for whoever wants to tell.
@@ -27,7 +27,8 @@ pub fn configure(settings: &Settings) -> Result<()> {
     let made = Connector::new(settings);
     let outcome = made.as_ref().map(|_| ()).map_err(Report::clone);
     let mut connector = CONNECTOR.write();
-    if made.is_ok() || !matches!(*connector, Some(Ok(_))) {
+    let is_good_enough = matches!(&*connector, Some(Ok(old)) if old.is_as_strict_as(settings));
+    if made.is_ok() || !is_good_enough {
         *connector = Some(made);
     }
     outcome
@@ -70,7 +71,7 @@ pub(super) fn secure(stream: &mut Stream, address: &Address, deadline: Deadline)
         Some(Err(report)) => {
             return Err(Insecure::refused(report.message.clone(), report.hint.clone().unwrap_or_default()));
         }
-        None => Connector::PLAIN,
+        None => return Err(Insecure::refused("TLS to servers is not configured", "This is an error of pgpool's.")),
     };
     secure_by(&connector, stream, address, deadline)
 }

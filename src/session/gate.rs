@@ -4,6 +4,7 @@ use crate::auth::hba::{Client, Names, Record, Rules, Sources};
 use crate::auth::passwords::Passwords;
 use crate::config::Settings;
 use crate::net::{Deadline, names};
+use crate::report::Report;
 use crate::state::Shared;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -31,8 +32,14 @@ impl Gate {
     /// Takes the rules that the parent has published since. Those that it could not use it has not published.
     pub fn reload(&mut self, settings: &Settings, shared: &Shared) {
         let Some(sources) = Sources::from_bytes(&shared.published_rules()) else { return };
-        let rules = sources.main().and_then(|path| Rules::from_sources(path, settings.ssl, &sources).ok());
-        self.rules = rules.map(Arc::new).or_else(|| self.rules.take());
+        let Some(path) = sources.main() else { return };
+        match Rules::from_sources(path, settings.ssl, &sources) {
+            Ok(rules) => self.rules = Some(Arc::new(rules)),
+            Err(slips) => {
+                slips.log();
+                Report::warning(format!("\"{}\": the old rules stay in force in this process", path.display())).log();
+            }
+        }
     }
 
     /// The rule for this client.

@@ -19,17 +19,22 @@ impl Shared {
     /// Publishes the settings in force. For the parent. `false`: they are too long, and what was published before stays.
     #[must_use]
     pub fn publish_settings(&self, snapshot: &[u8]) -> bool {
-        if snapshot.len() > LIMIT {
+        if !Self::fits(snapshot) {
             return false;
         }
         self.settings_record().snapshot.write(snapshot);
         true
     }
 
+    /// Whether these are not too long to be published.
+    pub fn fits(published: &[u8]) -> bool {
+        published.len() <= LIMIT
+    }
+
     /// Publishes the files of pool_hba.conf in force, as [`Shared::publish_settings`] does the settings.
     #[must_use]
     pub fn publish_rules(&self, files: &[u8]) -> bool {
-        if files.len() > LIMIT {
+        if !Self::fits(files) {
             return false;
         }
         self.settings_record().rules.write(files);

@@ -6,9 +6,14 @@ use super::Supervisor;
 use crate::auth::hba::Rules;
 use crate::backend;
 use crate::config::{self, Problems, Settings};
+use crate::net::tls::Connector;
 use crate::report::{self, Report, Severity};
+use crate::state::Shared;
 use crate::sys::signal::Signal;
 use std::sync::Arc;
+
+/// Rules to be in force, and what is to be published of them.
+type Admission = (Option<Arc<Rules>>, Option<Vec<u8>>);
 
 impl Supervisor {
     pub(super) fn reload(&mut self) {
@@ -28,12 +33,15 @@ impl Supervisor {
         let cluster = self.shared.nodes().view();
         let is_down = |id: usize| cluster.nodes.get(id).is_none_or(|node| !node.status.is_attached());
         let reloaded = config::reload::reload(&self.settings, &loaded, is_down)?;
-        let rules = self.admission(&reloaded.settings)?;
+        check_servers_tls(&reloaded.settings)?;
+        let (rules, sources) = self.admission(&reloaded.settings)?;
         if !self.shared.publish_settings(&reloaded.settings.to_snapshot()) {
             let mut problems = Problems::default();
             problems.add(Report::error("the settings are too long to be handed to running processes"), None);
             return Err(problems);
         }
+        // The length was looked at before: it cannot fail now.
+        let _ = sources.is_none_or(|sources| self.shared.publish_rules(&sources));
         reloaded.log.iter().for_each(Report::log);
         self.rules = rules;
         self.settings = Arc::new(reloaded.settings);
@@ -47,19 +55,22 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Takes new certificates for clients and servers that connect from now on; those that are connected keep theirs. What
-    /// cannot be used changes nothing (auth 17.4).
+    /// Takes new certificates for clients and servers that connect from now on; those that are connected keep theirs. For
+    /// clients, what cannot be used changes nothing (auth 17.4).
     fn reload_tls(&mut self) {
+        // Files that were good a moment ago.
         if let Err(report) = backend::configure_tls(&self.settings) {
             Report::warning(report.to_string()).hint(report.hint.unwrap_or_default()).log();
-            Report::warning("TLS to servers was not reloaded; what was in force stays").log();
         }
         if !self.settings.ssl {
             return;
         }
         Report::log_line("reload SSL certificates.").log();
         match self.front.renew(&self.settings) {
-            Ok(()) => self.shared.next_client_tls(),
+            Ok(()) => {
+                self.shared.next_client_tls();
+                self.front.is_of(self.shared.client_tls_generation());
+            }
             Err(report) => {
                 Report::warning(report.to_string()).hint(report.hint.unwrap_or_default()).log();
                 Report::warning("SSL certificates were not reloaded; what was in force stays")
@@ -70,17 +81,18 @@ impl Supervisor {
     }
 
     /// The rules of pool_hba.conf from now on: those of the file if they can be used, else the old ones.
-    fn admission(&self, settings: &Settings) -> Result<Option<Arc<Rules>>, Problems> {
+    fn admission(&self, settings: &Settings) -> Result<Admission, Problems> {
         if !settings.enable_pool_hba {
-            return Ok(None);
+            return Ok((None, None));
         }
         let path = self.files.hba.display();
         let slips = match Rules::load(&self.files.hba, settings.ssl) {
-            Ok((rules, remarks, sources)) if self.shared.publish_rules(&sources.to_bytes()) => {
-                remarks.log();
-                return Ok(Some(Arc::new(rules)));
-            }
-            Ok(_) => {
+            Ok((rules, remarks, sources)) => {
+                let sources = sources.to_bytes();
+                if Shared::fits(&sources) {
+                    remarks.log();
+                    return Ok((Some(Arc::new(rules)), Some(sources)));
+                }
                 Report::warning(format!("\"{path}\" is too long to be handed to running processes")).log();
                 None
             }
@@ -92,7 +104,7 @@ impl Supervisor {
         match &self.rules {
             Some(rules) => {
                 Report::warning(format!("\"{path}\" was not reloaded; the old rules stay in force")).log();
-                Ok(Some(Arc::clone(rules)))
+                Ok((Some(Arc::clone(rules)), None))
             }
             None => {
                 let mut problems = Problems::default();
@@ -101,4 +113,12 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Settings by which no server could be connected to are not taken: what is weaker would go on under their name.
+fn check_servers_tls(settings: &Settings) -> Result<(), Problems> {
+    let Err(report) = Connector::new(settings) else { return Ok(()) };
+    let mut problems = Problems::default();
+    problems.add(report, None);
+    Err(problems)
 }

@@ -4,8 +4,12 @@ use super::{ALPN_LIST, reason};
 use crate::config::{BackendSslmode, BackendSslnegotiation, Settings};
 use crate::report::Report;
 use openssl::error::ErrorStack;
+use openssl::pkey::{PKey, Private};
 use openssl::ssl::{Ssl, SslContext, SslFiletype, SslMethod, SslOptions, SslVerifyMode};
 use openssl::x509::store::X509Lookup;
+use openssl::x509::verify::X509CheckFlags;
+use std::cell::Cell;
+use std::fs;
 use std::net::IpAddr;
 
 /// What is wanted of a connection to a server, as libpq has it.
@@ -47,10 +51,15 @@ impl Connector {
         if mode == SslMode::Disable {
             return Ok(Self::PLAIN);
         }
-        // With a CA the original verifies the servers that have TLS, and goes on in clear with those that have none.
-        let is_opportunistic = mode == SslMode::Prefer || settings.backend_sslmode == BackendSslmode::Auto;
+        let is_opportunistic = is_opportunistic(settings, mode);
         let direct = settings.backend_sslnegotiation == BackendSslnegotiation::Direct && !is_opportunistic;
         context(settings, mode).map(|context| Self { mode, is_opportunistic, direct, context: Some(context) })
+    }
+
+    /// Whether it asks servers for no less than `settings` do.
+    pub fn is_as_strict_as(&self, settings: &Settings) -> bool {
+        let mode = mode(settings);
+        self.mode >= mode && (!self.is_opportunistic || is_opportunistic(settings, mode))
     }
 
     /// What is wanted.
@@ -79,11 +88,20 @@ impl Connector {
         if self.mode == SslMode::VerifyFull {
             match address {
                 Some(address) => ssl.param_mut().set_ip(address)?,
-                None => ssl.param_mut().set_host(host)?,
+                None => {
+                    // As libpq: `*` stands for a whole label or for nothing.
+                    ssl.param_mut().set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
+                    ssl.param_mut().set_host(host)?;
+                }
             }
         }
         Ok(Some(ssl))
     }
+}
+
+/// With a CA the original verifies the servers that have TLS, and goes on in clear with those that have none.
+fn is_opportunistic(settings: &Settings, mode: SslMode) -> bool {
+    mode <= SslMode::Prefer || settings.backend_sslmode == BackendSslmode::Auto
 }
 
 fn mode(settings: &Settings) -> SslMode {
@@ -143,10 +161,26 @@ fn context(settings: &Settings, mode: SslMode) -> Result<SslContext, Report> {
         builder
             .set_certificate_chain_file(certificate)
             .map_err(|errors| failed("could not load certificate file", certificate, &reason(&errors)))?;
+        let failed = |cause: &str| failed("could not load private key file", key, cause);
+        let private = load_key(key).map_err(|cause| failed(&cause))?;
         builder
-            .set_private_key_file(key, SslFiletype::PEM)
+            .set_private_key(&private)
             .and_then(|()| builder.check_private_key())
-            .map_err(|errors| failed("could not load private key file", key, &reason(&errors)))?;
+            .map_err(|errors| failed(&reason(&errors)))?;
     }
     Ok(builder.build())
+}
+
+/// The private key in `file`. OpenSSL itself would ask for a pass phrase on the terminal, and wait.
+fn load_key(file: &str) -> Result<PKey<Private>, String> {
+    let pem = fs::read(file).map_err(|error| error.to_string())?;
+    let is_encrypted = Cell::new(false);
+    let key = PKey::private_key_from_pem_callback(&pem, |_| {
+        is_encrypted.set(true);
+        Ok(0)
+    });
+    key.map_err(|errors| match is_encrypted.get() {
+        true => "it requires a passphrase, which is not supported here".to_owned(),
+        false => reason(&errors),
+    })
 }

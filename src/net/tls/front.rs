@@ -42,18 +42,25 @@ impl Front {
         Ok(())
     }
 
+    /// The acceptor is of this set of files: those who inherit it need not look. For the parent.
+    pub fn is_of(&mut self, generation: u64) {
+        self.generation = generation;
+    }
+
     /// The parent has found this set of files to be good: the next client gets it.
     pub fn expect(&mut self, generation: u64) {
         self.is_due |= self.generation != generation;
         self.generation = generation;
     }
 
-    /// What accepts TLS now, by `settings` if new files are due. What is wrong with them is logged, and the old ones stay.
+    /// What accepts TLS now, by `settings` if new files are due. What is wrong with them is logged, and the old ones stay
+    /// until the next client: whoever replaces files may not have come to all of them yet.
     pub fn acceptor(&mut self, settings: &Settings) -> Option<&Acceptor> {
-        if std::mem::take(&mut self.is_due)
-            && let Err(report) = self.renew(settings)
-        {
-            Report::warning(report.to_string()).log();
+        if self.is_due {
+            match self.renew(settings) {
+                Ok(()) => self.is_due = false,
+                Err(report) => Report::warning(report.to_string()).log(),
+            }
         }
         self.acceptor.as_ref()
     }

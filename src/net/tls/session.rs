@@ -162,6 +162,11 @@ impl Session {
         self.stream.ssl().selected_alpn_protocol() == Some(ALPN)
     }
 
+    /// Whether the other side gets a certificate of ours if it asks for one.
+    pub fn has_own_certificate(&self) -> bool {
+        self.stream.ssl().certificate().is_some()
+    }
+
     /// The client's certificate, which has been verified; `None` if it has none, or was not asked for one.
     pub fn client_certificate(&self) -> Option<Certificate> {
         self.stream.ssl().peer_certificate().map(|certificate| Certificate::read(&certificate))

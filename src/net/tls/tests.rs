@@ -172,6 +172,78 @@ fn a_server_is_trusted_as_far_as_the_mode_says() {
 }
 
 #[test]
+fn a_wildcard_is_a_whole_label() {
+    let files = Files::new("wildcard");
+    for (pattern, is_accepted) in [("*.example.com", true), ("db*.example.com", false), ("*1.example.com", false)] {
+        let (certificate, key) = certificate(pattern);
+        let server = Settings {
+            ssl: true,
+            ssl_cert: files.write("server.crt", &certificate.to_pem().unwrap()),
+            ssl_key: files.write("server.key", &key.private_key_to_pem_pkcs8().unwrap()),
+            ..Settings::default()
+        };
+        let client = Settings {
+            backend_sslmode: BackendSslmode::VerifyFull,
+            backend_sslrootcert: server.ssl_cert.clone(),
+            ..Settings::default()
+        };
+        assert_eq!(connect(&server, &client, "db1.example.com").1.is_ok(), is_accepted, "{pattern}");
+    }
+}
+
+#[test]
+fn nobody_is_asked_for_the_pass_phrase_of_a_key_for_servers() {
+    let files = Files::new("phrase");
+    let (certificate, key) = certificate("me");
+    let pem = key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"secret").unwrap();
+    let settings = Settings {
+        backend_sslmode: BackendSslmode::Require,
+        backend_sslcert: files.write("me.crt", &certificate.to_pem().unwrap()),
+        backend_sslkey: files.write("me.key", &pem),
+        ..Settings::default()
+    };
+    let told = Connector::new(&settings).expect_err("refused").message;
+    assert!(told.ends_with("it requires a passphrase, which is not supported here"), "{told}");
+}
+
+#[test]
+fn files_that_were_bad_once_are_looked_at_again() {
+    let files = Files::new("again");
+    let good = server(&files);
+    let bad = Settings { ssl_cert: "/nonexistent".to_owned(), ..good.clone() };
+    let mut front = Front::new().unwrap();
+    assert!(front.acceptor(&good).is_none(), "nothing is due");
+    front.expect(1);
+    assert!(front.acceptor(&bad).is_none());
+    assert!(front.acceptor(&good).is_some());
+    // What the parent has made need not be made again by those who inherit it.
+    let mut inherited = Front::new().unwrap();
+    inherited.is_of(1);
+    inherited.expect(1);
+    assert!(inherited.acceptor(&good).is_none());
+}
+
+#[test]
+fn no_weaker_mode_stays_in_the_place_of_a_stricter_one() {
+    let with = |mode, ssl| Settings { ssl, backend_sslmode: mode, ..Settings::default() };
+    use BackendSslmode::{Auto, Disable, Prefer, Require, VerifyFull};
+    for (old, new, is_as_strict) in [
+        ((Prefer, false), (VerifyFull, false), false),
+        ((Disable, false), (Prefer, false), false),
+        ((Auto, true), (Require, true), false),
+        ((Require, false), (Require, false), true),
+        ((VerifyFull, false), (Require, false), true),
+        ((Require, false), (Prefer, false), true),
+        ((Disable, false), (Auto, false), true),
+        ((Prefer, false), (Auto, true), true),
+    ] {
+        let old_settings = with(old.0, old.1);
+        let connector = Connector::new(&old_settings).unwrap();
+        assert_eq!(connector.is_as_strict_as(&with(new.0, new.1)), is_as_strict, "{old:?} {new:?}");
+    }
+}
+
+#[test]
 fn the_mode_follows_the_original_unless_it_is_given() {
     let mode = |ssl, authority: &str, mode| {
         let settings =

@@ -25,6 +25,11 @@ use crate::backend::{Demand, ServerConnection};
 use crate::net::{Deadline, Peer};
 use crate::report::{Report, Severity, SqlState, is_logged};
 use dialogue::Dialogue;
+use std::time::{Duration, SystemTime};
+
+/// How long a password that only a server can check opens the pooled connection that was made with it. Behind that the
+/// server is asked again: it may have another password now, or the role may have expired or be gone.
+const TYPED_LIFE: Duration = Duration::from_secs(60);
 
 /// A client that may come in, as far as pgpool can tell.
 #[derive(Debug)]
@@ -118,13 +123,16 @@ pub(super) fn by_demand(
     deadline: Deadline,
 ) -> Result<Admitted, End> {
     let known = match demand {
-        Demand::Nothing => Known { entry: context.gate.passwords.entry(applicant.user), source: "pool_passwd" },
+        Demand::Nothing | Demand::Certificate => {
+            Known { entry: context.gate.passwords.entry(applicant.user), source: "pool_passwd" }
+        }
         _ => context.password_of(applicant.user, deadline)?,
     };
     let decided = Decided { by: By::Server(demand), entry: &known.entry, source: known.source };
     let may_type = context.settings.allow_clear_text_frontend_auth && !known.entry.is_there();
     let admitted = match demand {
         Demand::Nothing => Admitted::complete(known.entry.credential()),
+        Demand::Certificate => return Err(unproved(decided.text()).into()),
         Demand::Md5 | Demand::Scram if may_type => {
             Report::log_line("using clear text authentication with frontend")
                 .detail(match demand {
@@ -146,13 +154,18 @@ pub(super) fn by_demand(
 /// Whether a client with this proof may use a server connection from the pool. `false`: it is to log in anew.
 pub(super) fn may_reuse(server: &ServerConnection, admitted: &Admitted) -> bool {
     let Some(typed) = &admitted.typed else { return true };
-    server.typed.as_ref().is_some_and(|known| known.is_of(typed.bytes()))
+    is_fresh(server.created, SystemTime::now()) && server.typed.as_ref().is_some_and(|known| known.is_of(typed.bytes()))
+}
+
+/// Whether a connection that was made then can still tell whether a typed password is right.
+fn is_fresh(made: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(made).is_ok_and(|age| age < TYPED_LIFE)
 }
 
 /// A server has let in a session with this proof: the proof is now checked, or was so before.
 pub(super) fn confirm(server: &mut ServerConnection, admitted: &Admitted, applicant: Applicant<'_>) -> Result<(), End> {
     let Some(typed) = &admitted.typed else { return Ok(()) };
-    if server.demand == Demand::Nothing {
+    if matches!(server.demand, Demand::Nothing | Demand::Certificate) {
         return Err(Report::fatal("clear text authentication failed")
             .detail("password does not match")
             .context(format!(
@@ -265,6 +278,15 @@ impl Decided<'_> {
     }
 }
 
+/// The server has asked for nothing, but pgpool has a certificate for it: that is no proof of the client's.
+fn unproved(context: String) -> Report {
+    Report::fatal("client authentication failed")
+        .detail("pgpool has a certificate for the server (backend_sslcert), and nothing tells who the client is")
+        .hint("set enable_pool_hba = on, and tell in pool_hba.conf how clients prove themselves")
+        .context(context)
+        .code(SqlState::INVALID_AUTHORIZATION)
+}
+
 /// No rule lets the client in (auth 3.10).
 fn no_entry(address: Option<std::net::IpAddr>, applicant: Applicant<'_>, why: &str) -> Report {
     let host = address.map_or_else(|| "[local]".to_owned(), |address| address.to_string());
@@ -277,4 +299,17 @@ fn no_entry(address: Option<std::net::IpAddr>, applicant: Applicant<'_>, why: &s
         .hint("see pgpool log for details")
         .context(why)
         .code(SqlState::INVALID_AUTHORIZATION)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_typed_password_has_opened_stays_open_for_a_bounded_time() {
+        let made = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        assert!(is_fresh(made, made) && is_fresh(made, made + TYPED_LIFE - Duration::from_millis(1)));
+        // A clock that was set back tells nothing.
+        assert!(!is_fresh(made, made + TYPED_LIFE) && !is_fresh(made, made - Duration::from_secs(1)));
+    }
 }

@@ -93,6 +93,7 @@ fn every_connection_to_a_server_is_encrypted() {
         .set("backend_sslrootcert", authority.root())
         .set("backend_sslcert", &mine.certificate)
         .set("backend_sslkey", &mine.key)
+        .set("enable_pool_hba", "on")
         .set("health_check_period", 1)
         .set("health_check_user", "postgres")
         .set("sr_check_period", 1)
@@ -129,6 +130,39 @@ fn every_connection_to_a_server_is_encrypted() {
 }
 
 #[test]
+fn the_certificate_of_pgpool_lets_nobody_in() {
+    only_ours!("has no such parameter");
+    needs_pgpool!();
+    let authority = Authority::new("authority of servers");
+    let pair = authority.for_server(&authority.issue("server"));
+    let mine = authority.issue("postgres");
+    let plan = Cluster::streaming(1).set("ssl", "on").set("ssl_cert_file", &pair.certificate);
+    let cluster = plan.set("ssl_key_file", &pair.key).set("ssl_ca_file", &authority.root()).start();
+    cluster.primary().sql("CREATE ROLE asker LOGIN PASSWORD 'x'");
+    let rules = "hostssl all postgres 127.0.0.1/32 cert\nhostnossl test postgres 127.0.0.1/32 trust\n\
+                 host all asker 127.0.0.1/32 password\n";
+    cluster.primary().set_hba(rules, "asker");
+    let config = |rules: &str| {
+        let config = Pgpool::on(&cluster).set("backend_sslmode", "require").set("num_init_children", 1);
+        let config = config.set("backend_sslcert", &mine.certificate).set("backend_sslkey", &mine.key);
+        config.set("enable_pool_hba", rules)
+    };
+    let mut pool = config("off").prepare();
+    pool.launch(&[]);
+    pool.wait_ready();
+    let error = crate::harness::Wire::login(pool.port).map(drop).expect_err("refused").to_string();
+    assert!(error.contains("client authentication failed"), "{error}");
+    assert!(pool.log().contains("nothing tells who the client is"), "{}", pool.log());
+    // A rule decides, and a reload that takes it away leaves no door open in the pool.
+    let mut pool = config("on").start();
+    pool.connect().close();
+    pool.set("enable_pool_hba", "off");
+    pool.signal(Signal::SIGHUP);
+    wait_for("the refusal", || crate::harness::Wire::login(pool.port).is_err());
+    assert!(pool.log().contains("nothing tells who the client is"), "{}", pool.log());
+}
+
+#[test]
 fn a_reload_changes_what_is_wanted() {
     only_ours!("has no such parameter");
     needs_pgpool!();
@@ -143,10 +177,16 @@ fn a_reload_changes_what_is_wanted() {
     reload(&mut pool, "verify-ca", &authority.root());
     wait_for("new sessions to be encrypted", || pool.connect().value(IS_ENCRYPTED) == "t");
     assert_eq!(old.value(IS_ENCRYPTED), "f");
-    // A CA that is not there: what was in force stays.
+    // A CA that is not there: what was in force stays, and is what is shown.
     reload(&mut pool, "verify-full", "/nonexistent");
-    wait_for("the refusal in the log", || pool.log().contains("TLS to servers was not reloaded"));
-    assert_eq!(pool.connect().value(IS_ENCRYPTED), "t");
+    wait_for("the refusal in the log", || pool.log().contains("the configuration was not reloaded"));
+    assert!(pool.log().contains("could not load root certificate file \"/nonexistent\""), "{}", pool.log());
+    let mut session = pool.connect();
+    assert_eq!(
+        (session.value(IS_ENCRYPTED), session.value("PGPOOL SHOW backend_sslmode")),
+        ("t".into(), "verify-ca".into())
+    );
+    session.close();
     reload(&mut pool, "disable", "");
     wait_for("new sessions to be clear", || pool.connect().value(IS_ENCRYPTED) == "f");
 }
