@@ -17,7 +17,7 @@ pub enum Entry {
     Verifier(Box<Verifier>),
     /// An encrypted password that cannot be decrypted.
     Undecryptable,
-    /// What begins like a verifier and is none.
+    /// What begins like a verifier and is none that is understood.
     Garbage,
 }
 
@@ -31,10 +31,18 @@ impl Entry {
                 Some(password) => Self::Password(password, true),
                 None => Self::Undecryptable,
             }
-        } else if text.starts_with(b"SCRAM-SHA-256$") {
+        } else if text.starts_with(b"SCRAM-SHA-") {
             Verifier::parse(text).map_or(Self::Garbage, |verifier| Self::Verifier(Box::new(verifier)))
         } else {
             Self::Password(Secret::new(text.strip_prefix(b"TEXT").unwrap_or(text)), false)
+        }
+    }
+
+    /// What a server has stored: a hash or a verifier. What is of another form is of no use, and never a password itself.
+    pub fn stored(text: &[u8]) -> Self {
+        match Self::new(text, |_| None) {
+            hashed @ (Self::Md5(_) | Self::Verifier(_)) => hashed,
+            _ => Self::Garbage,
         }
     }
 
@@ -107,6 +115,7 @@ mod tests {
             ("AESgood", "an encrypted password"),
             ("AES", "an encrypted password that cannot be decrypted"),
             ("SCRAM-SHA-256$x", "a malformed SCRAM verifier"),
+            ("SCRAM-SHA-512$4096:salt$a:b", "a malformed SCRAM verifier"),
             (&LoginKeys::derive(b"secret", b"salt", 1).verifier().to_string(), "a SCRAM verifier"),
         ] {
             assert_eq!(entry(text).name(), kind, "{text}");
