@@ -36,9 +36,14 @@ pub struct Account {
 impl Account {
     /// User, password parameter and database; empty ones mean `postgres`, the entry in pool_passwd, and `postgres`.
     pub fn new(settings: &Settings, user: &str, password: &str, database: &str) -> Self {
+        Self::by(&mut Passwords::new(settings), user, password, database)
+    }
+
+    /// The same, by a pool_passwd that has been read already.
+    pub fn by(passwords: &mut Passwords, user: &str, password: &str, database: &str) -> Self {
         let or_postgres = |name: &str| if name.is_empty() { "postgres" } else { name }.to_owned();
         let (user, database) = (or_postgres(user), or_postgres(database));
-        let credential = Passwords::new(settings).own_user(&user, password);
+        let credential = passwords.own_user(&user, password);
         Self { user, database, credential }
     }
 

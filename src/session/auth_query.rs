@@ -4,6 +4,7 @@
 //! - The query runs as `auth_user` in `auth_dbname`, never with anything of the client's startup packet but the user name,
 //!   and that as a parameter; the search path is fixed.
 //! - Whatever the query says, a role whose password has expired, or that may not log in, has none.
+//! - The connection is kept for a few seconds behind its last question: whoever tries many names costs queries, not logins.
 //! - An answer counts for a second, so that many logins at once cost one query and a changed password works at once.
 
 use super::Context;
@@ -15,12 +16,15 @@ use crate::backend::control::{Connection, Rows};
 use crate::net::Deadline;
 use crate::report::{Report, Result, SqlState};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long an answer counts.
 const LIFE: Duration = Duration::from_secs(1);
 /// Answers kept at most; names may be made up.
 const LIMIT: usize = 1024;
+/// How long the connection is kept when nothing is asked.
+const IDLE: Duration = Duration::from_secs(5);
 /// How long an answer is waited for, also if `connect_timeout` sets no limit.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -30,9 +34,19 @@ const IS_VALID: &str = "SELECT r.rolcanlogin AND (r.rolvaliduntil IS NULL \
     OR r.rolvaliduntil OPERATOR(pg_catalog.>) pg_catalog.now()) \
     FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) $1";
 
-/// What was told lately.
+/// What was told lately, and the connection that asks.
 #[derive(Default)]
-pub(super) struct Answers(HashMap<Vec<u8>, (Instant, Entry)>);
+pub(super) struct Answers {
+    told: HashMap<Vec<u8>, (Instant, Entry)>,
+    asker: Option<Asker>,
+}
+
+/// A connection to node `node` as `auth_user`.
+struct Asker {
+    connection: Connection,
+    node: usize,
+    asked: Instant,
+}
 
 /// An entry, and who knows it.
 pub(super) struct Known {
@@ -47,31 +61,57 @@ impl Context {
         if entry.is_there() || self.settings.auth_query.is_empty() {
             return Ok(Known { entry, source: "pool_passwd" });
         }
-        let told = self.answers.0.get(user).filter(|(since, _)| since.elapsed() < LIFE);
+        let told = self.answers.told.get(user).filter(|(since, _)| since.elapsed() < LIFE);
         let entry = match told {
             Some((_, entry)) => entry.clone(),
             None => {
                 let entry = self.fetch(user, deadline).map_err(failed)?;
-                if self.answers.0.len() >= LIMIT {
-                    self.answers.0.clear();
+                if self.answers.told.len() >= LIMIT {
+                    self.answers.told.clear();
                 }
-                self.answers.0.insert(user.to_vec(), (Instant::now(), entry.clone()));
+                self.answers.told.insert(user.to_vec(), (Instant::now(), entry.clone()));
                 entry
             }
         };
         Ok(Known { entry, source: "auth_query" })
     }
 
-    fn fetch(&self, user: &[u8], deadline: Deadline) -> Result<Entry> {
-        let settings = &self.settings;
+    /// Time until the connection has been kept for long enough; `None` if there is none.
+    pub fn asker_left(&self) -> Option<Duration> {
+        self.answers.asker.as_ref().map(|asker| IDLE.saturating_sub(asker.asked.elapsed()))
+    }
+
+    /// Closes the connection that asks.
+    pub fn close_asker(&mut self) {
+        if let Some(asker) = self.answers.asker.take() {
+            asker.connection.close();
+        }
+    }
+
+    fn fetch(&mut self, user: &[u8], deadline: Deadline) -> Result<Entry> {
         let Some(node) = self.cluster.write_node() else { return Err(Report::error("there is no node to ask")) };
         let limit = self.connect_deadline(node).min(deadline).min(Deadline::after(PATIENCE));
-        let account = Account::new(settings, &settings.auth_user, "", &settings.auth_dbname);
+        if self.answers.asker.as_ref().is_some_and(|asker| asker.node != node || asker.asked.elapsed() >= IDLE) {
+            self.close_asker();
+        }
+        // The server may have ended it meanwhile.
+        if let Some(asker) = self.answers.asker.take()
+            && let Ok(entry) = self.ask(asker.connection, node, user, limit)
+        {
+            return Ok(entry);
+        }
+        let settings = Arc::clone(&self.settings);
+        let account = Account::by(&mut self.gate.passwords, &settings.auth_user, "", &settings.auth_dbname);
         let mut connection = Connection::open(node, &self.address(node), &account, limit)?;
         connection.query(SEARCH_PATH, limit)?;
-        let rows = connection.query_with(&settings.auth_query, &[user], limit)?;
+        self.ask(connection, node, user, limit)
+    }
+
+    /// Asks on `connection`, and keeps it if it answers.
+    fn ask(&mut self, mut connection: Connection, node: usize, user: &[u8], limit: Deadline) -> Result<Entry> {
+        let rows = connection.query_with(&self.settings.auth_query, &[user], limit)?;
         let valid = connection.query_with(IS_VALID, &[user], limit)?;
-        connection.close();
+        self.answers.asker = Some(Asker { connection, node, asked: Instant::now() });
         Ok(judge(user, rows, &valid))
     }
 }
@@ -85,8 +125,7 @@ fn judge(user: &[u8], mut rows: Rows, valid: &Rows) -> Entry {
     let password = row.pop().flatten().map(Secret::new);
     let is_named = row.first().is_none_or(|name| name.as_deref().is_some_and(|name| name.as_bytes() == user));
     match password {
-        // Encryption is for files.
-        Some(text) if is_named && !text.bytes().is_empty() => Entry::new(text.bytes(), |_| None),
+        Some(text) if is_named && !text.bytes().is_empty() => Entry::stored(text.bytes()),
         _ => Entry::None,
     }
 }
@@ -100,6 +139,14 @@ fn failed(report: Report) -> End {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_stores_is_never_a_password_in_clear() {
+        let row = |text: &str| vec![vec![Some(text.to_owned())]];
+        for text in ["secret", "TEXTsecret", "AESsecret", "SCRAM-SHA-512$4096:salt$a:b", "md5", "SCRAM-SHA-256$x"] {
+            assert_eq!(judge(b"alice", row(text), &vec![]).name(), "a malformed SCRAM verifier", "{text}");
+        }
+    }
 
     #[test]
     fn only_one_valid_row_of_that_user_counts() {

@@ -100,6 +100,7 @@ impl Context {
         let Some(settings) = Settings::from_snapshot(&self.shared.published_settings()) else { return };
         self.take_file_settings(settings);
         backend::reload_tls(&self.settings);
+        self.close_asker();
         self.front.expect(self.shared.client_tls_generation());
         self.pool.set_life_time(self.settings.connection_life_time);
         self.gate.reload(&self.settings, &self.shared);

@@ -108,6 +108,7 @@ impl Worker {
             }
         };
         self.context.close_pooled(|pool| pool.close_all());
+        self.context.close_asker();
         exit
     }
 
@@ -126,6 +127,7 @@ impl Worker {
         }
         if taken.has(Signal::SIGUSR1) {
             self.context.close_pooled(|pool| pool.close_all());
+            self.context.close_asker();
         }
         if taken.has(Signal::SIGUSR2) {
             self.context.discard_detached();
@@ -147,6 +149,9 @@ impl Worker {
         if self.context.pool.next_expiry().is_some_and(|left| left.is_zero()) {
             self.context.close_pooled(|pool| pool.expire());
         }
+        if self.context.asker_left().is_some_and(|left| left.is_zero()) {
+            self.context.close_asker();
+        }
         None
     }
 
@@ -158,7 +163,9 @@ impl Worker {
 
     /// When something is due even if nothing happens.
     fn next_limit(&self) -> Deadline {
-        let first = self.life_left().into_iter().chain(self.context.pool.next_expiry()).min();
+        let context = &self.context;
+        let limits = [self.life_left(), context.pool.next_expiry(), context.asker_left()];
+        let first = limits.into_iter().flatten().min();
         first.map_or(Deadline::NEVER, Deadline::after)
     }
 

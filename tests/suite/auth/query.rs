@@ -117,6 +117,28 @@ fn a_query_that_fails_is_told_to_the_log_and_not_to_the_client() {
 }
 
 #[test]
+fn made_up_names_cost_no_logins() {
+    only_ours!("has no auth_query");
+    let (cluster, pool) = stage(QUERY, Some("scram-sha-256"));
+    let askers = || {
+        cluster
+            .primary()
+            .sql("SELECT coalesce(string_agg(pid::text, ' '), '') FROM pg_stat_activity WHERE usename = 'asker'")
+    };
+    let attempt = |user: &str| Attempt::new(pool.port, user, "wrong").summary();
+    assert_eq!(attempt("nobody"), "S 28P01");
+    let first = askers();
+    assert!(first.parse::<u32>().is_ok(), "one connection: {first:?}");
+    let names: Vec<_> = (0..20).map(|number| format!("nobody{number}")).collect();
+    names.iter().for_each(|name| assert_eq!(attempt(name), "S 28P01"));
+    assert_eq!(askers(), first);
+    // A connection that the server has ended is no reason to refuse anybody, and one that is not needed does not stay.
+    cluster.primary().sql(&format!("SELECT pg_terminate_backend({first}, 30000)"));
+    assert_eq!(Attempt::new(pool.port, "scram_none", SECRET).summary(), "S ok");
+    wait_for("the connection to be closed", || askers().is_empty());
+}
+
+#[test]
 fn a_user_who_may_call_one_function_is_enough() {
     only_ours!("has no auth_query");
     let (cluster, pool) = stage("SELECT * FROM pgpool_auth.password_of($1)", Some("scram-sha-256"));
