@@ -17,6 +17,7 @@ use openssl::x509::verify::X509VerifyFlags;
 use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 /// Accepts TLS sessions of clients.
 #[derive(Clone, Debug)]
@@ -25,16 +26,16 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// By the `ssl_*` parameters. `tickets`: keys of session tickets, the same in all processes. Things that are wrong but do
-    /// no harm are logged.
+    /// By the `ssl_*` parameters. `tickets`: keys of session tickets, the same in all processes; `patience`: what
+    /// `ssl_passphrase_command` may take. Things that are wrong but do no harm are logged.
     ///
     /// # Errors
     /// Why there can be no TLS for clients.
-    pub fn new(settings: &Settings, tickets: &[u8; TICKET_KEYS]) -> Result<Self, Report> {
+    pub fn new(settings: &Settings, tickets: &[u8; TICKET_KEYS], patience: Duration) -> Result<Self, Report> {
         let could_not =
             |errors: ErrorStack| Report::warning(format!("could not create SSL context: {}", reason(&errors)));
         let mut builder = SslContext::builder(SslMethod::tls_server()).map_err(could_not)?;
-        identify(&mut builder, settings)?;
+        identify(&mut builder, settings, patience)?;
         restrict(&mut builder, settings)?;
         verify_clients(&mut builder, settings)?;
         builder.set_options(SslOptions::NO_RENEGOTIATION | SslOptions::NO_COMPRESSION);
@@ -62,19 +63,19 @@ impl Acceptor {
 }
 
 /// Certificate and key.
-fn identify(builder: &mut SslContextBuilder, settings: &Settings) -> Result<(), Report> {
+fn identify(builder: &mut SslContextBuilder, settings: &Settings, patience: Duration) -> Result<(), Report> {
     let file = &settings.ssl_cert;
     builder.set_certificate_chain_file(file).map_err(|errors| {
         Report::warning(format!("could not load server certificate file \"{file}\": {}", reason(&errors)))
     })?;
-    let key = load_key(&settings.ssl_key, &settings.ssl_passphrase_command)?;
+    let key = load_key(&settings.ssl_key, &settings.ssl_passphrase_command, patience)?;
     builder
         .set_private_key(&key)
         .and_then(|()| builder.check_private_key())
         .map_err(|errors| Report::warning(format!("check of private key failed: {}", reason(&errors))))
 }
 
-fn load_key(file: &str, command: &str) -> Result<PKey<Private>, Report> {
+fn load_key(file: &str, command: &str, patience: Duration) -> Result<PKey<Private>, Report> {
     let refuse = |error| Report::warning(format!("could not access private key file \"{file}\": {error}"));
     let metadata = fs::metadata(file).map_err(refuse)?;
     if !metadata.is_file() {
@@ -98,7 +99,7 @@ fn load_key(file: &str, command: &str) -> Result<PKey<Private>, Report> {
         if command.is_empty() {
             return Ok(0);
         }
-        match passphrase::ask(command) {
+        match passphrase::ask(command, patience) {
             Ok(phrase) => {
                 let length = phrase.len().min(buffer.len());
                 buffer[..length].copy_from_slice(&phrase.as_bytes()[..length]);

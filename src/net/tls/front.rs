@@ -10,6 +10,12 @@ use crate::report::Report;
 use crate::sys::tls::TICKET_KEYS;
 use openssl::rand::rand_bytes;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long `ssl_passphrase_command` may take at start: somebody may have to be asked.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// The same where clients, and failover, wait for it.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The acceptor in force, and what makes the next one.
 #[derive(Clone)]
@@ -38,7 +44,8 @@ impl Front {
     /// # Errors
     /// It cannot be made; the one in force stays.
     pub fn renew(&mut self, settings: &Settings) -> Result<(), Report> {
-        self.acceptor = settings.ssl.then(|| Acceptor::new(settings, &self.tickets)).transpose()?;
+        let patience = if self.acceptor.is_some() { RELOAD_PATIENCE } else { START_PATIENCE };
+        self.acceptor = settings.ssl.then(|| Acceptor::new(settings, &self.tickets, patience)).transpose()?;
         Ok(())
     }
 

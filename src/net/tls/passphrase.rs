@@ -2,26 +2,29 @@
 
 use crate::net::Deadline;
 use crate::report::Report;
+use crate::sys::signal;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// How long the command may take.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long the wait goes on without a look whether pgpool is to stop.
+const SLICE: Duration = Duration::from_millis(200);
 /// How often its end is looked for once it prints no more.
 const LOOK: Duration = Duration::from_millis(5);
 /// A pass phrase is no longer, in bytes.
 const MAX_LENGTH: usize = 1024;
 
-/// The first line that `command` prints; `%p` in it stands for a prompt.
+/// The first line that `command` prints within `limit`; `%p` in it stands for a prompt.
 ///
 /// # Errors
-/// It could not be run, failed, or took too long.
-pub(super) fn ask(command: &str) -> Result<String, Report> {
+/// It could not be run, failed, or took too long; or pgpool is told to stop.
+pub(super) fn ask(command: &str, limit: Duration) -> Result<String, Report> {
     let command = expand(command);
     let failed = |error: io::Error| {
         Report::error(format!("could not execute command \"{command}\": {error}"))
@@ -34,9 +37,10 @@ pub(super) fn ask(command: &str) -> Result<String, Report> {
         .process_group(0)
         .spawn()
         .map_err(failed)?;
-    let answer = read(&mut child, Deadline::after(LIMIT));
+    let answer = read(&mut child, Deadline::after(limit));
     if answer.is_err() {
-        let _ = child.kill();
+        // With all that it has started.
+        let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
         let _ = child.wait();
     }
     match answer.map_err(failed)? {
@@ -52,10 +56,9 @@ fn read(child: &mut Child, deadline: Deadline) -> io::Result<Option<String>> {
     if let Some(mut pipe) = child.stdout.take() {
         let mut portion = [0; 256];
         loop {
-            if deadline.passed() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            match poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], deadline.poll_timeout()) {
+            go_on(deadline)?;
+            let soon = deadline.min(Deadline::after(SLICE));
+            match poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], soon.poll_timeout()) {
                 Ok(0) | Err(Errno::EINTR) => continue,
                 Ok(_) => {}
                 Err(errno) => return Err(errno.into()),
@@ -67,7 +70,8 @@ fn read(child: &mut Child, deadline: Deadline) -> io::Result<Option<String>> {
             printed.truncate(MAX_LENGTH);
         }
     }
-    while !deadline.passed() {
+    loop {
+        go_on(deadline)?;
         match child.try_wait() {
             Ok(Some(status)) => return Ok(status.success().then(|| first_line(&printed))),
             Ok(None) => std::thread::sleep(LOOK),
@@ -78,7 +82,17 @@ fn read(child: &mut Child, deadline: Deadline) -> io::Result<Option<String>> {
             Err(error) => return Err(error),
         }
     }
-    Err(io::ErrorKind::TimedOut.into())
+}
+
+/// Whether there is a reason to wait for more.
+fn go_on(deadline: Deadline) -> io::Result<()> {
+    if signal::told_to_stop() {
+        Err(io::Error::other("pgpool is being stopped"))
+    } else if deadline.passed() {
+        Err(io::ErrorKind::TimedOut.into())
+    } else {
+        Ok(())
+    }
 }
 
 fn first_line(printed: &[u8]) -> String {
@@ -109,12 +123,32 @@ mod tests {
 
     #[test]
     fn the_first_line_is_the_pass_phrase() {
+        let ask = |command: &str| ask(command, Duration::from_secs(30));
         assert_eq!(ask("echo secret; echo more").unwrap(), "secret");
         assert_eq!(ask("printf %%s no-newline").unwrap(), "no-newline");
         assert_eq!(ask("echo %p").unwrap(), "Enter PEM pass phrase:");
         for failing in ["echo secret; exit 3", "no-such-program-anywhere"] {
             let error = ask(failing).expect_err(failing);
             assert_eq!(error.message, format!("command \"{failing}\" failed"));
+        }
+    }
+
+    #[test]
+    fn a_command_that_takes_too_long_is_ended_with_all_it_has_started() {
+        let file = std::env::temp_dir().join(format!("pgpool-passphrase-{}", std::process::id()));
+        let command = format!("sleep 600 & echo $! > {}; sleep 600", file.display());
+        let error = ask(&command, Duration::from_secs(1)).expect_err("too long");
+        assert!(error.message.ends_with("timed out"), "{error}");
+        let sleeper: i32 = std::fs::read_to_string(&file).expect("file").trim().parse().expect("pid");
+        let _ = std::fs::remove_file(&file);
+        let is_alive = || {
+            let stat = std::fs::read_to_string(format!("/proc/{sleeper}/stat")).unwrap_or_default();
+            !stat.is_empty() && !stat.contains(") Z ")
+        };
+        let deadline = Deadline::after(Duration::from_secs(20));
+        while is_alive() {
+            assert!(!deadline.passed(), "it lives on");
+            std::thread::sleep(LOOK);
         }
     }
 }

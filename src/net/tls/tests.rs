@@ -94,7 +94,7 @@ fn connect(
 ) -> (Result<Stream, HandshakeError>, Result<Stream, HandshakeError>) {
     let (mut one, mut two) = pair();
     let deadline = Deadline::after(Duration::from_secs(10));
-    let acceptor = Acceptor::new(server, &[7; 80]).unwrap();
+    let acceptor = Acceptor::new(server, &[7; 80], Duration::from_secs(10)).unwrap();
     let connector = Connector::new(client).unwrap();
     let accepting = thread::spawn(move || one.accept_tls(&acceptor, &[], deadline).map(|()| one));
     let connected = two.connect_tls(&connector, host, deadline).map(|()| two);
@@ -290,7 +290,7 @@ fn what_is_wrong_with_the_files_is_told() {
     let refused = |change: &dyn Fn(&mut Settings)| {
         let mut settings = good.clone();
         change(&mut settings);
-        Acceptor::new(&settings, &[0; 80]).expect_err("refused").message
+        Acceptor::new(&settings, &[0; 80], Duration::from_secs(10)).expect_err("refused").message
     };
     let told = refused(&|settings| settings.ssl_cert = "/nonexistent".to_owned());
     assert!(told.starts_with("could not load server certificate file \"/nonexistent\": "), "{told}");
@@ -308,7 +308,7 @@ fn what_is_wrong_with_the_files_is_told() {
     let told = refused(&|settings| settings.ssl_crl_file = "/nonexistent".to_owned());
     assert!(told.starts_with("could not load SSL certificate revocation list file \"/nonexistent\""), "{told}");
     let groups = Settings { ssl_ecdh_curve: "X25519:prime256v1".to_owned(), ..good.clone() };
-    Acceptor::new(&groups, &[0; 80]).unwrap();
+    Acceptor::new(&groups, &[0; 80], Duration::from_secs(10)).unwrap();
 }
 
 #[test]
@@ -318,19 +318,19 @@ fn an_encrypted_key_is_opened_by_the_command() {
     let key = PKey::private_key_from_pem(&fs::read(&settings.ssl_key).unwrap()).unwrap();
     let pem = key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"secret").unwrap();
     settings.ssl_key = files.write("encrypted.key", &pem);
-    let told = Acceptor::new(&settings, &[0; 80]).unwrap_err().message;
+    let told = Acceptor::new(&settings, &[0; 80], Duration::from_secs(10)).unwrap_err().message;
     assert!(told.ends_with("cannot be reloaded because it requires a passphrase"), "{told}");
     settings.ssl_passphrase_command = "echo wrong".to_owned();
-    let told = Acceptor::new(&settings, &[0; 80]).unwrap_err().message;
+    let told = Acceptor::new(&settings, &[0; 80], Duration::from_secs(10)).unwrap_err().message;
     assert!(told.starts_with("could not load private key file"), "{told}");
     settings.ssl_passphrase_command = "echo secret".to_owned();
-    Acceptor::new(&settings, &[0; 80]).unwrap();
+    Acceptor::new(&settings, &[0; 80], Duration::from_secs(10)).unwrap();
 }
 
 #[test]
 fn a_handshake_ends_at_its_deadline_and_a_silent_end_is_told() {
     let files = Files::new("deadline");
-    let acceptor = Acceptor::new(&server(&files), &[0; 80]).unwrap();
+    let acceptor = Acceptor::new(&server(&files), &[0; 80], Duration::from_secs(10)).unwrap();
     let (mut one, two) = pair();
     let late = one.accept_tls(&acceptor, &[], Deadline::after(Duration::from_millis(50)));
     assert!(matches!(late, Err(HandshakeError::TimedOut)), "{late:?}");
