@@ -24,7 +24,7 @@ use crate::route::{self, Candidate};
 use crate::sql::Lexing;
 use crate::state::{self, Cluster, NodeSet};
 use crate::sys::title;
-use crate::wire::{TransactionStatus, write};
+use crate::wire::{HEADER_LENGTH, TransactionStatus, backend, write};
 use std::time::{Duration, Instant};
 
 /// Serves one client to its end. Returns whether it was a session: cancel requests and probes are none.
@@ -43,6 +43,10 @@ pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
         Ok(Some(opening)) => opening,
         Ok(None) => return false,
         Err(end) => {
+            // A TLS handshake that has failed, or came too late.
+            if matches!(end, End::Told) && !context.is_stopping() {
+                context.shared.refusals().count(state::Refusal::ByPgpool);
+            }
             finish::dismiss(Client::new(stream), &end);
             return false;
         }
@@ -56,8 +60,8 @@ pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
     match begin(context, &mut client, opening, deadline) {
         Ok(start) => run(context, client, start),
         Err(end) => {
-            if let Some(refusal) = refusal(&end) {
-                context.shared.refusals().count(refusal);
+            if matches!(&end, End::Failed(report) if is_refusal(report.code)) {
+                context.shared.refusals().count(state::Refusal::ByPgpool);
             }
             finish::dismiss(client, &end);
         }
@@ -69,15 +73,16 @@ pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
     true
 }
 
-/// By whom a client was not let in, if that was it.
-fn refusal(end: &End) -> Option<state::Refusal> {
-    match end {
-        End::Told => Some(state::Refusal::ByServer),
-        End::Failed(report) if [SqlState::INVALID_AUTHORIZATION, SqlState::INVALID_PASSWORD].contains(&report.code) => {
-            Some(state::Refusal::ByPgpool)
-        }
-        _ => None,
-    }
+/// Whether a login that pgpool has ended with this code was the client's failure: it may not come in, has broken the
+/// exchange, or has run out of time.
+fn is_refusal(code: SqlState) -> bool {
+    [
+        SqlState::INVALID_AUTHORIZATION,
+        SqlState::INVALID_PASSWORD,
+        SqlState::PROTOCOL_VIOLATION,
+        SqlState::OPERATOR_INTERVENTION,
+    ]
+    .contains(&code)
 }
 
 /// What a session starts with.
@@ -231,7 +236,7 @@ fn enter(
                 group.close();
             }
             return Err(match refusal {
-                Refusal::By(error) => refused(client, error),
+                Refusal::By(error) => refused(context, client, error),
                 Refusal::End(end) => end,
             });
         }
@@ -363,9 +368,14 @@ fn no_node(cluster: &Cluster) -> End {
         .into()
 }
 
-fn refused(client: &mut Client, error: LoginError) -> End {
+fn refused(context: &Context, client: &mut Client, error: LoginError) -> End {
     match error {
         LoginError::Refused(message) => {
+            // Of the user, the password or the database; not that the server is full or starts up.
+            let fields = backend::ErrorFields::new(message.get(HEADER_LENGTH..).unwrap_or_default());
+            if [&b"28"[..], b"3D", b"42"].iter().any(|class| fields.code().starts_with(class)) {
+                context.shared.refusals().count(state::Refusal::ByServer);
+            }
             client.output.extend_from_slice(&message);
             let _ = client.flush();
             End::Told

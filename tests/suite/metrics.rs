@@ -200,6 +200,12 @@ fn who_is_not_let_in_is_counted() {
     for by in ["server", "pgpool"] {
         assert!(tells(&pool, &format!("pgpool_refused_total{{by=\"{by}\"}} 1")), "{}", get(&pool, "/metrics").1);
     }
+    // A server that is full has not judged the client.
+    let role = "CREATE ROLE crowded LOGIN CONNECTION LIMIT 0";
+    shared().primary().sql(role);
+    assert!(log_in("crowded", "postgres").is_err());
+    shared().primary().sql("DROP ROLE crowded");
+    assert!(tells(&pool, "pgpool_refused_total{by=\"server\"} 1"), "{}", get(&pool, "/metrics").1);
 }
 
 #[test]
