@@ -47,7 +47,7 @@ pub fn resolve(address: &Address, deadline: Deadline) -> Result<Vec<SocketAddr>,
 }
 
 /// What the resolver says of `host`: at least one address, without a port.
-fn look_up(host: &str, deadline: Deadline) -> Result<Vec<SocketAddr>, ConnectError> {
+pub(super) fn look_up(host: &str, deadline: Deadline) -> Result<Vec<SocketAddr>, ConnectError> {
     let failed = |cause| ConnectError::Resolve { host: host.to_owned(), cause };
     let name = host.to_owned();
     let answer = within(deadline, move || (name.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>));
