@@ -14,7 +14,13 @@ pub(super) fn is_of_user(stream: &Stream, applicant: Applicant<'_>) -> bool {
     let certificate = stream.tls(Session::client_certificate).flatten();
     let name = certificate.and_then(|certificate| certificate.common_name);
     let user = String::from_utf8_lossy(applicant.user);
-    let is_equal = name.is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(applicant.user));
+    let is_equal = name.as_ref().is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(applicant.user));
+    if let Some(name) = name.filter(|name| is_equal && name.as_bytes() != applicant.user) {
+        Report::warning(format!("the certificate of \"{name}\" is taken for that of user \"{user}\""))
+            .detail("Servers may have a user of either name.")
+            .hint("Use clientcert=verify-full, which asks for exactly the user's name.")
+            .log();
+    }
     let outcome = if is_equal {
         format!("SSL certificate authentication for user \"{user}\" with Pgpool-II is successful")
     } else {

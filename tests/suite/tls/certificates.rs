@@ -29,6 +29,9 @@ fn the_common_name_is_the_users() {
     assert_eq!(login(&pool, "postgres", Some(&authority.issue("postgres"))).succeeded(), "42");
     // Whatever its case, as the original has it.
     assert_eq!(login(&pool, "postgres", Some(&authority.issue("Postgres"))).succeeded(), "42");
+    let warning = "the certificate of \"Postgres\" is taken for that of user \"postgres\"";
+    assert!(crate::harness::foreign() || pool.log().matches("is taken for that").count() == 1, "{}", pool.log());
+    assert!(crate::harness::foreign() || pool.log().contains(warning), "{}", pool.log());
     for pair in [None, Some(authority.issue("postgre")), Some(authority.issue("postgres2"))] {
         let refused = login(&pool, "postgres", pair.as_ref());
         assert!(refused.stderr.contains("CERT authentication failed"), "{pair:?} {refused:?}");
