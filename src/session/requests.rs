@@ -143,7 +143,7 @@ impl Session<'_> {
             }
             b'd' => Ok(Taken::Forward { node: self.active, now: header.total.min(available) }),
             // What was asked before is still done, as by a server.
-            b'X' if !self.is_quiet() => {
+            b'X' if !self.is_quiet() || !self.client.output.is_empty() => {
                 self.terminating = true;
                 Ok(Taken::Blocked)
             }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Cluster, Program, Scratch, Service, Wire, server_program, server_user, wait_for};
+use crate::harness::{Cluster, Outcome, Program, Scratch, Service, Stop, Wire, server_program, server_user, wait_for};
 
 /// The four repmgrd; ended when dropped, with what they have started.
 pub struct Repmgr {
@@ -61,10 +61,12 @@ impl Repmgr {
             !processes.into_iter().any(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == data))
         });
         let server = format!("host=127.0.0.1 port={} user=postgres dbname=repmgr", cluster.node(primary).port);
-        repmgr(
-            &file(&self.scratch, id),
-            &["node", "rejoin", "--force-rewind", "--config-files=postgresql.conf", "-d", &server],
-        );
+        let verb = ["node", "rejoin", "--force-rewind", "--config-files=postgresql.conf", "-d", &server];
+        // Once in a while repmgr gives up on a server that is still catching up; it has to be stopped for another attempt.
+        if !run_repmgr(&file(&self.scratch, id), &verb).status.success() {
+            cluster.node(id).stop(Stop::Fast);
+            repmgr(&file(&self.scratch, id), &verb);
+        }
     }
 
     /// What the repmgrd of a node has logged.
@@ -110,6 +112,10 @@ primary_notification_timeout = 3
 
 /// repmgr, as the servers' user: it refuses root.
 fn repmgr(file: &Path, verb: &[&str]) {
+    run_repmgr(file, verb).succeeded();
+}
+
+fn run_repmgr(file: &Path, verb: &[&str]) -> Outcome {
     let path = server_program("repmgr");
     let program = match server_user() {
         Some(user) => Program::new("setpriv")
@@ -117,5 +123,5 @@ fn repmgr(file: &Path, verb: &[&str]) {
             .args([&path]),
         None => Program::new(&path),
     };
-    program.args(["-f"]).args([file]).args(verb).run().succeeded();
+    program.args(["-f"]).args([file]).args(verb).run()
 }
