@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn half_a_request_waits_and_its_time_ends() {
         let mut reception = Reception::default();
-        let mut client = connect_from(&mut reception, Peer::Local, Deadline::after(Duration::from_millis(20)));
+        let mut client = connect_from(&mut reception, Peer::Local, Deadline::after(Duration::from_millis(500)));
         client.write_all(b"M\0\0").expect("write");
         attend(&mut reception);
         assert_eq!(reception.streams().count(), 1);

@@ -193,7 +193,7 @@ fn a_wildcard_is_a_whole_label() {
 
 #[test]
 fn nobody_is_asked_for_the_pass_phrase_of_a_key_for_servers() {
-    let files = Files::new("phrase");
+    let files = Files::new("server-phrase");
     let (certificate, key) = certificate("me");
     let pem = key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"secret").unwrap();
     let settings = Settings {
