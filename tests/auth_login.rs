@@ -4,6 +4,7 @@ use pgpool::auth::Credential;
 use pgpool::auth::md5::Md5Hash;
 use pgpool::auth::scram::{Challenge, LoginKeys, Mechanism};
 use pgpool::backend::{Demand, LoginError, ServerConnection, open};
+use pgpool::config::Settings;
 use pgpool::net::{Address, Deadline};
 use pgpool::wire::write;
 use std::io::{Read, Write};
@@ -53,6 +54,7 @@ fn login(
     credential: &Credential,
     serve: impl FnOnce(&mut Client) + Send + 'static,
 ) -> Result<ServerConnection, LoginError> {
+    pgpool::backend::configure_tls(&Settings::default()).expect("no TLS");
     let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
     let address = Address { host: "127.0.0.1".to_owned(), port: listener.local_addr().expect("address").port() };
     let server = std::thread::spawn(move || {
@@ -203,6 +205,7 @@ fn errors_need_no_sqlstate_and_long_messages_are_refused() {
 
 #[test]
 fn a_silent_server_is_left_at_the_deadline() {
+    pgpool::backend::configure_tls(&Settings::default()).expect("no TLS");
     let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
     let address = Address { host: "127.0.0.1".to_owned(), port: listener.local_addr().expect("address").port() };
     let server = std::thread::spawn(move || {
