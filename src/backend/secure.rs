@@ -71,7 +71,8 @@ pub(super) fn secure(stream: &mut Stream, address: &Address, deadline: Deadline)
         Some(Err(report)) => {
             return Err(Insecure::refused(report.message.clone(), report.hint.clone().unwrap_or_default()));
         }
-        None => return Err(Insecure::refused("TLS to servers is not configured", "This is an error of pgpool's.")),
+        // A tool that was not told of any TLS parameters.
+        None => Connector::PLAIN,
     };
     secure_by(&connector, stream, address, deadline)
 }
