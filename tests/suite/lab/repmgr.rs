@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Cluster, Outcome, Program, Scratch, Service, Stop, Wire, server_program, server_user, wait_for};
+use crate::harness::{Cluster, Program, Scratch, Service, Wire, server_program, server_user, wait_for};
 
 /// The four repmgrd; ended when dropped, with what they have started.
 pub struct Repmgr {
@@ -52,23 +52,6 @@ impl Repmgr {
         }
     }
 
-    /// Makes a server that was killed a standby of another, by `repmgr node rejoin`.
-    pub fn rejoin(&self, cluster: &Cluster, id: usize, primary: usize) {
-        // The processes of a postmaster that was killed live on until they notice.
-        let data = cluster.node(id).data_directory();
-        wait_for("the killed server's processes to end", || {
-            let processes = fs::read_dir("/proc").expect("/proc").flatten();
-            !processes.into_iter().any(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == data))
-        });
-        let server = format!("host=127.0.0.1 port={} user=postgres dbname=repmgr", cluster.node(primary).port);
-        let verb = ["node", "rejoin", "--force-rewind", "--config-files=postgresql.conf", "-d", &server];
-        // Once in a while repmgr gives up on a server that is still catching up; it has to be stopped for another attempt.
-        if !run_repmgr(&file(&self.scratch, id), &verb).status.success() {
-            cluster.node(id).stop(Stop::Fast);
-            repmgr(&file(&self.scratch, id), &verb);
-        }
-    }
-
     /// What the repmgrd of a node has logged.
     pub fn log(&self, id: usize) -> String {
         String::from_utf8_lossy(&fs::read(log(&self.scratch, id)).unwrap_or_default()).into_owned()
@@ -112,10 +95,6 @@ primary_notification_timeout = 3
 
 /// repmgr, as the servers' user: it refuses root.
 fn repmgr(file: &Path, verb: &[&str]) {
-    run_repmgr(file, verb).succeeded();
-}
-
-fn run_repmgr(file: &Path, verb: &[&str]) -> Outcome {
     let path = server_program("repmgr");
     let program = match server_user() {
         Some(user) => Program::new("setpriv")
@@ -123,5 +102,5 @@ fn run_repmgr(file: &Path, verb: &[&str]) -> Outcome {
             .args([&path]),
         None => Program::new(&path),
     };
-    program.args(["-f"]).args([file]).args(verb).run()
+    program.args(["-f"]).args([file]).args(verb).run().succeeded();
 }
