@@ -1,10 +1,12 @@
 //! `pgpool route` from the shell, with no server to be reached.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 /// A directory with a pgpool.conf; removed when dropped.
@@ -133,4 +135,27 @@ fn mistakes_have_exit_status_1() {
     fs::write(place.config(), "port = 'nonsense'\n").expect("pgpool.conf");
     let (status, text, errors) = place.route(&["--offline", "select 1"]);
     assert!((status, &*text) == (1, "") && errors.contains("port"), "{status} {text} {errors}");
+}
+
+#[test]
+fn servers_are_asked_as_securely_as_the_file_wants() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
+    let port = listener.local_addr().expect("address").port();
+    let (tell, heard) = channel();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut request = [0; 8];
+            let _ = client.read_exact(&mut request).and_then(|()| client.write_all(b"N"));
+            let mut behind = Vec::new();
+            let _ = client.read_to_end(&mut behind);
+            let _ = tell.send((request, behind));
+        }
+    });
+    let place = Place::new(port, "backend_sslmode = 'require'\nsr_check_user = 'me'\nsr_check_password = 'secret'");
+    place.route(&["SELECT 1 FROM t"]);
+    for _ in 0..3 {
+        let (request, behind) = heard.recv_timeout(Duration::from_secs(10)).expect("a node is asked");
+        // An SSLRequest, and nothing to a server that will not have it.
+        assert_eq!((&request, behind.as_slice()), (b"\0\0\0\x08\x04\xd2\x16\x2f", &b""[..]));
+    }
 }

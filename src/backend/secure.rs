@@ -71,8 +71,8 @@ pub(super) fn secure(stream: &mut Stream, address: &Address, deadline: Deadline)
         Some(Err(report)) => {
             return Err(Insecure::refused(report.message.clone(), report.hint.clone().unwrap_or_default()));
         }
-        // A tool that was not told of any TLS parameters.
-        None => Connector::PLAIN,
+        // Whoever forgets to configure must not log in in clear for it.
+        None => return Err(Insecure::refused("TLS to servers is not configured", "This is an error of pgpool's.")),
     };
     secure_by(&connector, stream, address, deadline)
 }

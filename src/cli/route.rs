@@ -12,7 +12,7 @@ use crate::catalog::{self, Facts};
 use crate::cluster;
 use crate::config::{LoadResult, Settings};
 use crate::net::{Address, Deadline};
-use crate::report::{self, LogSettings, Severity};
+use crate::report::{self, LogSettings, Report, Severity};
 use crate::route::{self, Candidate, Client, SessionView};
 use crate::sql::{Kind, Lexing, Statement, analyse};
 use crate::state::{Cluster, Delay, Limits, Shared};
@@ -40,6 +40,8 @@ pub(super) fn run(options: &RouteOptions, loaded: LoadResult) -> i32 {
         return EXIT_USAGE;
     }
     let mut cluster = supervisor::at_start(&settings);
+    // Without it no server is asked at all.
+    let tls = backend::configure_tls(&settings).err();
     let asked = !options.offline && cluster::look(&settings, &mut cluster, LIMIT);
     if !asked {
         cluster::assume(&settings, &mut cluster);
@@ -57,7 +59,7 @@ pub(super) fn run(options: &RouteOptions, loaded: LoadResult) -> i32 {
         }
     };
     let question =
-        Question { options, settings: &settings, statement: &statement, cluster: &cluster, home, shared: &shared };
+        Question { options, settings: &settings, statement: &statement, cluster: &cluster, home, shared: &shared, tls };
     print!("{}", question.answer(asked));
     0
 }
@@ -70,6 +72,8 @@ struct Question<'a> {
     cluster: &'a Cluster,
     home: usize,
     shared: &'a Shared,
+    /// Why servers cannot be connected to as securely as is wanted.
+    tls: Option<Report>,
 }
 
 impl Question<'_> {
@@ -138,7 +142,7 @@ impl Question<'_> {
         let account = [("user", self.user()), ("database", self.database()), ("application_name", "pgpool route")];
         write::startup(&mut startup, &account);
         let deadline = Deadline::after(LIMIT);
-        if let Err(report) = backend::configure_tls(self.settings) {
+        if let Some(report) = &self.tls {
             return (facts, not(&report.to_string()));
         }
         let is_own = self.user() == or_postgres(&self.settings.sr_check_user);

@@ -10,7 +10,8 @@ mod step;
 use super::peer::{Lost, Peer};
 use super::{complain, say};
 use crate::auth::Credential;
-use crate::backend::{LoginError, open};
+use crate::backend::{LoginError, configure_tls, open};
+use crate::config::{BackendSslmode, Settings};
 use crate::net::Deadline;
 use crate::report::version::VERSION;
 use crate::wire::write;
@@ -68,6 +69,9 @@ fn connect(options: &Options) -> Result<Peer, Vec<u8>> {
         Some(password) => Credential::password(password.into_vec()),
         None => Credential::None,
     };
+    // Its options know no TLS.
+    let plain = Settings { backend_sslmode: BackendSslmode::Disable, ..Settings::default() };
+    configure_tls(&plain).map_err(|report| failed(LoginError::Unsupported(report)))?;
     let deadline = Deadline::after(LOGIN_LIMIT);
     let connection = open(0, &options.address, &startup, &credential, deadline).map_err(failed)?;
     Ok(Peer::new(connection.stream, connection.input))
