@@ -7,26 +7,12 @@ use nix::sys::signal::{Signal, kill};
 
 use crate::harness::frontend::query;
 use crate::harness::{
-    Cluster, Config, LOGIN, Pgpool, Stop, Wire, checks_started, client_program, cpu_time, eventually, lines_in_order,
-    wait_for,
+    Cluster, LOGIN, Pgpool, Stop, Wire, checks_started, client_program, cpu_time, eventually, lines_in_order, wait_for,
 };
 use crate::only_ours;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const PORT: &str = "SELECT current_setting('port')";
-
-/// A pgpool that looks at its nodes every second.
-fn checking(cluster: &Cluster) -> Config {
-    Pgpool::on(cluster)
-        .set("health_check_period", 1)
-        .set("health_check_timeout", 2)
-        .set("health_check_user", "postgres")
-        .set("search_primary_node_timeout", 5)
-}
-
-fn status_file(pool: &Pgpool) -> String {
-    std::fs::read_to_string(pool.path("pgpool_status")).unwrap_or_default()
-}
 
 /// Writes a script beside the configuration; it gets all placeholders.
 fn script(pool: &mut Pgpool, parameter: &str, text: &str) {
@@ -56,7 +42,7 @@ fn start(mut pool: Pgpool) -> Pgpool {
 fn a_standby_that_stops_is_detached_and_nobody_else_notices() {
     only_ours!("sessions are killed");
     let cluster = Cluster::streaming(3).start();
-    let pool = checking(&cluster).weights(&[0.0, 0.0, 1.0]).start();
+    let pool = Pgpool::checking(&cluster).weights(&[0.0, 0.0, 1.0]).start();
     let mut reader = pool.connect();
     assert_eq!(reader.value(PORT), cluster.node(2).port.to_string());
     let mut writer = pool.connect();
@@ -88,7 +74,7 @@ fn a_standby_that_stops_is_detached_and_nobody_else_notices() {
         ],
     );
     wait_for("the worker process to be replaced", || pool.log().contains("worker process received restart request"));
-    assert_eq!(status_file(&pool), "up\nup\ndown\n");
+    assert_eq!(pool.status_file(), "up\nup\ndown\n");
     writer.query("INSERT INTO kept VALUES (1)").succeeded();
     writer.query("COMMIT").succeeded();
     assert_ne!(reader.value(PORT), cluster.node(2).port.to_string());
@@ -101,7 +87,7 @@ fn a_standby_that_stops_is_detached_and_nobody_else_notices() {
 fn a_standby_that_is_killed_or_hangs_is_detached() {
     only_ours!("a hung server is never noticed");
     let cluster = Cluster::streaming(3).start();
-    let pool = checking(&cluster).weights(&[0.0, 1.0, 0.0]).start();
+    let pool = Pgpool::checking(&cluster).weights(&[0.0, 1.0, 0.0]).start();
     let mut hung = pool.connect();
     assert_eq!(hung.value(PORT), cluster.node(1).port.to_string());
     cluster.node(1).pause();
@@ -122,7 +108,7 @@ fn a_standby_that_is_killed_or_hangs_is_detached() {
     );
     cluster.node(1).resume();
     cluster.node(2).kill();
-    wait_for("the second failover", || status_file(&pool) == "up\ndown\ndown\n");
+    wait_for("the second failover", || pool.status_file() == "up\ndown\ndown\n");
     assert_eq!(hung.value(PORT), cluster.node(0).port.to_string());
 }
 
@@ -130,7 +116,7 @@ fn a_standby_that_is_killed_or_hangs_is_detached() {
 fn a_primary_that_is_killed_is_replaced_by_the_script() {
     only_ours!("other details");
     let cluster = Cluster::streaming(3).start();
-    let mut pool = checking(&cluster).set("load_balance_mode", "off").prepare();
+    let mut pool = Pgpool::checking(&cluster).set("load_balance_mode", "off").prepare();
     let arguments = pool.path("arguments");
     script(
         &mut pool,
@@ -175,19 +161,19 @@ fn a_primary_that_is_killed_is_replaced_by_the_script() {
     let expected =
         format!("0 127.0.0.1 {} {} 1 127.0.0.1 0 0 {} {} 127.0.0.1 {}\n", port(0), data(0), port(1), data(1), port(0));
     assert_eq!(std::fs::read_to_string(arguments).expect("arguments"), expected);
-    assert_eq!(status_file(&pool), "down\nup\nup\n");
+    assert_eq!(pool.status_file(), "down\nup\nup\n");
     // The former primary comes back and is left alone.
     cluster.node(0).start();
     wait_for("two more rounds of checks", || pool.log().matches("find_primary_node: primary node is").count() == 2);
     assert_eq!(pool.connect().value("SELECT current_setting('port')"), port(1).to_string());
-    assert_eq!(status_file(&pool), "down\nup\nup\n");
+    assert_eq!(pool.status_file(), "down\nup\nup\n");
 }
 
 #[test]
 fn the_others_follow_a_new_primary_one_after_the_other() {
     only_ours!("other details");
     let cluster = Cluster::streaming(3).start();
-    let mut pool = checking(&cluster).prepare();
+    let mut pool = Pgpool::checking(&cluster).prepare();
     script(&mut pool, "failover_command", &promoting(&cluster));
     script(&mut pool, "follow_primary_command", "echo follows $1 $5 $8");
     let pool = start(pool);
@@ -211,7 +197,7 @@ fn the_others_follow_a_new_primary_one_after_the_other() {
             "=== Follow primary command for node 2 ended ===",
         ],
     );
-    assert_eq!(status_file(&pool), "down\nup\ndown\n");
+    assert_eq!(pool.status_file(), "down\nup\ndown\n");
     assert_eq!(pool.connect().value(PORT), cluster.node(1).port.to_string());
 }
 
@@ -219,7 +205,7 @@ fn the_others_follow_a_new_primary_one_after_the_other() {
 fn nobody_is_told_to_follow_a_primary_that_is_lost() {
     only_ours!("other details");
     let cluster = Cluster::streaming(3).start();
-    let mut pool = checking(&cluster).prepare();
+    let mut pool = Pgpool::checking(&cluster).prepare();
     let goes_on = pool.path("go on");
     script(&mut pool, "failover_command", &promoting(&cluster));
     let wait = format!("while [ ! -e '{}' ]; do sleep 0.05; done", goes_on.display());
@@ -240,7 +226,8 @@ fn nobody_is_told_to_follow_a_primary_that_is_lost() {
 fn scripts_that_fail_hang_or_talk_too_much_do_no_harm() {
     only_ours!("blocks the parent");
     let cluster = Cluster::streaming(4).start();
-    let mut pool = checking(&cluster).set("failover_command_timeout", 1).weights(&[1.0, 0.0, 0.0, 0.0]).prepare();
+    let mut pool =
+        Pgpool::checking(&cluster).set("failover_command_timeout", 1).weights(&[1.0, 0.0, 0.0, 0.0]).prepare();
     script(
         &mut pool,
         "failover_command",
@@ -249,7 +236,7 @@ fn scripts_that_fail_hang_or_talk_too_much_do_no_harm() {
     let mut pool = start(pool);
     let mut session = pool.connect();
     cluster.node(1).stop(Stop::Immediate);
-    wait_for("the first", || status_file(&pool) == "up\ndown\nup\nup\n" && done(&pool) == 1);
+    wait_for("the first", || pool.status_file() == "up\ndown\nup\nup\n" && done(&pool) == 1);
     assert!(pool.log().contains("failover command has ended with exit status 3"), "{}", pool.log());
     cluster.node(3).stop(Stop::Immediate);
     wait_for("the second", || done(&pool) == 2);
@@ -275,7 +262,7 @@ fn done(pool: &Pgpool) -> usize {
 #[test]
 fn a_node_that_must_not_be_detached_stays() {
     let cluster = Cluster::streaming(2).start();
-    let pool = checking(&cluster).set("backend_flag1", "DISALLOW_TO_FAILOVER").weights(&[1.0, 0.0]).start();
+    let pool = Pgpool::checking(&cluster).set("backend_flag1", "DISALLOW_TO_FAILOVER").weights(&[1.0, 0.0]).start();
     cluster.node(1).stop(Stop::Immediate);
     let line = "health check failed on node 1 but failover is disallowed for the node";
     wait_for("two rounds", || pool.log().matches(line).count() >= 2);
@@ -288,7 +275,7 @@ fn all_nodes_go_down_and_come_back_in_any_order() {
     only_ours!("needs an administrator");
     for back in [[0, 1], [1, 0]] {
         let cluster = Cluster::streaming(2).start();
-        let pool = checking(&cluster).set("search_primary_node_timeout", 2).set("sr_check_period", 1).start();
+        let pool = Pgpool::checking(&cluster).set("search_primary_node_timeout", 2).set("sr_check_period", 1).start();
         cluster.node(0).kill();
         cluster.node(1).kill();
         wait_for("both to be detached", || done(&pool) == 2);
@@ -311,7 +298,7 @@ fn all_nodes_go_down_and_come_back_in_any_order() {
         wait_for("the service to be back", || {
             Wire::login(pool.port).is_ok_and(|mut session| session.value("SELECT pg_is_in_recovery()") == "f")
         });
-        wait_for("the status file", || status_file(&pool).contains("up"));
+        wait_for("the status file", || pool.status_file().contains("up"));
     }
 }
 
@@ -319,7 +306,7 @@ fn all_nodes_go_down_and_come_back_in_any_order() {
 fn a_parent_that_is_killed_in_a_failover_goes_on_after_a_new_start() {
     only_ours!("children live on");
     let cluster = Cluster::streaming(2).start();
-    let mut pool = checking(&cluster).prepare();
+    let mut pool = Pgpool::checking(&cluster).prepare();
     let (begun, go_on) = (pool.path("begun"), pool.path("go-on"));
     let text = format!(
         "touch {}; while [ ! -e {} ]; do sleep 0.05; done\n{}",
@@ -333,14 +320,14 @@ fn a_parent_that_is_killed_in_a_failover_goes_on_after_a_new_start() {
     wait_for("the command to run", || begun.exists());
     kill(pool.pid(), Signal::SIGKILL).expect("kill");
     pool.wait_end(PATIENCE).expect("the end");
-    assert_eq!(status_file(&pool), "down\nup\n");
+    assert_eq!(pool.status_file(), "down\nup\n");
     std::fs::write(&go_on, "").expect("write");
     // The command goes on and promotes; pgpool finds what it has made.
     wait_for("the promotion", || cluster.node(1).sql("SELECT pg_is_in_recovery()") == "f");
     pool.launch(&[]);
     assert!(eventually(PATIENCE, || pool.log().matches("successfully started").count() == 2), "{}", pool.log());
     assert_eq!(pool.connect().value("SELECT pg_is_in_recovery()"), "f");
-    assert_eq!(status_file(&pool), "down\nup\n");
+    assert_eq!(pool.status_file(), "down\nup\n");
 }
 
 #[test]
@@ -362,14 +349,14 @@ fn a_session_that_cannot_connect_asks_for_failover() {
         ],
     );
     assert_eq!(session.value("SELECT 1"), "1");
-    assert_eq!(status_file(&pool), "up\ndown\n");
+    assert_eq!(pool.status_file(), "up\ndown\n");
 }
 
 #[test]
 fn a_session_that_loses_a_server_has_it_checked_at_once() {
     only_ours!("waits for the next check");
     let cluster = Cluster::streaming(2).start();
-    let pool = checking(&cluster).set("health_check_period", 3600).weights(&[0.0, 1.0]).start();
+    let pool = Pgpool::checking(&cluster).set("health_check_period", 3600).weights(&[0.0, 1.0]).start();
     let mut session = pool.connect();
     assert_eq!(session.value(PORT), cluster.node(1).port.to_string());
     wait_for("the first checks", || checks_started(&pool) == 2);
@@ -420,7 +407,7 @@ fn a_server_that_is_shut_down_is_detached_and_one_process_that_is_terminated_is_
 fn a_primary_that_hangs_is_replaced_and_its_sessions_are_told() {
     only_ours!("a hung server is never noticed");
     let cluster = Cluster::streaming(2).start();
-    let mut pool = checking(&cluster).set("load_balance_mode", "off").prepare();
+    let mut pool = Pgpool::checking(&cluster).set("load_balance_mode", "off").prepare();
     script(&mut pool, "failover_command", &promoting(&cluster));
     let pool = start(pool);
     let mut waiting = pool.connect();
@@ -436,13 +423,13 @@ fn a_primary_that_hangs_is_replaced_and_its_sessions_are_told() {
     cluster.node(0).resume();
     wait_for("the failover", || done(&pool) == 1);
     assert_eq!(pool.connect().value(PORT), cluster.node(1).port.to_string());
-    assert_eq!(status_file(&pool), "down\nup\n");
+    assert_eq!(pool.status_file(), "down\nup\n");
 }
 
 #[test]
 fn a_node_that_flaps_is_no_failure_within_its_retries() {
     let cluster = Cluster::streaming(2).start();
-    let pool = checking(&cluster)
+    let pool = Pgpool::checking(&cluster)
         .set("health_check_max_retries1", 60)
         .set("health_check_retry_delay1", 1)
         .weights(&[1.0, 0.0])
@@ -456,13 +443,13 @@ fn a_node_that_flaps_is_no_failure_within_its_retries() {
         wait_for("a good one", || pool.log().matches("health check retrying on DB node: 1 succeeded").count() == round);
     }
     assert!(!pool.log().contains("degenerat"), "{}", pool.log());
-    assert_eq!(status_file(&pool), "up\nup\n");
+    assert_eq!(pool.status_file(), "up\nup\n");
 }
 
 #[test]
 fn a_node_that_was_detached_stays_so_over_a_restart() {
     let cluster = Cluster::streaming(2).start();
-    let mut pool = checking(&cluster).weights(&[0.0, 1.0]).start();
+    let mut pool = Pgpool::checking(&cluster).weights(&[0.0, 1.0]).start();
     cluster.node(1).stop(Stop::Immediate);
     wait_for("the failover", || done(&pool) == 1);
     cluster.node(1).start();
@@ -470,14 +457,14 @@ fn a_node_that_was_detached_stays_so_over_a_restart() {
     pool.launch(&[]);
     assert!(eventually(PATIENCE, || pool.log().matches("successfully started").count() == 2), "{}", pool.log());
     assert_eq!(pool.connect().value(PORT), cluster.node(0).port.to_string());
-    assert_eq!(status_file(&pool), "up\ndown\n");
+    assert_eq!(pool.status_file(), "up\ndown\n");
 }
 
 #[test]
 fn a_standby_that_streams_again_comes_back_by_itself() {
     only_ours!("other details");
     let cluster = Cluster::streaming(2).start();
-    let mut pool = checking(&cluster)
+    let mut pool = Pgpool::checking(&cluster)
         .set("auto_failback", "on")
         .set("auto_failback_interval", 1)
         .set("sr_check_period", 1)
@@ -517,7 +504,7 @@ fn a_standby_that_streams_again_comes_back_by_itself() {
             "failback of DB node 1 took ",
         ],
     );
-    assert_eq!(status_file(&pool), "up\nup\n");
+    assert_eq!(pool.status_file(), "up\nup\n");
     // A new session reads there; one that is there already stays where it is.
     assert_eq!(pool.connect().value(PORT), port.to_string());
     assert_eq!(session.value("SELECT 1"), "1");
@@ -527,7 +514,7 @@ fn a_standby_that_streams_again_comes_back_by_itself() {
 fn a_standby_that_somebody_else_promotes_is_found() {
     only_ours!("other details");
     let cluster = Cluster::streaming(3).start();
-    let pool = checking(&cluster).set("search_primary_node_timeout", 60).start();
+    let pool = Pgpool::checking(&cluster).set("search_primary_node_timeout", 60).start();
     cluster.node(0).kill();
     let waiting = "find_primary_node_repeatedly: waiting for finding a primary node";
     wait_for("the search", || pool.log().matches(waiting).count() == 2);
@@ -544,7 +531,7 @@ fn a_standby_that_somebody_else_promotes_is_found() {
 fn a_command_that_hangs_does_not_keep_a_fast_stop() {
     only_ours!("waits for the command");
     let cluster = Cluster::streaming(2).start();
-    let mut pool = checking(&cluster).weights(&[1.0, 0.0]).prepare();
+    let mut pool = Pgpool::checking(&cluster).weights(&[1.0, 0.0]).prepare();
     let pid = pool.path("command.pid");
     let cleaned = pool.path("cleaned");
     let text = format!("trap 'echo > {}; exit' TERM; echo $$ > {}; sleep 600 & wait", cleaned.display(), pid.display());
@@ -557,14 +544,14 @@ fn a_command_that_hangs_does_not_keep_a_fast_stop() {
     let is_gone = || nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), None).is_err();
     assert!(eventually(PATIENCE, is_gone), "something the command has started is still there");
     assert!(cleaned.exists(), "it was told to end");
-    assert_eq!(status_file(&pool), "up\ndown\n");
+    assert_eq!(pool.status_file(), "up\ndown\n");
 }
 
 #[test]
 fn a_command_that_takes_too_long_does_not_keep_a_smart_stop() {
     only_ours!("waits for the command");
     let cluster = Cluster::streaming(2).start();
-    let mut pool = checking(&cluster).set("failover_command_timeout", 2).prepare();
+    let mut pool = Pgpool::checking(&cluster).set("failover_command_timeout", 2).prepare();
     script(&mut pool, "failover_command", "sleep 600");
     let mut pool = start(pool);
     cluster.node(1).kill();
@@ -579,7 +566,7 @@ fn no_read_fails_when_a_standby_is_lost() {
     use std::sync::atomic::{AtomicBool, Ordering};
     for how in ["stop", "kill", "hang"] {
         let cluster = Cluster::streaming(2).start();
-        let pool = checking(&cluster).weights(&[0.0, 1.0]).start();
+        let pool = Pgpool::checking(&cluster).weights(&[0.0, 1.0]).start();
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let readers: Vec<_> = (0..3)
@@ -615,7 +602,7 @@ fn no_read_fails_when_a_standby_is_lost() {
 fn five_hundred_workers_do_not_slow_a_failover_down() {
     only_ours!("the line is ours");
     let cluster = Cluster::streaming(2).start();
-    let pool = checking(&cluster).set("num_init_children", 500).start();
+    let pool = Pgpool::checking(&cluster).set("num_init_children", 500).start();
     // The PCP process waits for connections, too.
     let workers = || pool.children("pgpool: wait for connection request");
     assert!(eventually(Duration::from_secs(120), || workers().len() >= 500), "{} workers", workers().len());

@@ -18,17 +18,9 @@ use crate::{needs_namespaces, only_ours};
 const PATIENCE: Duration = Duration::from_secs(20);
 const PORT: &str = "SELECT current_setting('port')";
 
-fn checking(cluster: &Cluster) -> Config {
-    Pgpool::on(cluster)
-        .set("health_check_period", 1)
-        .set("health_check_timeout", 2)
-        .set("health_check_user", "postgres")
-        .set("search_primary_node_timeout", 5)
-}
-
 /// As `checking`; what streams again comes back.
 fn returning(cluster: &Cluster) -> Config {
-    checking(cluster).set("auto_failback", "on").set("auto_failback_interval", 1).set("sr_check_period", 1)
+    Pgpool::checking(cluster).set("auto_failback", "on").set("auto_failback_interval", 1).set("sr_check_period", 1)
 }
 
 fn command(pool: &mut Pgpool, parameter: &str, text: &str) {
@@ -57,10 +49,6 @@ fn count(pool: &Pgpool, text: &str) -> usize {
 
 fn failovers(pool: &Pgpool) -> usize {
     count(pool, "=== Failover done.")
-}
-
-fn status_file(pool: &Pgpool) -> String {
-    std::fs::read_to_string(pool.path("pgpool_status")).unwrap_or_default()
 }
 
 /// The statuses in SHOW POOL_NODES, and the port of the primary as clients see it.
@@ -99,7 +87,7 @@ fn all_three_nodes_are_lost_at_once_and_come_back_in_any_order() {
         let all = (vec!["up".to_owned(); 3], cluster.primary().port.to_string());
         let is_back = eventually(Duration::from_secs(40), || seen(&pool).is_some_and(|seen| seen == all));
         assert!(is_back, "{order:?}: {:?}\n{}", seen(&pool), pool.log());
-        assert_eq!(status_file(&pool), "up\nup\nup\n");
+        assert_eq!(pool.status_file(), "up\nup\nup\n");
     }
     assert!(eventually(PATIENCE, || idle() == workers), "workers were replaced");
 }
@@ -164,7 +152,7 @@ fn a_node_that_flaps_makes_neither_a_storm_nor_a_flood() {
     wait_for("the last failback", || turns().0 == turns().1);
     let (log, (down, up)) = (pool.log(), turns());
     println!("{flaps} flaps, {} failovers, {} bytes of log", failovers(&pool), log.len() - size);
-    assert_eq!(status_file(&pool), "up\nup\n");
+    assert_eq!(pool.status_file(), "up\nup\n");
     assert_eq!(workers(), before, "workers were replaced\n{log}");
     let calls = std::fs::read_to_string(&calls).unwrap_or_default();
     assert_eq!((calls.matches("down").count(), calls.matches("up").count()), (down, up), "{log}");
@@ -183,7 +171,7 @@ fn workers_killed_while_their_clients_wait_for_the_new_primary_keep_nobody() {
     const MORE_THAN_WORKERS: usize = 8;
     const ROLE: &str = "SELECT pg_is_in_recovery()";
     let cluster = Cluster::streaming(2).start();
-    let mut pool = checking(&cluster).set("load_balance_mode", "off").prepare();
+    let mut pool = Pgpool::checking(&cluster).set("load_balance_mode", "off").prepare();
     let (begun, go_on) = (pool.path("begun"), pool.path("go-on"));
     let (touched, awaited) = (begun.display(), go_on.display());
     let text = format!("touch {touched}; while [ ! -e {awaited} ]; do sleep 0.05; done\n{}", promote(&cluster, 1));
@@ -215,14 +203,14 @@ fn workers_killed_while_their_clients_wait_for_the_new_primary_keep_nobody() {
     });
     wait_for("the end of the failover", || failovers(&pool) == 1);
     assert_eq!(pool.connect().value(ROLE), "f");
-    assert_eq!(status_file(&pool), "down\nup\n");
+    assert_eq!(pool.status_file(), "down\nup\n");
 }
 
 #[test]
 fn a_parent_killed_while_it_searches_the_primary_leaves_nothing_behind() {
     only_ours!("children live on");
     let cluster = Cluster::streaming(2).start();
-    let mut pool = checking(&cluster).set("search_primary_node_timeout", 60).start();
+    let mut pool = Pgpool::checking(&cluster).set("search_primary_node_timeout", 60).start();
     cluster.node(0).kill();
     wait_for("the search", || !pool.children("search for the primary").is_empty());
     let children = pool.children("pgpool: ");
@@ -230,19 +218,19 @@ fn a_parent_killed_while_it_searches_the_primary_leaves_nothing_behind() {
     kill(pool.pid(), Signal::SIGKILL).expect("kill");
     pool.wait_end(PATIENCE).expect("the end");
     assert!(eventually(PATIENCE, || children.iter().all(|pid| is_gone(*pid))), "children are still there");
-    assert_eq!(status_file(&pool), "down\nup\n");
+    assert_eq!(pool.status_file(), "down\nup\n");
     cluster.node(1).promote();
     pool.launch(&[]);
     assert!(eventually(PATIENCE, || count(&pool, "successfully started") == 2), "{}", pool.log());
     assert_eq!(pool.connect().value("SELECT pg_is_in_recovery()"), "f");
-    assert_eq!(status_file(&pool), "down\nup\n");
+    assert_eq!(pool.status_file(), "down\nup\n");
 }
 
 #[test]
 fn a_search_that_is_killed_begins_anew() {
     only_ours!("the parent searches itself");
     let cluster = Cluster::streaming(2).start();
-    let pool = checking(&cluster).set("search_primary_node_timeout", 60).start();
+    let pool = Pgpool::checking(&cluster).set("search_primary_node_timeout", 60).start();
     cluster.node(0).kill();
     let search = || pool.children("search for the primary");
     wait_for("the search", || search().len() == 1);
@@ -259,7 +247,7 @@ fn a_search_that_is_killed_begins_anew() {
 fn a_command_that_leaves_something_running_is_over_when_it_ends_itself() {
     only_ours!("other details");
     let cluster = Cluster::streaming(2).start();
-    let mut pool = checking(&cluster).weights(&[1.0, 0.0]).prepare();
+    let mut pool = Pgpool::checking(&cluster).weights(&[1.0, 0.0]).prepare();
     let pid = pool.path("pid");
     command(&mut pool, "failover_command", &format!("sleep 600 & echo $! > {}; echo done here", pid.display()));
     let pool = start(pool);
@@ -275,7 +263,7 @@ fn a_command_that_leaves_something_running_is_over_when_it_ends_itself() {
 fn processes_that_hang_or_die_do_not_keep_a_failover() {
     only_ours!("waits for its children");
     let cluster = Cluster::streaming(2).start();
-    let pool = checking(&cluster).weights(&[0.0, 1.0]).start();
+    let pool = Pgpool::checking(&cluster).weights(&[0.0, 1.0]).start();
     wait_for("the helpers", || checks_started(&pool) == 2);
     let mut session = pool.connect();
     assert_eq!(session.value(PORT), cluster.node(1).port.to_string());
@@ -296,7 +284,7 @@ fn processes_that_hang_or_die_do_not_keep_a_failover() {
 fn a_status_file_that_cannot_be_written_does_not_keep_a_failover() {
     only_ours!("other lines");
     let cluster = Cluster::streaming(2).start();
-    let mut pool = checking(&cluster).weights(&[1.0, 0.0]).prepare();
+    let mut pool = Pgpool::checking(&cluster).weights(&[1.0, 0.0]).prepare();
     pool.launch(&[]);
     pool.wait_ready();
     let file = pool.path("pgpool_status");
@@ -317,7 +305,7 @@ fn a_status_file_that_cannot_be_written_does_not_keep_a_failover() {
 fn a_primary_that_recovers_from_the_crash_of_one_process_stays_the_primary() {
     only_ours!("other times");
     let cluster = Cluster::streaming(2).start();
-    let pool = checking(&cluster).set("health_check_period", 3600).weights(&[1.0, 0.0]).start();
+    let pool = Pgpool::checking(&cluster).set("health_check_period", 3600).weights(&[1.0, 0.0]).start();
     wait_for("the first checks", || checks_started(&pool) == 2);
     for _ in 0..3 {
         let mut sessions = [pool.connect(), pool.connect()];
@@ -339,7 +327,7 @@ fn a_stopped_server_is_noticed_within_period_and_retries() {
     const RETRIES: u64 = 2;
     const DELAY: u64 = 1;
     let cluster = Cluster::streaming(2).start();
-    let pool = checking(&cluster)
+    let pool = Pgpool::checking(&cluster)
         .weights(&[1.0, 0.0])
         .set("health_check_period", PERIOD)
         .set("health_check_max_retries", RETRIES)
@@ -367,7 +355,7 @@ fn names_without_an_address_for_a_moment_are_no_failure() {
     let cluster = Cluster::streaming(2).start();
     let begin = |server| {
         let names = Arc::new(Names::new("primary.test standby.test", server));
-        let mut pool = checking(&cluster)
+        let mut pool = Pgpool::checking(&cluster)
             .set("backend_hostname0", "primary.test")
             .set("backend_hostname1", "standby.test")
             .set("failover_on_backend_error", "on")
@@ -407,6 +395,6 @@ fn names_without_an_address_for_a_moment_are_no_failure() {
         names.say("primary.test standby.test");
         assert_eq!(pool.connect().value(PORT), standby);
         assert_eq!(count(pool, "degenerat"), 0, "{}", pool.log());
-        assert_eq!(status_file(pool), "up\nup\n");
+        assert_eq!(pool.status_file(), "up\nup\n");
     }
 }

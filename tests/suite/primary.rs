@@ -1,7 +1,5 @@
 //! Who the primary is, at all times: it changes without pgpool, comes back, or there are two of them (failover 7, 8, 19.1).
 
-use std::fs;
-
 use crate::harness::{Cluster, Config, Node, Pgpool, Stop, lines_in_order, wait_for};
 use crate::only_ours;
 
@@ -19,10 +17,6 @@ fn port(node: &Node) -> String {
 /// Where a new session writes.
 fn writes_to(pool: &Pgpool) -> String {
     pool.connect().value(PORT)
-}
-
-fn status_file(pool: &Pgpool) -> String {
-    fs::read_to_string(pool.path("pgpool_status")).unwrap_or_default()
 }
 
 fn count(pool: &Pgpool, text: &str) -> usize {
@@ -140,7 +134,7 @@ fn a_former_primary_that_comes_back_is_never_written_to() {
             "=== Failover done.",
         ],
     );
-    assert_eq!(status_file(&pool), "down\nup\nup\n");
+    assert_eq!(pool.status_file(), "down\nup\nup\n");
 }
 
 #[test]
@@ -165,7 +159,7 @@ fn of_two_writable_servers_at_the_start_the_one_promoted_last_is_the_primary() {
                 "node status[1]: 1",
             ],
         );
-        wait_for("the status file", || status_file(&pool) == "down\nup\nup\n");
+        wait_for("the status file", || pool.status_file() == "down\nup\nup\n");
     }
 }
 
@@ -208,7 +202,7 @@ fn a_false_primary_is_detached() {
         ],
     );
     assert_eq!(writes_to(&pool), port(cluster.node(0)));
-    assert_eq!(status_file(&pool), "up\ndown\nup\n");
+    assert_eq!(pool.status_file(), "up\ndown\nup\n");
 }
 
 #[test]

@@ -107,6 +107,15 @@ impl Config {
 }
 
 impl Pgpool {
+    /// A pgpool that looks at its nodes every second.
+    pub fn checking(cluster: &Cluster) -> Config {
+        Pgpool::on(cluster)
+            .set("health_check_period", 1)
+            .set("health_check_timeout", 2)
+            .set("health_check_user", "postgres")
+            .set("search_primary_node_timeout", 5)
+    }
+
     /// A pgpool in front of this cluster, with the settings tests want: 4 workers, no periodic checks.
     pub fn on(cluster: &Cluster) -> Config {
         let mode = if cluster.is_streaming() { "streaming_replication" } else { "raw" };
@@ -281,6 +290,11 @@ impl Pgpool {
     /// The Unix socket.
     pub fn socket(&self) -> PathBuf {
         self.path(&format!(".s.PGSQL.{}", self.port))
+    }
+
+    /// What it has noted of its nodes for the next start.
+    pub fn status_file(&self) -> String {
+        fs::read_to_string(self.path("pgpool_status")).unwrap_or_default()
     }
 
     /// All it has logged so far.

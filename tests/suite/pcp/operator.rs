@@ -163,16 +163,12 @@ fn new_clients_wait_while_a_graceful_detach_does_and_idle_ones_are_sent_away() {
     });
     let detail = "child connection forced to terminate due to client_idle_limit_in_recovery:2 is reached";
     assert!(pool.log().contains(detail), "{}", pool.log());
-    assert_eq!(status_file(&pool), "up\ndown\n");
+    assert_eq!(pool.status_file(), "up\ndown\n");
     drop(late);
 }
 
-fn status_file(pool: &Pgpool) -> String {
-    std::fs::read_to_string(pool.path("pgpool_status")).unwrap_or_default()
-}
-
 fn is_attached_in_file(pool: &Pgpool) -> bool {
-    status_file(pool) == "up\nup\n"
+    pool.status_file() == "up\nup\n"
 }
 
 #[test]
