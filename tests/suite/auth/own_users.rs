@@ -9,7 +9,9 @@ fn checking_as(user: &str, password: &str) -> Pgpool {
     prepared_pool(servers(), None, |config: Config| {
         let config = config.set("sr_check_user", user).set("sr_check_password", password).set("sr_check_period", 1);
         let config = config.set("health_check_user", user).set("health_check_password", password);
-        config.set("sr_check_database", "test").set("health_check_database", "test").set("health_check_period", 1)
+        let config = config.set("sr_check_database", "test").set("health_check_database", "test");
+        // A refused login is no dead server here, so that the nodes stay.
+        config.set("health_check_period", 1).set("failover_on_login_refused", "off")
     })
 }
 
