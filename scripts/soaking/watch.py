@@ -76,6 +76,7 @@ class Watch:
 
     def complain(self, text):
         self.complaints.append(f"{time.strftime('%H:%M:%S')} {text}")
+        print(f"COMPLAINT {self.complaints[-1]}", flush=True)
 
     def look(self):
         """A look while everything works: what each kind of process costs, and who should not be there."""
