@@ -42,15 +42,17 @@ build: setup ## the programs, optimised
 $(RELEASE)/pgpool:
 	$(CARGO) build --release
 
-install: $(RELEASE)/pgpool ## programs to PREFIX/bin, samples to PREFIX/etc, documents and dashboard to PREFIX/share
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/etc $(DESTDIR)$(PREFIX)/share/doc/pgpool \
-		$(DESTDIR)$(PREFIX)/share/pgpool/grafana
+install: $(RELEASE)/pgpool ## programs to PREFIX/bin, samples to PREFIX/etc, units to PREFIX/lib/systemd, documents to PREFIX/share
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin etc share/doc/pgpool share/pgpool/grafana lib/systemd/system lib/tmpfiles.d)
 	install -m 755 $(addprefix $(RELEASE)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
 	cd $(DESTDIR)$(PREFIX)/bin && for name in $(PCP_PROGRAMS); do ln -sf pcp $$name; done
 	install -m 644 $(wildcard conf/*.sample) $(DESTDIR)$(PREFIX)/etc
 	@for script in scripts/samples/*.sh; do \
 		install -m 755 $$script $(DESTDIR)$(PREFIX)/etc/$$(basename $$script).sample; done
 	install -m 644 $(wildcard conf/grafana/*.json) $(DESTDIR)$(PREFIX)/share/pgpool/grafana
+	@for unit in conf/systemd/pgpool.service conf/systemd/pgpool.socket; do \
+		sed 's|/usr/local/|$(PREFIX)/|g' $$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$unit) || exit 1; done
+	install -m 644 conf/systemd/pgpool.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pgpool.conf
 	install -m 644 README.md $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/pgpool
 
 demo: build ## a primary, two standbys and pgpool, to play with

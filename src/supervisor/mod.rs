@@ -18,6 +18,7 @@ mod nodes;
 pub mod pid_file;
 mod reasons_file;
 mod reload;
+mod service;
 mod start;
 mod status_file;
 mod stop;
@@ -41,6 +42,7 @@ use log_pipe::LogPipe;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use pid_file::PidFile;
+use service::Service;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -68,6 +70,7 @@ struct Supervisor {
     metrics_listeners: Listeners,
     children: Children,
     signals: Signals,
+    service: Service,
     pid_file: Option<PidFile>,
     status_file: PathBuf,
     /// In a daemon that has not announced itself: where whoever started it waits for the word that it serves.
@@ -101,6 +104,7 @@ impl Supervisor {
         let search_limit = Deadline::after(SEARCH_LIMIT);
         loop {
             let mut deadline = self.children.next_start().min(self.stop_deadline()).min(self.failover.deadline());
+            deadline = deadline.min(self.service.next_sign_of_life());
             if !self.announced {
                 deadline = deadline.min(search_limit);
             }
@@ -108,6 +112,7 @@ impl Supervisor {
                 Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
+            self.service.give_sign_of_life();
             // The pipe is edge-triggered, so it is looked at whatever has woken us.
             self.failover.output.log();
             self.heed_signals();
@@ -142,6 +147,7 @@ impl Supervisor {
         Report::log_line(format!("pgpool-II successfully started. version {}", version::text())).log();
         nodes::tell(&self.shared.nodes().view(), self.settings.backend_clustering_mode);
         self.write_status();
+        self.service.tell_ready(&self.in_one_line());
         if let Some(starter) = self.starter.take() {
             // From here on a daemon has no terminal.
             if let Err(error) = self.leave_terminal() {
@@ -215,6 +221,9 @@ impl Supervisor {
         }
         if let Err(report) = status_file::write(&self.status_file, &cluster) {
             report.log();
+        }
+        if self.announced && self.stopping.is_none() {
+            self.service.tell_status(&self.in_one_line());
         }
     }
 }
