@@ -41,4 +41,5 @@ mod session;
 mod show;
 mod tls;
 mod transactions;
+mod upgrade;
 mod upkeep;
