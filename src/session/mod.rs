@@ -48,6 +48,7 @@ mod wait;
 
 pub use context::Context;
 pub use open::serve;
+pub use startup::cancel;
 
 use crate::auth::Credential;
 use crate::backend::Group;

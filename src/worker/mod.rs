@@ -19,6 +19,7 @@ use crate::sys::signal::{Signal, Signals};
 use crate::sys::title;
 use idle::{Idle, Wake};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,8 @@ pub struct Start {
     pub front: Front,
     /// Shared memory.
     pub shared: Shared,
+    /// Where unknown cancel requests go.
+    pub former: Option<UnixDatagram>,
 }
 
 /// How a worker ends: the exit statuses that the parent understands (process-model 9).
@@ -62,7 +65,7 @@ pub fn run(start: Start) -> i32 {
 fn live(start: Start) -> Exit {
     report::set_process("child", "CHILD");
     title::set(WAITING);
-    let Start { index, listeners, settings, rules, front, shared } = start;
+    let Start { index, listeners, settings, rules, front, shared, former } = start;
     let prepared = Signals::install(&SIGNALS).and_then(|signals| Ok((Idle::new(listeners, &signals)?, signals)));
     let (idle, signals) = match prepared {
         Ok(prepared) => prepared,
@@ -72,7 +75,8 @@ fn live(start: Start) -> Exit {
         }
     };
     let slot = shared.worker(index);
-    let context = Context::new(settings, rules, front, shared, slot, signals);
+    let mut context = Context::new(settings, rules, front, shared, slot, signals);
+    context.former = former;
     Worker { context, sessions: 0, last_client: None }.live(idle)
 }
 
@@ -94,7 +98,7 @@ impl Worker {
             let held = self.context.shared.hold().left();
             let deadline = self.next_limit().min(held.map_or(Deadline::NEVER, Deadline::after));
             let woken = idle.accept_clients(held.is_none()).map_err(Into::into);
-            match woken.and_then(|()| idle.wait(&self.context.signals, &self.context.pool, deadline)) {
+            match woken.and_then(|()| idle.wait(&self.context.pool, deadline)) {
                 Ok(Wake::Client(client)) => self.serve(client),
                 Ok(Wake::Server) => self.context.close_pooled(|pool| pool.close_broken()),
                 Ok(Wake::Other) => {}
