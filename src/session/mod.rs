@@ -44,6 +44,7 @@ mod secure;
 mod startup;
 mod statements;
 mod trace;
+mod unpublished;
 mod wait;
 
 pub use context::Context;
