@@ -38,7 +38,7 @@ pub(super) fn run(outcome: &LoadResult, hba: &Path) -> i32 {
 /// cannot be verified are not connected to.
 fn check_tls(settings: &Settings) -> (String, bool) {
     let servers = backend::configure_tls(settings).err();
-    let clients = Front::new().and_then(|mut front| front.renew(settings)).err();
+    let clients = Front::new().and_then(|mut front| front.begin(settings)).err();
     let starts = clients.as_ref().is_none_or(|report| report.severity < Severity::Error);
     let found = [("ERROR", servers), (if starts { "WARNING" } else { "ERROR" }, clients)];
     let lines = found.iter().filter_map(|(label, report)| Some(told(label, report.as_ref()?)));

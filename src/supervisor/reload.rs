@@ -55,28 +55,14 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Takes new certificates for clients and servers that connect from now on; those that are connected keep theirs. For
-    /// clients, what cannot be used changes nothing (auth 17.4).
+    /// Takes new certificates for clients and servers that connect from now on; those that are connected keep theirs.
     fn reload_tls(&mut self) {
         // Files that were good a moment ago.
         if let Err(report) = backend::configure_tls(&self.settings) {
             Report::warning(report.to_string()).hint(report.hint.unwrap_or_default()).log();
         }
-        if !self.settings.ssl {
-            return;
-        }
-        Report::log_line("reload SSL certificates.").log();
-        match self.front.renew(&self.settings) {
-            Ok(()) => {
-                self.shared.next_client_tls();
-                self.front.is_of(self.shared.client_tls_generation());
-            }
-            Err(report) => {
-                Report::warning(report.to_string()).hint(report.hint.unwrap_or_default()).log();
-                Report::warning("SSL certificates were not reloaded; what was in force stays")
-                    .hint("Correct the files or parameters, and reload again.")
-                    .log();
-            }
+        if self.settings.ssl {
+            self.renew_certificates();
         }
     }
 

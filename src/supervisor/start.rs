@@ -114,6 +114,7 @@ fn prepare(
         files,
         rules,
         front,
+        renewal: None,
         shared,
         listeners,
         pcp_listeners,
@@ -161,7 +162,7 @@ fn tls(settings: &Settings) -> Result<Front> {
         report.log();
     }
     let mut front = Front::new()?;
-    match front.renew(settings) {
+    match front.begin(settings) {
         Err(report) if report.severity >= Severity::Error => Err(report),
         Err(report) => {
             report.hint("Clients that ask for TLS get \"no\" until this is mended and pgpool reloaded.").log();
