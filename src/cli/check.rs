@@ -5,7 +5,7 @@ use crate::backend::control::Connection;
 use crate::backend::{self, Account};
 use crate::config::check::{ServerLimits, report};
 use crate::config::{LoadResult, NodeSettings, Settings};
-use crate::net::tls::Front;
+use crate::net::tls::{Connector, Front};
 use crate::net::{Address, Deadline};
 use crate::report::{Report, Severity};
 use std::io::Write;
@@ -37,6 +37,7 @@ pub(super) fn run(outcome: &LoadResult, hba: &Path) -> i32 {
 /// What is wrong with the files for TLS, and whether pgpool starts all the same: clients then hear "no", and servers that
 /// cannot be verified are not connected to.
 fn check_tls(settings: &Settings) -> (String, bool) {
+    Connector::warn(settings);
     let servers = backend::configure_tls(settings).err();
     let clients = Front::new().and_then(|mut front| front.begin(settings)).err();
     let starts = clients.as_ref().is_none_or(|report| report.severity < Severity::Error);

@@ -57,6 +57,7 @@ impl Supervisor {
 
     /// Takes new certificates for clients and servers that connect from now on; those that are connected keep theirs.
     fn reload_tls(&mut self) {
+        Connector::warn(&self.settings);
         // Files that were good a moment ago.
         if let Err(report) = backend::configure_tls(&self.settings) {
             Report::warning(report.to_string()).hint(report.hint.unwrap_or_default()).log();
@@ -103,7 +104,7 @@ impl Supervisor {
 
 /// Settings by which no server could be connected to are not taken: what is weaker would go on under their name.
 fn check_servers_tls(settings: &Settings) -> Result<(), Problems> {
-    let Err(report) = Connector::new(settings) else { return Ok(()) };
+    let Err(report) = backend::check_tls(settings) else { return Ok(()) };
     let mut problems = Problems::default();
     problems.add(report, None);
     Err(problems)

@@ -13,7 +13,7 @@ use crate::backend;
 use crate::cache;
 use crate::catalog;
 use crate::config::{FileLocations, Settings};
-use crate::net::tls::Front;
+use crate::net::tls::{Connector, Front};
 use crate::report::{self, Report, Result, Severity};
 use crate::state::{Limits, NodeSet, Shared};
 use crate::sys::signal::{self, Signal, Signals};
@@ -158,6 +158,7 @@ fn admission(settings: &Settings, files: &FileLocations) -> Result<Option<Arc<Ru
 /// not if the command for the pass phrase fails (auth 17.2, 17.3). Servers that are to be verified are not connected to if
 /// they cannot be.
 fn tls(settings: &Settings) -> Result<Front> {
+    Connector::warn(settings);
     if let Err(report) = backend::configure_tls(settings) {
         report.log();
     }

@@ -24,7 +24,7 @@ pub(super) struct File<C> {
 }
 
 impl File<Vec<u8>> {
-    fn read(name: &str) -> io::Result<Self> {
+    pub fn read(name: &str) -> io::Result<Self> {
         let content = if name.is_empty() { Vec::new() } else { fs::read(name)? };
         Ok(Self { name: name.to_owned(), content })
     }

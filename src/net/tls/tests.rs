@@ -18,6 +18,7 @@ use openssl::x509::{X509, X509NameBuilder};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -257,6 +258,36 @@ fn material_and_back() {
     let material = Material::read(&settings).unwrap();
     assert_eq!(Material::from_bytes(&material.to_bytes()), Some(material));
     assert_eq!(Material::from_bytes(&Secret::default()), None);
+}
+
+#[test]
+fn a_session_is_bound_by_the_digest_of_any_kind_of_signature() {
+    let files = Files::new("binding");
+    let make = |kind: &[&str]| {
+        let (certificate, key) = (text(&files.0.join("bound.crt")), text(&files.0.join("bound.key")));
+        let output = Command::new("openssl")
+            .args(["req", "-x509", "-nodes", "-batch", "-subj", "/CN=x", "-out", &certificate, "-keyout", &key])
+            .args(kind)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        X509::from_pem(&fs::read(certificate).unwrap()).unwrap()
+    };
+    let pss = ["-newkey", "rsa:2048", "-sigopt", "rsa_padding_mode:pss"];
+    let rsa = ["-newkey", "rsa:2048"];
+    let ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
+    for (kind, name, digest) in [
+        (&pss[..], "-sha384", MessageDigest::sha384()),
+        (&pss, "-sha256", MessageDigest::sha256()),
+        (&rsa, "-sha512", MessageDigest::sha512()),
+        (&rsa, "-sha1", MessageDigest::sha256()),
+        (&ec, "-sha256", MessageDigest::sha256()),
+    ] {
+        let certificate = make(&[kind, &[name]].concat());
+        let expected = certificate.digest(digest).unwrap().to_vec();
+        assert_eq!(channel_binding::server_end_point(&certificate), Some(expected), "{kind:?} {name}");
+    }
+    assert_eq!(channel_binding::server_end_point(&make(&["-newkey", "ed25519"])), None);
 }
 
 #[test]
