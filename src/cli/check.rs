@@ -1,6 +1,7 @@
 //! `pgpool check`: what a start would say about the configuration, without starting.
 
 use crate::auth::hba::Rules;
+use crate::auth::passwords;
 use crate::backend::control::Connection;
 use crate::backend::{self, Account};
 use crate::config::check::{ServerLimits, report};
@@ -28,6 +29,12 @@ pub(super) fn run(outcome: &LoadResult, hba: &Path) -> i32 {
     let _ = std::io::stdout().write_all(report.text.as_bytes());
     let _ = std::io::stdout().write_all(tls.as_bytes());
     let settings = outcome.as_ref().map(|loaded| &loaded.settings).ok();
+    let remarks: String = settings
+        .iter()
+        .flat_map(|settings| passwords::review(settings))
+        .map(|report| told("WARNING", &report))
+        .collect();
+    let _ = std::io::stdout().write_all(remarks.as_bytes());
     let rules = settings.filter(|settings| settings.enable_pool_hba).map(|settings| check_rules(hba, settings.ssl));
     let (text, is_usable) = rules.unwrap_or_default();
     let _ = std::io::stdout().write_all(text.as_bytes());

@@ -4,6 +4,7 @@
 use super::Shared;
 use crate::sys::Secret;
 use pgpool_shm::{Versioned, shareable};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Bytes of settings, and of rules, at most; memory is used only as far as they go.
 const LIMIT: usize = 1 << 20;
@@ -15,6 +16,7 @@ shareable! {
         snapshot: Versioned<u8, LIMIT>,
         rules: Versioned<u8, LIMIT>,
         client_tls: Versioned<u8, TLS_LIMIT>,
+        iterations: AtomicU32,
     }
 }
 
@@ -74,6 +76,16 @@ impl Shared {
         (generation, Secret::new(material))
     }
 
+    /// A server has told a verifier with so many iterations.
+    pub fn note_iterations(&self, iterations: u32) {
+        self.settings_record().iterations.store(iterations, Ordering::Relaxed);
+    }
+
+    /// Those of the verifier that a server has told last, to whichever process.
+    pub fn told_iterations(&self) -> Option<u32> {
+        Some(self.settings_record().iterations.load(Ordering::Relaxed)).filter(|iterations| *iterations > 0)
+    }
+
     /// The settings published last; empty before the first time.
     pub fn published_settings(&self) -> Vec<u8> {
         self.settings_record().snapshot.read()
@@ -94,6 +106,9 @@ mod tests {
         assert_eq!(shared.client_tls_generation(), 0);
         assert!(shared.publish_client_tls(&Secret::new([9; 100])));
         assert!(!shared.publish_client_tls(&Secret::new(vec![8; super::TLS_LIMIT + 1])));
+        assert_eq!(shared.told_iterations(), None);
+        shared.note_iterations(5);
+        assert_eq!(shared.told_iterations(), Some(5));
         assert_eq!(shared.published_client_tls(), (1, Secret::new([9; 100])));
     }
 }

@@ -4,6 +4,7 @@
 
 use super::Supervisor;
 use crate::auth::hba::Rules;
+use crate::auth::passwords;
 use crate::backend;
 use crate::config::{self, Problems, Settings};
 use crate::net::tls::Connector;
@@ -43,6 +44,7 @@ impl Supervisor {
         // The length was looked at before: it cannot fail now.
         let _ = sources.is_none_or(|sources| self.shared.publish_rules(&sources));
         reloaded.log.iter().for_each(Report::log);
+        passwords::review(&reloaded.settings).iter().for_each(Report::log);
         self.rules = rules;
         self.settings = Arc::new(reloaded.settings);
         report::configure(self.settings.log_settings());

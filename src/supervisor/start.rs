@@ -138,6 +138,7 @@ fn prepare(
 fn admission(settings: &Settings, files: &FileLocations) -> Result<Option<Arc<Rules>>> {
     auth::prepare();
     passwords::create(settings)?;
+    passwords::review(settings).iter().for_each(Report::log);
     if !settings.enable_pool_hba {
         return Ok(None);
     }

@@ -3,6 +3,7 @@
 use super::stage::{SECRET, pool, prepared_pool, servers, user};
 use crate::harness::{Attempt, Pgpool, Wire, frontend};
 use crate::only_ours;
+use pgpool::auth::scram::LoginKeys;
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use std::time::Duration;
 
@@ -98,6 +99,30 @@ fn slips_in_scram() {
     assert!(wire.read().body[4..].starts_with(b"r=abc"));
     let refused = refusal(wire, &frontend::message('p', first));
     assert!(refused.starts_with("08P01 malformed SCRAM message: Expected attribute \"c\""), "{refused}");
+}
+
+/// What a server's first message of SCRAM shows of a user: the salt, and how often the password is hashed.
+pub fn challenge(pool: &Pgpool, user: &str) -> (String, String) {
+    let mut wire = asked(pool, user);
+    wire.send(initial("SCRAM-SHA-256", 11, b"n,,n=,r=abc"));
+    let body = wire.read().body;
+    let message = String::from_utf8_lossy(&body[4..]).into_owned();
+    let part = |name: &str| message.split(',').find_map(|part| part.strip_prefix(name)).expect(name).to_owned();
+    (part("s="), part("i="))
+}
+
+#[test]
+fn strangers_do_not_show_by_their_iterations() {
+    only_ours!("refuses strangers unasked");
+    let pool = pool(servers(), Some("scram-sha-256"));
+    let entry = |user: &str, iterations| {
+        format!("{user}:{}\n", LoginKeys::derive(SECRET.as_bytes(), b"a salt", iterations).verifier())
+    };
+    pool.write("pool_passwd", &[entry("a", 5000), entry("b", 5000), entry("c", 4096)].concat());
+    assert_eq!(["a", "c", "stranger"].map(|user| challenge(&pool, user).1), ["5000", "4096", "5000"]);
+    assert_ne!(challenge(&pool, "stranger").0, challenge(&pool, "another").0);
+    pool.write("pool_passwd", "u:TEXTsecret\n");
+    assert_eq!(["u", "stranger"].map(|user| challenge(&pool, user).1), ["4096", "4096"]);
 }
 
 #[test]

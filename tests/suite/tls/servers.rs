@@ -1,7 +1,7 @@
 //! TLS towards servers, as `backend_sslmode` wants it (auth 18).
 
 use super::authority::{Authority, Pair};
-use super::stage::servers;
+use super::stage::{Gatekeeper, servers};
 use crate::harness::{Cluster, Config, Pgpool, frontend, server_version, shared, wait_for};
 use crate::{needs_pgpool, only_ours};
 use nix::sys::signal::Signal;
@@ -169,7 +169,10 @@ fn every_connection_to_a_server_is_encrypted() {
     let rules = "host replication all 127.0.0.1/32 trust\nhostssl all postgres 127.0.0.1/32 cert\n\
                  hostnossl test postgres 127.0.0.1/32 trust\nhostnossl all all 127.0.0.1/32 password\n";
     cluster.nodes().iter().for_each(|node| node.set_hba(rules, "asker"));
+    let gates: Vec<_> = cluster.nodes().iter().map(|node| Gatekeeper::before(node.port)).collect();
     let config = on(&cluster, "verify-full")
+        .set("backend_port0", gates[0].port)
+        .set("backend_port1", gates[1].port)
         .set("backend_sslrootcert", authority.root())
         .set("backend_sslcert", &mine.certificate)
         .set("backend_sslkey", &mine.key)
@@ -206,6 +209,9 @@ fn every_connection_to_a_server_is_encrypted() {
         let clear = log.lines().filter(|line| line.contains("authorized: ") && !line.contains("SSL enabled"));
         let ours: Vec<_> = clear.filter(|line| line.contains("application_name=pgpool")).collect();
         assert!(ours.is_empty(), "{ours:?}");
+    }
+    for gate in gates {
+        assert_eq!(gate.refused(), Vec::<[u8; 8]>::new(), "in clear, the request to cancel as well as the others");
     }
 }
 
