@@ -7,8 +7,9 @@
 //! Nodes that are lost or come back are the business of [`failover`].
 //!
 //! The start sequence is in [`start`], forking in [`fork`], the table of children in [`children`]; what signals ask for is
-//! done by [`reload`] and [`stop`].
+//! done by [`reload`], [`certificates`] and [`stop`].
 
+mod certificates;
 mod children;
 mod failover;
 mod fork;
@@ -33,7 +34,8 @@ use crate::report::{Report, version};
 use crate::state::{NodeSet, Shared};
 use crate::sys::descriptor;
 use crate::sys::signal::{Signal, Signals};
-use children::{Children, Dead, End, Role};
+use certificates::Renewal;
+use children::{Children, Dead, End, Role, ScriptKind};
 use failover::Failover;
 use fork::ReadyPipe;
 use listen::Listeners;
@@ -62,6 +64,8 @@ struct Supervisor {
     rules: Option<Arc<Rules>>,
     /// TLS towards clients.
     front: Front,
+    /// New certificates that wait for the pass phrase of their key.
+    renewal: Option<Renewal>,
     shared: Shared,
     listeners: Listeners,
     pcp_listeners: Listeners,
@@ -101,6 +105,7 @@ impl Supervisor {
         let search_limit = Deadline::after(SEARCH_LIMIT);
         loop {
             let mut deadline = self.children.next_start().min(self.stop_deadline()).min(self.failover.deadline());
+            deadline = deadline.min(self.renewal_deadline());
             if !self.announced {
                 deadline = deadline.min(search_limit);
             }
@@ -112,6 +117,7 @@ impl Supervisor {
             self.failover.output.log();
             self.heed_signals();
             self.proceed();
+            self.end_late_renewal();
             if let Some(status) = self.finish_stop() {
                 return Ok(status);
             }
@@ -181,8 +187,10 @@ impl Supervisor {
 
     /// A child has ended: nothing of it stays behind, and somebody takes its place.
     fn bury(&mut self, dead: &Dead) {
-        if matches!(dead.role, Role::Search(_) | Role::Script(_)) {
-            return self.failover_child_ended(dead);
+        match dead.role {
+            Role::Script(ScriptKind::PassPhrase) => return self.pass_phrase_ended(dead),
+            Role::Search(_) | Role::Script(_) => return self.failover_child_ended(dead),
+            _ => {}
         }
         let (mut client, mut was_useful) = (String::new(), false);
         if dead.role == Role::Collector {

@@ -13,7 +13,7 @@ use crate::backend;
 use crate::cache;
 use crate::catalog;
 use crate::config::{FileLocations, Settings};
-use crate::net::tls::Front;
+use crate::net::tls::{Connector, Front};
 use crate::report::{self, Report, Result, Severity};
 use crate::state::{Limits, NodeSet, Shared};
 use crate::sys::signal::{self, Signal, Signals};
@@ -114,6 +114,7 @@ fn prepare(
         files,
         rules,
         front,
+        renewal: None,
         shared,
         listeners,
         pcp_listeners,
@@ -137,6 +138,7 @@ fn prepare(
 fn admission(settings: &Settings, files: &FileLocations) -> Result<Option<Arc<Rules>>> {
     auth::prepare();
     passwords::create(settings)?;
+    passwords::review(settings).iter().for_each(Report::log);
     if !settings.enable_pool_hba {
         return Ok(None);
     }
@@ -157,11 +159,12 @@ fn admission(settings: &Settings, files: &FileLocations) -> Result<Option<Arc<Ru
 /// not if the command for the pass phrase fails (auth 17.2, 17.3). Servers that are to be verified are not connected to if
 /// they cannot be.
 fn tls(settings: &Settings) -> Result<Front> {
+    Connector::warn(settings);
     if let Err(report) = backend::configure_tls(settings) {
         report.log();
     }
     let mut front = Front::new()?;
-    match front.renew(settings) {
+    match front.begin(settings) {
         Err(report) if report.severity >= Severity::Error => Err(report),
         Err(report) => {
             report.hint("Clients that ask for TLS get \"no\" until this is mended and pgpool reloaded.").log();
