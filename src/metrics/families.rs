@@ -71,7 +71,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family { name: "pgpool_health_check_time_seconds", help: "When the last health check of the node was that had this result, seconds since 1970.", labels: &["node", "server", "result"],
         figures: Read::Gauge(health_check_times) },
 
-    Family { name: "pgpool_workers", help: "Processes for sessions: busy (with a client), free, missing (being started).", labels: &["state"],
+    Family { name: "pgpool_workers", help: "Processes for sessions: busy (with a client), free, missing (being started), unneeded (dynamic mode has not started them).", labels: &["state"],
         figures: Read::Gauge(workers) },
     Family { name: "pgpool_sessions", help: "Sessions by state: connecting, idle, idle_in_transaction, active.", labels: &["state"],
         figures: Read::Gauge(sessions) },
@@ -202,8 +202,9 @@ fn health_check_times(all: &Snapshot) -> Vec<Sample> {
 
 fn workers(all: &Snapshot) -> Vec<Sample> {
     let workers = &all.figures.workers;
-    let missing = workers.slots.saturating_sub(workers.living);
-    [("busy", workers.busy()), ("free", workers.free()), ("missing", missing)]
+    let missing = workers.wanted.saturating_sub(workers.living);
+    let unneeded = workers.slots.saturating_sub(workers.wanted.max(workers.living));
+    [("busy", workers.busy()), ("free", workers.free()), ("missing", missing), ("unneeded", unneeded)]
         .map(|(state, count)| (owned(&[state]), count as f64))
         .to_vec()
 }

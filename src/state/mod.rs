@@ -3,8 +3,8 @@
 //! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, the
 //! delays of the standbys, one slot per worker with its pooled connections, the keys for cancel requests, counters, what is
 //! known of the servers' catalogs, the tables written lately, the query cache, the settings after a reload, requests for
-//! failover and what became of them, whether new clients are held back, who was refused, what the health checks found, and
-//! who collects the log.
+//! failover and what became of them, whether new clients are held back, how many workers there are to be, who was refused,
+//! what the health checks found, and who collects the log.
 //!
 //! Invariants:
 //! - Readers never lock and never wait; what they read was whole at some moment, whoever was killed when.
@@ -31,6 +31,7 @@ mod query_cache;
 mod refusals;
 mod relcache;
 mod settings;
+mod staff;
 mod workers;
 
 pub use cancel::{CancelTarget, ServerKey};
@@ -48,6 +49,7 @@ pub use pools::{PoolEntry, PoolSlot, STATEMENT_LIMIT};
 pub use query_cache::{CacheCounts, QueryCache, TableSet};
 pub use refusals::{Refusal, Refusals};
 pub use relcache::{Fingerprint, Relcache, SharedFact};
+pub use staff::Staff;
 pub use workers::{ClientInfo, ProcessStatus, SessionInfo, WorkerSlot, Workers};
 
 pub use pgpool_shm::{StoreFigures, StoreSize, Stored};
@@ -114,6 +116,7 @@ struct Inner {
     health: Region<NodeHealth>,
     past_failovers: Region<past_failovers::Record>,
     refusals: Region<Refusals>,
+    staff: Region<staff::Record>,
 }
 
 impl Shared {
@@ -149,6 +152,7 @@ impl Shared {
         let health = layout.array(MAX_NODES);
         let past_failovers = layout.array(1);
         let refusals = layout.array(1);
+        let staff = layout.array(1);
         let segment = Segment::create(layout)?;
         segment.slice::<nodes::Table>(nodes)[0].prepare();
         segment.slice::<failover::Record>(failover)[0].prepare();
@@ -180,6 +184,7 @@ impl Shared {
             health,
             past_failovers,
             refusals,
+            staff,
         })))
     }
 
@@ -291,6 +296,10 @@ impl Shared {
 
     fn settings_record(&self) -> &settings::SettingsRecord {
         &self.0.segment.slice(self.0.settings)[0]
+    }
+
+    fn staff_record(&self) -> &staff::Record {
+        &self.0.segment.slice(self.0.staff)[0]
     }
 
     fn log_record(&self) -> &log::LogRecord {

@@ -115,6 +115,12 @@ impl Children {
         self.living.values().any(|child| child.role == role) || self.due.iter().any(|(_, due)| *due == role)
     }
 
+    /// The slots whose worker lives or is to be started.
+    pub fn workers(&self) -> impl Iterator<Item = usize> {
+        let roles = self.living.values().map(|child| child.role).chain(self.due.iter().map(|(_, role)| *role));
+        roles.filter_map(|role| if let Role::Worker(slot) = role { Some(slot) } else { None })
+    }
+
     /// What the living child with this process id is.
     pub fn role_of(&self, pid: u32) -> Option<Role> {
         let pid = Pid::from_raw(i32::try_from(pid).ok()?);

@@ -27,6 +27,8 @@ pub(super) enum Wake {
     Client(Stream),
     /// A server has closed a pooled connection or said something on it.
     Server,
+    /// A worker that is to leave has no client left to serve.
+    Nobody,
     /// A signal, a time limit, or a client that another worker got.
     Other,
 }
@@ -62,6 +64,20 @@ impl Idle {
         }
         self.accepting = accepting;
         Ok(())
+    }
+
+    /// For a worker that leaves and is not replaced: who has come, but has woken nobody else, is still to be served.
+    ///
+    /// # Errors
+    /// As with [`Idle::wait`].
+    pub fn last_client(&mut self) -> io::Result<Option<Stream>> {
+        self.accept_clients(false)?;
+        for number in 0..self.listeners.len() {
+            if let Some(client) = self.accept(number)? {
+                return Ok(Some(client));
+            }
+        }
+        Ok(None)
     }
 
     /// Waits for a client, a signal, a word from a server of `pool`, or `deadline`.

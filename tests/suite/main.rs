@@ -8,6 +8,7 @@ mod balance;
 mod cancel;
 mod clients;
 mod collector;
+mod dynamic;
 mod explain;
 mod failover;
 mod failover_faults;
