@@ -80,7 +80,9 @@ pub(super) const FAMILIES: &[Family] = &[
     Family { name: "pgpool_sessions_total", help: "Sessions that have ended.", labels: &[],
         figures: Read::Counter(|all| one(all.figures.workers.finished)) },
     Family { name: "pgpool_waiting_connections", help: "Clients that wait for a free process, by listening socket.", labels: &["socket"],
-        figures: Read::Gauge(|all| all.waiting.iter().map(|(name, length)| (vec![name.clone()], *length as f64)).collect()) },
+        figures: Read::Gauge(|all| by_socket(&all.waiting)) },
+    Family { name: "pgpool_waiting_connections_limit", help: "How many clients may wait, by listening socket; the kernel drops requests beyond that.", labels: &["socket"],
+        figures: Read::Gauge(|all| by_socket(&all.room)) },
     Family { name: "pgpool_worker_cpu_seconds_total", help: "Processor time of the processes for sessions, as far as this process has seen it.", labels: &[],
         figures: Read::Counter(|all| vec![(vec![], all.cpu.as_secs_f64())]) },
     Family { name: "pgpool_pool_slots", help: "Places for groups of server connections: used by a client, pooled, free.", labels: &["state"],
@@ -121,6 +123,10 @@ pub(super) const FAMILIES: &[Family] = &[
 
 fn one(figure: u64) -> Vec<Sample> {
     vec![(vec![], figure as f64)]
+}
+
+fn by_socket(figures: &[(String, u64)]) -> Vec<Sample> {
+    figures.iter().map(|(name, length)| (vec![name.clone()], *length as f64)).collect()
 }
 
 fn flag(set: bool) -> f64 {

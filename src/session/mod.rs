@@ -47,7 +47,7 @@ mod trace;
 mod wait;
 
 pub use context::Context;
-pub use open::serve;
+pub use open::{refuse, serve};
 
 use crate::auth::Credential;
 use crate::backend::Group;

@@ -294,12 +294,16 @@ impl WorkerSlot {
         record.waiting_since.store(0, Ordering::Relaxed);
         record.restart.store(0, Ordering::Relaxed);
         record.dismissed.store(0, Ordering::SeqCst);
-        record.pid.store(pid, Ordering::Release);
+        if record.pid.swap(pid, Ordering::AcqRel) == 0 {
+            self.shared.worker_came();
+        }
     }
 
     /// The slot's process is dead, in whatever it was doing: nothing of it stays behind.
     pub fn reclaim(&self) {
-        self.record().pid.store(0, Ordering::Release);
+        if self.record().pid.swap(0, Ordering::AcqRel) != 0 {
+            self.shared.worker_gone();
+        }
         self.forget_client();
         for slot in 0..self.pool_slots() {
             self.pool(slot).clear();

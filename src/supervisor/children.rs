@@ -33,6 +33,8 @@ pub(super) enum Role {
     Pcp,
     /// The metrics process.
     Metrics,
+    /// The doorman.
+    Doorman,
     /// A search for the primary within a failover.
     Search(SearchNumber),
     /// A command of the user: no process of ours.
@@ -63,6 +65,7 @@ impl Role {
             Self::Health(_) => "health check",
             Self::Pcp => "PCP child",
             Self::Metrics => "metrics",
+            Self::Doorman => "doorman",
             Self::Search(_) => "primary search",
             Self::Script(_) => "command",
             Self::Collector => "pgpool log collector",

@@ -131,6 +131,7 @@ impl Supervisor {
             }
             if self.announced && self.stopping.is_none() {
                 self.mind_staff();
+                self.mind_the_door();
             }
             self.start_due();
         }
@@ -216,7 +217,10 @@ impl Supervisor {
         } else {
             tell_of(dead, &client);
         }
-        if self.is_done_with(dismissed) {
+        if dead.role == Role::Doorman {
+            self.shared.set_doorman(0);
+        }
+        if self.is_done_with(dismissed) || (dead.role == Role::Doorman && dead.end == End::Exit(0)) {
             return;
         }
         if self.stopping.is_none() || dead.role == Role::Collector {

@@ -12,6 +12,7 @@ use crate::config::ProcessManagementMode;
 use crate::report::Report;
 use crate::state::{ProcessStatus, Staff, WorkerSlot};
 use crate::sys::signal::Signal;
+use crate::worker::doorman;
 use std::time::Instant;
 
 impl Supervisor {
@@ -32,6 +33,13 @@ impl Supervisor {
         let first = self.wanted().map_or(all, |wanted| wanted.at_start().min(all));
         self.hire(first);
         self.mind_staff();
+    }
+
+    /// Starts the doorman if there is something for it to do; without that it ends by itself.
+    pub(super) fn mind_the_door(&mut self) {
+        if doorman::is_wanted(&self.settings) && !self.children.has(Role::Doorman) {
+            self.children.start(Role::Doorman);
+        }
     }
 
     /// Starts and dismisses workers, if that is due, and tells the workers what to watch for.

@@ -23,8 +23,8 @@ pub(super) struct Idle {
 
 /// What ended the wait.
 pub(super) enum Wake {
-    /// A client was accepted.
-    Client(Stream),
+    /// A client was accepted, from the listening socket with this number.
+    Client(usize, Stream),
     /// A server has closed a pooled connection or said something on it.
     Server,
     /// A worker that is to leave has no client left to serve.
@@ -70,11 +70,11 @@ impl Idle {
     ///
     /// # Errors
     /// As with [`Idle::wait`].
-    pub fn last_client(&mut self) -> io::Result<Option<Stream>> {
+    pub fn last_client(&mut self) -> io::Result<Option<(usize, Stream)>> {
         self.accept_clients(false)?;
         for number in 0..self.listeners.len() {
             if let Some(client) = self.accept(number)? {
-                return Ok(Some(client));
+                return Ok(Some((number, client)));
             }
         }
         Ok(None)
@@ -102,7 +102,7 @@ impl Idle {
         ready.sort_unstable();
         for number in ready.iter().filter(|number| **number < POOLED) {
             if let Some(client) = self.accept(*number as usize)? {
-                return Ok(Wake::Client(client));
+                return Ok(Wake::Client(*number as usize, client));
             }
         }
         Ok(if ready.contains(&POOLED) { Wake::Server } else { Wake::Other })

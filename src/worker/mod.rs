@@ -6,7 +6,9 @@
 //! It must never decide about the cluster, wait without a reason that can wake it, or go on after a fault of ours: a panic
 //! in a session ends the process, and the parent replaces it.
 
+pub mod doorman;
 mod idle;
+mod line;
 
 use crate::auth::hba::Rules;
 use crate::config::Settings;
@@ -94,7 +96,10 @@ impl Worker {
                 break exit;
             }
             match self.wait(&mut idle) {
-                Ok(Wake::Client(client)) => self.serve(client),
+                Ok(Wake::Client(socket, client)) => {
+                    self.context.shared.count_taken(socket);
+                    self.serve(client);
+                }
                 Ok(Wake::Nobody) => {
                     Report::log_line("Exit flag set").detail("Exiting myself").log();
                     break Exit::Done;
@@ -121,7 +126,7 @@ impl Worker {
         let held = self.context.shared.hold().left();
         if self.context.slot.is_dismissed() {
             let last = if held.is_none() { idle.last_client()? } else { None };
-            return Ok(last.map_or(Wake::Nobody, Wake::Client));
+            return Ok(last.map_or(Wake::Nobody, |(socket, client)| Wake::Client(socket, client)));
         }
         idle.accept_clients(held.is_none())?;
         let deadline = self.next_limit().min(held.map_or(Deadline::NEVER, Deadline::after));
@@ -196,10 +201,16 @@ impl Worker {
         self.sessions += i32::from(was_session);
     }
 
-    /// Lets the parent know when too few or too many workers have no client (process-model 8).
+    /// Lets the parent know when too few or too many workers have no client (process-model 8), and the doorman when none is
+    /// free.
     fn mind_staff(&self, connected: usize) {
-        if self.context.shared.staff().is_wrong_for(connected) {
-            let _ = kill(Pid::from_raw(self.context.shared.parent() as i32), Signal::SIGURG);
+        let shared = &self.context.shared;
+        let tell = |pid: u32| _ = kill(Pid::from_raw(pid as i32), Signal::SIGURG);
+        if shared.staff().is_wrong_for(connected) {
+            tell(shared.parent());
+        }
+        if let Some(doorman) = shared.doorman().filter(|_| shared.is_full()) {
+            tell(doorman);
         }
     }
 

@@ -33,6 +33,7 @@ mod pool;
 mod primary;
 mod process;
 mod query_cache;
+mod queue;
 mod relcache;
 mod replication;
 mod routing;
