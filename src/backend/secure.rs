@@ -8,7 +8,7 @@
 
 use crate::config::Settings;
 use crate::net::tls::{Connector, HandshakeError, Session, SslMode};
-use crate::net::{Address, Deadline, InBuffer, Received, Stream};
+use crate::net::{Address, Deadline, InBuffer, Keepalive, Received, Stream};
 use crate::report::{Report, Result};
 use crate::sys::signal;
 use crate::wire::startup;
@@ -18,12 +18,13 @@ use std::io;
 /// What is wanted, or why that cannot be had.
 static CONNECTOR: RwLock<Option<Result<Connector>>> = RwLock::new(None);
 
-/// Takes the parameters `backend_ssl*` of `settings` for all connections from now on. If their files cannot be used, what
+/// Takes the limits of silence, and the parameters `backend_ssl*` of `settings` for all connections from now on. If their files cannot be used, what
 /// was in force stays, unless it is weaker than what is wanted now: then no server is connected to at all.
 ///
 /// # Errors
 /// What is wrong, for whoever wants to tell.
 pub fn configure(settings: &Settings) -> Result<()> {
+    Keepalive::set_for_servers(settings);
     let made = Connector::new(settings);
     let outcome = made.as_ref().map(|_| ()).map_err(Report::clone);
     let mut connector = CONNECTOR.write();

@@ -6,6 +6,7 @@ use super::changes::Changes;
 use super::client::Client;
 use super::end::End;
 use super::journal::Journal;
+use super::limits::Turn;
 use super::local::Objects;
 use super::message_log::MessageLog;
 use super::new_primary::Refusal;
@@ -165,6 +166,7 @@ fn run(context: &mut Context, client: Client, start: Start) {
         terminating: false,
         fatal: false,
         message_log,
+        turn: Turn::new(),
         reason: 0,
         local: Objects::default(),
         caching,

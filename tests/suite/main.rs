@@ -20,6 +20,7 @@ mod health;
 mod interplay;
 mod killed;
 mod lab;
+mod limits;
 mod log_lines;
 mod logging;
 mod metrics;
