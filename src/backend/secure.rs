@@ -10,7 +10,7 @@ use super::Demand;
 use super::methods::Methods;
 use crate::config::Settings;
 use crate::net::tls::{Connector, HandshakeError, Session, SslMode};
-use crate::net::{Address, Deadline, InBuffer, Received, Stream};
+use crate::net::{Address, Deadline, InBuffer, Keepalive, Received, Stream};
 use crate::report::{Report, Result};
 use crate::sys::signal;
 use crate::wire::startup;
@@ -48,12 +48,13 @@ pub fn check(settings: &Settings) -> Result<()> {
     Wanted::new(settings).map(drop)
 }
 
-/// Takes these parameters for all connections from now on. If they cannot be used, what was in force stays, unless it is
-/// weaker than what is wanted now: then no server is connected to at all.
+/// Takes these parameters, and the limits of silence, for all connections from now on. If they cannot be used, what was in
+/// force stays, unless it is weaker than what is wanted now: then no server is connected to at all.
 ///
 /// # Errors
 /// What is wrong, for whoever wants to tell.
 pub fn configure(settings: &Settings) -> Result<()> {
+    Keepalive::set_for_servers(settings);
     let made = Wanted::new(settings);
     let outcome = made.as_ref().map(|_| ()).map_err(Report::clone);
     let mut wanted = WANTED.write();

@@ -83,6 +83,7 @@ impl Session<'_> {
             let start = self.direct.length;
             let header = Header::read(&self.client.input.bytes()[start..], frontend::name);
             let Some(header) = header.map_err(|error| End::protocol_violation(&error))? else { break };
+            self.check_length(header)?;
             let taken = if self.message_log.requests {
                 self.take_request_told(header, available)?
             } else {

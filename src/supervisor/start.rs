@@ -6,6 +6,7 @@ use super::fork::ReadyPipe;
 use super::listen::Listeners;
 use super::log_pipe::LogPipe;
 use super::pid_file::PidFile;
+use super::spare::Spare;
 use super::{Supervisor, nodes, status_file};
 use crate::auth::hba::Rules;
 use crate::auth::{self, passwords};
@@ -28,7 +29,7 @@ const EXIT_NOT_STARTED: i32 = 3;
 const EXIT_GAVE_UP: i32 = 1;
 
 /// What the parent heeds.
-const HANDLED: [Signal; 7] = [
+const HANDLED: [Signal; 8] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -36,6 +37,7 @@ const HANDLED: [Signal; 7] = [
     Signal::SIGCHLD,
     Signal::SIGUSR1,
     Signal::SIGUSR2,
+    Signal::SIGURG,
 ];
 
 /// Starts pgpool and runs it to its end. Returns the exit status. With `starter` this process is a daemon: `starter` gets
@@ -126,6 +128,7 @@ fn prepare(
         starter,
         ready,
         failover,
+        spare: Spare::default(),
         log_pipe,
         search_writer: None,
         written: NodeSet::EMPTY,

@@ -8,6 +8,7 @@ mod tcp;
 mod unix;
 
 use crate::config::Settings;
+use crate::net::Keepalive;
 use crate::report::{Report, Result, Severity};
 use socket2::{SockRef, Socket};
 use std::io;
@@ -75,6 +76,7 @@ impl Listeners {
 
     fn open_tcp(&mut self, settings: &Settings) -> Result<()> {
         let opened = tcp::open(&settings.listen_addresses, settings.port, backlog(settings), &FOR_CLIENTS)?;
+        opened.iter().for_each(|socket| Keepalive::of_clients(settings).apply(socket));
         self.sockets.extend(opened);
         Ok(())
     }
