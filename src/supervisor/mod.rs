@@ -19,6 +19,7 @@ mod nodes;
 pub mod pid_file;
 mod reasons_file;
 mod reload;
+mod service;
 mod spare;
 mod staff;
 mod start;
@@ -45,6 +46,7 @@ use log_pipe::LogPipe;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use pid_file::PidFile;
+use service::Service;
 use spare::Spare;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -75,6 +77,7 @@ struct Supervisor {
     metrics_listeners: Listeners,
     children: Children,
     signals: Signals,
+    service: Service,
     pid_file: Option<PidFile>,
     status_file: PathBuf,
     /// In a daemon that has not announced itself: where whoever started it waits for the word that it serves.
@@ -111,6 +114,7 @@ impl Supervisor {
         loop {
             let mut deadline = self.children.next_start().min(self.stop_deadline()).min(self.failover.deadline());
             deadline = deadline.min(self.renewal_deadline()).min(self.spare.deadline());
+            deadline = deadline.min(self.service.next_sign_of_life());
             if !self.announced {
                 deadline = deadline.min(search_limit);
             }
@@ -118,6 +122,7 @@ impl Supervisor {
                 Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
+            self.service.give_sign_of_life();
             // The pipe is edge-triggered, so it is looked at whatever has woken us.
             self.failover.output.log();
             self.heed_signals();
@@ -157,6 +162,7 @@ impl Supervisor {
         self.write_status();
         Report::log_line(format!("pgpool-II successfully started. version {}", version::text())).log();
         nodes::tell(&self.shared.nodes().view(), self.settings.backend_clustering_mode);
+        self.service.tell_ready(&self.in_one_line());
         if let Some(starter) = self.starter.take() {
             // From here on a daemon has no terminal.
             if let Err(error) = self.leave_terminal() {
@@ -245,6 +251,9 @@ impl Supervisor {
         }
         if let Err(report) = status_file::write(&self.status_file, &cluster) {
             report.log();
+        }
+        if self.announced && self.stopping.is_none() {
+            self.service.tell_status(&self.in_one_line());
         }
     }
 }

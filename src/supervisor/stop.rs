@@ -42,6 +42,7 @@ impl Supervisor {
         self.stopping = Some(Stopping { signal, kill_at: kill_at.min(killed_before) });
         Report::log_line(format!("shutting down by signal {number}")).log();
         Report::log_line("terminating all child processes").log();
+        self.service.tell_stopping(signal);
         self.children.start_none();
         self.end_renewal();
         self.spare.forget();
