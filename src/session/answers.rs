@@ -2,6 +2,7 @@
 //!
 //! While something waits for the client's socket, no answer is touched: memory stays bounded by the receive buffers.
 
+use super::caching::Confirmed;
 use super::end::End;
 use super::failover::is_shutdown;
 use super::retry::Why;
@@ -118,8 +119,11 @@ impl Session<'_> {
             kind => {
                 let step = server.replies.received(kind).map_err(|_| End::server_confused(node, kind))?;
                 if kind == b'C' && node == self.home {
-                    self.publish_for_cache(false);
-                    self.rolled_back = self.reply_content(node, header).starts_with(b"ROLLBACK");
+                    let tag = self.reply_content(node, header);
+                    let ends_block =
+                        [&b"COMMIT"[..], b"ROLLBACK", b"PREPARE TRANSACTION"].iter().any(|end| tag.starts_with(end));
+                    self.rolled_back = tag.starts_with(b"ROLLBACK");
+                    self.publish_for_cache(Confirmed::Statement { ends_block });
                 }
                 if step.finished.is_some() {
                     self.changes.done(node, step.number, &mut self.statements);
@@ -325,7 +329,7 @@ impl Session<'_> {
             self.end_block_elsewhere();
         }
         self.publish_writes();
-        self.publish_for_cache(status == TransactionStatus::Idle && settled);
+        self.publish_for_cache(Confirmed::All { status, settled });
         self.settle(status, settled);
     }
 

@@ -14,7 +14,7 @@ use super::end::End;
 use super::requests::front;
 use super::trace;
 use crate::backend::control;
-use crate::cache::{self, Entry, Expiry, IDENTITY_QUERY, Identity, Written};
+use crate::cache::{self, Entry, Expiry, Identity, Memcached, Written};
 use crate::catalog;
 use crate::net::Deadline;
 use crate::report::{Report, SqlState};
@@ -33,12 +33,16 @@ const MARGIN: usize = 8 * 1024;
 /// What one session has to do with the query cache.
 pub(super) struct Caching {
     pub cache: QueryCache,
+    /// Where the answers are, if not in `cache`.
+    pub remote: Option<Box<Memcached>>,
     /// What decides answers beside the statements.
     identity: Known,
     /// A statement under way, or one in this transaction, may have changed a setting.
     is_uncertain: bool,
     /// What statements have changed that are not known to be in force.
     written: TableSet,
+    /// The primary was in a transaction block when it was ready last, and has not ended it since: nothing comes into force.
+    is_in_block: bool,
     /// What will be collected if the statement at the front is sent to a server.
     wanted: Option<Fill>,
     /// What is collected.
@@ -47,6 +51,15 @@ pub(super) struct Caching {
     pub key: Vec<u8>,
     /// What was found under it.
     pub answer: Vec<u8>,
+}
+
+/// What the primary has confirmed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Confirmed {
+    /// One statement; whether a transaction block ends with it.
+    Statement { ends_block: bool },
+    /// All up to here. `settled`: nothing more is under way to it.
+    All { status: TransactionStatus, settled: bool },
 }
 
 /// What is known of the session's identity.
@@ -74,12 +87,14 @@ struct Fill {
 }
 
 impl Caching {
-    pub fn new(cache: &QueryCache) -> Self {
+    pub fn new(cache: &QueryCache, remote: Option<Box<Memcached>>) -> Self {
         Self {
             cache: cache.clone(),
+            remote,
             identity: Known::NotYet,
             is_uncertain: false,
             written: TableSet::default(),
+            is_in_block: false,
             wanted: None,
             fill: None,
             key: Vec::new(),
@@ -125,7 +140,10 @@ impl Caching {
     /// Looks for the answer of the key at hand. Where its messages begin in `answer`, if it counts.
     pub fn find(&mut self, database: &str) -> Option<usize> {
         self.answer.clear();
-        if !self.cache.store().get(&self.key, &mut self.answer) {
+        if let Some(remote) = &mut self.remote {
+            return remote.find(database, &self.key, &mut self.answer);
+        }
+        if !self.cache.store()?.get(&self.key, &mut self.answer) {
             return None;
         }
         let (entry, at) = Entry::decode(&self.answer)?;
@@ -137,15 +155,41 @@ impl Caching {
         let is_batch = fill.key.get(cache::TEXT_AT - 1) == Some(&b'E');
         let answer = if is_batch { cache::answer_of_batch } else { cache::answer_of_query };
         let Some(answer) = answer(&fill.bytes) else { return };
-        self.cache.store().put(&fill.key, &[&fill.entry.encode(), answer]);
+        match (&mut self.remote, self.cache.store()) {
+            (Some(remote), _) => remote.put(&fill.key, &fill.entry, answer),
+            (None, store) => {
+                store.map(|store| store.put(&fill.key, &[&fill.entry.encode(), answer]));
+            }
+        }
     }
 
-    /// What was written is in force, or may be. `at_rest`: nothing of it can come to be in force later.
-    pub fn publish(&mut self, invalidates: bool, at_rest: bool) {
-        if !self.written.is_empty() {
+    /// The stamp of an answer that is read from now on. `None`: it cannot be kept.
+    fn stamp(&mut self, database: &str, tables: &TableSet) -> Option<u64> {
+        match &mut self.remote {
+            Some(remote) => remote.stamp(database, tables),
+            None => Some(self.cache.stamp(database, tables)),
+        }
+    }
+
+    /// What was written is in force, or may be.
+    fn publish(&mut self, invalidates: bool, confirmed: Confirmed) {
+        let (may_be_in_force, at_rest) = match confirmed {
+            Confirmed::Statement { ends_block } => {
+                self.is_in_block &= !ends_block;
+                (!self.is_in_block, false)
+            }
+            Confirmed::All { status, settled } => {
+                self.is_in_block = status != TransactionStatus::Idle;
+                (!self.is_in_block, !self.is_in_block && settled)
+            }
+        };
+        if may_be_in_force && !self.written.is_empty() {
             // Definitions and privileges are no matter of taste.
             if invalidates || self.written.counters().contains(&0) {
-                self.cache.invalidate(&self.written);
+                match &mut self.remote {
+                    Some(remote) => remote.invalidate(&self.written),
+                    None => self.cache.invalidate(&self.written),
+                }
             }
             if at_rest {
                 self.written = TableSet::default();
@@ -203,7 +247,10 @@ impl Session<'_> {
         let Some(identity) = self.identity()? else { return Ok(false) };
         let Some(caching) = &mut self.caching else { return Ok(false) };
         cache::simple_key(&identity, text, &mut caching.key);
-        Ok(caching.cache.store().remove(&caching.key))
+        Ok(match (&mut caching.remote, caching.cache.store()) {
+            (Some(remote), _) => remote.remove(&caching.key),
+            (None, store) => store.is_some_and(|store| store.remove(&caching.key)),
+        })
     }
 
     /// Whether the next statement sees what others have committed meanwhile.
@@ -226,13 +273,14 @@ impl Session<'_> {
         }
         let node = self.home;
         let Some(server) = self.group.get_mut(node) else { return Ok(None) };
-        let answer = control::query(server, IDENTITY_QUERY, Deadline::after(LIMIT));
+        let is_shared = self.caching.as_ref().is_some_and(|caching| caching.remote.is_some());
+        let answer = control::query(server, cache::identity_query(is_shared), Deadline::after(LIMIT));
         self.statements.unnamed_lost(node);
         self.hear_aside(node);
         match answer {
             Ok(rows) => {
                 let answer = rows.first().map_or(&[][..], Vec::as_slice);
-                let identity = cache::identity(&self.context.shared, answer, &self.group.key.startup);
+                let identity = cache::identity(answer, &self.group.key.startup);
                 if let Some(caching) = &mut self.caching {
                     caching.identity = identity.map_or(Known::None, Known::Identity);
                 }
@@ -302,11 +350,8 @@ impl Session<'_> {
         let Some(caching) = &mut self.caching else { return Ok(()) };
         let tables = TableSet::of(&self.database, oids);
         let settings = &self.context.settings;
-        let entry = Entry {
-            stamp: caching.cache.stamp(&self.database, &tables),
-            expiry: Expiry::after(settings.memqcache_expire),
-            tables,
-        };
+        let Some(stamp) = caching.stamp(&self.database, &tables) else { return Ok(()) };
+        let entry = Entry { stamp, expiry: Expiry::after(settings.memqcache_expire), tables };
         caching.wanted = Some(Fill {
             node: usize::MAX,
             number: 0,
@@ -426,10 +471,10 @@ impl Session<'_> {
     /// The primary has confirmed a statement, or is ready for the next one: others must see what was written before the
     /// client knows.
     #[inline]
-    pub(super) fn publish_for_cache(&mut self, at_rest: bool) {
+    pub(super) fn publish_for_cache(&mut self, confirmed: Confirmed) {
         let invalidates = self.context.settings.memqcache_auto_cache_invalidation;
         if let Some(caching) = &mut self.caching {
-            caching.publish(invalidates, at_rest);
+            caching.publish(invalidates, confirmed);
         }
     }
 }

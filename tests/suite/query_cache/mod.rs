@@ -5,6 +5,7 @@
 
 mod extended;
 mod keys;
+mod memcached;
 mod model;
 mod standby;
 mod writes;
