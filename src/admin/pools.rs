@@ -88,13 +88,15 @@ impl Row<'_> {
     }
 }
 
-/// A statement as text; a character that the limit has cut in two is left out.
+/// A statement as text, its bytes that are not UTF-8 as `\xe4`: the client's encoding is not known here. A character that
+/// the limit has cut in two is left out.
 fn text(statement: &[u8]) -> String {
     let whole = match std::str::from_utf8(statement) {
         Err(error) if statement.len() >= STATEMENT_LIMIT && error.error_len().is_none() => error.valid_up_to(),
         _ => statement.len(),
     };
-    String::from_utf8_lossy(&statement[..whole]).into_owned()
+    let chunks = statement[..whole].utf8_chunks();
+    chunks.map(|chunk| format!("{}{}", chunk.valid(), chunk.invalid().escape_ascii())).collect()
 }
 
 #[cfg(test)]
@@ -193,6 +195,6 @@ mod tests {
         slot.pool(0).set_statement(0, format!("{}ü", "x".repeat(STATEMENT_LIMIT - 1)).as_bytes());
         let rows = rows_of(&slot, &Settings::default(), 1, now());
         assert_eq!(rows[0][18..], ["[local]".to_owned(), String::new(), "x".repeat(STATEMENT_LIMIT - 1)]);
-        assert_eq!(text(b"SELECT '\xfc'"), "SELECT '\u{fffd}'");
+        assert_eq!(text(b"SELECT '\xfc' -- \xc3\xbc"), "SELECT '\\xfc' -- ü");
     }
 }

@@ -1,58 +1,110 @@
 //! Under which key an answer is kept (query-cache 4.1).
 
+use super::is_forced;
+use crate::config::Settings;
+use crate::state::Shared;
 use crate::wire::startup::{self, Request};
 use openssl::sha::Sha256;
 
 /// Stands for all that decides an answer beside statement and data: database, users, and every setting.
 pub type Identity = [u8; 16];
 
-/// What a session's server tells of it. First comes whether it has temporary relations, behind which others may be hidden.
-/// All parts have a place of their own, and the settings are all that a user can change, as far as they are not what every
-/// server has; only the name of the application and the modes of the transaction decide nothing.
+/// As whom a session asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identities {
+    /// Shared with all sessions of which the server says the same.
+    pub common: Identity,
+    /// Its own, if it may have settings that the server does not list.
+    pub own: Option<Identity>,
+}
+
+impl Identities {
+    /// As whom a SELECT with this `text` is asked. Settings that servers do not list decide nothing but what STABLE functions
+    /// and views answer, and those are kept only if the hint or the list says so.
+    #[inline]
+    pub fn of(&self, text: &[u8], settings: &Settings) -> Identity {
+        match self.own {
+            Some(own) if is_forced(text) || !settings.cache_safe_memqcache_table_list.is_empty() => own,
+            _ => self.common,
+        }
+    }
+
+    /// The same for a session that is `number` and has settings which the server does not list.
+    pub fn apart(self, shared: &Shared, number: (u32, u128)) -> Self {
+        Self { own: Some(shared.relcache().fingerprint(&(self.common, number)).bytes()), ..self }
+    }
+}
+
+/// What a session's server tells of it. All parts have a place of their own, and the settings are all that a user can
+/// change, as far as they are not what every server has; only the name of the application and the modes of the
+/// transaction decide nothing. Then comes whether it was given settings that are not listed when it began, and last, whether
+/// it has temporary relations, behind which others may be hidden.
 macro_rules! question {
-    ($more:literal) => {
+    ($first:literal) => {
         concat!(
-            "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class \
-             WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()), \
-             current_user, session_user, pg_catalog.current_database(), pg_catalog.current_setting('role'), \
-             (SELECT pg_catalog.string_agg(pg_catalog.concat(\
-             pg_catalog.length(name), ' ', name, ' ', pg_catalog.length(setting), ' ', setting), ' ' ORDER BY name) \
-             FROM pg_catalog.pg_settings WHERE context OPERATOR(pg_catalog.=) ANY ('{user,superuser,backend,superuser-backend}') \
-             AND source OPERATOR(pg_catalog.<>) 'default' AND name OPERATOR(pg_catalog.<>) \
-             ALL ('{application_name,transaction_isolation,transaction_read_only,transaction_deferrable}'))",
-            $more
+            "SELECT ",
+            $first,
+            "current_user, session_user, pg_catalog.current_database(), \
+    pg_catalog.current_setting('role'), (SELECT pg_catalog.string_agg(pg_catalog.concat(\
+    pg_catalog.length(name), ' ', name, ' ', pg_catalog.length(setting), ' ', setting), ' ' ORDER BY name) \
+    FROM pg_catalog.pg_settings WHERE context OPERATOR(pg_catalog.=) ANY ('{user,superuser,backend,superuser-backend}') \
+    AND source OPERATOR(pg_catalog.<>) 'default' AND \
+    name OPERATOR(pg_catalog.<>) ALL ('{application_name,transaction_isolation,transaction_read_only,transaction_deferrable}')), \
+    EXISTS (SELECT 1 FROM pg_catalog.pg_db_role_setting, LATERAL pg_catalog.unnest(setconfig) AS given(setting) \
+    WHERE setdatabase OPERATOR(pg_catalog.=) ANY (SELECT 0::pg_catalog.oid UNION ALL \
+    SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) \
+    AND setrole OPERATOR(pg_catalog.=) ANY (SELECT 0::pg_catalog.oid UNION ALL \
+    SELECT oid FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) session_user) \
+    AND pg_catalog.split_part(given.setting, '=', 1) OPERATOR(pg_catalog.~~) '%.%'), \
+    EXISTS (SELECT 1 FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())"
         )
     };
 }
 
-/// The question whose answer makes a session's identity. `shared`: other pgpools use the cache, too, perhaps with other
-/// servers; then also which cluster it is counts.
-pub fn identity_query(shared: bool) -> &'static str {
-    if shared { question!(", (SELECT system_identifier FROM pg_catalog.pg_control_system())") } else { question!("") }
+/// The question whose answer makes a session's identity. `is_shared`: the cache may be that of other pgpools, too, perhaps
+/// with other servers; then also which cluster it is counts.
+pub fn identity_query(is_shared: bool) -> &'static str {
+    if is_shared {
+        question!("(SELECT system_identifier FROM pg_catalog.pg_control_system()), ")
+    } else {
+        question!("")
+    }
 }
 
-/// The identity of a session by what its server has answered to [`identity_query`], and the startup packet, which may hold
-/// settings that the server does not list. `None`: what names mean in this session they mean nowhere else.
-pub fn identity(answer: &[Option<String>], startup: &[u8]) -> Option<Identity> {
-    if answer.first()?.as_deref() != Some("f") {
+/// The identities of the session `number` by what its server has answered to [`identity_query`], and the startup packet,
+/// which may hold settings that the server does not list. `None`: what names mean in this session they mean nowhere else.
+pub fn identities(
+    shared: &Shared,
+    answer: &[Option<String>],
+    startup: &[u8],
+    number: (u32, u128),
+) -> Option<Identities> {
+    let [.., was_given_custom, has_temporary] = answer else { return None };
+    if has_temporary.as_deref() != Some("f") {
         return None;
     }
     let parameters = match startup::read(startup) {
         Ok(Request::Startup(startup)) => startup.parameters,
         _ => vec![(startup, &[][..])],
     };
+    let decide = parameters.iter().filter(|(name, _)| !name.eq_ignore_ascii_case(b"application_name"));
+    let parts = answer.iter().map(|part| part.as_deref().map(str::as_bytes));
+    let common = digest(parts.chain(decide.flat_map(|(name, value)| [Some(*name), Some(*value)])));
+    let identities = Identities { common, own: None };
+    Some(if was_given_custom.as_deref() == Some("f") { identities } else { identities.apart(shared, number) })
+}
+
+/// The same for the same parts, whichever pgpool asks.
+fn digest<'p>(parts: impl Iterator<Item = Option<&'p [u8]>>) -> Identity {
     let mut digest = Sha256::new();
-    let mut add = |part: Option<&[u8]>| {
-        // The length sets the parts apart, and those that are null.
+    for part in parts {
+        // The length sets parts apart, and those that are null.
         digest.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
         digest.update(part.unwrap_or_default());
-    };
-    answer.iter().for_each(|part| add(part.as_deref().map(str::as_bytes)));
-    for (name, value) in parameters.iter().filter(|(name, _)| !name.eq_ignore_ascii_case(b"application_name")) {
-        add(Some(name));
-        add(Some(value));
     }
-    digest.finish().first_chunk().copied()
+    let mut identity = Identity::default();
+    identity.copy_from_slice(&digest.finish()[..size_of::<Identity>()]);
+    identity
 }
 
 /// Where the text begins in a key. In one of the extended protocol it ends with a zero byte.

@@ -329,8 +329,9 @@ impl Session<'_> {
             self.end_block_elsewhere();
         }
         self.publish_writes();
-        self.publish_for_cache(Confirmed::All { status, settled });
+        // Whoever sees that something was written sees that names have changed with it.
         self.settle(status, settled);
+        self.publish_for_cache(Confirmed::All { status, settled });
     }
 
     /// The primary is ready: prepared statements may have been discarded, names may mean something else. `answered`: it owes

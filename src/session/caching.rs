@@ -14,13 +14,13 @@ use super::end::End;
 use super::requests::front;
 use super::trace;
 use crate::backend::control;
-use crate::cache::{self, Entry, Expiry, Identity, Memcached, Written};
+use crate::cache::{self, Entry, Expiry, Identities, Memcached, Written};
 use crate::catalog;
 use crate::net::Deadline;
 use crate::report::{Report, SqlState};
 use crate::route::Transaction;
 use crate::sql::{Isolation, Statement};
-use crate::state::{QueryCache, TableSet};
+use crate::state::{QueryCache, TableSet, uptime};
 use crate::wire::{Header, TransactionStatus, frontend, write};
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,12 +37,22 @@ pub(super) struct Caching {
     pub remote: Option<Box<Memcached>>,
     /// What decides answers beside the statements.
     identity: Known,
+    /// The last one that was told.
+    last: Option<Identities>,
+    /// What no other session has.
+    number: (u32, u128),
+    /// The session may have settings that servers do not list.
+    has_custom: bool,
     /// A statement under way, or one in this transaction, may have changed a setting.
     is_uncertain: bool,
+    /// Code has run since the identity was asked for: names may mean something else.
+    is_doubtful: bool,
     /// What statements have changed that are not known to be in force.
     written: TableSet,
     /// The primary was in a transaction block when it was ready last, and has not ended it since: nothing comes into force.
     is_in_block: bool,
+    /// The stamp of the database before the first of them was judged by its tables.
+    judged: Option<u64>,
     /// What will be collected if the statement at the front is sent to a server.
     wanted: Option<Fill>,
     /// What is collected.
@@ -69,7 +79,8 @@ enum Known {
     NotYet,
     /// The session has none: it does without the cache.
     None,
-    Identity(Identity),
+    /// With the number of changes to privileges and definitions, anybody's, when it was asked for.
+    Identity(Identities, u64),
 }
 
 /// An answer on its way into the cache.
@@ -92,9 +103,14 @@ impl Caching {
             cache: cache.clone(),
             remote,
             identity: Known::NotYet,
+            last: None,
+            number: (std::process::id(), uptime().as_nanos()),
+            has_custom: false,
             is_uncertain: false,
+            is_doubtful: false,
             written: TableSet::default(),
             is_in_block: false,
+            judged: None,
             wanted: None,
             fill: None,
             key: Vec::new(),
@@ -141,7 +157,8 @@ impl Caching {
     pub fn find(&mut self, database: &str) -> Option<usize> {
         self.answer.clear();
         if let Some(remote) = &mut self.remote {
-            return remote.find(database, &self.key, &mut self.answer);
+            let found = remote.find(database, &self.key, &mut self.answer);
+            return found.filter(|_| self.is_still_itself());
         }
         if !self.cache.store()?.get(&self.key, &mut self.answer) {
             return None;
@@ -172,7 +189,7 @@ impl Caching {
     }
 
     /// What was written is in force, or may be.
-    fn publish(&mut self, invalidates: bool, confirmed: Confirmed) {
+    fn publish(&mut self, database: &str, invalidates: bool, confirmed: Confirmed) {
         let (may_be_in_force, at_rest) = match confirmed {
             Confirmed::Statement { ends_block } => {
                 self.is_in_block &= !ends_block;
@@ -183,31 +200,52 @@ impl Caching {
                 (!self.is_in_block, !self.is_in_block && settled)
             }
         };
+        if may_be_in_force && self.is_misjudged(database) {
+            self.written.add(&TableSet::database(database));
+        }
         if may_be_in_force && !self.written.is_empty() {
             // Definitions and privileges are no matter of taste.
             if invalidates || self.written.counters().contains(&0) {
                 match &mut self.remote {
-                    Some(remote) => remote.invalidate(&self.written),
                     None => self.cache.invalidate(&self.written),
+                    Some(remote) => {
+                        remote.invalidate(database, &self.written);
+                        // By now it has told what others have defined.
+                        if self.is_misjudged(database) {
+                            let all = TableSet::database(database);
+                            self.remote.iter_mut().for_each(|remote| remote.invalidate(database, &all));
+                        }
+                    }
                 }
             }
-            if at_rest {
-                self.written = TableSet::default();
+        }
+        if at_rest {
+            self.written = TableSet::default();
+            self.judged = None;
+            if std::mem::take(&mut self.is_uncertain) {
+                self.identity = Known::NotYet;
             }
         }
-        if at_rest && std::mem::take(&mut self.is_uncertain) {
-            self.identity = Known::NotYet;
-        }
+    }
+
+    /// What was looked up to judge a write may have changed before it could run.
+    fn is_misjudged(&self, database: &str) -> bool {
+        self.judged.is_some_and(|stamp| stamp != self.cache.stamp(database, &TableSet::default()))
+    }
+
+    /// Whether no privileges have changed since the identity was asked for.
+    fn is_still_itself(&self) -> bool {
+        matches!(self.identity, Known::Identity(_, then) if then == self.cache.changes())
     }
 }
 
 impl Session<'_> {
     /// Answers the Query at the front from the cache, if its answer is there and counts. Else prepares to collect it.
     pub(super) fn answer_from_cache(&mut self, header: Header, facts: &Rc<Statement>) -> Result<bool, End> {
-        let Some(identity) = self.identity_to_read(facts)? else { return Ok(false) };
+        let Some(identities) = self.identities_to_read(facts)? else { return Ok(false) };
         let Some(caching) = &mut self.caching else { return Ok(false) };
         let text = frontend::query(front(&self.client, self.direct, header, header.total)).unwrap_or(b"\0");
-        cache::simple_key(&identity, text, &mut caching.key);
+        cache::simple_key(&identities.of(text, &self.context.settings), text, &mut caching.key);
         if let Some(at) = caching.find(&self.database) {
             self.send_cached(at)?;
             return Ok(true);
@@ -216,9 +254,9 @@ impl Session<'_> {
         Ok(false)
     }
 
-    /// Under which identity the SELECT with these `facts`, to which nothing stands in front, may be looked for in the cache
-    /// now. `None`: it may not.
-    pub(super) fn identity_to_read(&mut self, facts: &Statement) -> Result<Option<Identity>, End> {
+    /// As whom the SELECT with these `facts`, to which nothing stands in front, may be looked for in the cache now. `None`: it
+    /// may not.
+    pub(super) fn identities_to_read(&mut self, facts: &Statement) -> Result<Option<Identities>, End> {
         let Some(caching) = &mut self.caching else { return Ok(None) };
         caching.wanted = None;
         if !cache::may_be_cached(facts) || caching.is_uncertain || !caching.written.is_empty() {
@@ -236,7 +274,7 @@ impl Session<'_> {
         if let Some(caching) = &mut self.caching {
             caching.fill = None;
         }
-        self.identity()
+        self.identities()
     }
 
     /// Deletes the answer to the Query `text` of a session like this one. Whether there was one (query-cache 8.2).
@@ -244,9 +282,9 @@ impl Session<'_> {
         if self.caching.as_ref().is_none_or(|caching| caching.is_uncertain) {
             return Ok(false);
         }
-        let Some(identity) = self.identity()? else { return Ok(false) };
+        let Some(identities) = self.identities()? else { return Ok(false) };
         let Some(caching) = &mut self.caching else { return Ok(false) };
-        cache::simple_key(&identity, text, &mut caching.key);
+        cache::simple_key(&identities.of(text, &self.context.settings), text, &mut caching.key);
         Ok(match (&mut caching.remote, caching.cache.store()) {
             (Some(remote), _) => remote.remove(&caching.key),
             (None, store) => store.is_some_and(|store| store.remove(&caching.key)),
@@ -264,12 +302,15 @@ impl Session<'_> {
         }
     }
 
-    /// What decides answers in this session, asked of the primary if it is not known. `None`: it cannot be told.
-    fn identity(&mut self) -> Result<Option<Identity>, End> {
-        match self.caching.as_ref().map_or(Known::None, |caching| caching.identity) {
-            Known::Identity(identity) => return Ok(Some(identity)),
-            Known::NotYet if self.is_free(self.home) => {}
-            _ => return Ok(None),
+    /// As whom this session asks, asked of the primary if it is not known. `None`: it cannot be told.
+    fn identities(&mut self) -> Result<Option<Identities>, End> {
+        let Some(caching) = self.caching.as_ref() else { return Ok(None) };
+        let now = caching.cache.changes();
+        match caching.identity {
+            Known::Identity(identities, then) if then == now => return Ok(Some(identities)),
+            Known::None => return Ok(None),
+            _ if !self.is_free(self.home) => return Ok(None),
+            _ => {}
         }
         let node = self.home;
         let Some(server) = self.group.get_mut(node) else { return Ok(None) };
@@ -278,16 +319,25 @@ impl Session<'_> {
         self.statements.unnamed_lost(node);
         self.hear_aside(node);
         match answer {
-            Ok(rows) => {
-                let answer = rows.first().map_or(&[][..], Vec::as_slice);
-                let identity = cache::identity(answer, &self.group.key.startup);
-                if let Some(caching) = &mut self.caching {
-                    caching.identity = identity.map_or(Known::None, Known::Identity);
-                }
-                Ok(identity)
-            }
+            Ok(rows) => Ok(self.identified(rows.first().map_or(&[][..], Vec::as_slice), now)),
             Err(report) => self.without_cache(&report).map(|()| None),
         }
+    }
+
+    /// The primary has told as whom this session asks.
+    fn identified(&mut self, answer: &[Option<String>], now: u64) -> Option<Identities> {
+        let caching = self.caching.as_mut()?;
+        let shared = &self.context.shared;
+        let told = cache::identities(shared, answer, &self.group.key.startup, caching.number);
+        let identities = told.map(|told| if caching.has_custom { told.apart(shared, caching.number) } else { told });
+        caching.identity = identities.map_or(Known::None, |identities| Known::Identity(identities, now));
+        let common = |identities: Option<Identities>| identities.map(|identities| identities.common);
+        let is_same = told.is_some() && common(caching.last) == common(told);
+        caching.last = told;
+        if std::mem::take(&mut caching.is_doubtful) {
+            self.catalog.resolve_doubt(is_same);
+        }
+        identities
     }
 
     /// A question of the cache's has failed: the statement goes its way without.
@@ -334,6 +384,7 @@ impl Session<'_> {
 
     /// Prepares to collect the answer of the statement whose key is at hand, if it may be kept.
     pub(super) fn want(&mut self, facts: &Rc<Statement>) -> Result<(), End> {
+        let before = self.database_stamp();
         self.catalog.begin_statement(self.transaction() != Transaction::Idle);
         self.learn(facts)?;
         let Some(caching) = self.caching.as_ref().filter(|caching| caching.cache.is_sure()) else { return Ok(()) };
@@ -351,6 +402,10 @@ impl Session<'_> {
         let tables = TableSet::of(&self.database, oids);
         let settings = &self.context.settings;
         let Some(stamp) = caching.stamp(&self.database, &tables) else { return Ok(()) };
+        // What was just learnt may be out of date by now.
+        if caching.cache.stamp(&self.database, &TableSet::default()) != before || !caching.is_still_itself() {
+            return Ok(());
+        }
         let entry = Entry { stamp, expiry: Expiry::after(settings.memqcache_expire), tables };
         caching.wanted = Some(Fill {
             node: usize::MAX,
@@ -391,36 +446,54 @@ impl Session<'_> {
         }
         let runs = self.executed(facts).map(|prepared| Rc::clone(&prepared.facts));
         let facts = runs.as_ref().unwrap_or(facts);
+        self.catalog.begin_statement(self.transaction() != Transaction::Idle);
         if facts.has.unknown_functions && self.catalog.lacks(facts, &self.context.settings) {
             self.learn(facts)?;
         }
-        let written = cache::written(facts, &self.context.settings, &self.catalog);
-        let tables = match written {
-            Written::Nothing => TableSet::default(),
-            Written::Tables => {
-                self.learn_tables(facts)?;
-                self.tables_written(facts)
-            }
-            Written::Database => TableSet::database(&self.database),
-            Written::Everything => TableSet::everything(),
+        let effects = cache::effects(facts, &self.context.settings, &self.catalog);
+        let (tables, has_triggers) = match effects.written {
+            Written::Nothing => (TableSet::default(), false),
+            Written::Tables => self.judge_write(facts)?,
+            Written::Database => (TableSet::database(&self.database), false),
+            Written::Everything => (TableSet::everything(), false),
         };
+        let runs_code = effects.runs_code || has_triggers;
         let Some(caching) = &mut self.caching else { return Ok(()) };
         if !tables.is_empty() {
             caching.written.add(&tables);
         }
-        caching.is_uncertain |= cache::may_set(facts, written);
+        caching.is_uncertain |= effects.sets || runs_code;
+        caching.has_custom |= effects.sets_custom || runs_code;
+        if runs_code {
+            caching.is_doubtful = true;
+            self.catalog.doubt();
+        }
         Ok(())
+    }
+
+    /// The tables that `facts` name as written, with all that changes with them, and whether triggers or rules may do more.
+    fn judge_write(&mut self, facts: &Statement) -> Result<(TableSet, bool), End> {
+        let all = TableSet::database(&self.database);
+        if self.caching.as_ref().is_some_and(|caching| caching.is_doubtful) {
+            self.identities()?;
+        }
+        let stamp = self.database_stamp();
+        self.learn_tables(facts)?;
+        let Some(caching) = self.caching.as_mut().filter(|caching| !caching.is_doubtful) else {
+            return Ok((all, true));
+        };
+        caching.judged.get_or_insert(stamp);
+        Ok(self.tables_written(facts).map_or((all, true), |tables| (tables, false)))
     }
 
     /// The same for the Execute at the front.
     pub(super) fn note_executed_for_cache(&mut self, header: Header) -> Result<(), End> {
         let portal = frontend::execute(self.content(header)).map_err(|error| End::protocol_violation(&error))?;
-        let Some(prepared) = self.portals.statement(portal).and_then(|name| self.statements.get(name)) else {
+        let Some(bound) = self.portals.definition(portal).map(Rc::clone) else {
             self.note_unknown_for_cache();
             return Ok(());
         };
-        let (facts, is_forced) = (Rc::clone(&prepared.facts), cache::is_forced(prepared.text()));
-        self.note_for_cache(&facts, is_forced)
+        self.note_for_cache(&bound.facts, cache::is_forced(bound.text()))
     }
 
     /// Something that cannot be read is about to be sent: it may change anything.
@@ -428,23 +501,29 @@ impl Session<'_> {
         if let Some(caching) = &mut self.caching {
             caching.written.add(&TableSet::everything());
             caching.is_uncertain = true;
+            caching.has_custom = true;
+            caching.is_doubtful = true;
+            self.catalog.doubt();
         }
     }
 
-    /// The tables that `facts` name as written, with all that changes with them.
-    fn tables_written(&self, facts: &Statement) -> TableSet {
+    /// `None`: that cannot be told.
+    fn tables_written(&self, facts: &Statement) -> Option<TableSet> {
         let mut oids = Vec::new();
         for name in facts.writes() {
-            match self.catalog.tables(name).and_then(|tables| tables.written.as_deref()) {
-                Some(written) => oids.extend_from_slice(written),
-                None => return TableSet::database(&self.database),
-            }
+            oids.extend_from_slice(self.catalog.tables(name)?.written.as_deref()?);
         }
-        TableSet::of(&self.database, oids)
+        Some(TableSet::of(&self.database, oids))
+    }
+
+    /// Moves when anything in the database may be another thing than it was.
+    fn database_stamp(&self) -> u64 {
+        self.caching.as_ref().map_or(0, |caching| caching.cache.stamp(&self.database, &TableSet::default()))
     }
 
     /// Learns which tables stand behind the names in `facts`, if the primary is free to tell.
     pub(super) fn learn_tables(&mut self, facts: &Statement) -> Result<(), End> {
+        self.catalog.begin_tables(self.database_stamp());
         let lacks = facts.relations.iter().any(|relation| self.catalog.tables(&relation.name).is_none());
         if !lacks || !self.is_free(self.home) {
             return Ok(());
@@ -474,7 +553,7 @@ impl Session<'_> {
     pub(super) fn publish_for_cache(&mut self, confirmed: Confirmed) {
         let invalidates = self.context.settings.memqcache_auto_cache_invalidation;
         if let Some(caching) = &mut self.caching {
-            caching.publish(invalidates, confirmed);
+            caching.publish(&self.database, invalidates, confirmed);
         }
     }
 }

@@ -171,7 +171,10 @@ impl Session<'_> {
             b'B' => ("Bind: ", frontend::bind(content).map_or(&b""[..], |bind| prepared(bind.statement))),
             b'E' => {
                 let portal = frontend::execute(content).ok();
-                ("Execute: ", portal.and_then(|portal| self.portals.statement(portal)).map_or(&b""[..], prepared))
+                (
+                    "Execute: ",
+                    portal.and_then(|portal| self.portals.definition(portal)).map_or(&b""[..], |bound| bound.text()),
+                )
             }
             b'D' => ("", &b"D message"[..]),
             b'C' => ("", &b"C message"[..]),

@@ -207,7 +207,7 @@ impl Session<'_> {
             b'P' => self.statements.forget(&name),
             b'B' => {
                 self.prepare_on(&statement, node)?;
-                self.portals.bind(&name, &statement, node);
+                self.portals.bind(&name, self.statements.definition(&statement), node);
             }
             _ => {}
         }

@@ -9,8 +9,9 @@
 //!   stamp still holds was read after every write that anybody has been told of.
 //! - Moving a counter is one atomic addition: no lock, nothing to be left half done.
 //!
-//! Where the answers are elsewhere, in memcached, the numbers of the tables are there, too; here stands which of them were
-//! seen last, and when first.
+//! Where the answers are elsewhere, in memcached, generations are there, too, and count for answers. Those here move when
+//! somebody of this pgpool notices that those there have: so they tell when to look anew at what was learnt from catalogs,
+//! and which standby shows what was written.
 
 use super::counters::count;
 use super::remote_cache::{self, RemoteCache};
@@ -43,6 +44,8 @@ shareable! {
         number: AtomicU64,
         /// Milliseconds of [`uptime`].
         written: AtomicU64,
+        /// If the answers are elsewhere: what their generation there was when somebody looked last.
+        seen: AtomicU64,
     }
 }
 
@@ -175,14 +178,21 @@ impl QueryCache {
         tables.behind(database).fold(0, sum)
     }
 
-    /// The generation of `counter` elsewhere is `number`: if it was another one when somebody looked last, the tables were
+    /// The generation of `counter` elsewhere is `number`. If it was another one when somebody looked last, the tables were
     /// written since, as far as is known here at this moment.
     pub fn saw(&self, counter: u32, number: u64) {
         let generation = self.generation(counter);
-        if generation.number.load(SeqCst) != number {
+        if generation.seen.load(SeqCst) != number {
             generation.written.fetch_max(millis(), SeqCst);
-            generation.number.store(number, SeqCst);
+            generation.number.fetch_add(1, SeqCst);
+            generation.seen.store(number, SeqCst);
         }
+    }
+
+    /// How often privileges or definitions of any kind may have changed.
+    #[inline]
+    pub fn changes(&self) -> u64 {
+        self.generation(0).number.load(SeqCst)
     }
 
     /// When any of `tables` of `database` was written last, as [`uptime`] tells it; pgpool's start counts as a write.

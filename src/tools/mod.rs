@@ -6,6 +6,7 @@
 mod account;
 mod getopt;
 mod pairs;
+mod password_options;
 pub mod pcp;
 mod peer;
 pub mod pg_enc;
@@ -54,6 +55,12 @@ fn legible(text: Vec<u8>, is_terminal: bool) -> Vec<u8> {
 /// Writes to standard error.
 fn complain(text: impl AsRef<[u8]>) {
     let _ = io::stderr().write_all(text.as_ref());
+}
+
+/// Tells what is wrong; the exit status.
+fn fail(message: &str) -> i32 {
+    complain(message);
+    1
 }
 
 /// The last part of the name a program was called by.

@@ -1,9 +1,10 @@
 //! `pg_enc` (tools 6, auth 8): encrypted passwords for pool_passwd and pgpool.conf.
 
-use super::getopt::{Long, Reader, long};
+use super::getopt::{Long, long};
 use super::pairs::{self, LIMIT, Line};
+use super::password_options::Options;
 use super::pool_passwd::{self, File};
-use super::{complain, prompt, say};
+use super::{complain, fail, prompt, say};
 use crate::auth::passwords::KeyFile;
 use crate::auth::{Secret, aes};
 use crate::report::version;
@@ -29,59 +30,16 @@ const LONG: &[Long] = &[
 /// Longer keys are refused, in bytes.
 const MAX_KEY: usize = 256;
 
-/// What is asked of the program.
-#[derive(Debug, Default)]
-struct Options {
-    prompt: bool,
-    prompt_for_key: bool,
-    stdin: bool,
-    /// Write an entry of pool_passwd.
-    update: bool,
-    user: Option<OsString>,
-    key: Option<OsString>,
-    key_file: Option<OsString>,
-    config: Option<OsString>,
-    pairs: Option<OsString>,
-}
-
 /// Runs it. Returns the exit status.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> i32 {
-    let mut arguments = arguments.into_iter().peekable();
-    let program = arguments.peek().cloned().unwrap_or_default();
-    let mut reader = Reader::new(arguments, SHORT, LONG);
-    let mut options = Options::default();
-    loop {
-        match reader.next() {
-            Ok(None) => break,
-            Ok(Some((b'p', _))) => options.prompt = true,
-            Ok(Some((b'P', _))) => options.prompt_for_key = true,
-            Ok(Some((b's', _))) => options.stdin = true,
-            Ok(Some((b'm', _))) => options.update = true,
-            Ok(Some((b'u', value))) => options.user = value,
-            Ok(Some((b'K', value))) => options.key = value,
-            Ok(Some((b'k', value))) => options.key_file = value,
-            Ok(Some((b'f', value))) => options.config = value,
-            Ok(Some((b'i', value))) => options.pairs = value,
-            Ok(Some(_)) => {
-                say(usage(&program));
-                return 0;
-            }
-            Err(message) => {
-                complain(message);
-                say(usage(&program));
-                return super::EXIT_USAGE;
-            }
-        }
-    }
-    let operand = reader.operands.into_iter().next();
-    carry_out(options, operand, &program).err().unwrap_or(0)
+    Options::read(arguments, SHORT, LONG, usage).and_then(carry_out).err().unwrap_or(0)
 }
 
 /// Errors are exit statuses; what is wrong has been told.
-fn carry_out(options: Options, operand: Option<OsString>, program: &OsStr) -> Result<(), i32> {
+fn carry_out(options: Options) -> Result<(), i32> {
     let password = match options.pairs {
         Some(_) => None,
-        None => Some(password(&options, operand, program)?),
+        None => Some(password(&options)?),
     };
     let key = key(&options)?;
     let file = options.update.then(|| File::of(options.config.as_deref())).transpose()?;
@@ -118,8 +76,8 @@ fn carry_out(options: Options, operand: Option<OsString>, program: &OsStr) -> Re
     Ok(())
 }
 
-fn password(options: &Options, operand: Option<OsString>, program: &OsStr) -> Result<Vec<u8>, i32> {
-    let password = match operand {
+fn password(options: &Options) -> Result<Vec<u8>, i32> {
+    let password = match options.operand.clone() {
         _ if options.stdin => prompt::from_stdin(usize::MAX),
         Some(operand) if !options.prompt => operand.into_vec(),
         _ => prompt::on_stdin("db password: ", usize::MAX).ok_or_else(|| fail("stdin is not tty\n"))?,
@@ -128,7 +86,7 @@ fn password(options: &Options, operand: Option<OsString>, program: &OsStr) -> Re
         let given = password.len();
         return Err(fail(&format!(
             "Error: Input exceeds maximum password length given:{given} max allowed:{LIMIT}!\n\n{}",
-            usage(program)
+            usage(&options.program)
         )));
     }
     Ok(password)
@@ -171,12 +129,6 @@ fn key_of_file(options: &Options) -> Option<Secret> {
         warn("has group or world access; permissions should be u=rw (0600) or less");
     }
     KeyFile::key(&fs::read(&path).ok()?)
-}
-
-/// Tells what is wrong; the exit status.
-fn fail(message: &str) -> i32 {
-    complain(message);
-    1
 }
 
 fn usage(program: &OsStr) -> String {

@@ -1,9 +1,10 @@
 //! `pg_md5` (tools 5, auth 7): the hash of a password, for pcp.conf and pool_passwd.
 
-use super::getopt::{Long, Reader, long};
+use super::getopt::{Long, long};
 use super::pairs::{self, LIMIT, Line};
+use super::password_options::Options;
 use super::pool_passwd::{self, File};
-use super::{complain, prompt, say};
+use super::{fail, prompt, say};
 use crate::auth::md5;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -19,50 +20,13 @@ const LONG: &[Long] = &[
     long("input-file", true, b'i'),
 ];
 
-/// What is asked of the program.
-#[derive(Debug, Default)]
-struct Options {
-    prompt: bool,
-    stdin: bool,
-    /// Write an entry of pool_passwd.
-    update: bool,
-    user: Option<OsString>,
-    config: Option<OsString>,
-    pairs: Option<OsString>,
-}
-
 /// Runs it. Returns the exit status.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> i32 {
-    let mut arguments = arguments.into_iter().peekable();
-    let program = arguments.peek().cloned().unwrap_or_default();
-    let mut reader = Reader::new(arguments, SHORT, LONG);
-    let mut options = Options::default();
-    loop {
-        match reader.next() {
-            Ok(None) => break,
-            Ok(Some((b'p', _))) => options.prompt = true,
-            Ok(Some((b's', _))) => options.stdin = true,
-            Ok(Some((b'm', _))) => options.update = true,
-            Ok(Some((b'u', value))) => options.user = value,
-            Ok(Some((b'f', value))) => options.config = value,
-            Ok(Some((b'i', value))) => options.pairs = value,
-            Ok(Some(_)) => {
-                say(usage(&program));
-                return 0;
-            }
-            Err(message) => {
-                complain(message);
-                say(usage(&program));
-                return super::EXIT_USAGE;
-            }
-        }
-    }
-    let operand = reader.operands.into_iter().next();
-    carry_out(options, operand, &program).err().unwrap_or(0)
+    Options::read(arguments, SHORT, LONG, usage).and_then(carry_out).err().unwrap_or(0)
 }
 
 /// Errors are exit statuses; what is wrong has been told.
-fn carry_out(options: Options, operand: Option<OsString>, program: &OsStr) -> Result<(), i32> {
+fn carry_out(options: Options) -> Result<(), i32> {
     let file = || options.update.then(|| File::of(options.config.as_deref())).transpose();
     if let Some(path) = &options.pairs {
         let file = file()?;
@@ -73,10 +37,10 @@ fn carry_out(options: Options, operand: Option<OsString>, program: &OsStr) -> Re
     } else if options.prompt {
         prompt::on_stdin("password: ", LIMIT + 1).ok_or_else(|| fail("stdin is not tty\n"))?
     } else {
-        operand.map(OsStringExt::into_vec).ok_or_else(|| fail(&usage(program)))?
+        options.operand.map(OsStringExt::into_vec).ok_or_else(|| fail(&usage(&options.program)))?
     };
     if password.len() > LIMIT {
-        return Err(fail(&format!("Error: Input exceeds maximum password length!\n\n{}", usage(program))));
+        return Err(fail(&format!("Error: Input exceeds maximum password length!\n\n{}", usage(&options.program))));
     }
     match file()? {
         None => tell_hash(&password),
@@ -126,12 +90,6 @@ fn entry(password: &[u8], user: &[u8]) -> Result<String, i32> {
 fn hash(parts: &[&[u8]]) -> Result<String, i32> {
     let digits = md5::hex(parts).ok_or_else(|| fail("Error: this system's OpenSSL does without MD5\n"))?;
     Ok(String::from_utf8_lossy(&digits).into_owned())
-}
-
-/// Tells what is wrong; the exit status.
-fn fail(message: &str) -> i32 {
-    complain(message);
-    1
 }
 
 fn usage(program: &OsStr) -> String {

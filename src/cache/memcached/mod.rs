@@ -38,6 +38,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const MAX_TABLES: usize = 256;
 /// Answers whose tables a worker remembers.
 const MAX_KNOWN: usize = 4096;
+/// Digits of a generation.
+const LONGEST_NUMBER: usize = 20;
 /// Bytes of an answer beside its messages, at most.
 const HEAD: usize = 20 + 4 * MAX_TABLES;
 
@@ -102,12 +104,9 @@ impl Memcached {
         let with = counters.iter().zip(&generations);
         let missing: Vec<u32> = with.filter(|(_, it)| it.is_none()).map(|(counter, _)| *counter).collect();
         if !missing.is_empty() {
-            self.write(Store::Add, &missing)?;
+            self.write(Store::Add, &missing, &[])?;
             generations = self.read(None, &counters)?;
         }
-        counters.iter().zip(&generations).for_each(|(counter, generation)| {
-            self.shared.saw(*counter, generation.unwrap_or(0));
-        });
         sum(&generations)
     }
 
@@ -154,11 +153,13 @@ impl Memcached {
         deleted.unwrap_or(false)
     }
 
-    /// `tables` were written, and the write is in force: when this returns, no session of this pgpool is given an answer read
-    /// before, and none of another one if memcached was to be had.
-    pub fn invalidate(&mut self, tables: &TableSet) {
+    /// `tables` of `database` were written, and the write is in force: when this returns, no session of this pgpool is given
+    /// an answer read before, and none of another one if memcached was to be had. What others have defined in the database
+    /// has moved the generations of `shared` then.
+    pub fn invalidate(&mut self, database: &str, tables: &TableSet) {
         let counters = if tables.counters().len() > MAX_TABLES { &[0] } else { tables.counters() };
-        if self.write(Store::Set, counters).is_none() {
+        if self.write(Store::Set, counters, &self::counters(&TableSet::default(), database)).is_none() {
+            self.shared.invalidate(tables);
             self.shared.remote().owe();
         }
     }
@@ -180,7 +181,7 @@ impl Memcached {
         let shared = self.shared.clone();
         let remote = shared.remote();
         if let Debt::Due(number) = remote.debt() {
-            if self.write(Store::Set, TableSet::everything().counters()).is_none() {
+            if self.write(Store::Set, TableSet::everything().counters(), &[]).is_none() {
                 return false;
             }
             remote.pay(number);
@@ -200,44 +201,31 @@ impl Memcached {
         let names: Vec<String> = counters.iter().map(|counter| generation_name(*counter)).collect();
         let answer_name = answer.as_ref().map(|(name, _)| *name);
         let limit = self.longest.saturating_add(HEAD);
-        self.ask(
+        let generations = self.ask(
             |out| {
                 protocol::get(out, answer_name.into_iter().chain(names.iter().map(String::as_str)));
                 Ok(())
             },
-            |link| {
-                let mut generations = vec![None; names.len()];
-                let mut number = Vec::new();
-                // Each key is answered once at most.
-                for _ in 0..=names.len() + 1 {
-                    let (key, length) = match link.line()? {
-                        Line::Value { key, length } => (key, length),
-                        Line::End => return Ok(generations),
-                        other => return Err(unexpected(&other)),
-                    };
-                    if let Some((_, into)) = answer.as_mut().filter(|(name, _)| *name == key) {
-                        into.clear();
-                        link.value(length, (length <= limit).then_some(&mut **into))?;
-                        continue;
-                    }
-                    number.clear();
-                    link.value(length, (length <= 20).then_some(&mut number))?;
-                    if let Some(at) = names.iter().position(|name| *name == key) {
-                        generations[at] = std::str::from_utf8(&number).ok().and_then(|number| number.parse().ok());
-                    }
-                }
-                Err(Failure::Theirs("it answers more than was asked".to_owned()))
-            },
-        )
+            |link| hear(link, &names, answer.as_mut().map(|(name, into)| (*name, &mut **into, limit))),
+        )?;
+        self.note(counters, &generations);
+        Some(generations)
     }
 
-    /// Gives each of `counters` a generation of its own. `None`: not all of them have got one.
-    fn write(&mut self, how: Store, counters: &[u32]) -> Option<()> {
-        self.ask(
+    /// Gives each of `counters` a generation of its own, and looks at those of `others`. `None`: not all of them have got one.
+    fn write(&mut self, how: Store, counters: &[u32], others: &[u32]) -> Option<()> {
+        let names: Vec<String> = others.iter().map(|counter| generation_name(*counter)).collect();
+        let mut given = Vec::new();
+        let seen = self.ask(
             |out| {
+                given.clear();
                 for counter in counters {
-                    let number = random()?.to_string();
-                    protocol::store(out, how, &generation_name(*counter), &[number.as_bytes()], 0, 0);
+                    let number = random()?;
+                    given.push(Some(number));
+                    protocol::store(out, how, &generation_name(*counter), &[number.to_string().as_bytes()], 0, 0);
+                }
+                if !names.is_empty() {
+                    protocol::get(out, names.iter().map(String::as_str));
                 }
                 Ok(())
             },
@@ -246,9 +234,22 @@ impl Memcached {
                     Line::Stored => Ok(()),
                     Line::NotStored if how == Store::Add => Ok(()),
                     other => Err(unexpected(&other)),
-                })
+                })?;
+                if names.is_empty() { Ok(Vec::new()) } else { hear(link, &names, None) }
             },
-        )
+        )?;
+        if how == Store::Set {
+            self.note(counters, &given);
+        }
+        self.note(others, &seen);
+        Some(())
+    }
+
+    /// Lets all processes of this pgpool know which generations there are.
+    fn note(&self, counters: &[u32], generations: &[Option<u64>]) {
+        // One that is lost is as good as moved.
+        let each = counters.iter().zip(generations);
+        each.for_each(|(counter, generation)| self.shared.saw(*counter, generation.unwrap_or(0)));
     }
 
     /// One request and its answer. `None`: there is none; that memcached is away or back is told once.
@@ -306,6 +307,36 @@ impl Memcached {
         }
         Ok(answer)
     }
+}
+
+/// The answer to a request for these values: generations by their `names`, and perhaps an answer by its own, of so many bytes
+/// at most; a longer one counts as absent.
+fn hear(
+    link: &mut Link,
+    names: &[String],
+    mut answer: Option<(&str, &mut Vec<u8>, usize)>,
+) -> Result<Vec<Option<u64>>, Failure> {
+    let mut generations = vec![None; names.len()];
+    let mut number = Vec::new();
+    // Each key is answered once at most.
+    for _ in 0..names.len() + 2 {
+        let (key, length) = match link.line()? {
+            Line::Value { key, length } => (key, length),
+            Line::End => return Ok(generations),
+            other => return Err(unexpected(&other)),
+        };
+        if let Some((_, into, limit)) = answer.as_mut().filter(|(name, ..)| *name == key) {
+            into.clear();
+            link.value(length, (length <= *limit).then_some(&mut **into))?;
+            continue;
+        }
+        number.clear();
+        link.value(length, (length <= LONGEST_NUMBER).then_some(&mut number))?;
+        if let Some(at) = names.iter().position(|name| *name == key) {
+            generations[at] = std::str::from_utf8(&number).ok().and_then(|number| number.parse().ok());
+        }
+    }
+    Err(Failure::Theirs("it answers more than was asked".to_owned()))
 }
 
 /// The counters that an answer from `tables` of `database` depends on, each once.

@@ -30,9 +30,11 @@ pub(super) struct Fields<'a>(&'a [u8]);
 impl<'a> Fields<'a> {
     /// The kind of a line and the fields behind it.
     pub fn of(line: &'a [u8]) -> Result<(u8, Self), Vec<u8>> {
-        let hex = |at: usize| line.get(at).map(|byte| format!("{byte:x}")).unwrap_or_default();
+        // The line's own end is what stands behind the last byte.
+        let hex = |at: usize| format!("{:x}", line.get(at).unwrap_or(&b'\n'));
         match line {
-            [b'\'', kind, b'\'', rest @ ..] => Ok((*kind, Self(rest))),
+            // Whatever parts the kind from its fields.
+            [b'\'', kind, b'\'', rest @ ..] => Ok((*kind, Self(rest.get(1..).unwrap_or_default()))),
             [b'\'', ..] => {
                 Err(format!("process_a_line: message kind is not followed by ' but {}\n", hex(2)).into_bytes())
             }
@@ -152,6 +154,7 @@ mod tests {
         for (line, expected) in [
             ("abc", "process_a_line: first character is not ' but 61\n"),
             ("'Qx", "process_a_line: message kind is not followed by ' but 78\n"),
+            ("'Q", "process_a_line: message kind is not followed by ' but a\n"),
             ("'Q'\tSELECT 1", "buffer_read_string: given string does not start with \" (SELECT 1)"),
             ("'Q'\t\"SELECT 1", "buffer_read_string: given string does not end with \"(1)"),
             ("'Q'\t\"SELECT 1\\\"", "buffer_read_string: given string does not end with \"(\")"),
@@ -160,6 +163,8 @@ mod tests {
             assert_eq!(message(text(line)), expected, "{line}");
         }
         let count = Fields::of(b"'P'\t200").and_then(|(_, mut fields)| fields.count("codes"));
+        let parted = Fields::of(b"'Q' \"SELECT 1\"").and_then(|(_, mut fields)| fields.text());
+        assert_eq!(parted, Ok(b"SELECT 1".to_vec()));
         assert_eq!(count, Err(b"Too many codes (200)\n".to_vec()));
         let target = Fields::of(b"'D'\tS").and_then(|(_, mut fields)| fields.character());
         assert_eq!(target, Err(b"buffer_read_char: given string does not start with '' (S)".to_vec()));

@@ -113,7 +113,8 @@ fn a_promotion_without_switchover_follows_what_was_done_to_the_server() {
     let refused = report(&raw.ask(b'J', b"1 \0n"));
     assert!(refused.starts_with("ERROR|"), "a node that is down cannot be promoted: {refused}");
     assert_eq!(raw.ask(b'C', b"1\0"), (b'c', DONE.to_vec()));
-    wait_for("node 1 to be back", || is_standby(&pool, 1));
+    // Not just back: what comes with an attach looks for the primary, too.
+    wait_for("node 1 to be back", || is_standby(&pool, 1) && pool.log().contains("failback of DB node 1 took"));
     cluster.node(1).promote();
     assert_eq!(raw.ask(b'j', b"1 \0n"), (b'd', DONE.to_vec()), "{}", pool.log());
     assert!(node(&pool, 1).ends_with(" primary"), "it is done when the answer comes");

@@ -8,6 +8,7 @@ mod keys;
 mod memcached;
 mod model;
 mod standby;
+mod unseen;
 mod writes;
 
 use crate::harness::frontend::query;
