@@ -5,6 +5,7 @@
 
 mod extended;
 mod keys;
+mod killed;
 mod memcached;
 mod model;
 mod standby;
