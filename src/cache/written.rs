@@ -33,7 +33,8 @@ pub struct Effects {
 /// What `statement` may do. What its functions do is asked of the catalog; EXECUTE is to be judged by what it runs.
 pub fn effects(statement: &Statement, settings: &Settings, catalog: &dyn Catalog) -> Effects {
     let may_write = |name: &Name| may_write(name, settings, catalog);
-    let calls = statement.has.unknown_functions && statement.functions.iter().any(may_write);
+    let may_call = statement.has.unknown_functions || !settings.write_function_list.is_empty();
+    let calls = may_call && statement.functions.iter().any(may_write);
     let runs_code = calls || statement.kinds().any(runs_code);
     let sets = calls || may_set(statement);
     let tables = match statement.writes().next() {
@@ -96,10 +97,18 @@ fn calls_set_config(statement: &Statement) -> bool {
     statement.functions.iter().any(|function| &*function.name == "set_config")
 }
 
+/// Whether calling it may write. The administrator's word counts more than the declaration.
 fn may_write(name: &Name, settings: &Settings, catalog: &dyn Catalog) -> bool {
-    let list = &settings.read_only_function_list;
-    let is_listed = !list.is_empty() && list.is_match(&name.to_string());
-    !is_listed && !matches!(catalog.function(name), Known::Yes(Volatility::Immutable | Volatility::Reads))
+    let (reading, writing) = (&settings.read_only_function_list, &settings.write_function_list);
+    if reading.is_empty() && writing.is_empty() {
+        return !is_declared_harmless(name, catalog);
+    }
+    let written = name.to_string();
+    writing.is_match(&written) || !(reading.is_match(&written) || is_declared_harmless(name, catalog))
+}
+
+fn is_declared_harmless(name: &Name, catalog: &dyn Catalog) -> bool {
+    matches!(catalog.function(name), Known::Yes(Volatility::Immutable | Volatility::Reads))
 }
 
 #[cfg(test)]
@@ -202,5 +211,10 @@ mod tests {
         settings.assign("read_only_function_list", "f").expect("list");
         assert_eq!(written("select f()", &settings), Written::Nothing);
         assert_eq!(written("select f(), g()", &settings), Written::Database);
+        // What is declared and listed: the list counts.
+        let mut settings = Settings::default();
+        settings.assign("write_function_list", "count").expect("list");
+        assert_eq!(written("select count(*) from t1", &settings), Written::Database);
+        assert_eq!(written("select now() from t1", &settings), Written::Nothing);
     }
 }
