@@ -130,7 +130,8 @@ fn run(context: &mut Context, client: Client, start: Start) {
     let database = String::from_utf8_lossy(&group.key.database).into_owned();
     let message_log = MessageLog::new(settings);
     let journal = Journal::opened(&group.key.startup);
-    let caching = context.shared.query_cache().map(|cache| Box::new(Caching::new(cache)));
+    let remote = context.take_memcached();
+    let caching = context.shared.query_cache().map(|cache| Box::new(Caching::new(cache, remote)));
     let mut session = Session {
         catalog: context.take_catalog(&group.key),
         context,
@@ -182,7 +183,8 @@ fn run(context: &mut Context, client: Client, start: Start) {
     if session.batch.is_some() && matches!(end, End::Terminated) {
         end = End::ClientGone;
     }
-    let Session { context, client, group, catalog, .. } = session;
+    let Session { context, client, group, catalog, caching, .. } = session;
+    context.memcached = caching.and_then(|caching| caching.answers.into_memcached());
     // The client is let go first: what is left to do for its connections does not concern it.
     finish::dismiss(client, &end);
     finish::release(context, group, &end);

@@ -192,7 +192,7 @@ fn share(settings: &Settings) -> Result<Shared> {
         relcache: catalog::shared_facts(settings),
         mutation_buckets: count(settings.track_table_mutation_table_buckets),
         mutation_places: count(settings.track_table_mutation_table_size),
-        query_cache: cache::size(settings),
+        query_cache: cache::store(settings),
     };
     let shared = Shared::create(limits).map_err(|error| {
         failed("could not create shared memory")(error).hint("Reduce num_init_children or max_pool, or free memory.")

@@ -77,7 +77,8 @@ fn live(start: Start) -> Exit {
         }
     };
     let slot = shared.worker(index);
-    let context = Context::new(settings, rules, front, shared, slot, signals);
+    let mut context = Context::new(settings, rules, front, shared, slot, signals);
+    context.tell_of_the_dead();
     Worker { context, sessions: 0, last_client: None }.live(idle)
 }
 
