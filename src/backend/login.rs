@@ -7,7 +7,7 @@ use super::secure::{Insecure, secure};
 use super::{ReplyQueue, ReplyState, ServerConnection};
 use crate::auth::Credential;
 use crate::net::tls::Session;
-use crate::net::{Address, ConnectError, Deadline, InBuffer, Received, Waited, connect, wait};
+use crate::net::{Address, ConnectError, Deadline, InBuffer, Peer, Received, Waited, connect, wait};
 use crate::report::{Report, Severity, SqlState};
 use crate::sys::signal;
 use crate::wire::{HEADER_LENGTH, Header, Malformed, TransactionStatus, backend, startup};
@@ -103,6 +103,7 @@ impl<'a> Login<'a> {
         login.request = login.next_request()?;
         login.connection.demand = match login.request.demand() {
             Demand::Nothing if login.shows_certificate() => Demand::Certificate,
+            Demand::Nothing if *login.connection.stream.peer() == Peer::Local => Demand::OsUser,
             demand => demand,
         };
         Ok(login)

@@ -5,6 +5,7 @@ mod files;
 mod hostile;
 mod ldap;
 mod matrix;
+mod os_user;
 mod own_users;
 mod pam;
 mod programs;
