@@ -109,6 +109,13 @@ fn slips_are_told_with_their_lines() {
         ),
         ("local all all ldap ldapport=0 ldapprefix=x", "invalid LDAP port number: \"0\""),
         ("local all all ldap ldapport=x ldapprefix=x", "invalid LDAP port number: \"x\""),
+        // What is not understood never means less than what was meant.
+        ("local all all ldap ldapprefix=x ldapscheme=tls", "invalid ldapscheme value: \"tls\" [Use ldap or ldaps.]"),
+        ("local all all ldap ldapprefix=x ldapscheme=ldap://", "invalid ldapscheme value: \"ldap://\" [Use ldap or ldaps.]"),
+        ("local all all ldap ldapprefix=x ldaptls=on", "invalid ldaptls value: \"on\" [Use 1 or 0.]"),
+        ("local all all ldap ldapprefix=x backend_use_passwd=yes", "invalid backend_use_passwd value: \"yes\" [Use 1 or 0.]"),
+        ("local all all pam backend_use_passwd=", "invalid backend_use_passwd value: \"\" [Use 1 or 0.]"),
+        ("local all all pam pam_use_hostname=true", "invalid pam_use_hostname value: \"true\" [Use 1 or 0.]"),
         (
             "local all all ldap",
             "authentication method \"ldap\" requires argument \"ldapbasedn\", \"ldapprefix\", or \"ldapsuffix\" to be set",

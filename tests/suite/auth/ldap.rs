@@ -8,7 +8,7 @@ use crate::{needs_slapd, only_ours};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -243,6 +243,43 @@ fn another_server_is_asked_when_one_cannot_answer() {
 
     let pool = pool_of("127.0.0.3");
     assert!(refusal(&pool, &user, SECRET).starts_with(REFUSED));
+}
+
+/// The next connection.
+fn accepted(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).expect("a listener that does not wait");
+    let mut asked = None;
+    wait_for("a connection", || {
+        asked = listener.accept().ok();
+        asked.is_some()
+    });
+    let (asked, _) = asked.expect("a connection");
+    asked.set_nonblocking(false).expect("a connection that waits");
+    asked
+}
+
+/// Whoever is asked by `ldaps`, however it is written, sees nothing before a handshake.
+#[test]
+fn no_spelling_of_ldaps_sends_anything_in_clear() {
+    only_ours!("the environment of Debian's is another");
+    for options in ["ldapscheme=ldaps", "ldapscheme=LDAPS", "ldapurl=LDAPS://HOST"] {
+        let port = free_port();
+        let clear = TcpListener::bind((HOST, port)).expect("a listener");
+        let options = options.replace("HOST", &format!("{HOST}:{port}/dc=x"));
+        let name = if options.contains("url") { String::new() } else { "ldapprefix=uid=".to_owned() };
+        let rule = format!("ldap ldapserver={HOST} ldapport={port} {name} {options}");
+        let pool = prepared_pool(servers(), Some(&rule), |config| config.set("authentication_timeout", 10));
+        let pool_port = pool.port;
+        let client = std::thread::spawn(move || Attempt::new(pool_port, "trust_none", SECRET).summary());
+        let mut first = [0];
+        let mut asked = accepted(&clear);
+        asked.set_read_timeout(Some(Duration::from_secs(30))).expect("patience");
+        std::io::Read::read_exact(&mut asked, &mut first).expect("a byte");
+        // The record type of a handshake; requests of LDAP begin with 0x30.
+        assert_eq!(first, [0x16], "{options}");
+        drop((asked, clear));
+        assert_eq!(client.join().expect("a client"), "T 28000", "{options}\n{}", pool.log());
+    }
 }
 
 /// The processes that this one has started.
