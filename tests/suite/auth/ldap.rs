@@ -1,6 +1,6 @@
 //! The method `ldap` against a real directory (auth 21).
 
-use super::directory::{ADMIN, ADMIN_SECRET, Directory, HOST, ODD, PEOPLE};
+use super::directory::{ADMIN, ADMIN_SECRET, Directory, HOST, ODD, PEOPLE, REFERRED};
 use super::matrix::{Table, check};
 use super::stage::{SECRET, prepared_pool, servers, user};
 use crate::harness::{Attempt, Config, Pgpool, Program, free_port, process_title, wait_for};
@@ -143,6 +143,28 @@ fn searches_that_fail() {
         let pool = pool(&options);
         assert!(refusal(&pool, user, SECRET).starts_with(REFUSED), "{options}");
         assert!(pool.log().contains(said), "{said}\n{}", pool.log());
+    }
+}
+
+/// Another directory that this one names is not asked: neither for its entries, nor whether a password is right.
+#[test]
+fn referrals_are_not_followed() {
+    only_ours!("follows them");
+    needs_slapd!();
+    let elsewhere = TcpListener::bind((HOST, directory().elsewhere)).expect("a listener");
+    elsewhere.set_nonblocking(true).expect("a listener that does not wait");
+    let user = user("trust", "none");
+    for (options, in_or_out) in [
+        // A search of the whole directory answers with its own entries and the reference.
+        ("ldapbasedn=\"dc=example,dc=com\"".to_owned(), "T ok"),
+        // One that begins there, and a bind, are told to go there altogether.
+        (format!("ldapbasedn=\"{REFERRED}\""), "T 28000"),
+        (format!("ldapprefix=\"uid=\" ldapsuffix=\",{REFERRED}\""), "T 28000"),
+    ] {
+        let pool = pool(&options);
+        let summary = Attempt::new(pool.port, &user, SECRET).summary();
+        assert_eq!(summary, in_or_out, "{options}\n{}", pool.log());
+        assert!(elsewhere.accept().is_err(), "{options}: the other directory was asked");
     }
 }
 
