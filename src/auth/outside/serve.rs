@@ -33,7 +33,8 @@ fn is_granted(request: &Request, line: &Line) -> bool {
     match &request.judge {
         Judge::Pam { service, address, by_name } => {
             title::set(&format!("PAM authentication of {user}"));
-            pam::is_granted(service, &request.user, *address, *by_name, line)
+            let host = address.map(|address| pam::host_of(address, *by_name));
+            pam::is_granted(service, &request.user, host, line)
         }
         Judge::Ldap(options) => {
             title::set(&format!("LDAP authentication of {user}"));
