@@ -2,7 +2,7 @@
 
 use super::directory::{ADMIN, ADMIN_SECRET, Directory, HOST, ODD, PEOPLE, REFERRED};
 use super::matrix::{Table, check};
-use super::stage::{SECRET, prepared_pool, servers, user};
+use super::stage::{SECRET, prepared_pool, servers, started, unstarted_pool, user};
 use crate::harness::{Attempt, Config, Pgpool, Program, free_port, process_title, wait_for};
 use crate::{needs_slapd, only_ours};
 use nix::sys::signal::{Signal, kill};
@@ -227,6 +227,22 @@ fn tls_with_a_trusted_certificate_only() {
         assert!(refusal(&pool, &user, SECRET).starts_with(REFUSED), "{options}");
         assert!(pool.log().contains(complaint), "{}", pool.log());
     }
+}
+
+/// OpenLDAP reads a file `ldaprc` in the working directory: not the one that pgpool was started from.
+#[test]
+fn no_file_in_the_working_directory_turns_off_the_checks() {
+    only_ours!("the environment of Debian's is another");
+    needs_slapd!();
+    let tls_port = directory().tls_port;
+    let rule = format!("ldap ldapserver={HOST} ldapport={tls_port} ldapscheme=ldaps {}", simple());
+    let mut pool = unstarted_pool(servers(), Some(&rule), |config| config);
+    pool.write("ldaprc", "TLS_REQCERT never\n");
+    let here = pool.path("").display().to_string();
+    pool.run_by(&["sh", "-c", &format!("cd {here} && exec \"$@\""), "sh"]);
+    let pool = started(pool);
+    assert!(refusal(&pool, &user("trust", "none"), SECRET).starts_with(REFUSED));
+    assert!(pool.log().contains("Can't contact LDAP server"), "{}", pool.log());
 }
 
 #[test]

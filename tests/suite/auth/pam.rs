@@ -22,11 +22,15 @@ if [ "$PAM_TYPE" = account ]; then
 fi
 password=$(tr -d '\0')
 case $password in
-hang) echo $$ >hanging; exec sleep 300 ;;
+hang) setsid sh -c 'echo $$ >hiding; exec sleep 300' & echo $$ >hanging; exec sleep 300 ;;
+leave) setsid sh -c 'echo $$ >left; exec sleep 300' & exit 1 ;;
 crash) kill -ABRT $PPID; exit 1 ;;
 esac
 grep -qxF "$PAM_USER:$password" users
 "#;
+
+/// What the script starts and does not wait for, by the files with their process ids.
+const STARTED: [&str; 3] = ["hanging", "hiding", "left"];
 
 /// A service in /etc/pam.d; gone when dropped.
 struct PamService {
@@ -88,8 +92,10 @@ impl PamService {
 
 impl Drop for PamService {
     fn drop(&mut self) {
-        if let Ok(pid) = self.read("hanging").trim().parse() {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        for name in STARTED {
+            if let Ok(pid) = self.read(name).trim().parse() {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            }
         }
         let _ = fs::remove_file(self.file());
     }
@@ -254,6 +260,16 @@ fn modules_that_crash_or_hang_harm_nobody() {
     let told = refusal(&pool, "trust_none", "hang");
     assert!(told.contains("authentication timeout") && started.elapsed() < Duration::from_secs(20), "{told}");
     assert!(pool.log().contains("PAM did not answer in time"), "{}", pool.log());
+    // Nor does the module's program, or what it has started, stay.
+    let is_there = |name: &str| Path::new("/proc").join(service.read(name).trim()).exists();
+    for name in ["hanging", "hiding"] {
+        assert!(!service.read(name).is_empty(), "{name}");
+        wait_for(name, || !is_there(name));
+    }
+    // What a module leaves behind having answered is its own affair.
+    assert!(refusal(&pool, "trust_none", "leave").starts_with(REFUSED));
+    wait_for("what it has left", || !service.read("left").trim().is_empty());
+    assert!(is_there("left"));
     assert_eq!(Attempt::new(pool.port, "trust_none", SECRET).outcome.expect("in").pid, server);
 }
 
