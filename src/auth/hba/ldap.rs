@@ -114,6 +114,10 @@ impl Ldap {
         let mut parts = path.split('?');
         let mut next = || decode(parts.next().unwrap_or_default()).ok_or_else(|| broken("bad percent encoding"));
         let (base_dn, attributes, scope, filter) = (next()?, next()?, next()?, next()?);
+        // Such as `!StartTLS`: who asks for it must not get less.
+        if parts.any(|extension| !extension.is_empty()) {
+            return Err(broken("extensions are not supported").hint("Use ldaptls=1, ldapbinddn and ldapbindpasswd."));
+        }
         self.scope = match scope.as_str() {
             "" | "base" => Scope::Base,
             "one" | "onelevel" => Scope::One,
@@ -133,10 +137,15 @@ impl Ldap {
         Ok(())
     }
 
+    /// Whether a password is given for who searches.
+    pub(super) fn has_password(&self) -> bool {
+        !self.bind_password.bytes().is_empty()
+    }
+
     /// Whether the options go together.
     pub(super) fn check(&self) -> Result<(), Report> {
         let searches = [&self.base_dn, &self.bind_dn, &self.search_attribute, &self.search_filter];
-        let searches = searches.iter().any(|text| !text.is_empty()) || !self.bind_password.bytes().is_empty();
+        let searches = searches.iter().any(|text| !text.is_empty()) || self.has_password();
         let binds = !self.prefix.is_empty() || !self.suffix.is_empty();
         let slip = if binds && searches {
             "cannot use ldapbasedn, ldapbinddn, ldapbindpasswd, ldapsearchattribute, ldapsearchfilter, or ldapurl \
@@ -145,6 +154,9 @@ impl Ldap {
             "authentication method \"ldap\" requires argument \"ldapbasedn\", \"ldapprefix\", or \"ldapsuffix\" to be set"
         } else if !self.search_attribute.is_empty() && !self.search_filter.is_empty() {
             "cannot use ldapsearchattribute together with ldapsearchfilter"
+        } else if !self.search_filter.is_empty() && !self.search_filter.contains("$username") {
+            // It finds the same entry for everybody: whoever is in it could be any user.
+            "ldapsearchfilter does not depend on the user: there is no \"$username\" in it"
         } else {
             return Ok(());
         };
@@ -208,6 +220,8 @@ mod tests {
             ("ldap://h:0/x", "could not parse LDAP URL"),
             ("ldap://h/x??far", "could not parse LDAP URL"),
             ("ldap://h/%zz", "could not parse LDAP URL"),
+            ("ldap://h/dc=x?uid?sub?(uid=$username)?!StartTLS", "could not parse LDAP URL"),
+            ("ldap://h/dc=x????bindname=cn%3dreader", "could not parse LDAP URL"),
         ] {
             let slip = from_url(url).expect_err(url);
             assert!(slip.starts_with(text), "{slip}");

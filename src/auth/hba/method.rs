@@ -66,6 +66,14 @@ impl Method {
         }
     }
 
+    /// Whether the token is an option of some method, by its name.
+    pub(super) fn knows(option: &Token) -> bool {
+        let text = String::from_utf8_lossy(&option.text);
+        text.split_once('=').is_some_and(|(name, _)| {
+            matches!(name, "pamservice" | "pam_use_hostname" | "clientcert") || Ldap::knows(name)
+        })
+    }
+
     /// Takes one option. `Ok(Some)`: it is taken with this remark.
     pub(super) fn set(&mut self, option: &Token) -> Result<Option<Report>, Report> {
         let text = String::from_utf8_lossy(&option.text);

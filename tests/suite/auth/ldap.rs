@@ -137,7 +137,11 @@ fn searches_that_fail() {
             "could not perform initial LDAP bind for ldapbinddn \"cn=admin,dc=example,dc=com\" on server",
         ),
         ("ldapbasedn=\"dc=nowhere\"".to_owned(), "twin", "could not search LDAP for filter \"(uid=twin)\" on server"),
-        (format!("{base} ldapsearchfilter=\"(uid=\""), "twin", "could not search LDAP for filter \"(uid=\" on server"),
+        (
+            format!("{base} ldapsearchfilter=\"(uid=$username\""),
+            "twin",
+            "could not search LDAP for filter \"(uid=twin\" on server",
+        ),
         (format!("{} ldaptls=1", simple()), "twin", "could not start LDAP TLS session"),
     ] {
         let pool = pool(&options);
