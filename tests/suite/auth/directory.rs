@@ -1,7 +1,7 @@
 //! A directory of the test's own: Debian's slapd with an entry for every user of the stage, and some with odd names.
 
 use super::stage::{ENTRIES, METHODS, SECRET, user};
-use crate::harness::{Program, Scratch, Service, free_port, give_to_server_user, target_dir, wait_for};
+use crate::harness::{Program, Scratch, Service, free_port, give_to_server_user, no_skips, target_dir, wait_for};
 use std::fmt::Write;
 use std::fs;
 use std::net::TcpStream;
@@ -46,8 +46,11 @@ macro_rules! needs_slapd {
     };
 }
 
+/// Whether there is one. Where nothing may be left out, as before a change is taken, there must be.
 pub fn is_there() -> bool {
-    slapd().exists()
+    let is_there = slapd().exists();
+    assert!(is_there || !no_skips(), "no slapd, and PGPOOL_TEST_NO_SKIPS is set: run scripts/setup --slapd");
+    is_there
 }
 
 impl Directory {

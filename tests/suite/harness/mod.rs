@@ -33,7 +33,7 @@ mod wire;
 
 pub use cluster::{Cluster, shared, without_lag};
 pub use environment::{
-    client_program, client_version, foreign, has_server_program, is_bare_server, server_program, server_user,
+    client_program, client_version, foreign, has_server_program, is_bare_server, no_skips, server_program, server_user,
     server_version, target_dir,
 };
 pub use heard::{Entry, Listener};
