@@ -112,9 +112,15 @@ fn slips_are_told_with_their_lines() {
         ("local all all ldap ldapport=x ldapprefix=x", "invalid LDAP port number: \"x\""),
         // What is not understood never means less than what was meant.
         ("local all all ldap ldapprefix=x ldapscheme=tls", "invalid ldapscheme value: \"tls\" [Use ldap or ldaps.]"),
-        ("local all all ldap ldapprefix=x ldapscheme=ldap://", "invalid ldapscheme value: \"ldap://\" [Use ldap or ldaps.]"),
+        (
+            "local all all ldap ldapprefix=x ldapscheme=ldap://",
+            "invalid ldapscheme value: \"ldap://\" [Use ldap or ldaps.]",
+        ),
         ("local all all ldap ldapprefix=x ldaptls=on", "invalid ldaptls value: \"on\" [Use 1 or 0.]"),
-        ("local all all ldap ldapprefix=x backend_use_passwd=yes", "invalid backend_use_passwd value: \"yes\" [Use 1 or 0.]"),
+        (
+            "local all all ldap ldapprefix=x backend_use_passwd=yes",
+            "invalid backend_use_passwd value: \"yes\" [Use 1 or 0.]",
+        ),
         ("local all all pam backend_use_passwd=", "invalid backend_use_passwd value: \"\" [Use 1 or 0.]"),
         ("local all all pam pam_use_hostname=true", "invalid pam_use_hostname value: \"true\" [Use 1 or 0.]"),
         (
@@ -203,7 +209,8 @@ fn what_means_less_than_it_seems_is_remarked_on() {
         assert_eq!(remarks(line, 0o644), told, "{line}");
     }
     let line = "local all all ldap ldapbasedn=x ldapbindpasswd=secret";
-    let open = format!("Warning: everybody on this machine can read \"{}\", and there is an ldapbindpasswd", path.display());
+    let open =
+        format!("Warning: everybody on this machine can read \"{}\", and there is an ldapbindpasswd", path.display());
     assert_eq!([remarks(line, 0o644), remarks(line, 0o640)], [vec![open], vec![]]);
     std::fs::remove_file(&path).expect("clean up");
 }

@@ -20,8 +20,8 @@ pub mod hba;
 pub mod md5;
 pub mod outside;
 pub mod passwords;
-pub mod scram;
 mod salts;
+pub mod scram;
 mod secret;
 mod watched;
 

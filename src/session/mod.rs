@@ -38,6 +38,7 @@ mod open;
 mod own_servers;
 mod plan;
 mod portals;
+mod refusal;
 mod requests;
 mod retry;
 mod secure;

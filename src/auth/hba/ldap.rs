@@ -80,7 +80,8 @@ impl Ldap {
                     Some(port.ok_or_else(|| Report::log_line(format!("invalid LDAP port number: \"{value}\"")))?);
             }
             "ldapscheme" => {
-                let slip = || Report::log_line(format!("invalid ldapscheme value: \"{value}\"")).hint("Use ldap or ldaps.");
+                let slip =
+                    || Report::log_line(format!("invalid ldapscheme value: \"{value}\"")).hint("Use ldap or ldaps.");
                 self.secure = is_secure(value).ok_or_else(slip)?;
             }
             "ldaptls" => self.tls = is_on(name, value)?,

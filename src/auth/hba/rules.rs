@@ -49,7 +49,8 @@ impl Rules {
         let (rules, mut remarks) = Self::read(path, ssl, &mut |path| sources.read(path))?;
         let has_password = |record: &&Record| matches!(&record.method, Method::Ldap(ldap) if ldap.has_password());
         if let (Some(record), Some(file)) = (rules.records.iter().find(has_password), sources.open_to_all()) {
-            let text = format!("everybody on this machine can read \"{}\", and there is an ldapbindpasswd", file.display());
+            let text =
+                format!("everybody on this machine can read \"{}\", and there is an ldapbindpasswd", file.display());
             let hint = "Permissions should be u=rw,g=r (0640) or less.";
             remarks.add(path, record.line, Report::warning(text).hint(hint));
         }

@@ -2,6 +2,7 @@
 
 mod directory;
 mod files;
+mod guessing;
 mod hostile;
 mod ldap;
 mod matrix;

@@ -203,7 +203,8 @@ fn a_name_that_a_client_has_made_up_is_not_told() {
     let service = PamService::new();
     let rule = format!("pam pamservice={} pam_use_hostname=1", service.name);
     let pool = pool_with_names(servers(), Some(&rule), &Arc::new(names));
-    for (address, told) in [("127.0.0.8", "honest.example.com"), ("127.0.0.9", "127.0.0.9"), ("127.0.0.7", "127.0.0.7")] {
+    for (address, told) in [("127.0.0.8", "honest.example.com"), ("127.0.0.9", "127.0.0.9"), ("127.0.0.7", "127.0.0.7")]
+    {
         let wire = Wire::open_from(address, pool.port).expect("a connection");
         let attempt = Attempt::on(wire, &[("user", "trust_none"), ("database", "test")], SECRET);
         assert_eq!(attempt.summary(), "T ok", "{}", pool.log());
