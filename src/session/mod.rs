@@ -41,6 +41,7 @@ mod open;
 mod own_servers;
 mod plan;
 mod portals;
+mod refusal;
 mod requests;
 mod retry;
 mod secure;
