@@ -121,6 +121,9 @@ fn slips_are_told_with_their_lines() {
             "local all all ldap ldapbasedn=y ldapsearchattribute=a ldapsearchfilter=f",
             "cannot use ldapsearchattribute together with ldapsearchfilter",
         ),
+        ("local all all ldap ldapprefix=x ldapscheme=tls", "invalid ldapscheme value: \"tls\""),
+        ("local all all ldap ldapprefix=x ldaptls=on", "invalid ldaptls value: \"on\" [It is 1 or 0.]"),
+        ("local all all pam backend_use_passwd=yes", "invalid backend_use_passwd value: \"yes\" [It is 1 or 0.]"),
         (
             "local all @nowhere trust",
             "could not open secondary authentication file \"@nowhere\" as \"/etc/nowhere\": entity not found",
@@ -139,9 +142,31 @@ fn all_slips_are_found_at_once() {
     let long = "x".repeat(256);
     assert_eq!(
         slips(&format!("local {long} all trust"))[0],
-        format!("1: authentication file token too long, skipping: \"{long}\"")
+        format!("1: authentication file token too long, skipping: \"{}...\"", &long[..30])
     );
     assert_eq!(slips(&format!("local {} all trust", "x,".repeat(5000))), ["1: authentication file line too long"]);
+}
+
+#[test]
+fn no_piece_of_a_password_is_told() {
+    let line = "local all all ldap ldapbasedn=x ldapbinddn=y ldapbindpasswd";
+    for end in ["=half,SECRET", "=half SECRET", " SECRET", "=half,SECRET=x", &format!("={}", "SECRET".repeat(100))] {
+        let told = slips(&format!("{line}{end}\n")).concat();
+        assert!(told.starts_with("1: authentication") || told.starts_with("1: unrecognized"), "{told}");
+        assert!(!told.contains("SECRET"), "{told}");
+    }
+}
+
+#[test]
+fn files_that_include_each_other_are_read_a_bounded_number_of_times() {
+    let mut reads = 0;
+    let path = std::env::temp_dir().join(format!("pgpool-hba-cycle-{}", std::process::id()));
+    let itself = format!("@{}", path.display());
+    std::fs::write(&path, format!("{}\n", vec![itself.as_str(); 100].join(" "))).expect("write");
+    let slips = Rules::load(&path, true).expect_err("a cycle");
+    reads += slips.reports().len();
+    std::fs::remove_file(&path).expect("clean up");
+    assert!(reads > 100 && slips.reports()[0].message.contains("too deeply"), "{reads}");
 }
 
 #[test]
@@ -152,7 +177,10 @@ fn missing_files_and_remarks() {
         "could not open configuration file \"/no/such/file\": No such file or directory"
     );
     let path = std::env::temp_dir().join(format!("pgpool-hba-{}", std::process::id()));
-    std::fs::write(&path, "hostssl all all all md5\nlocal samegroup +g md5 pamservice=x\n").expect("write");
+    let text = "hostssl all all all md5\nlocal samegroup +g md5 pamservice=x\nlocal all +g,/^x reject\n\
+                local all all ldap ldapbasedn=x ldapbinddn=y ldapbindpasswd=z ldapsearchfilter=(uid=x)\n";
+    std::fs::write(&path, text).expect("write");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("mode");
     let (rules, remarks, sources) = Rules::load(&path, false).expect("in order");
     let remarks: Vec<_> = remarks.reports().iter().map(|report| report.message.as_str()).collect();
     assert_eq!(
@@ -162,6 +190,11 @@ fn missing_files_and_remarks() {
             "group tokens \"samegroup\" and \"samerole\" are not supported by Pgpool-II",
             "group token \"+\" is not supported by Pgpool-II",
             "pamservice authentication option can only be configured for authentication method \"pam\"",
+            "group token \"+\" is not supported by Pgpool-II",
+            "\"/^x\" is taken for a name: regular expressions are not supported",
+            "a line with a group refuses nobody who is in it",
+            "ldapsearchfilter has no $username: it finds the same entry for everybody",
+            &format!("\"{}\" holds a password and has group or world access", path.display()),
         ]
     );
     std::fs::remove_file(&path).expect("clean up");

@@ -15,6 +15,7 @@ pub const MAX_ENTRIES: usize = 100;
 
 const SUCCESS: c_int = 0;
 const SIZE_LIMIT_EXCEEDED: c_int = 4;
+const REFERRALS: c_int = 0x0008;
 const PROTOCOL_VERSION: c_int = 0x0011;
 const DIAGNOSTIC_MESSAGE: c_int = 0x0032;
 const TIMEOUT: c_int = 0x5002;
@@ -90,6 +91,8 @@ impl Ldap {
         self.check(unsafe { (self.functions.initialize)(&raw mut handle, uri.as_ptr()) }, null_mut())?;
         let connection = Connection { ldap: self, handle };
         connection.set(PROTOCOL_VERSION, &3_i32)?;
+        // Else the library would go on to whatever server an answer names, for nobody and in clear, and believe that one.
+        connection.turn_off(REFERRALS)?;
         let limit = timeval {
             tv_sec: limit.as_secs().try_into().unwrap_or(libc::time_t::MAX),
             tv_usec: limit.subsec_micros().into(),
@@ -224,6 +227,12 @@ impl Connection<'_> {
             SUCCESS => Ok(()),
             code => self.check(code),
         }
+    }
+
+    /// The option is on or off.
+    fn turn_off(&self, option: c_int) -> Result<(), Error> {
+        // SAFETY: an open handle; `LDAP_OPT_OFF` is a null pointer.
+        self.check(unsafe { (self.ldap.functions.set_option)(self.handle, option, null()) })
     }
 
     fn check(&self, code: c_int) -> Result<(), Error> {

@@ -69,8 +69,8 @@ impl Ldap {
         NAMES.contains(&name)
     }
 
-    /// Takes one of the known options. `Ok(Some)`: it is taken with this remark.
-    pub(super) fn set(&mut self, name: &str, value: &str) -> Result<Option<Report>, Report> {
+    /// Takes one of the known options.
+    pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), Report> {
         match name {
             "ldapserver" => value.clone_into(&mut self.server),
             "ldapport" => {
@@ -78,13 +78,8 @@ impl Ldap {
                 self.port =
                     Some(port.ok_or_else(|| Report::log_line(format!("invalid LDAP port number: \"{value}\"")))?);
             }
-            "ldapscheme" => {
-                value.clone_into(&mut self.scheme);
-                if !matches!(value, "ldap" | "ldaps") {
-                    return Ok(Some(Report::log_line(format!("invalid ldapscheme value: \"{value}\""))));
-                }
-            }
-            "ldaptls" => self.tls = value == "1",
+            "ldapscheme" => self.scheme = scheme(value, || format!("invalid ldapscheme value: \"{value}\""))?,
+            "ldaptls" => self.tls = flag(name, value)?,
             "ldapprefix" => value.clone_into(&mut self.prefix),
             "ldapsuffix" => value.clone_into(&mut self.suffix),
             "ldapbasedn" => value.clone_into(&mut self.base_dn),
@@ -92,19 +87,17 @@ impl Ldap {
             "ldapbindpasswd" => self.bind_password = Secret::new(value),
             "ldapsearchattribute" => value.clone_into(&mut self.search_attribute),
             "ldapsearchfilter" => value.clone_into(&mut self.search_filter),
-            "backend_use_passwd" => self.use_for_servers = value == "1",
+            "backend_use_passwd" => self.use_for_servers = flag(name, value)?,
             _ => self.set_url(value)?,
         }
-        Ok(None)
+        Ok(())
     }
 
     /// `ldap[s]://host[:port]/basedn[?attribute[?scope[?filter]]]`
     fn set_url(&mut self, url: &str) -> Result<(), Report> {
         let broken = |why: &str| Report::log_line(format!("could not parse LDAP URL \"{url}\": {why}"));
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| broken("no scheme"))?;
-        if !matches!(scheme, "ldap" | "ldaps") {
-            return Err(Report::log_line(format!("unsupported LDAP URL scheme: {scheme}")));
-        }
+        let (word, rest) = url.split_once("://").ok_or_else(|| broken("no scheme"))?;
+        let scheme = scheme(word, || format!("unsupported LDAP URL scheme: {word}"))?;
         let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (host, port) = match place.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
@@ -116,13 +109,17 @@ impl Ldap {
         let mut parts = path.split('?');
         let mut next = || decode(parts.next().unwrap_or_default()).ok_or_else(|| broken("bad percent encoding"));
         let (base_dn, attributes, scope, filter) = (next()?, next()?, next()?, next()?);
+        // One may demand TLS; none is understood.
+        if !next()?.is_empty() {
+            return Err(broken("it has extensions"));
+        }
         self.scope = match scope.as_str() {
             "" | "base" => Scope::Base,
             "one" | "onelevel" => Scope::One,
             "sub" | "subtree" => Scope::Subtree,
             _ => return Err(broken("bad scope")),
         };
-        scheme.clone_into(&mut self.scheme);
+        self.scheme = scheme;
         self.server = decode(host).ok_or_else(|| broken("bad host"))?;
         self.port = port.or(self.port);
         self.base_dn = base_dn;
@@ -135,8 +132,8 @@ impl Ldap {
         Ok(())
     }
 
-    /// Whether the options go together.
-    pub(super) fn check(&self) -> Result<(), Report> {
+    /// Whether the options go together. `Ok(Some)`: with this remark.
+    pub(super) fn check(&self) -> Result<Option<Report>, Report> {
         let searches = [&self.base_dn, &self.bind_dn, &self.search_attribute, &self.search_filter];
         let searches = searches.iter().any(|text| !text.is_empty()) || !self.bind_password.bytes().is_empty();
         let binds = !self.prefix.is_empty() || !self.suffix.is_empty();
@@ -147,10 +144,28 @@ impl Ldap {
             "authentication method \"ldap\" requires argument \"ldapbasedn\", \"ldapprefix\", or \"ldapsuffix\" to be set"
         } else if !self.search_attribute.is_empty() && !self.search_filter.is_empty() {
             "cannot use ldapsearchattribute together with ldapsearchfilter"
+        } else if !self.search_filter.is_empty() && !self.search_filter.contains("$username") {
+            let text = "ldapsearchfilter has no $username: it finds the same entry for everybody";
+            return Ok(Some(Report::warning(text).detail("Whoever knows the password of that entry is every user.")));
         } else {
-            return Ok(());
+            return Ok(None);
         };
         Err(Report::log_line(slip))
+    }
+}
+
+/// `ldap` or `ldaps`, whatever its case. Another word must not mean the one that has no TLS.
+fn scheme(word: &str, wrong: impl FnOnce() -> String) -> Result<String, Report> {
+    let lower = word.to_ascii_lowercase();
+    if matches!(lower.as_str(), "ldap" | "ldaps") { Ok(lower) } else { Err(Report::log_line(wrong())) }
+}
+
+/// An option that is on or off. Another word must not mean off.
+pub(super) fn flag(name: &str, value: &str) -> Result<bool, Report> {
+    match value {
+        "1" => Ok(true),
+        "0" => Ok(false),
+        _ => Err(Report::log_line(format!("invalid {name} value: \"{value}\"")).hint("It is 1 or 0.")),
     }
 }
 
@@ -195,9 +210,27 @@ mod tests {
             ("ldap://h:0/x", "could not parse LDAP URL"),
             ("ldap://h/x??far", "could not parse LDAP URL"),
             ("ldap://h/%zz", "could not parse LDAP URL"),
+            ("ldap://h/dc=x?uid?sub?(f)?!StartTLS", "could not parse LDAP URL"),
         ] {
             let slip = from_url(url).expect_err(url);
             assert!(slip.starts_with(text), "{slip}");
+        }
+    }
+
+    #[test]
+    fn nothing_else_means_without_tls() {
+        let mut ldap = from_url("LDAPS://h/dc=x").expect("a URL");
+        assert_eq!(ldap.scheme, "ldaps");
+        for (name, value, is_taken) in [
+            ("ldapscheme", "LDAPS", true),
+            ("ldapscheme", "ldap", true),
+            ("ldapscheme", "tls", false),
+            ("ldapscheme", "", false),
+            ("ldaptls", "0", true),
+            ("ldaptls", "on", false),
+            ("backend_use_passwd", "yes", false),
+        ] {
+            assert_eq!(ldap.set(name, value).is_ok(), is_taken, "{name}={value}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Methods and their options (auth 3.8, 3.9).
 
-use super::ldap::Ldap;
+use super::ldap::{Ldap, flag};
 use super::token::Token;
 use crate::report::Report;
 
@@ -66,34 +66,46 @@ impl Method {
         }
     }
 
-    /// Takes one option. `Ok(Some)`: it is taken with this remark.
-    pub(super) fn set(&mut self, option: &Token) -> Result<Option<Report>, Report> {
+    /// Takes one option. `Ok(Some)`: it is taken with this remark. `is_secret`: it may be a piece of a password.
+    pub(super) fn set(&mut self, option: &Token, is_secret: bool) -> Result<Option<Report>, Report> {
         let text = String::from_utf8_lossy(&option.text);
+        let about = |what: &str, text: &str| {
+            if is_secret {
+                Report::log_line(what).hint("Put the value of ldapbindpasswd into double quotes.")
+            } else {
+                Report::log_line(format!("{what}: {text}"))
+            }
+        };
         let Some((name, value)) = text.split_once('=') else {
-            return Err(Report::log_line(format!("authentication option not in name=value format: {text}")));
+            return Err(about("authentication option not in name=value format", &text));
         };
         match (name, &mut *self) {
             ("pamservice", Self::Pam(pam)) => value.clone_into(&mut pam.service),
-            ("pam_use_hostname", Self::Pam(pam)) => pam.use_hostname = value == "1",
-            ("backend_use_passwd", Self::Pam(pam)) => pam.use_for_servers = value == "1",
+            ("pam_use_hostname", Self::Pam(pam)) => pam.use_hostname = flag(name, value)?,
+            ("backend_use_passwd", Self::Pam(pam)) => pam.use_for_servers = flag(name, value)?,
             ("pamservice" | "pam_use_hostname", _) => {
                 return Ok(Some(Report::log_line(format!(
                     "{name} authentication option can only be configured for authentication method \"pam\""
                 ))));
             }
-            (name, Self::Ldap(ldap)) if Ldap::knows(name) => return ldap.set(name, value),
+            (name, Self::Ldap(ldap)) if Ldap::knows(name) => ldap.set(name, value)?,
             (name, _) if Ldap::knows(name) => {
                 return Err(Report::log_line(format!(
                     "authentication option \"{name}\" is only valid for authentication methods ldap"
                 )));
             }
-            _ => return Err(Report::log_line(format!("unrecognized authentication option name: \"{name}\""))),
+            _ => return Err(about("unrecognized authentication option name", &format!("\"{name}\""))),
         }
         Ok(None)
     }
 
-    /// Whether the options go together.
-    pub(super) fn check(&self) -> Result<(), Report> {
-        if let Self::Ldap(ldap) = self { ldap.check() } else { Ok(()) }
+    /// Whether the options go together. `Ok(Some)`: with this remark.
+    pub(super) fn check(&self) -> Result<Option<Report>, Report> {
+        if let Self::Ldap(ldap) = self { ldap.check() } else { Ok(None) }
+    }
+
+    /// Whether a password stands in its options.
+    pub(super) fn holds_password(&self) -> bool {
+        matches!(self, Self::Ldap(ldap) if !ldap.bind_password.bytes().is_empty())
     }
 }

@@ -106,6 +106,7 @@ impl Record {
         let databases = fields.next("database specification")?;
         let users = fields.next("role specification")?;
         let is_group = |token: &Token| token.is("samegroup") || token.is("samerole");
+        let has_groups = databases.iter().any(is_group) || users.iter().any(is_group_of_users);
         if databases.iter().any(is_group) {
             let text = "group tokens \"samegroup\" and \"samerole\" are not supported by Pgpool-II";
             remark(Report::log_line(text).detail("The line does not match once such a token is reached."));
@@ -114,21 +115,32 @@ impl Record {
             let text = "group token \"+\" is not supported by Pgpool-II";
             remark(Report::log_line(text).detail("The line does not match once such a token is reached."));
         }
+        for token in databases.iter().chain(&users).filter(|token| !token.quoted && token.text.starts_with(b"/")) {
+            remark(Report::warning(format!("\"{token}\" is taken for a name: regular expressions are not supported")));
+        }
         let address = if connection == Connection::Local { Address::All } else { address(&mut fields)? };
         let method = fields.single(
             "authentication method",
             multiple("authentication type", "Specify exactly one authentication type per line."),
         )?;
         let mut method = Method::new(&method)?;
+        if method == Method::Reject && has_groups {
+            remark(
+                Report::warning("a line with a group refuses nobody who is in it")
+                    .detail("Pgpool-II does not know the members of groups, and goes on to the next line."),
+            );
+        }
         let mut client_cert = ClientCert::default();
+        let mut is_secret = false;
         for option in fields.0.flatten() {
+            is_secret |= option.text.starts_with(b"ldapbindpasswd");
             if let Some(value) = option.to_string().strip_prefix("clientcert=") {
                 client_cert = ClientCert::read(value, connection, &method)?;
-            } else if let Some(report) = method.set(&option)? {
+            } else if let Some(report) = method.set(&option, is_secret)? {
                 remark(report);
             }
         }
-        method.check()?;
+        method.check()?.into_iter().for_each(remark);
         Ok(Self { line: line.number, connection, address, method, client_cert, databases, users })
     }
 }

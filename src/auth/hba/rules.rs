@@ -6,7 +6,11 @@ use super::token::Tokenizer;
 use crate::report::Report;
 use nix::errno::Errno;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// Bits of a mode that let in group and others.
+const OTHERS: u32 = 0o077;
 
 /// The rules of a file, in its order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +49,15 @@ impl Rules {
     /// Everything that is wrong with the file.
     pub fn load(path: &Path, ssl: bool) -> Result<(Self, Slips, Sources), Slips> {
         let mut sources = Sources::default();
-        let (rules, remarks) = Self::read(path, ssl, &mut |path| sources.read(path))?;
+        let (rules, mut remarks) = Self::read(path, ssl, &mut |path| sources.read(path))?;
+        let is_open = || std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & OTHERS != 0);
+        if let Some(record) = rules.records.iter().find(|record| record.method.holds_password())
+            && is_open()
+        {
+            let text = format!("\"{}\" holds a password and has group or world access", path.display());
+            let hint = "Permissions should be u=rw (0600) or less.";
+            remarks.add(path, record.line, Report::warning(text).hint(hint));
+        }
         Ok((rules, remarks, sources))
     }
 
@@ -72,7 +84,7 @@ impl Rules {
             }
         };
         let (mut slips, mut remarks) = (Slips::default(), Slips::default());
-        let lines = Tokenizer { read, slips: &mut slips }.lines(path, &content, 0);
+        let lines = Tokenizer::new(read, &mut slips).lines(path, &content, 0);
         let mut records = Vec::new();
         for line in lines {
             let number = line.number;

@@ -12,6 +12,10 @@ const MAX_LINE: usize = 8191;
 const MAX_TOKEN: usize = 255;
 /// How deep files may include each other.
 const MAX_DEPTH: usize = 10;
+/// How many files may be included, each as often as it is.
+const MAX_INCLUDED: usize = 1000;
+/// So much of a token that is too long is told.
+const TOLD: usize = 30;
 
 /// One word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +29,15 @@ impl Token {
     /// Whether it is this keyword.
     pub fn is(&self, keyword: &str) -> bool {
         !self.quoted && self.text == keyword.as_bytes()
+    }
+}
+
+impl Token {
+    /// Its first characters, but none of a value, which may be a password.
+    fn beginning(&self) -> String {
+        let text = String::from_utf8_lossy(&self.text);
+        let name = text.split_inclusive('=').next().unwrap_or_default();
+        name.chars().take(TOLD).collect()
     }
 }
 
@@ -44,11 +57,18 @@ pub(super) struct Line {
 /// Takes the files apart.
 pub(super) struct Tokenizer<'a> {
     /// How files are read.
-    pub read: &'a mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
-    pub slips: &'a mut Slips,
+    read: &'a mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
+    slips: &'a mut Slips,
+    /// How many more files may be included.
+    left: usize,
 }
 
-impl Tokenizer<'_> {
+impl<'a> Tokenizer<'a> {
+    /// `read`: how files are read.
+    pub fn new(read: &'a mut dyn FnMut(&Path) -> io::Result<Vec<u8>>, slips: &'a mut Slips) -> Self {
+        Self { read, slips, left: MAX_INCLUDED }
+    }
+
     /// The lines of the file at `path`, of this content.
     pub fn lines(&mut self, path: &Path, content: &[u8], depth: usize) -> Vec<Line> {
         let mut lines = Vec::new();
@@ -72,7 +92,7 @@ impl Tokenizer<'_> {
             let mut field = Vec::new();
             for Word { token, .. } in &words {
                 if token.text.len() > MAX_TOKEN {
-                    let text = format!("authentication file token too long, skipping: \"{token}\"");
+                    let text = format!("authentication file token too long, skipping: \"{}...\"", token.beginning());
                     self.slip(path, number, Report::log_line(text));
                 } else if !token.quoted && token.text.len() > 1 && token.text[0] == b'@' {
                     field.extend(self.included(path, number, token, depth));
@@ -95,10 +115,11 @@ impl Tokenizer<'_> {
             let place = full.display();
             Report::log_line(format!("could not open secondary authentication file \"@{name}\" as \"{place}\": {why}"))
         };
-        if depth >= MAX_DEPTH {
+        if depth >= MAX_DEPTH || self.left == 0 {
             self.slip(path, number, failed("files include each other too deeply"));
             return Vec::new();
         }
+        self.left -= 1;
         match (self.read)(&full) {
             Ok(content) => {
                 let lines = self.lines(&full, &content, depth + 1);

@@ -6,6 +6,11 @@ use crate::auth::Secret;
 use crate::net::{Deadline, Waited, wait};
 use crate::report::Report;
 use nix::poll::PollFlags;
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{Pid, getpid};
+use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -45,6 +50,8 @@ impl Errand {
     /// Out of processes, memory or descriptors.
     pub fn start(request: &Request, password: &Secret) -> io::Result<Self> {
         let request = serde_json::to_vec(request).map_err(io::Error::other)?;
+        // What modules have started must not outlive the errand; when its process is gone, that comes to us.
+        let _ = set_child_subreaper(true);
         let (line, its_end) = Line::pair()?;
         let process = Command::new("/proc/self/exe")
             .arg0("pgpool")
@@ -98,15 +105,31 @@ fn is_end(error: &io::Error) -> bool {
 impl Drop for Errand {
     fn drop(&mut self) {
         let _ = self.process.kill();
-        // A moment is enough, unless the process hangs in the kernel. Then it stays a zombie until this worker ends.
-        for _ in 0..PATIENCE {
-            if !matches!(self.process.try_wait(), Ok(None)) {
-                return;
+        // A moment is enough, unless a process hangs in the kernel. Then it stays until this worker ends.
+        let limit = Deadline::after(PATIENCE);
+        while !limit.passed() {
+            if !matches!(self.process.try_wait(), Ok(None)) && !end_orphans() {
+                break;
             }
             sleep(Duration::from_millis(1));
         }
+        let _ = set_child_subreaper(false);
     }
 }
 
-/// How long the end of a killed process is waited for, in milliseconds.
-const PATIENCE: u32 = 1000;
+/// How long the end of killed processes is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Kills what the process has left behind: a worker has no other children. Whether there is something still.
+fn end_orphans() -> bool {
+    let this = getpid();
+    let children = fs::read_to_string(format!("/proc/{this}/task/{this}/children")).unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw);
+    let mut are_there = false;
+    for child in children {
+        are_there = true;
+        let _ = kill(child, Signal::SIGKILL);
+        let _ = waitpid(child, Some(WaitPidFlag::WNOHANG));
+    }
+    are_there
+}

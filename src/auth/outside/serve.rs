@@ -5,7 +5,7 @@ use super::{Judge, Request, ldap, pam};
 use crate::sys::{descriptor, die_with_parent, title};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
-use nix::unistd::getppid;
+use nix::unistd::{chdir, getppid};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -15,6 +15,8 @@ pub fn serve() -> i32 {
     die_with_parent(getppid(), Signal::SIGKILL);
     // Whatever the starting shell of pgpool left open, this process has no use for.
     descriptor::close_inherited();
+    // Libraries look for files in the directory they are in, and whoever can write there would configure them.
+    let _ = chdir("/");
     // What this process knows must not be found in a file if a module crashes.
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let answered = take_line().and_then(|line| {
@@ -33,7 +35,8 @@ fn is_granted(request: &Request, line: &Line) -> bool {
     match &request.judge {
         Judge::Pam { service, address, by_name } => {
             title::set(&format!("PAM authentication of {user}"));
-            pam::is_granted(service, &request.user, *address, *by_name, line)
+            let origin = pam::Origin { address: *address, by_name: *by_name, within: request.within };
+            pam::is_granted(service, &request.user, &origin, line)
         }
         Judge::Ldap(options) => {
             title::set(&format!("LDAP authentication of {user}"));

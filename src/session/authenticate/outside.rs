@@ -91,12 +91,15 @@ impl Decided<'_> {
         let mut errand = Errand::start(&request, case.password).map_err(failed)?;
         // The first answer is the password; others are something else, such as a code that is good for once.
         let mut first: Option<Secret> = None;
+        let mut limit = dialogue.within(PATIENCE);
         loop {
-            match errand.next(dialogue.within(PATIENCE)).map_err(failed)? {
+            match errand.next(limit).map_err(failed)? {
                 Event::Asked => {
                     let password = ready.take().map_or_else(|| challenge::password(dialogue), Ok)?;
                     errand.answer(&password).map_err(failed)?;
                     first.get_or_insert(password);
+                    // The time that the client has taken is its own.
+                    limit = dialogue.within(PATIENCE);
                 }
                 Event::Said(report) => report.context(self.text()).log(),
                 Event::Granted => break,

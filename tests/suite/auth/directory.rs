@@ -10,6 +10,8 @@ use std::path::PathBuf;
 
 /// Where it listens.
 pub const HOST: &str = "127.0.0.1";
+/// Where it says that more users are, at its own port.
+pub const ELSEWHERE: &str = "127.0.0.4";
 /// Where the users are.
 pub const PEOPLE: &str = "ou=people,dc=example,dc=com";
 /// Who may read everything, and its password.
@@ -62,7 +64,7 @@ impl Directory {
         give_to_server_user(&here.join("server.key"));
         let root = target_dir().join("slapd/root");
         write("slapd.conf", &configuration(&root.display().to_string(), &here.display().to_string()));
-        write("people.ldif", &people());
+        write("people.ldif", &people(port));
         let arguments = ["-T", "add", "-f", &files("slapd.conf"), "-l", &files("people.ldif")];
         Program::new(slapd()).args(arguments).run().succeeded();
         for file in fs::read_dir(here.join("data")).expect("data").flatten() {
@@ -114,7 +116,7 @@ fn configuration(root: &str, here: &str) -> String {
     )
 }
 
-fn people() -> String {
+fn people(port: u16) -> String {
     let mut ldif = "dn: dc=example,dc=com\nobjectClass: domain\ndc: example\n\n".to_owned();
     for unit in ["people", "hidden", "twins"] {
         let _ = write!(ldif, "dn: ou={unit},dc=example,dc=com\nobjectClass: organizationalUnit\nou: {unit}\n\n");
@@ -136,5 +138,10 @@ fn people() -> String {
     person("uid=secretive", "secretive", "hidden", SECRET);
     person("sn=x+displayName=one", "twin", "twins", SECRET);
     person("sn=x+displayName=two", "twin", "twins", SECRET);
+    let _ = write!(
+        ldif,
+        "dn: ou=elsewhere,dc=example,dc=com\nobjectClass: referral\nobjectClass: extensibleObject\nou: elsewhere\n\
+         ref: ldap://{ELSEWHERE}:{port}/ou=elsewhere,dc=example,dc=com\n\n"
+    );
     ldif
 }

@@ -1,6 +1,6 @@
 //! The method `ldap` against a real directory (auth 21).
 
-use super::directory::{ADMIN, ADMIN_SECRET, Directory, HOST, ODD, PEOPLE};
+use super::directory::{ADMIN, ADMIN_SECRET, Directory, ELSEWHERE, HOST, ODD, PEOPLE};
 use super::matrix::{Table, check};
 use super::stage::{SECRET, prepared_pool, servers, user};
 use crate::harness::{Attempt, Config, Pgpool, Program, free_port, process_title, wait_for};
@@ -8,6 +8,7 @@ use crate::{needs_slapd, only_ours};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::io::Read;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -205,6 +206,53 @@ fn tls_with_a_trusted_certificate_only() {
         assert!(refusal(&pool, &user, SECRET).starts_with(REFUSED), "{options}");
         assert!(pool.log().contains(complaint), "{}", pool.log());
     }
+}
+
+#[test]
+fn nobody_is_asked_whom_the_directory_names() {
+    only_ours!("believes them");
+    needs_slapd!();
+    let elsewhere = TcpListener::bind((ELSEWHERE, directory().port)).expect("a listener");
+    elsewhere.set_nonblocking(true).expect("nonblocking");
+    let pool = pool("ldapbasedn=\"dc=example,dc=com\"");
+    assert_eq!(Attempt::new(pool.port, &user("trust", "none"), SECRET).summary(), "T ok", "{}", pool.log());
+    assert!(refusal(&pool, "nobody", SECRET).starts_with(REFUSED));
+    assert!(pool.log().contains("LDAP user \"nobody\" does not exist"), "{}", pool.log());
+    assert!(elsewhere.accept().is_err(), "it was asked");
+}
+
+#[test]
+fn a_scheme_in_capitals_is_no_reason_to_speak_in_clear() {
+    only_ours!("has another spelling");
+    let listener = TcpListener::bind((HOST, 0)).expect("a listener");
+    let port = listener.local_addr().expect("address").port();
+    let options = format!("ldapport={port} ldapscheme=LDAPS {}", simple());
+    let pool = prepared_pool(servers(), Some(&format!("ldap ldapserver={HOST} {options}")), |config| config);
+    let pool_port = pool.port;
+    let client = std::thread::spawn(move || Attempt::new(pool_port, "trust_none", SECRET).summary());
+    let mut first = [0];
+    listener.accept().expect("asked").0.read_exact(&mut first).expect("a byte");
+    assert_eq!(first, [0x16], "a handshake of TLS");
+    drop(listener);
+    assert_eq!(client.join().expect("a client"), "T 28000");
+}
+
+/// Whoever can write where pgpool was started must not configure its libraries.
+#[test]
+fn no_file_of_the_working_directory_counts() {
+    only_ours!("runs in the root directory");
+    needs_slapd!();
+    let Directory { tls_port, .. } = *directory();
+    let rule = format!("ldap ldapserver={HOST} ldapport={tls_port} ldapscheme=ldaps {}", simple());
+    let mut pool = prepared_pool(servers(), Some(&rule), |config| config);
+    pool.stop(crate::harness::Stop::Fast);
+    pool.write("ldaprc", "TLS_REQCERT never\n");
+    let here = pool.path("").display().to_string();
+    pool.run_by(&["env", "-C", &here]);
+    let key = pool.path("key").display().to_string();
+    pool.launch(&["-k", &key]);
+    wait_for("pgpool to start again", || pool.log().matches("successfully started").count() == 2);
+    assert!(refusal(&pool, &user("trust", "none"), SECRET).starts_with(REFUSED));
 }
 
 #[test]

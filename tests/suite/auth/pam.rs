@@ -4,6 +4,8 @@ use super::matrix::{Table, check};
 use super::stage::{ENTRIES, METHODS, SECRET, prepared_pool, servers, user};
 use crate::harness::{Attempt, Pgpool, Scratch, Wire, server_user, wait_for};
 use crate::only_ours;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pgpool::sys::names::name_of;
 use std::fmt::Write;
 use std::fs;
@@ -23,7 +25,7 @@ if [ "$PAM_TYPE" = account ]; then
 fi
 password=$(tr -d '\0')
 case $password in
-hang) echo $$ >hanging; exec sleep 300 ;;
+hang) (sleep 300 & echo $! >hanging); echo $$ >>hanging; exec sleep 300 ;;
 crash) kill -ABRT $PPID; exit 1 ;;
 esac
 grep -qxF "$PAM_USER:$password" users
@@ -80,6 +82,11 @@ impl PamService {
         fs::read_to_string(self.scratch.path().join(name)).unwrap_or_default()
     }
 
+    /// What a script that hangs has started, itself included.
+    fn hanging(&self) -> Vec<Pid> {
+        self.read("hanging").lines().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
+    }
+
     /// A pgpool whose rule asks this service.
     fn pool(&self, options: &str) -> Pgpool {
         let rule = format!("pam pamservice={} {options}", self.name);
@@ -89,8 +96,8 @@ impl PamService {
 
 impl Drop for PamService {
     fn drop(&mut self) {
-        if let Ok(pid) = self.read("hanging").trim().parse() {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        for pid in self.hanging() {
+            let _ = kill(pid, Signal::SIGKILL);
         }
         let _ = fs::remove_file(self.file());
     }
@@ -185,7 +192,7 @@ fn a_local_client_is_from_nowhere() {
     let pool = service.pool("");
     let rule = format!("local all all pam pamservice={}\n", service.name);
     pool.write("pool_hba.conf", &rule);
-    pool.signal(nix::sys::signal::Signal::SIGHUP);
+    pool.signal(Signal::SIGHUP);
     let attempt = || {
         let wire = Wire::open_unix(&pool.socket()).expect("socket");
         Attempt::on(wire, &[("user", "trust_none"), ("database", "test")], SECRET).summary()
@@ -225,6 +232,15 @@ fn modules_that_crash_or_hang_harm_nobody() {
     let told = refusal(&pool, "trust_none", "hang");
     assert!(told.contains("authentication timeout") && started.elapsed() < Duration::from_secs(20), "{told}");
     assert!(pool.log().contains("PAM did not answer in time"), "{}", pool.log());
+    // Nothing of it lives on.
+    let hanging = service.hanging();
+    assert_eq!(hanging.len(), 2);
+    wait_for("the script's processes to end", || hanging.iter().all(|pid| kill(*pid, None).is_err()));
+    // Nor do modules get what is longer than they are made for.
+    assert!(refusal(&pool, "trust_none", &"x".repeat(512)).starts_with(REFUSED));
+    assert!(pool.log().contains("the password is longer than the 511 bytes that PAM takes"), "{}", pool.log());
+    assert!(refusal(&pool, "trust_none", &"x".repeat(511)).starts_with(REFUSED));
+    assert_eq!(pool.log().matches("that PAM takes").count(), 1, "{}", pool.log());
     assert_eq!(Attempt::new(pool.port, "trust_none", SECRET).outcome.expect("in").pid, server);
 }
 
