@@ -40,6 +40,9 @@ pub(super) fn look(probe: Probe, settings: &Settings, shared: &Shared) -> Result
         return Err("no process for sessions runs".to_owned());
     }
     let (all, busy) = (shared.limits().workers, workers.connected());
+    if settings.is_crowded_by(busy + 1) {
+        return Err("all processes but the reserved ones have a client: new ones are refused".to_owned());
+    }
     let what = if probe == Probe::Write { "takes writes" } else { "can be read from" };
     let room = match all.saturating_sub(busy) {
         0 => format!("all {all} processes have a client, new ones wait"),
@@ -116,6 +119,19 @@ mod tests {
         assert_eq!(ask(&shared), good("all 2 processes have a client, new ones wait"));
         (0..2).for_each(|index| shared.worker(index).reclaim());
         assert_eq!(ask(&shared), both("no process for sessions runs"));
+    }
+
+    #[test]
+    fn who_refuses_new_sessions_says_so() {
+        let shared = shared();
+        let settings = Settings { num_init_children: 2, reserved_connections: 1, ..Settings::default() };
+        let ask = || [Probe::Read, Probe::Write].map(|probe| look(probe, &settings, &shared));
+        assert!(ask().iter().all(Result::is_ok));
+        shared.worker(0).begin_client(&ClientInfo::default());
+        assert_eq!(ask(), both("all processes but the reserved ones have a client: new ones are refused"));
+        assert!(look(Probe::Live, &settings, &shared).is_ok());
+        shared.worker(0).end_client(true);
+        assert!(ask().iter().all(Result::is_ok));
     }
 
     #[test]
