@@ -192,6 +192,7 @@ impl Supervisor {
             let slot = self.shared.worker(index);
             client = slot.client().host;
             was_useful = !client.is_empty() || slot.finished_sessions() > 0;
+            slot.count_processor_time(dead.processor_time);
             slot.reclaim();
             if !client.is_empty() {
                 // Its last statement may have changed the catalog, or committed what nobody was told of.

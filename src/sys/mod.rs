@@ -14,6 +14,7 @@ mod library;
 pub mod listen_queue;
 pub mod names;
 pub mod pam;
+pub mod processor_time;
 pub mod signal;
 pub mod thread;
 pub mod title;
