@@ -122,7 +122,8 @@ mod tests {
             ..Node::default()
         };
         let update = |cluster: &mut Cluster| {
-            cluster.nodes = vec![node("a"), node("odd\"\\\nname")];
+            // The last two are the same server.
+            cluster.nodes = vec![node("a"), node("odd\"\\\nname"), node("c"), node("c")];
             (cluster.primary, cluster.main) = (Some(0), Some(0));
         };
         shared.nodes().update(update).expect("update");
@@ -152,6 +153,8 @@ mod tests {
         has("pgpool_pool_slots{state=\"free\"} 6");
         has("pgpool_failovers_total{kind=\"failover\",cause=\"health_check\"} 1");
         has("pgpool_failover_seconds_total{kind=\"failover\",phase=\"command\"} 0.25");
+        has("pgpool_node_attached{node=\"3\",server=\"c:5432\"} 1");
+        has("pgpool2_pool_cache_free_cache_entries_size 0");
         has("pgpool2_pool_nodes_select_cnt{hostname=\"a\",port=\"5432\",role=\"primary\"} 1");
     }
 

@@ -3,7 +3,7 @@
 //! They are made from what the health checks and the parent know: no server is asked, and no worker is needed.
 
 use crate::config::{BackendClusteringMode, Settings};
-use crate::state::{Cluster, Progress, Shared};
+use crate::state::{Cluster, Condition, Progress, Shared};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +67,11 @@ fn find(probe: Probe, settings: &Settings, shared: &Shared, cluster: &Cluster) -
             None => "there is no primary".to_owned(),
         });
     }
-    if shared.health(node).is_failing() {
-        return Err(format!("{} does not answer its health check", name(cluster, node)));
+    match shared.health(node).condition() {
+        Condition::Well => Ok(node),
+        Condition::Suspected => Err(format!("{} does not answer; its health check is repeated", name(cluster, node))),
+        Condition::Failing => Err(format!("{} does not answer its health check", name(cluster, node))),
     }
-    Ok(node)
 }
 
 fn name(cluster: &Cluster, node: usize) -> String {
@@ -139,6 +140,8 @@ mod tests {
         let shared = shared();
         shared.health(1).end(RoundEnd::Failure { counted: true }, 0, Duration::ZERO);
         assert!(ask(&shared).iter().all(Result::is_ok), "a standby is not needed");
+        shared.health(0).suspect();
+        assert_eq!(ask(&shared), both("node 0 (db:5432) does not answer; its health check is repeated"));
         shared.health(0).end(RoundEnd::Failure { counted: true }, 0, Duration::ZERO);
         assert_eq!(ask(&shared), both("node 0 (db:5432) does not answer its health check"));
         shared.failover().begin(Progress::Primary);
