@@ -1,4 +1,5 @@
-//! What only the operating system can do: fork, signals, process titles, descriptors; and its libraries of PAM and LDAP.
+//! What only the operating system can do: fork, signals, process titles, descriptors, terminals; and its libraries of PAM and
+//! LDAP.
 //!
 //! The one room outside crate `shm` with unsafe code, each block with its reason; everything it offers is safe to call.
 //! Its statics are values that exist once per process by their nature: the pending signals and the title.
@@ -16,6 +17,7 @@ pub mod names;
 pub mod pam;
 pub mod processor_time;
 pub mod signal;
+pub mod terminal;
 pub mod thread;
 pub mod title;
 pub mod tls;

@@ -39,5 +39,6 @@ mod scripts;
 mod session;
 mod show;
 mod tls;
+mod top;
 mod transactions;
 mod upkeep;
