@@ -62,7 +62,7 @@ pub(super) const FAMILIES: &[Family] = &[
 
     Family { name: "pgpool_health_check_failing", help: "Whether the last health check of the node has failed, after its retries.", labels: NODE,
         figures: Read::Gauge(|all| nodes(all, |node| Some(flag(node.condition == Condition::Failing)))) },
-    Family { name: "pgpool_health_checks_total", help: "Health checks of the node by result: success, fail, skip.", labels: &["node", "server", "result"],
+    Family { name: "pgpool_health_checks_total", help: "Health checks of the node by result: success, fail (also where failover is disallowed), skip.", labels: &["node", "server", "result"],
         figures: Read::Counter(health_checks) },
     Family { name: "pgpool_health_check_retries_total", help: "Retries in health checks of the node.", labels: NODE,
         figures: Read::Counter(|all| nodes(all, |node| Some(node.health.retry_count as f64))) },
