@@ -7,7 +7,7 @@ use super::measure::Snapshot;
 use crate::admin::{self, NodeFigures, View, WorkerFigures};
 use crate::config::Settings;
 use crate::report::version;
-use crate::state::{Condition, Delay, PastFailover, ProcessStatus, Shared, now};
+use crate::state::{CacheCounts, Condition, Delay, PastFailover, ProcessStatus, Shared, StoreFigures, now};
 use std::time::Duration;
 
 /// So many processes with a session are listed.
@@ -37,6 +37,7 @@ pub(super) fn text(snapshot: &Snapshot, settings: &Settings, shared: &Shared) ->
             let pool = &figures.pool;
             Json::Map(vec![("slots", pool.slots.into()), ("used", pool.used.into()), ("pooled", pool.pooled.into())])
         }),
+        ("cache", figures.cache.as_ref().map(cache).into()),
         ("accounts", {
             let accounts = figures.workers.accounts.iter();
             let account = |((user, database), sessions): (&(String, String), &u64)| {
@@ -106,6 +107,17 @@ fn workers(workers: &WorkerFigures) -> Json {
         entries.extend(session_state(status).map(|state| (state, count.into())));
     }
     Json::Map(entries)
+}
+
+fn cache((counts, store): &(CacheCounts, StoreFigures)) -> Json {
+    Json::Map(vec![
+        ("hits", counts.hits.into()),
+        ("misses", counts.misses.into()),
+        ("entries", store.entries.into()),
+        ("evictions", store.evictions.into()),
+        ("used", store.used.into()),
+        ("capacity", store.capacity.into()),
+    ])
 }
 
 /// The rows of SHOW POOL_PROCESSES that have a session.

@@ -1,7 +1,7 @@
 //! What is shown: a title, some lines of facts, and a table of the nodes, as whole lines or fitted to a screen.
 //!
-//! A screen that is too narrow loses the columns that tell least, one that is too low first the second lines of facts, then
-//! facts, then nodes. Nothing ever wraps or scrolls.
+//! A screen that is too narrow loses the columns that tell least, one that is too low first further lines of facts, then facts,
+//! then nodes. Nothing ever wraps or scrolls.
 
 use super::figures::Figures;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -75,18 +75,21 @@ impl Picture {
     /// At most `height` lines of at most `width` characters.
     pub fn fitted(&self, width: usize, height: usize) -> Vec<String> {
         let (mut facts, table) = (self.facts(width), self.table(width));
-        let mut space = height.saturating_sub(1);
-        let is_roomy = facts.iter().map(Vec::len).sum::<usize>() + 1 + table.len() <= space;
-        if !is_roomy {
-            facts.iter_mut().for_each(|lines| lines.truncate(1));
-            facts.truncate(space.saturating_sub(table.len()).max(1));
+        let space = height.saturating_sub(1);
+        let needed = |facts: &[Vec<String>]| facts.iter().map(Vec::len).sum::<usize>() + table.len();
+        while needed(&facts) > space {
+            match facts.iter().rposition(|lines| lines.len() > 1) {
+                Some(fact) => _ = facts[fact].pop(),
+                None if facts.len() > 1 => _ = facts.pop(),
+                None => break,
+            }
         }
+        let is_roomy = !table.is_empty() && needed(&facts) < space;
         let mut lines = vec![self.title.clone()];
         lines.extend(facts.into_iter().flatten());
-        lines.extend(is_roomy.then(String::new).filter(|_| !table.is_empty()));
-        space = height.saturating_sub(lines.len());
-        let left_out = table.len().saturating_sub(space);
-        if left_out > 0 {
+        lines.extend(is_roomy.then(String::new));
+        let space = height.saturating_sub(lines.len());
+        if table.len() > space {
             let shown = space.saturating_sub(1);
             lines.extend(table.iter().take(shown).cloned());
             lines.push(format!("and {} more", table.len() - shown.max(1)));
@@ -317,6 +320,7 @@ mod tests {
         }
         let small = picture(3).fitted(40, 10);
         assert_eq!(small.iter().filter(|line| line.contains("up")).count(), 4, "title and nodes: {small:#?}");
+        assert!(small[2].contains("0 waiting"), "the line that is left is used: {small:#?}");
         let low = picture(128).fitted(80, 10);
         assert_eq!(low.last().map(String::as_str), Some("and 122 more"), "{low:#?}");
         assert!(picture(128).fitted(80, 10)[2].starts_with("node"), "{low:#?}");
