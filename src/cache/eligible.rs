@@ -174,6 +174,10 @@ pub(crate) mod tests {
                 "select a from t1 where b > 'Today'",
                 "it depends on when it runs (TABLESAMPLE, 'now', casts to timestamptz or timetz)",
             ),
+            (
+                "select '[today,tomorrow)'::daterange",
+                "it depends on when it runs (TABLESAMPLE, 'now', casts to timestamptz or timetz)",
+            ),
             ("/*FORCE QUERY CACHE*/ select * from secured", "secured has row security"),
             ("select now()", "now() is STABLE, not IMMUTABLE"),
             ("select count(*), random()", "random() is VOLATILE"),

@@ -1,26 +1,67 @@
 //! Under which key an answer is kept (query-cache 4.1).
 
+use super::is_forced;
+use crate::config::Settings;
 use crate::state::Shared;
 use crate::wire::startup::{self, Request};
 
 /// Stands for all that decides an answer beside statement and data: database, users, and every setting.
 pub type Identity = [u8; 16];
 
+/// As whom a session asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identities {
+    /// Shared with all sessions of which the server says the same.
+    pub common: Identity,
+    /// Its own, if it may have settings that the server does not list.
+    pub own: Option<Identity>,
+}
+
+impl Identities {
+    /// As whom a SELECT with this `text` is asked. Settings that servers do not list decide nothing but what STABLE functions
+    /// and views answer, and those are kept only if the hint or the list says so.
+    #[inline]
+    pub fn of(&self, text: &[u8], settings: &Settings) -> Identity {
+        match self.own {
+            Some(own) if is_forced(text) || !settings.cache_safe_memqcache_table_list.is_empty() => own,
+            _ => self.common,
+        }
+    }
+
+    /// The same for a session that is `number` and has settings which the server does not list.
+    pub fn apart(self, shared: &Shared, number: (u32, u128)) -> Self {
+        Self { own: Some(shared.relcache().fingerprint(&(self.common, number)).bytes()), ..self }
+    }
+}
+
 /// What a session's server tells of it. All parts have a place of their own, and the settings are all that a user can
 /// change, as far as they are not what every server has; only the name of the application and the modes of the
-/// transaction decide nothing. Last comes whether it has temporary relations, behind which others may be hidden.
+/// transaction decide nothing. Then comes whether it was given settings that are not listed when it began, and last, whether
+/// it has temporary relations, behind which others may be hidden.
 pub const IDENTITY_QUERY: &str = "SELECT current_user, session_user, pg_catalog.current_database(), \
     pg_catalog.current_setting('role'), (SELECT pg_catalog.string_agg(pg_catalog.concat(\
     pg_catalog.length(name), ' ', name, ' ', pg_catalog.length(setting), ' ', setting), ' ' ORDER BY name) \
     FROM pg_catalog.pg_settings WHERE context OPERATOR(pg_catalog.=) ANY ('{user,superuser,backend,superuser-backend}') \
     AND source OPERATOR(pg_catalog.<>) 'default' AND \
     name OPERATOR(pg_catalog.<>) ALL ('{application_name,transaction_isolation,transaction_read_only,transaction_deferrable}')), \
+    EXISTS (SELECT 1 FROM pg_catalog.pg_db_role_setting, LATERAL pg_catalog.unnest(setconfig) AS given(setting) \
+    WHERE setdatabase OPERATOR(pg_catalog.=) ANY (SELECT 0::pg_catalog.oid UNION ALL \
+    SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) \
+    AND setrole OPERATOR(pg_catalog.=) ANY (SELECT 0::pg_catalog.oid UNION ALL \
+    SELECT oid FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) session_user) \
+    AND pg_catalog.split_part(given.setting, '=', 1) OPERATOR(pg_catalog.~~) '%.%'), \
     EXISTS (SELECT 1 FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())";
 
-/// The identity of a session by what its server has answered to [`IDENTITY_QUERY`], and the startup packet, which may hold
-/// settings that the server does not list. `None`: what names mean in this session they mean nowhere else.
-pub fn identity(shared: &Shared, answer: &[Option<String>], startup: &[u8]) -> Option<Identity> {
-    if answer.last()?.as_deref() != Some("f") {
+/// The identities of the session `number` by what its server has answered to [`IDENTITY_QUERY`], and the startup packet,
+/// which may hold settings that the server does not list. `None`: what names mean in this session they mean nowhere else.
+pub fn identities(
+    shared: &Shared,
+    answer: &[Option<String>],
+    startup: &[u8],
+    number: (u32, u128),
+) -> Option<Identities> {
+    let [.., was_given_custom, has_temporary] = answer else { return None };
+    if has_temporary.as_deref() != Some("f") {
         return None;
     }
     let mut parameters = match startup::read(startup) {
@@ -28,7 +69,9 @@ pub fn identity(shared: &Shared, answer: &[Option<String>], startup: &[u8]) -> O
         _ => vec![(startup, &[][..])],
     };
     parameters.retain(|(name, _)| !name.eq_ignore_ascii_case(b"application_name"));
-    Some(shared.relcache().fingerprint(&(answer, parameters)).bytes())
+    let common = shared.relcache().fingerprint(&(answer, parameters)).bytes();
+    let identities = Identities { common, own: None };
+    Some(if was_given_custom.as_deref() == Some("f") { identities } else { identities.apart(shared, number) })
 }
 
 /// Where the text begins in a key. In one of the extended protocol it ends with a zero byte.

@@ -20,7 +20,7 @@
 //! # Why nobody sees what is not his
 //!
 //! The key holds all that decides an answer: database, both user names, and the values of *all* settings, as the server
-//! tells them for this session ([`identity`]), the protocol, the text, parameters and formats. Nothing is cut, and parts
+//! tells them for this session ([`identities`]), the protocol, the text, parameters and formats. Nothing is cut, and parts
 //! are set apart by their lengths. A session that may have changed a setting asks anew before it uses the cache again.
 //!
 //! This room decides and does no I/O; sessions ask the servers, and shared memory belongs to `state`.
@@ -32,8 +32,8 @@ mod written;
 
 pub use eligible::{Obstacle, is_forced, may_be_cached, obstacle};
 pub use entry::{Answer, Entry, Expiry, answer_of_batch, answer_of_query};
-pub use key::{IDENTITY_QUERY, Identity, TEXT_AT, extended_key, identity, simple_key};
-pub use written::{Written, may_set, written};
+pub use key::{IDENTITY_QUERY, Identities, Identity, TEXT_AT, extended_key, identities, simple_key};
+pub use written::{Effects, Written, effects};
 
 #[cfg(test)]
 pub(crate) use eligible::tests;

@@ -17,21 +17,47 @@ pub enum Written {
     Everything,
 }
 
-/// What `statement` may change. What its functions do is asked of the catalog; EXECUTE is to be judged by what it runs.
-pub fn written(statement: &Statement, settings: &Settings, catalog: &dyn Catalog) -> Written {
+/// What a statement may do to answers, of its own session and of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effects {
+    /// Which answers it may make wrong.
+    pub written: Written,
+    /// A setting of the session may be another one afterwards, also if only to the end of the transaction.
+    pub sets: bool,
+    /// Among them one that servers do not list: of a name with a dot.
+    pub sets_custom: bool,
+    /// It runs code of which only the server knows what it does.
+    pub runs_code: bool,
+}
+
+/// What `statement` may do. What its functions do is asked of the catalog; EXECUTE is to be judged by what it runs.
+pub fn effects(statement: &Statement, settings: &Settings, catalog: &dyn Catalog) -> Effects {
+    let may_write = |name: &Name| may_write(name, settings, catalog);
+    let only_explains = !statement.is_multi() && matches!(statement.kind, Kind::Explain { analyze: false, .. });
+    let calls = statement.has.unknown_functions && !only_explains && statement.functions.iter().any(may_write);
+    let runs_code = calls || statement.kinds().any(runs_code);
+    let sets = calls || may_set(statement);
+    let tables = match statement.writes().next() {
+        _ if only_explains => Written::Nothing,
+        None => Written::Nothing,
+        // Names are looked up as the session means them before the text.
+        Some(_) if statement.is_multi() && sets => Written::Database,
+        Some(_) => Written::Tables,
+    };
     let kinds = statement.kinds().map(of_kind).max().unwrap_or(Written::Nothing);
-    let tables = if statement.writes().next().is_some() { Written::Tables } else { Written::Nothing };
-    let writes = |name: &Name| may_write(name, settings, catalog);
-    let calls = statement.has.unknown_functions && statement.functions.iter().any(writes);
-    kinds.max(tables).max(if calls { Written::Database } else { Written::Nothing })
+    let written = kinds.max(tables).max(if calls { Written::Database } else { Written::Nothing });
+    let sets_custom = runs_code || statement.kinds().any(sets_custom) || calls_set_config(statement);
+    Effects { written, sets: sets || written >= Written::Database, sets_custom, runs_code }
 }
 
 /// What the facts do not name as written.
 fn of_kind(kind: &Kind) -> Written {
     match kind {
-        Kind::Explain { inner, .. } => of_kind(inner),
+        Kind::Explain { analyze: true, inner } => of_kind(inner),
+        // Where rows are, some ask.
+        Kind::Vacuum => Written::Database,
         // TRUNCATE may cascade; what EXECUTE runs may not be known.
-        Kind::Execute(_) | Kind::Truncate | Kind::Call | Kind::CommitPrepared | Kind::Drop => Written::Database,
+        Kind::Execute(_) | Kind::Truncate | Kind::Call | Kind::Drop => Written::Database,
         Kind::CreateTable { temporary } | Kind::CreateTableAs { temporary } => {
             if *temporary {
                 Written::Nothing
@@ -39,26 +65,55 @@ fn of_kind(kind: &Kind) -> Written {
                 Written::Database
             }
         }
-        Kind::DropDatabase(_) | Kind::Do | Kind::Load | Kind::Ddl | Kind::Unparsable(_) => Written::Everything,
+        // What was prepared may have been a definition.
+        Kind::CommitPrepared | Kind::DropDatabase(_) | Kind::Do | Kind::Load | Kind::Ddl | Kind::Unparsable(_) => {
+            Written::Everything
+        }
         // What PREPARE prepares is judged when it is executed.
         _ => Written::Nothing,
     }
 }
 
-/// Whether a setting of the session may be another one afterwards, also if only to the end of the transaction.
-pub fn may_set(statement: &Statement, written: Written) -> bool {
+fn runs_code(kind: &Kind) -> bool {
+    match kind {
+        Kind::Explain { analyze: true, inner } => runs_code(inner),
+        kind => matches!(kind, Kind::Execute(_) | Kind::Call | Kind::Do | Kind::Load | Kind::Unparsable(_)),
+    }
+}
+
+fn may_set(statement: &Statement) -> bool {
     let sets = |kind: &Kind| matches!(kind, Kind::Set { .. } | Kind::Reset(_) | Kind::Discard(_));
     let keeps = |kind: &Kind| matches!(kind, Kind::Prepare { .. } | Kind::Deallocate(_));
-    written >= Written::Database
-        || (statement.has.session_state && !statement.kinds().all(keeps))
+    (statement.has.session_state && !statement.kinds().all(keeps))
         || statement.kinds().any(sets)
         || statement.writes().any(|name| &*name.name == "pg_settings")
 }
 
+fn sets_custom(kind: &Kind) -> bool {
+    match kind {
+        Kind::Set { name, .. } => name.contains('.'),
+        _ => false,
+    }
+}
+
+fn calls_set_config(statement: &Statement) -> bool {
+    statement.functions.iter().any(|function| &*function.name == "set_config")
+}
+
 fn may_write(name: &Name, settings: &Settings, catalog: &dyn Catalog) -> bool {
+    if sets_or_locks(name) {
+        return false;
+    }
     let list = &settings.read_only_function_list;
     let is_listed = !list.is_empty() && list.is_match(&name.to_string());
     !is_listed && !matches!(catalog.function(name), Known::Yes(Volatility::Immutable | Volatility::Reads))
+}
+
+/// Whether it is a function of PostgreSQL's that changes the session only.
+fn sets_or_locks(name: &Name) -> bool {
+    let is_own = name.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
+    let is_lock = |name: &str| ["pg_advisory_", "pg_try_advisory_"].iter().any(|prefix| name.starts_with(prefix));
+    is_own && (matches!(&*name.name, "set_config" | "setseed") || is_lock(&name.name))
 }
 
 #[cfg(test)]
@@ -67,12 +122,13 @@ mod tests {
     use crate::cache::tests::Facts;
     use crate::sql::{Lexing, analyse};
 
+    fn of(text: &str, settings: &Settings) -> Effects {
+        effects(&analyse(text.as_bytes(), Lexing::default()), settings, &Facts)
+    }
+
     #[test]
     fn settings_may_be_set_in_many_ways() {
-        let sets = |text: &str| {
-            let statement = analyse(text.as_bytes(), Lexing::default());
-            may_set(&statement, written(&statement, &Settings::default(), &Facts))
-        };
+        let sets = |text: &str| of(text, &Settings::default()).sets;
         for text in [
             "set a.b = 1",
             "set local timezone = 'UTC'",
@@ -99,9 +155,31 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_lists_and_nobody_knows() {
+        for (text, custom, code) in [
+            ("select 1", false, false),
+            ("insert into t1 values (1)", false, false),
+            ("truncate t1", false, false),
+            ("set timezone = 'UTC'", false, false),
+            ("set app.tenant = 1", true, false),
+            ("begin; set local app.tenant = 1", true, false),
+            ("select set_config('app.tenant', '1', true)", true, false),
+            ("explain select f()", false, false),
+            ("select f()", true, true),
+            ("call p()", true, true),
+            ("do ''", true, true),
+            ("execute p", true, true),
+            ("explain analyze execute p", true, true),
+            ("gibberish", true, true),
+        ] {
+            let effects = of(text, &Settings::default());
+            assert_eq!((effects.sets_custom, effects.runs_code), (custom, code), "{text}");
+        }
+    }
+
+    #[test]
     fn what_statements_change() {
-        let written =
-            |text: &str, settings: &Settings| written(&analyse(text.as_bytes(), Lexing::default()), settings, &Facts);
+        let written = |text: &str, settings: &Settings| of(text, settings).written;
         for (text, expected) in [
             ("select count(*) from t1", Written::Nothing),
             ("select nextval('s'), now()", Written::Nothing),
@@ -116,6 +194,11 @@ mod tests {
             ("explain analyze update t1 set a = 1", Written::Tables),
             ("select 1; update t1 set a = 1", Written::Tables),
             ("select f()", Written::Database),
+            ("explain select f()", Written::Nothing),
+            ("explain insert into t1 values (1)", Written::Nothing),
+            ("select pg_advisory_lock(1), set_config('a.b', '1', true)", Written::Nothing),
+            ("select my.pg_advisory_lock(1)", Written::Database),
+            ("vacuum full t1", Written::Database),
             ("copy (select f()) to stdout", Written::Database),
             ("select 1 from t1 where f(a)", Written::Database),
             ("truncate t1", Written::Database),
@@ -123,7 +206,9 @@ mod tests {
             ("call p()", Written::Database),
             ("create table a (b int)", Written::Database),
             ("drop table a", Written::Database),
-            ("commit prepared 'x'", Written::Database),
+            ("set search_path = s; insert into t1 values (1)", Written::Database),
+            ("begin; set local search_path = s; insert into t1 values (1); commit", Written::Database),
+            ("commit prepared 'x'", Written::Everything),
             ("do ''", Written::Everything),
             ("grant select on t1 to u", Written::Everything),
             ("alter role r set search_path = a", Written::Everything),

@@ -51,7 +51,10 @@ pub struct Facts {
     isolation: Names<Isolation>,
     /// For the query cache only.
     tables: HashMap<Name, Tables, ByteHasher>,
+    /// Stamp of the query cache that they were looked up under.
+    tables_stamp: u64,
     session: Session,
+    doubt: Doubt,
     told_of_trimming: bool,
 }
 
@@ -70,6 +73,15 @@ struct Session {
     restarting: bool,
 }
 
+/// Whether names may mean something else since code has run of which nobody knows what it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    None,
+    Open,
+    /// And something was learnt meanwhile.
+    Learnt,
+}
+
 impl Facts {
     /// Nothing known yet, for sessions of this scope.
     pub fn new(shared: &Shared, scope: Scope, settings: &Settings) -> Self {
@@ -85,7 +97,9 @@ impl Facts {
             functions: Names::default(),
             isolation: Names::default(),
             tables: HashMap::default(),
+            tables_stamp: 0,
             session: Session::default(),
+            doubt: Doubt::None,
             told_of_trimming: false,
         }
     }
@@ -192,6 +206,24 @@ impl Facts {
         self.forget();
     }
 
+    /// Code has run on the primary of which nobody knows what it did. Until [`Self::resolve_doubt`] nothing is shared.
+    pub fn doubt(&mut self) {
+        if self.doubt == Doubt::None {
+            self.doubt = Doubt::Open;
+        }
+    }
+
+    /// Names mean what they meant before the doubt, or not.
+    pub fn resolve_doubt(&mut self, nothing_has_changed: bool) {
+        let doubt = std::mem::replace(&mut self.doubt, Doubt::None);
+        if !nothing_has_changed {
+            self.session.private = true;
+        }
+        if !nothing_has_changed || doubt == Doubt::Learnt {
+            self.forget();
+        }
+    }
+
     /// The primary has answered with an error: of what is under way nothing is certain.
     pub fn failed(&mut self) {
         self.session.private |= self.session.moving.is_some();
@@ -234,12 +266,14 @@ impl Facts {
     }
 
     pub(super) fn learn_relation(&mut self, name: &Name, kind: RelationKind) {
+        self.learn();
         let end = self.end(kind == RelationKind::None);
         self.relations.insert(name, kind, end);
         self.tell(name, kind);
     }
 
     pub(super) fn learn_function(&mut self, name: &Name, volatility: Volatility) {
+        self.learn();
         let end = self.end(volatility == Volatility::None);
         self.functions.insert(name, volatility, end);
         self.tell(name, volatility);
@@ -270,7 +304,15 @@ impl Facts {
         self.tables.get(name)
     }
 
+    /// What was looked up under another stamp of the query cache does not count any more.
+    pub fn begin_tables(&mut self, stamp: u64) {
+        if std::mem::replace(&mut self.tables_stamp, stamp) != stamp {
+            self.tables.clear();
+        }
+    }
+
     pub(super) fn learn_tables(&mut self, name: &Name, tables: Tables) {
+        self.learn();
         if self.tables.len() >= MAX_NAMES {
             self.tables.clear();
         }
@@ -279,7 +321,14 @@ impl Facts {
 
     /// Whether names mean here what they mean to others of the same scope.
     fn may_share(&self) -> bool {
-        !self.session.private && !self.session.unsettled
+        !self.session.private && !self.session.unsettled && self.doubt == Doubt::None
+    }
+
+    /// Something is about to be learnt.
+    fn learn(&mut self) {
+        if self.doubt == Doubt::Open {
+            self.doubt = Doubt::Learnt;
+        }
     }
 
     fn tell<V: Exchanged>(&self, name: &Name, value: V) {

@@ -41,10 +41,11 @@ impl Session<'_> {
             }
             return Ok(false);
         };
-        let Some(identity) = self.identity_to_read(&sight.facts)? else { return Ok(false) };
+        let Some(identities) = self.identities_to_read(&sight.facts)? else { return Ok(false) };
         let Some(caching) = &mut self.caching else { return Ok(false) };
         let batch = &self.client.input.bytes()[self.direct.length..];
         let bound = &batch[sight.bound.clone()];
+        let identity = identities.of(&sight.parsed, &self.context.settings);
         cache::extended_key(&identity, &sight.parsed, bound, &mut caching.key);
         let found = caching.find(&self.database);
         let answer = found.and_then(|at| Answer::read(&caching.answer[at..]));

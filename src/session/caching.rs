@@ -13,14 +13,15 @@ use super::Session;
 use super::end::End;
 use super::requests::front;
 use super::trace;
+use super::unpublished::Unpublished;
 use crate::backend::control;
-use crate::cache::{self, Entry, Expiry, IDENTITY_QUERY, Identity, Written};
+use crate::cache::{self, Entry, Expiry, IDENTITY_QUERY, Identities, Written};
 use crate::catalog;
 use crate::net::Deadline;
 use crate::report::{Report, SqlState};
 use crate::route::Transaction;
-use crate::sql::{Isolation, Statement};
-use crate::state::{QueryCache, TableSet};
+use crate::sql::{DiscardTarget, Isolation, Kind, Name, Statement};
+use crate::state::{QueryCache, TableSet, uptime};
 use crate::wire::{Header, TransactionStatus, frontend, write};
 use std::rc::Rc;
 use std::time::Duration;
@@ -35,10 +36,19 @@ pub(super) struct Caching {
     pub cache: QueryCache,
     /// What decides answers beside the statements.
     identity: Known,
+    /// The last one that was told.
+    last: Option<Identities>,
+    /// What no other session has.
+    number: (u32, u128),
+    /// The session may have settings that servers do not list.
+    has_custom: bool,
     /// A statement under way, or one in this transaction, may have changed a setting.
     is_uncertain: bool,
-    /// What statements have changed that are not known to be in force.
-    written: TableSet,
+    /// Code has run since the identity was asked for: names may mean something else.
+    is_doubtful: bool,
+    /// It has taken a lock: who waits for one is told of what its holder has written.
+    locks: Locks,
+    pub unpublished: Unpublished,
     /// What will be collected if the statement at the front is sent to a server.
     wanted: Option<Fill>,
     /// What is collected.
@@ -56,7 +66,32 @@ enum Known {
     NotYet,
     /// The session has none: it does without the cache.
     None,
-    Identity(Identity),
+    /// With the number of changes to privileges and definitions, anybody's, when it was asked for.
+    Identity(Identities, u64),
+}
+
+/// Which locks a session holds, perhaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Locks {
+    None,
+    /// To the end of the transaction.
+    OfTransaction,
+    /// Until it gives them back.
+    OfSession,
+}
+
+impl Locks {
+    /// What the statement with these `facts` takes.
+    fn of(facts: &Statement) -> Self {
+        let takes = |name: &Name| match &*name.name {
+            name if !name.contains("advisory") || name.contains("unlock") => Self::None,
+            name if name.contains("_xact_") => Self::OfTransaction,
+            _ => Self::OfSession,
+        };
+        let by_function = facts.functions.iter().map(takes).max().unwrap_or(Self::None);
+        let locks = facts.has.locking || facts.kinds().any(|kind| matches!(kind, Kind::Lock { .. }));
+        by_function.max(if locks { Self::OfTransaction } else { Self::None })
+    }
 }
 
 /// An answer on its way into the cache.
@@ -78,8 +113,13 @@ impl Caching {
         Self {
             cache: cache.clone(),
             identity: Known::NotYet,
+            last: None,
+            number: (std::process::id(), uptime().as_nanos()),
+            has_custom: false,
             is_uncertain: false,
-            written: TableSet::default(),
+            is_doubtful: false,
+            locks: Locks::None,
+            unpublished: Unpublished::default(),
             wanted: None,
             fill: None,
             key: Vec::new(),
@@ -140,18 +180,12 @@ impl Caching {
         self.cache.store().put(&fill.key, &[&fill.entry.encode(), answer]);
     }
 
-    /// What was written is in force, or may be. `at_rest`: nothing of it can come to be in force later.
-    pub fn publish(&mut self, invalidates: bool, at_rest: bool) {
-        if !self.written.is_empty() {
-            // Definitions and privileges are no matter of taste.
-            if invalidates || self.written.counters().contains(&0) {
-                self.cache.invalidate(&self.written);
-            }
-            if at_rest {
-                self.written = TableSet::default();
-            }
+    /// The primary owes nothing and is outside of a block.
+    fn rest(&mut self) {
+        if self.locks == Locks::OfTransaction {
+            self.locks = Locks::None;
         }
-        if at_rest && std::mem::take(&mut self.is_uncertain) {
+        if std::mem::take(&mut self.is_uncertain) {
             self.identity = Known::NotYet;
         }
     }
@@ -160,10 +194,10 @@ impl Caching {
 impl Session<'_> {
     /// Answers the Query at the front from the cache, if its answer is there and counts. Else prepares to collect it.
     pub(super) fn answer_from_cache(&mut self, header: Header, facts: &Rc<Statement>) -> Result<bool, End> {
-        let Some(identity) = self.identity_to_read(facts)? else { return Ok(false) };
+        let Some(identities) = self.identities_to_read(facts)? else { return Ok(false) };
         let Some(caching) = &mut self.caching else { return Ok(false) };
         let text = frontend::query(front(&self.client, self.direct, header, header.total)).unwrap_or(b"\0");
-        cache::simple_key(&identity, text, &mut caching.key);
+        cache::simple_key(&identities.of(text, &self.context.settings), text, &mut caching.key);
         if let Some(at) = caching.find(&self.database) {
             self.send_cached(at)?;
             return Ok(true);
@@ -172,12 +206,13 @@ impl Session<'_> {
         Ok(false)
     }
 
-    /// Under which identity the SELECT with these `facts`, to which nothing stands in front, may be looked for in the cache
-    /// now. `None`: it may not.
-    pub(super) fn identity_to_read(&mut self, facts: &Statement) -> Result<Option<Identity>, End> {
+    /// As whom the SELECT with these `facts`, to which nothing stands in front, may be looked for in the cache now. `None`: it
+    /// may not.
+    pub(super) fn identities_to_read(&mut self, facts: &Statement) -> Result<Option<Identities>, End> {
         let Some(caching) = &mut self.caching else { return Ok(None) };
         caching.wanted = None;
-        if !cache::may_be_cached(facts) || caching.is_uncertain || !caching.written.is_empty() {
+        let is_bound = caching.is_uncertain || caching.locks != Locks::None || !caching.unpublished.is_empty();
+        if is_bound || !cache::may_be_cached(facts) {
             return Ok(None);
         }
         if self.batch.is_some() || !self.has_heard_all() {
@@ -192,7 +227,7 @@ impl Session<'_> {
         if let Some(caching) = &mut self.caching {
             caching.fill = None;
         }
-        self.identity()
+        self.identities()
     }
 
     /// Deletes the answer to the Query `text` of a session like this one. Whether there was one (query-cache 8.2).
@@ -200,9 +235,9 @@ impl Session<'_> {
         if self.caching.as_ref().is_none_or(|caching| caching.is_uncertain) {
             return Ok(false);
         }
-        let Some(identity) = self.identity()? else { return Ok(false) };
+        let Some(identities) = self.identities()? else { return Ok(false) };
         let Some(caching) = &mut self.caching else { return Ok(false) };
-        cache::simple_key(&identity, text, &mut caching.key);
+        cache::simple_key(&identities.of(text, &self.context.settings), text, &mut caching.key);
         Ok(caching.cache.store().remove(&caching.key))
     }
 
@@ -217,12 +252,15 @@ impl Session<'_> {
         }
     }
 
-    /// What decides answers in this session, asked of the primary if it is not known. `None`: it cannot be told.
-    fn identity(&mut self) -> Result<Option<Identity>, End> {
-        match self.caching.as_ref().map_or(Known::None, |caching| caching.identity) {
-            Known::Identity(identity) => return Ok(Some(identity)),
-            Known::NotYet if self.is_free(self.home) => {}
-            _ => return Ok(None),
+    /// As whom this session asks, asked of the primary if it is not known. `None`: it cannot be told.
+    fn identities(&mut self) -> Result<Option<Identities>, End> {
+        let Some(caching) = self.caching.as_ref() else { return Ok(None) };
+        let now = caching.cache.changes();
+        match caching.identity {
+            Known::Identity(identities, then) if then == now => return Ok(Some(identities)),
+            Known::None => return Ok(None),
+            _ if !self.is_free(self.home) => return Ok(None),
+            _ => {}
         }
         let node = self.home;
         let Some(server) = self.group.get_mut(node) else { return Ok(None) };
@@ -230,16 +268,25 @@ impl Session<'_> {
         self.statements.unnamed_lost(node);
         self.hear_aside(node);
         match answer {
-            Ok(rows) => {
-                let answer = rows.first().map_or(&[][..], Vec::as_slice);
-                let identity = cache::identity(&self.context.shared, answer, &self.group.key.startup);
-                if let Some(caching) = &mut self.caching {
-                    caching.identity = identity.map_or(Known::None, Known::Identity);
-                }
-                Ok(identity)
-            }
+            Ok(rows) => Ok(self.identified(rows.first().map_or(&[][..], Vec::as_slice), now)),
             Err(report) => self.without_cache(&report).map(|()| None),
         }
+    }
+
+    /// The primary has told as whom this session asks.
+    fn identified(&mut self, answer: &[Option<String>], now: u64) -> Option<Identities> {
+        let caching = self.caching.as_mut()?;
+        let shared = &self.context.shared;
+        let told = cache::identities(shared, answer, &self.group.key.startup, caching.number);
+        let identities = told.map(|told| if caching.has_custom { told.apart(shared, caching.number) } else { told });
+        caching.identity = identities.map_or(Known::None, |identities| Known::Identity(identities, now));
+        let common = |identities: Option<Identities>| identities.map(|identities| identities.common);
+        let is_same = told.is_some() && common(caching.last) == common(told);
+        caching.last = told;
+        if std::mem::take(&mut caching.is_doubtful) {
+            self.catalog.resolve_doubt(is_same);
+        }
+        identities
     }
 
     /// A question of the cache's has failed: the statement goes its way without.
@@ -286,9 +333,10 @@ impl Session<'_> {
 
     /// Prepares to collect the answer of the statement whose key is at hand, if it may be kept.
     pub(super) fn want(&mut self, facts: &Rc<Statement>) -> Result<(), End> {
+        let stamp = self.database_stamp();
         self.catalog.begin_statement(self.transaction() != Transaction::Idle);
         self.learn(facts)?;
-        let Some(caching) = self.caching.as_ref().filter(|caching| caching.cache.is_sure()) else { return Ok(()) };
+        let Some(caching) = &self.caching else { return Ok(()) };
         let text = text_of(&caching.key);
         if cache::obstacle(facts, text, &self.context.settings, &self.catalog).is_some() {
             return Ok(());
@@ -299,6 +347,10 @@ impl Session<'_> {
             let Some(read) = self.catalog.tables(name).and_then(|tables| tables.read.as_deref()) else { return Ok(()) };
             oids.extend_from_slice(read);
         }
+        // What was just learnt may be out of date by now.
+        if self.database_stamp() != stamp {
+            return Ok(());
+        }
         let Some(caching) = &mut self.caching else { return Ok(()) };
         let tables = TableSet::of(&self.database, oids);
         let settings = &self.context.settings;
@@ -307,6 +359,10 @@ impl Session<'_> {
             expiry: Expiry::after(settings.memqcache_expire),
             tables,
         };
+        // Behind the stamp: who dies from now on moves what it was made of.
+        if !caching.cache.is_sure() {
+            return Ok(());
+        }
         caching.wanted = Some(Fill {
             node: usize::MAX,
             number: 0,
@@ -346,60 +402,83 @@ impl Session<'_> {
         }
         let runs = self.executed(facts).map(|prepared| Rc::clone(&prepared.facts));
         let facts = runs.as_ref().unwrap_or(facts);
+        self.catalog.begin_statement(self.transaction() != Transaction::Idle);
         if facts.has.unknown_functions && self.catalog.lacks(facts, &self.context.settings) {
             self.learn(facts)?;
         }
-        let written = cache::written(facts, &self.context.settings, &self.catalog);
-        let tables = match written {
-            Written::Nothing => TableSet::default(),
-            Written::Tables => {
-                self.learn_tables(facts)?;
-                self.tables_written(facts)
-            }
-            Written::Database => TableSet::database(&self.database),
-            Written::Everything => TableSet::everything(),
+        let effects = cache::effects(facts, &self.context.settings, &self.catalog);
+        let (tables, has_triggers) = match effects.written {
+            Written::Nothing => (TableSet::default(), false),
+            Written::Tables => self.judge_write(facts)?,
+            Written::Database => (TableSet::database(&self.database), false),
+            Written::Everything => (TableSet::everything(), false),
         };
+        let runs_code = effects.runs_code || has_triggers;
         let Some(caching) = &mut self.caching else { return Ok(()) };
-        if !tables.is_empty() {
-            caching.written.add(&tables);
+        caching.unpublished.send(facts, &tables);
+        caching.locks = if gives_locks_back(facts) { Locks::None } else { caching.locks.max(Locks::of(facts)) };
+        caching.is_uncertain |= effects.sets || runs_code;
+        caching.has_custom |= effects.sets_custom || runs_code;
+        if runs_code {
+            caching.is_doubtful = true;
+            self.catalog.doubt();
         }
-        caching.is_uncertain |= cache::may_set(facts, written);
         Ok(())
+    }
+
+    /// The tables that `facts` name as written, with all that changes with them, and whether triggers or rules may do more.
+    fn judge_write(&mut self, facts: &Statement) -> Result<(TableSet, bool), End> {
+        let all = TableSet::database(&self.database);
+        if self.caching.as_ref().is_some_and(|caching| caching.is_doubtful) {
+            self.identities()?;
+        }
+        let stamp = self.database_stamp();
+        self.learn_tables(facts)?;
+        let Some(caching) = self.caching.as_mut().filter(|caching| !caching.is_doubtful) else {
+            return Ok((all, true));
+        };
+        caching.unpublished.judge(stamp);
+        Ok(self.tables_written(facts).map_or((all, true), |tables| (tables, false)))
     }
 
     /// The same for the Execute at the front.
     pub(super) fn note_executed_for_cache(&mut self, header: Header) -> Result<(), End> {
         let portal = frontend::execute(self.content(header)).map_err(|error| End::protocol_violation(&error))?;
-        let Some(prepared) = self.portals.statement(portal).and_then(|name| self.statements.get(name)) else {
+        let Some(bound) = self.portals.definition(portal).map(Rc::clone) else {
             self.note_unknown_for_cache();
             return Ok(());
         };
-        let (facts, is_forced) = (Rc::clone(&prepared.facts), cache::is_forced(prepared.text()));
-        self.note_for_cache(&facts, is_forced)
+        self.note_for_cache(&bound.facts, cache::is_forced(bound.text()))
     }
 
     /// Something that cannot be read is about to be sent: it may change anything.
     pub(super) fn note_unknown_for_cache(&mut self) {
         if let Some(caching) = &mut self.caching {
-            caching.written.add(&TableSet::everything());
+            caching.unpublished.send_unknown();
             caching.is_uncertain = true;
+            caching.has_custom = true;
+            caching.is_doubtful = true;
+            self.catalog.doubt();
         }
     }
 
-    /// The tables that `facts` name as written, with all that changes with them.
-    fn tables_written(&self, facts: &Statement) -> TableSet {
+    /// `None`: that cannot be told.
+    fn tables_written(&self, facts: &Statement) -> Option<TableSet> {
         let mut oids = Vec::new();
         for name in facts.writes() {
-            match self.catalog.tables(name).and_then(|tables| tables.written.as_deref()) {
-                Some(written) => oids.extend_from_slice(written),
-                None => return TableSet::database(&self.database),
-            }
+            oids.extend_from_slice(self.catalog.tables(name)?.written.as_deref()?);
         }
-        TableSet::of(&self.database, oids)
+        Some(TableSet::of(&self.database, oids))
+    }
+
+    /// Moves when anything in the database may be another thing than it was.
+    fn database_stamp(&self) -> u64 {
+        self.caching.as_ref().map_or(0, |caching| caching.cache.stamp(&self.database, &TableSet::default()))
     }
 
     /// Learns which tables stand behind the names in `facts`, if the primary is free to tell.
     pub(super) fn learn_tables(&mut self, facts: &Statement) -> Result<(), End> {
+        self.catalog.begin_tables(self.database_stamp());
         let lacks = facts.relations.iter().any(|relation| self.catalog.tables(&relation.name).is_none());
         if !lacks || !self.is_free(self.home) {
             return Ok(());
@@ -418,20 +497,38 @@ impl Session<'_> {
     /// The session ends. What is answered and not committed will be rolled back; what is not answered may come into force.
     pub(super) fn end_caching(&mut self) {
         let has_answered = self.group.get(self.home).is_some_and(|server| server.replies.is_empty());
-        if let Some(caching) = self.caching.as_ref().filter(|caching| !caching.written.is_empty() && !has_answered) {
-            caching.cache.doubt(&caching.written);
+        if let Some(caching) = self.caching.as_ref().filter(|caching| !caching.unpublished.is_empty() && !has_answered)
+        {
+            caching.cache.doubt(caching.unpublished.tables());
         }
     }
 
-    /// The primary has confirmed a statement, or is ready for the next one: others must see what was written before the
-    /// client knows.
+    /// The primary has confirmed a statement: others must see what was written before the client knows.
     #[inline]
-    pub(super) fn publish_for_cache(&mut self, at_rest: bool) {
+    pub(super) fn completed_for_cache(&mut self) {
         let invalidates = self.context.settings.memqcache_auto_cache_invalidation;
-        if let Some(caching) = &mut self.caching {
-            caching.publish(invalidates, at_rest);
+        if let Some(Caching { unpublished, cache, .. }) = self.caching.as_deref_mut() {
+            unpublished.completed(cache, &self.database, invalidates);
         }
     }
+
+    /// The primary is ready for the next statement. `settled`: it owes nothing.
+    #[inline]
+    pub(super) fn ready_for_cache(&mut self, status: TransactionStatus, settled: bool) {
+        let invalidates = self.context.settings.memqcache_auto_cache_invalidation;
+        if let Some(caching) = self.caching.as_deref_mut() {
+            caching.unpublished.ready(status, settled, &caching.cache, &self.database, invalidates);
+            if settled && status == TransactionStatus::Idle {
+                caching.rest();
+            }
+        }
+    }
+}
+
+/// Whether the session holds no lock of its own behind the statement with these `facts`.
+fn gives_locks_back(facts: &Statement) -> bool {
+    facts.kind == Kind::Discard(DiscardTarget::All)
+        || facts.functions.iter().any(|name| &*name.name == "pg_advisory_unlock_all")
 }
 
 /// The SQL text in a key.

@@ -116,9 +116,7 @@ impl Session<'_> {
             self.prepare_on(&name, node)?;
             self.close_stale(&name, node)?;
         }
-        if let Some(name) = named_statement(&facts.kind) {
-            self.bring(name, node)?;
-        }
+        self.bring_what_it_names(&facts, node)?;
         if !self.expect(node, Awaited::Parse, Deliver::Client) {
             return Ok(());
         }
@@ -152,7 +150,7 @@ impl Session<'_> {
         }
         let content = front(&self.client, self.direct, header, header.total);
         let bind = frontend::bind(content).map_err(|error| End::protocol_violation(&error))?;
-        self.portals.bind(bind.portal, bind.statement, node);
+        self.portals.bind(bind.portal, self.statements.definition(bind.statement), node);
         self.expect(node, Awaited::Bind, Deliver::Client);
         Ok(())
     }
@@ -176,7 +174,7 @@ impl Session<'_> {
         }
         let content = front(&self.client, self.direct, header, header.total);
         let portal = frontend::execute(content).map_err(|error| End::protocol_violation(&error))?;
-        let Some(prepared) = self.portals.statement(portal).and_then(|name| self.statements.get(name)) else {
+        let Some(prepared) = self.portals.definition(portal).map(Rc::clone) else {
             trace::busy(self.context, node);
             if node == self.home {
                 self.note_unknown();
@@ -198,15 +196,13 @@ impl Session<'_> {
         }
         match prepared.facts.kind {
             Kind::Commit { .. } | Kind::Rollback { .. } if node == self.home => {
-                let facts = Rc::clone(&prepared.facts);
-                self.release_readers(&facts);
+                self.release_readers(&prepared.facts);
                 self.local.clear_portals();
             }
             Kind::Prepare { .. } | Kind::Deallocate(Some(_)) => {
-                let facts = Rc::clone(&prepared.facts);
                 let mut message = Vec::new();
                 write::query(&mut message, prepared.text());
-                self.record_sql(&facts, message, node, number);
+                self.record_sql(&prepared.facts, message, node, number);
             }
             _ => {}
         }
@@ -239,7 +235,7 @@ impl Session<'_> {
             self.message_log.sent(server, "Parse: ", prepared.text());
             server.output.extend_from_slice(&prepared.message);
             prepared.nodes.insert(node);
-            self.changes.sent(node, server.replies.last_number(), Change::New(name.into()));
+            self.changes.sent(node, server.replies.last_number(), Change::Brought(name.into()));
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 
 use super::changes::Change;
 use super::end::End;
+use super::judge::{may_name_any, named_statement};
 use super::{Session, trace};
 use crate::backend::{Awaited, Deliver};
 use crate::report::Report;
@@ -25,6 +26,19 @@ impl Session<'_> {
             server.replies.sent(Awaited::Query, Deliver::Silent);
         });
         self.statements.unnamed_lost(node);
+    }
+
+    /// Lets the names of prepared statements in a statement in SQL mean on `node` what they mean in the session.
+    pub(super) fn bring_what_it_names(&mut self, facts: &Statement, node: usize) -> Result<(), End> {
+        if let Some(name) = named_statement(&facts.kind) {
+            self.bring(name, node)?;
+        }
+        if may_name_any(facts) {
+            for name in self.statements.missing_on(node) {
+                self.bring(&name, node)?;
+            }
+        }
+        Ok(())
     }
 
     /// Lets `name` mean on `node` what it means in the session, before a statement in SQL uses it there: one that the client
@@ -54,7 +68,7 @@ impl Session<'_> {
             if server.replies.sent(awaited, Deliver::Silent) {
                 server.output.extend_from_slice(&prepared.message);
                 prepared.nodes.insert(node);
-                self.changes.sent(node, server.replies.last_number(), Change::New(name.into()));
+                self.changes.sent(node, server.replies.last_number(), Change::Brought(name.into()));
                 to_sync |= is_parse;
             }
             if !is_parse {

@@ -219,6 +219,17 @@ pub(super) fn named_statement(kind: &Kind) -> Option<&[u8]> {
     }
 }
 
+/// Whether prepared statements may be meant by names that the facts do not hold: among several statements, in CREATE TABLE
+/// AS EXECUTE, in a procedure's text.
+pub(super) fn may_name_any(facts: &Statement) -> bool {
+    let may = |kind: &Kind| match kind {
+        Kind::Explain { inner, .. } => matches!(**inner, Kind::CreateTableAs { .. }),
+        Kind::Execute(_) => facts.is_multi(),
+        kind => matches!(kind, Kind::CreateTableAs { .. } | Kind::Do | Kind::Unparsable(_)),
+    };
+    facts.kinds().any(may)
+}
+
 /// The name that EXECUTE or DEALLOCATE gives.
 fn executed_name(kind: &Kind) -> Option<&[u8]> {
     match kind {

@@ -1,7 +1,7 @@
 //! Which node gets the next statement: asks `route`, and brings that node into the session when it is first needed.
 
 use super::end::End;
-use super::judge::named_statement;
+use super::judge::{may_name_any, named_statement};
 use super::{Session, open, trace};
 use crate::backend::LoginError;
 use crate::report::{Report, SqlState};
@@ -62,11 +62,11 @@ impl Session<'_> {
         if self.nodes_have_changed() {
             return Ok(None);
         }
-        if let Some(name) = named_statement(&facts.kind) {
+        if named_statement(&facts.kind).is_some() || may_name_any(facts) {
             if !self.activate(node) {
                 return Ok(None);
             }
-            self.bring(name, node)?;
+            self.bring_what_it_names(facts, node)?;
         }
         Ok(Some(node))
     }

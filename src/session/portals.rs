@@ -1,40 +1,43 @@
 //! Portals: on which node each one is, and which statement it runs.
 
+use super::statements::Definition;
 use crate::sql::{Kind, Statement};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// A portal that the client has bound.
 #[derive(Debug)]
 struct Portal {
     node: usize,
-    /// Name of its statement.
-    statement: Vec<u8>,
+    /// What it runs, if that is known.
+    definition: Option<Rc<Definition>>,
 }
 
 /// The portals of a session. They end with the transaction.
 #[derive(Debug, Default)]
 pub(super) struct Portals {
     named: HashMap<Box<[u8]>, Portal>,
-    /// The unnamed portal; its memory is used again and again.
-    unnamed: Option<usize>,
-    unnamed_statement: Vec<u8>,
+    unnamed: Option<Portal>,
 }
 
 impl Portals {
-    /// `portal` is bound on `node` to `statement`.
-    pub fn bind(&mut self, portal: &[u8], statement: &[u8], node: usize) {
-        if portal.is_empty() {
-            self.unnamed = Some(node);
-            self.unnamed_statement.clear();
-            self.unnamed_statement.extend_from_slice(statement);
+    /// The portal `name` is bound on `node` to a statement.
+    pub fn bind(&mut self, name: &[u8], definition: Option<Rc<Definition>>, node: usize) {
+        let portal = Portal { node, definition };
+        if name.is_empty() {
+            self.unnamed = Some(portal);
         } else {
-            self.named.insert(portal.into(), Portal { node, statement: statement.to_vec() });
+            self.named.insert(name.into(), portal);
         }
+    }
+
+    fn get(&self, name: &[u8]) -> Option<&Portal> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
     }
 
     /// Where `portal` is; `None` if it was not bound here: it may be a cursor.
     pub fn node(&self, portal: &[u8]) -> Option<usize> {
-        if portal.is_empty() { self.unnamed } else { self.named.get(portal).map(|portal| portal.node) }
+        self.get(portal).map(|portal| portal.node)
     }
 
     /// Where the portal is that FETCH, MOVE or CLOSE names: SQL takes a portal for a cursor.
@@ -45,13 +48,9 @@ impl Portals {
         }
     }
 
-    /// Name of the statement that `portal` runs.
-    pub fn statement(&self, portal: &[u8]) -> Option<&[u8]> {
-        if portal.is_empty() {
-            self.unnamed.map(|_| self.unnamed_statement.as_slice())
-        } else {
-            self.named.get(portal).map(|portal| portal.statement.as_slice())
-        }
+    /// What `portal` runs, if that is known.
+    pub fn definition(&self, portal: &[u8]) -> Option<&Rc<Definition>> {
+        self.get(portal).and_then(|portal| portal.definition.as_ref())
     }
 
     /// `portal` is closed.

@@ -2,26 +2,26 @@
 //! 13.3, 13.5). Servers have one name space for both.
 //!
 //! The whole message that prepares it is kept, so that a statement prepared on one node can be prepared on another when a
-//! later Bind or EXECUTE has to go there.
+//! later Bind or EXECUTE has to go there. Portals share it: they go on running what they were bound to, whatever the name
+//! means by then.
 
 use crate::sql::{ByteHasher, Kind, Statement};
 use crate::state::NodeSet;
 use crate::wire::{HEADER_LENGTH, frontend};
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::rc::Rc;
 
-/// One prepared statement.
+/// What a statement is.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(super) struct Definition {
     /// The message that prepares it, header included: Parse, or Query with PREPARE.
     pub message: Vec<u8>,
     /// What the text does; of PREPARE, what that statement does.
     pub facts: Rc<Statement>,
-    /// Where it is prepared.
-    pub nodes: NodeSet,
 }
 
-impl Prepared {
+impl Definition {
     /// The SQL text.
     pub fn text(&self) -> &[u8] {
         let content = &self.message[HEADER_LENGTH..];
@@ -38,11 +38,29 @@ impl Prepared {
     }
 }
 
+/// One prepared statement.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub definition: Rc<Definition>,
+    /// Where it is prepared.
+    pub nodes: NodeSet,
+}
+
+impl Deref for Prepared {
+    type Target = Definition;
+
+    fn deref(&self) -> &Definition {
+        &self.definition
+    }
+}
+
 /// The statements of a session by name; the unnamed one has the empty name.
 #[derive(Debug, Default)]
 pub(super) struct Statements {
     named: HashMap<Box<[u8]>, Prepared, ByteHasher>,
     unnamed: Option<Prepared>,
+    /// What the unnamed one was before, perhaps still in use by a portal: its memory is used again.
+    spare: Option<Rc<Definition>>,
     /// Names closed by the client that still exist on these nodes.
     stale: HashMap<Box<[u8]>, NodeSet>,
 }
@@ -50,6 +68,11 @@ pub(super) struct Statements {
 impl Statements {
     pub fn get(&self, name: &[u8]) -> Option<&Prepared> {
         if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+    }
+
+    /// What `name` is.
+    pub fn definition(&self, name: &[u8]) -> Option<Rc<Definition>> {
+        self.get(name).map(|prepared| Rc::clone(&prepared.definition))
     }
 
     pub fn get_mut(&mut self, name: &[u8]) -> Option<&mut Prepared> {
@@ -61,14 +84,29 @@ impl Statements {
     pub fn prepare(&mut self, name: &[u8], message: &[u8], facts: Rc<Statement>, node: usize) {
         let nodes = NodeSet::of(node);
         if name.is_empty() {
-            // The memory of the previous one is used again: this happens for every query of many drivers.
-            let mut memory = self.unnamed.take().map(|previous| previous.message).unwrap_or_default();
-            memory.clear();
-            memory.extend_from_slice(message);
-            self.unnamed = Some(Prepared { message: memory, facts, nodes });
+            let definition = self.define_unnamed(message, facts);
+            self.unnamed = Some(Prepared { definition, nodes });
         } else {
-            self.named.entry(name.into()).or_insert_with(|| Prepared { message: message.to_vec(), facts, nodes });
+            let define = || Rc::new(Definition { message: message.to_vec(), facts });
+            self.named.entry(name.into()).or_insert_with(|| Prepared { definition: define(), nodes });
         }
+    }
+
+    /// This happens for every query of many drivers: two pieces of memory take turns, while a portal may use one of them.
+    fn define_unnamed(&mut self, message: &[u8], facts: Rc<Statement>) -> Rc<Definition> {
+        let previous = self.unnamed.take().map(|previous| previous.definition);
+        let mut known = [previous, self.spare.take()];
+        let free = known.iter_mut().position(|known| known.as_mut().and_then(Rc::get_mut).is_some());
+        let mut definition = free
+            .and_then(|at| known[at].take())
+            .unwrap_or_else(|| Rc::new(Definition { message: Vec::new(), facts: Rc::clone(&facts) }));
+        if let Some(definition) = Rc::get_mut(&mut definition) {
+            definition.message.clear();
+            definition.message.extend_from_slice(message);
+            definition.facts = facts;
+        }
+        self.spare = known.into_iter().flatten().next();
+        definition
     }
 
     /// A Parse message for `name` was answered without a server: it is sent to one when that needs it.
@@ -100,6 +138,13 @@ impl Statements {
             if prepared.nodes.is_empty() {
                 self.forget(name);
             }
+        }
+    }
+
+    /// Preparing `name`, which the client has prepared before, failed on `node`: it may succeed another time.
+    pub fn not_on(&mut self, name: &[u8], node: usize) {
+        if let Some(prepared) = self.get_mut(name) {
+            prepared.nodes.remove(node);
         }
     }
 
@@ -144,6 +189,12 @@ impl Statements {
         let Kind::Deallocate(Some(name)) = &facts.kind else { return None };
         let nodes = self.get(name.as_bytes())?.nodes;
         if failed || nodes.contains(home) { Some(home) } else { nodes.iter().next() }
+    }
+
+    /// The names that are not prepared on `node`.
+    pub fn missing_on(&self, node: usize) -> Vec<Box<[u8]>> {
+        let missing = self.named.iter().filter(|(_, prepared)| !prepared.nodes.contains(node));
+        missing.map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether any name may have to be closed before it can be prepared.

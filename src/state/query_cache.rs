@@ -144,6 +144,12 @@ impl QueryCache {
         [0, counter(database, 0)].into_iter().chain(tables.0.iter().copied()).fold(0, sum)
     }
 
+    /// How often privileges or definitions of any kind may have changed.
+    #[inline]
+    pub fn changes(&self) -> u64 {
+        self.generation(0).number.load(SeqCst)
+    }
+
     /// When any of `tables` of `database` was written last, as [`uptime`] tells it; pgpool's start counts as a write.
     pub fn written(&self, database: &str, tables: &TableSet) -> Duration {
         let counters = [0, counter(database, 0)].into_iter().chain(tables.0.iter().copied());

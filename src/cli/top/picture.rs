@@ -176,11 +176,7 @@ fn facts(change: &Change<'_>) -> Vec<(&'static str, Vec<String>)> {
         (
             "sessions",
             vec![
-                format!(
-                    "{} of {} processes busy",
-                    workers("busy"),
-                    workers("busy") + workers("free") + workers("missing")
-                ),
+                format!("{} of {} processes busy", workers("busy"), now.sum("pgpool_workers", &[])),
                 format!("{} waiting", now.sum("pgpool_waiting_connections", &[])),
                 format!("{} active", state("active")),
                 format!("{} idle", state("idle")),

@@ -190,7 +190,9 @@ fn means_a_time(constant: &nodes::A_Const) -> bool {
     const WORDS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
     match constant.val() {
         Some(ConstValue::String(text)) => {
-            text.split_ascii_whitespace().any(|word| WORDS.iter().any(|known| known.eq_ignore_ascii_case(word)))
+            // In ranges, arrays and rows, too: '[today,tomorrow)'.
+            let words = text.split(|c: char| !c.is_ascii_alphabetic());
+            words.into_iter().any(|word| WORDS.iter().any(|known| known.eq_ignore_ascii_case(word)))
         }
         _ => false,
     }

@@ -7,6 +7,7 @@ mod extended;
 mod keys;
 mod model;
 mod standby;
+mod unseen;
 mod writes;
 
 use crate::harness::frontend::query;
