@@ -41,7 +41,7 @@ pub use cancel::{CancelTarget, ServerKey};
 pub use counters::{CountersOfNode, MAX_REASONS, NodeCounters, NodeCounts};
 pub use delays::{Delay, Delays};
 pub use failover::{Failover, Progress, Request, RequestKind, RequestsBusy};
-pub use health::{HealthStats, NodeHealth, RoundEnd};
+pub use health::{Condition, HealthStats, NodeHealth, RoundEnd};
 pub use hold::Hold;
 pub use latency::{BUCKETS as LATENCY_BUCKETS, Latency, LatencyRecord, upper_bound as latency_bound};
 pub use mutations::{TableKey, TableMutations, WriteAge};

@@ -5,6 +5,7 @@
 //! cannot keep the machine busy.
 
 use crate::net::Deadline;
+use crate::sys::processor_time;
 use crate::sys::signal::Signal;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
@@ -101,6 +102,8 @@ pub(super) struct Dead {
     pub pid: Pid,
     pub end: End,
     pub lived: Duration,
+    /// What it has used, its own children included.
+    pub processor_time: Duration,
 }
 
 #[derive(Debug)]
@@ -155,6 +158,7 @@ impl Children {
     /// Collects the dead.
     pub fn reap(&mut self) -> Vec<Dead> {
         let mut dead = Vec::new();
+        let mut counted = processor_time::of_the_dead();
         loop {
             let (pid, end) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, status)) => (pid, End::Exit(status)),
@@ -163,8 +167,10 @@ impl Children {
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(_) => return dead,
             };
+            let processor_time = processor_time::of_the_dead().saturating_sub(counted);
+            counted += processor_time;
             if let Some(Child { role, started }) = self.living.remove(&pid) {
-                dead.push(Dead { role, pid, end, lived: started.elapsed() });
+                dead.push(Dead { role, pid, end, lived: started.elapsed(), processor_time });
             }
         }
     }
@@ -230,7 +236,7 @@ mod tests {
     use super::*;
 
     fn dead(lived: Duration) -> Dead {
-        Dead { role: Role::Worker(3), pid: Pid::this(), end: End::Exit(1), lived }
+        Dead { role: Role::Worker(3), pid: Pid::this(), end: End::Exit(1), lived, processor_time: Duration::ZERO }
     }
 
     fn pause(children: &mut Children, lived: Duration, was_useful: bool) -> Duration {

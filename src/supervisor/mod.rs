@@ -215,6 +215,7 @@ impl Supervisor {
             let slot = self.shared.worker(index);
             client = slot.client().host;
             was_useful = !client.is_empty() || slot.finished_sessions() > 0;
+            slot.count_processor_time(dead.processor_time);
             dismissed = slot.is_dismissed();
             slot.reclaim();
             if !client.is_empty() {

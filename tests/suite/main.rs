@@ -43,5 +43,6 @@ mod service_manager;
 mod session;
 mod show;
 mod tls;
+mod top;
 mod transactions;
 mod upkeep;

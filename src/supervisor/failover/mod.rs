@@ -224,6 +224,9 @@ impl Supervisor {
             Action::Log(report) => report.log(),
             Action::SetStatus(node, status, ref reason) => {
                 self.change(|cluster| cluster.set_status(node, status, reason)).map_err(|()| action)?;
+                if status.is_attached() {
+                    self.shared.health(node).attached();
+                }
             }
             Action::SetMissing(node, ref reason) => {
                 self.change(|cluster| cluster.set_missing(node, reason)).map_err(|()| action)?;
