@@ -45,6 +45,7 @@ mod secure;
 mod startup;
 mod statements;
 mod trace;
+mod unpublished;
 mod wait;
 
 pub use context::Context;

@@ -230,7 +230,10 @@ fn enter(
 ) -> Result<Entered, End> {
     let nodes = context.cluster.nodes.len();
     let mut entry = Entry { applicant, admitted, demand: None, deadline };
-    let pooled = context.pool.take(&key);
+    let pooled = context.pool.take(&key).unwrap_or_else(|slot| {
+        trace::discarded(context, slot);
+        None
+    });
     let (pooled, kept) = match pooled {
         Some(group) if group.get(home).is_some() => match entry.may_reuse(context, client, &group, home) {
             Ok(true) => return Ok(Entered { group, credential: entry.credential(), home }),
@@ -264,7 +267,12 @@ fn enter(
         group.close();
     }
     let home = server.node;
-    let mut group = pooled.unwrap_or_else(|| context.pool.new_group(key, nodes));
+    let mut group = pooled.unwrap_or_else(|| {
+        let group = context.pool.new_group(key, nodes);
+        // The slot may have been another's, which was closed just now.
+        trace::discarded(context, group.slot);
+        group
+    });
     group.connections.resize_with(group.connections.len().max(nodes).max(home + 1), || None);
     group.connections[home] = Some(server);
     Ok(Entered { group, credential: entry.credential(), home })

@@ -371,9 +371,7 @@ impl Session<'_> {
         } else if length > 0 {
             match server.stream.send(bytes) {
                 Ok(sent) => server.output.extend_from_slice(&bytes[sent..]),
-                Err(error) if node == self.home => return Err(End::server_lost(node, &error.to_string())),
-                // The receive will tell what has become of it.
-                Err(_) => {}
+                Err(error) => server.broken = Some(error.to_string()),
             }
         }
         self.client.input.consume(length);
@@ -381,17 +379,14 @@ impl Session<'_> {
         self.flush_server(node)
     }
 
-    /// Sends what waits for `node`. Another node than the primary that does not take it is dealt with by the receive.
+    /// Sends what waits for `node`. One that does not take it is dealt with by the receive: its last words may be there.
     pub(super) fn flush_server(&mut self, node: usize) -> Result<(), End> {
         let Some(server) = self.group.get_mut(node) else { return Ok(()) };
-        match server.flush() {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                server.output.clear();
-                self.connection_failed(node, &error.to_string());
-                if node == self.home { Err(End::server_lost(node, &error.to_string())) } else { Ok(()) }
-            }
+        if let Err(error) = server.flush() {
+            server.output.clear();
+            server.broken = Some(error.to_string());
         }
+        Ok(())
     }
 }
 

@@ -69,10 +69,17 @@ impl Session<'_> {
         match server.input.receive(&server.stream, wait) {
             Ok(Received::Bytes(_)) => Ok(true),
             Ok(Received::Nothing | Received::Interrupted) => Ok(false),
-            Ok(Received::Closed) => {
-                self.connection_closed(node);
-                self.server_gone(node, "EOF encountered with backend")
-            }
+            Ok(Received::Closed) => match server.broken.take() {
+                None => {
+                    self.connection_closed(node);
+                    self.server_gone(node, "EOF encountered with backend")
+                }
+                Some(cause) => {
+                    let cause = format!("socket write failed with error \"{cause}\"");
+                    self.connection_failed(node, &cause);
+                    self.server_gone(node, &cause)
+                }
+            },
             Err(error) => {
                 let cause = format!("socket read failed with error \"{error}\"");
                 self.connection_failed(node, &cause);

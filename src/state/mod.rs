@@ -2,9 +2,9 @@
 //!
 //! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, the
 //! delays of the standbys, one slot per worker with its pooled connections, the keys for cancel requests, counters, what is
-//! known of the servers' catalogs, the tables written lately, the query cache, the settings after a reload, requests for
-//! failover and what became of them, whether new clients are held back, how many workers there are to be, who waits for
-//! one, who was refused, what the health checks found, and who collects the log.
+//! known of the servers' catalogs, the tables written lately, the query cache, the settings, rules and certificates after a
+//! reload, requests for failover and what became of them, whether new clients are held back, how many workers there are to
+//! be, who waits for one, who was refused, what the health checks found, and who collects the log.
 //!
 //! Invariants:
 //! - Readers never lock and never wait; what they read was whole at some moment, whoever was killed when.
@@ -25,6 +25,7 @@ mod log;
 mod mutations;
 mod node_set;
 mod nodes;
+pub mod parts;
 mod past_failovers;
 mod pools;
 mod query_cache;

@@ -53,6 +53,8 @@ pub(super) enum ScriptKind {
     Failover,
     /// follow_primary_command.
     Follow,
+    /// ssl_passphrase_command.
+    PassPhrase,
 }
 
 impl Role {
@@ -80,6 +82,16 @@ pub(super) enum End {
     Exit(i32),
     /// Killed or crashed; whether a core file was written.
     Signal(Signal, bool),
+}
+
+impl End {
+    /// Behind "it"; whether it was in order.
+    pub fn told(self) -> (String, bool) {
+        match self {
+            Self::Exit(status) => (format!("has ended with exit status {status}"), status == 0),
+            Self::Signal(signal, _) => (format!("was ended by {signal}"), false),
+        }
+    }
 }
 
 /// A child that has ended.

@@ -7,8 +7,9 @@
 //! Nodes that are lost or come back are the business of [`failover`].
 //!
 //! The start sequence is in [`start`], forking in [`fork`], the table of children in [`children`], the number of workers in
-//! [`staff`]; what signals ask for is done by [`reload`] and [`stop`].
+//! [`staff`]; what signals ask for is done by [`reload`], [`certificates`] and [`stop`].
 
+mod certificates;
 mod children;
 mod failover;
 mod fork;
@@ -18,6 +19,7 @@ mod nodes;
 pub mod pid_file;
 mod reasons_file;
 mod reload;
+mod service;
 mod spare;
 mod staff;
 mod start;
@@ -35,7 +37,8 @@ use crate::report::{Report, version};
 use crate::state::{NodeSet, Shared};
 use crate::sys::descriptor;
 use crate::sys::signal::{Signal, Signals};
-use children::{Children, Dead, End, Role};
+use certificates::Renewal;
+use children::{Children, Dead, End, Role, ScriptKind};
 use failover::Failover;
 use fork::ReadyPipe;
 use listen::Listeners;
@@ -43,6 +46,7 @@ use log_pipe::LogPipe;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use pid_file::PidFile;
+use service::Service;
 use spare::Spare;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -65,12 +69,15 @@ struct Supervisor {
     rules: Option<Arc<Rules>>,
     /// TLS towards clients.
     front: Front,
+    /// New certificates that wait for the pass phrase of their key.
+    renewal: Option<Renewal>,
     shared: Shared,
     listeners: Listeners,
     pcp_listeners: Listeners,
     metrics_listeners: Listeners,
     children: Children,
     signals: Signals,
+    service: Service,
     pid_file: Option<PidFile>,
     status_file: PathBuf,
     /// In a daemon that has not announced itself: where whoever started it waits for the word that it serves.
@@ -106,7 +113,8 @@ impl Supervisor {
         let search_limit = Deadline::after(SEARCH_LIMIT);
         loop {
             let mut deadline = self.children.next_start().min(self.stop_deadline()).min(self.failover.deadline());
-            deadline = deadline.min(self.spare.deadline());
+            deadline = deadline.min(self.renewal_deadline()).min(self.spare.deadline());
+            deadline = deadline.min(self.service.next_sign_of_life());
             if !self.announced {
                 deadline = deadline.min(search_limit);
             }
@@ -114,10 +122,12 @@ impl Supervisor {
                 Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
+            self.service.give_sign_of_life();
             // The pipe is edge-triggered, so it is looked at whatever has woken us.
             self.failover.output.log();
             self.heed_signals();
             self.proceed();
+            self.end_late_renewal();
             if let Some(status) = self.finish_stop() {
                 return Ok(status);
             }
@@ -152,6 +162,7 @@ impl Supervisor {
         self.write_status();
         Report::log_line(format!("pgpool-II successfully started. version {}", version::text())).log();
         nodes::tell(&self.shared.nodes().view(), self.settings.backend_clustering_mode);
+        self.service.tell_ready(&self.in_one_line());
         if let Some(starter) = self.starter.take() {
             // From here on a daemon has no terminal.
             if let Err(error) = self.leave_terminal() {
@@ -191,8 +202,10 @@ impl Supervisor {
 
     /// A child has ended: nothing of it stays behind, and somebody takes its place.
     fn bury(&mut self, dead: &Dead) {
-        if matches!(dead.role, Role::Search(_) | Role::Script(_)) {
-            return self.failover_child_ended(dead);
+        match dead.role {
+            Role::Script(ScriptKind::PassPhrase) => return self.pass_phrase_ended(dead),
+            Role::Search(_) | Role::Script(_) => return self.failover_child_ended(dead),
+            _ => {}
         }
         let (mut client, mut was_useful, mut dismissed) = (String::new(), false, false);
         if dead.role == Role::Collector {
@@ -238,6 +251,9 @@ impl Supervisor {
         }
         if let Err(report) = status_file::write(&self.status_file, &cluster) {
             report.log();
+        }
+        if self.announced && self.stopping.is_none() {
+            self.service.tell_status(&self.in_one_line());
         }
     }
 }

@@ -39,6 +39,7 @@ mod relcache;
 mod replication;
 mod routing;
 mod scripts;
+mod service_manager;
 mod session;
 mod show;
 mod tls;
