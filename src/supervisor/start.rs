@@ -21,6 +21,7 @@ use crate::state::{Limits, NodeSet, Shared};
 use crate::sys::inherited;
 use crate::sys::service_manager::ServiceManager;
 use crate::sys::signal::{self, Signal, Signals};
+use nix::errno::Errno;
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -49,7 +50,7 @@ pub fn run(settings: Settings, files: FileLocations, discard_status: bool, start
     let mut supervisor = match prepare(settings, files, discard_status, starter) {
         Ok(supervisor) => supervisor,
         Err(report) => {
-            report.log();
+            with_remedy(report).log();
             return EXIT_NOT_STARTED;
         }
     };
@@ -199,6 +200,15 @@ fn share(settings: &Settings) -> Result<Shared> {
     })?;
     Report::log_line(format!("allocating shared memory segment of size: {} ", shared.size())).log();
     Ok(shared)
+}
+
+/// Whatever could not be opened for want of descriptors: not the thing is to be looked at, but the limit.
+fn with_remedy(report: Report) -> Report {
+    let lacks = |errno: Errno| report.detail.as_ref().is_some_and(|detail| detail.contains(errno.desc()));
+    if lacks(Errno::EMFILE) || lacks(Errno::ENFILE) {
+        return report.hint("Raise the limit of open files: ulimit -n, LimitNOFILE of the service, fs.file-max.");
+    }
+    report
 }
 
 pub(super) fn failed<E: Display>(what: &'static str) -> impl Fn(E) -> Report {
