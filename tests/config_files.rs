@@ -264,3 +264,14 @@ fn what_is_probably_not_meant_is_warned_of() {
         assert!(warnings(text).iter().any(|message| message == expected), "{text}: {:?}", warnings(text));
     }
 }
+
+#[test]
+fn a_socket_to_a_server_without_rules_for_clients_is_warned_of() {
+    for (host, rules, is_warned) in
+        [("/tmp", "off", true), ("", "off", true), ("/tmp", "on", false), ("db.example", "off", false)]
+    {
+        let text = format!("backend_hostname1 = '{host}'\nbackend_port1 = 5432\nenable_pool_hba = {rules}\n");
+        let found = warnings(&text).iter().any(|text| text.starts_with("DB node 1 is reached by a Unix socket"));
+        assert_eq!(found, is_warned, "{text}");
+    }
+}

@@ -68,7 +68,8 @@ impl Server<'_> {
                 connection.close();
                 true
             }
-            Err(LoginError::NotConnected(..) | LoginError::Unreachable(_)) => false,
+            // Who cannot ask does not know.
+            Err(LoginError::NotConnected(..) | LoginError::Unreachable(_) | LoginError::Exhausted(_)) => false,
             Err(error @ LoginError::Refused(_)) => error.into_report(self.id).code != SqlState::CANNOT_CONNECT_NOW,
             Err(LoginError::Unsupported(_)) => true,
         }

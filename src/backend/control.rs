@@ -7,7 +7,7 @@ use crate::config::{NodeSettings, Settings};
 use crate::net::{Address, Deadline, Received, Stream};
 use crate::report::{Report, Result, SqlState};
 use crate::sys::signal;
-use crate::wire::{Cursor, HEADER_LENGTH, Header, backend, write};
+use crate::wire::{Cursor, HEADER_LENGTH, Header, TransactionStatus, backend, write};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::io;
 use std::ops::RangeInclusive;
@@ -115,6 +115,11 @@ impl Connection {
         }
         let last = connection.replies.last_number();
         collect(connection, last - 3..=last, sql.as_bytes(), deadline, &|| false)
+    }
+
+    /// Whether the server has answered everything, so that more can be asked.
+    pub fn is_at_rest(&self) -> bool {
+        self.0.replies.is_empty() && self.0.status == TransactionStatus::Idle
     }
 
     /// Says goodbye.

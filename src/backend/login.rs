@@ -26,15 +26,20 @@ pub enum LoginError {
     Unreachable(Report),
     /// It refused: its ErrorResponse, whole message, to be relayed unchanged (protocol 7.4).
     Refused(Vec<u8>),
-    /// It asks for something we cannot do, or we lack what a connection takes: no fault of its own.
+    /// It asks for something we cannot do: no fault of its own.
     Unsupported(Report),
+    /// This process or machine lacks what a connection takes: it tells nothing about the server.
+    Exhausted(Report),
 }
 
 impl LoginError {
     /// The error as a report, for logs and our own queries.
     pub fn into_report(self, node: usize) -> Report {
         match self {
-            Self::NotConnected(report, _) | Self::Unreachable(report) | Self::Unsupported(report) => report,
+            Self::NotConnected(report, _)
+            | Self::Unreachable(report)
+            | Self::Unsupported(report)
+            | Self::Exhausted(report) => report,
             Self::Refused(message) => {
                 let fields = backend::ErrorFields::new(message.get(HEADER_LENGTH..).unwrap_or_default());
                 Report::error(format!("DB node id: {node} refused the connection: {}", fields.message()))
@@ -154,7 +159,7 @@ fn unreachable(node: usize, address: &Address, error: ConnectError) -> LoginErro
                 .hint("Raise the limits of pgpool's process or machine: ulimit -n, net.ipv4.ip_local_port_range.")
                 .code(SqlState::TOO_MANY_CONNECTIONS);
             report.log();
-            return LoginError::Unsupported(Report { severity: Severity::Fatal, ..report });
+            return LoginError::Exhausted(Report { severity: Severity::Fatal, ..report });
         }
     };
     let report = Report::error(format!("failed to create a backend {node} connection"))

@@ -15,6 +15,7 @@ pub fn check(settings: &Settings, own_node: Option<usize>, positions: &Positions
     checks.spare_children();
     checks.query_cache();
     checks.passwords();
+    checks.peers();
     checks.nodes();
     checks.lookalikes();
 }
@@ -130,6 +131,21 @@ impl Checks<'_> {
                     .hint("Write the password itself, or leave it empty and put it into pool_passwd.");
                 self.at(name, None, report);
             }
+        }
+    }
+
+    /// A server that lets in pgpool because of its user at the other end of a Unix socket knows nothing of the client.
+    fn peers(&mut self) {
+        let is_socket = |node: &super::NodeSettings| node.hostname.is_empty() || node.hostname.starts_with('/');
+        let node = self.settings.used_nodes().find(|(_, node)| is_socket(node)).map(|(id, _)| id);
+        if let (false, Some(id)) = (self.settings.enable_pool_hba, node) {
+            let text = format!("DB node {id} is reached by a Unix socket, and enable_pool_hba is off");
+            let report = Report::warning(text)
+                .detail(
+                    "If its pg_hba.conf has \"peer\" there, every client is let in as the user that pgpool runs as.",
+                )
+                .hint("Set enable_pool_hba = on, or have the server ask for a password.");
+            self.at("backend_hostname", Some(id), report);
         }
     }
 

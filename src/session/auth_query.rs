@@ -104,11 +104,12 @@ impl Context {
         if self.answers.asker.as_ref().is_some_and(|asker| asker.node != node || asker.asked.elapsed() >= IDLE) {
             self.close_asker();
         }
-        // The server may have ended it meanwhile.
-        if let Some(asker) = self.answers.asker.take()
-            && let Ok(entry) = self.ask(asker.connection, node, user, limit)
-        {
-            return Ok(entry);
+        if let Some(asker) = self.answers.asker.take() {
+            let answer = self.ask(asker.connection, node, user, limit);
+            // Else the server has ended it meanwhile.
+            if answer.is_ok() || self.answers.asker.is_some() {
+                return answer;
+            }
         }
         let settings = Arc::clone(&self.settings);
         let account = Account::by(&mut self.gate.passwords, &settings.auth_user, "", &settings.auth_dbname);
@@ -117,12 +118,19 @@ impl Context {
         self.ask(connection, node, user, limit)
     }
 
-    /// Asks on `connection`, and keeps it if it answers.
+    /// Asks on `connection`, and keeps it if it answers, be it with an error.
     fn ask(&mut self, mut connection: Connection, node: usize, user: &[u8], limit: Deadline) -> Result<Entry> {
-        let rows = connection.query_with(&self.settings.auth_query, &[user], limit)?;
-        let valid = connection.query_with(IS_VALID, &[user], limit)?;
-        self.answers.asker = Some(Asker { connection, node, asked: Instant::now() });
-        Ok(judge(user, rows, &valid))
+        let rows = connection.query_with(&self.settings.auth_query, &[user], limit);
+        let answers = rows.and_then(|rows| Ok((rows, connection.query_with(IS_VALID, &[user], limit)?)));
+        if connection.is_at_rest() {
+            self.answers.asker = Some(Asker { connection, node, asked: Instant::now() });
+        }
+        match answers {
+            Ok((rows, valid)) => Ok(judge(user, rows, &valid)),
+            // No role can have such a name.
+            Err(report) if report.code == SqlState::CHARACTER_NOT_IN_REPERTOIRE => Ok(Entry::None),
+            Err(report) => Err(report),
+        }
     }
 }
 

@@ -150,7 +150,7 @@ impl Context {
             LoginError::NotConnected(report, _) => self.node_failed(node, &report.to_string()),
             LoginError::Unreachable(_) => failover::suspect(&self.shared, node),
             // The server is well.
-            LoginError::Refused(_) | LoginError::Unsupported(_) => {}
+            LoginError::Refused(_) | LoginError::Unsupported(_) | LoginError::Exhausted(_) => {}
         }
     }
 }

@@ -392,7 +392,7 @@ fn is_passing(error: &LoginError) -> bool {
     match error {
         LoginError::NotConnected(..) | LoginError::Unreachable(_) => true,
         LoginError::Refused(message) => is_passing_code(message, &[]),
-        LoginError::Unsupported(_) => false,
+        LoginError::Unsupported(_) | LoginError::Exhausted(_) => false,
     }
 }
 

@@ -382,7 +382,8 @@ fn refused(context: &Context, client: &mut Client, error: LoginError) -> End {
         }
         LoginError::NotConnected(mut report, _)
         | LoginError::Unreachable(mut report)
-        | LoginError::Unsupported(mut report) => {
+        | LoginError::Unsupported(mut report)
+        | LoginError::Exhausted(mut report) => {
             report.severity = report::Severity::Fatal;
             report.into()
         }

@@ -1,6 +1,6 @@
 //! Health checks: who is asked how often, what is told of it, and what counts as dead (failover 4).
 
-use crate::harness::{Cluster, Pgpool, checks_started, lines_in_order, shared, wait_for};
+use crate::harness::{Cluster, Pgpool, Program, checks_started, lines_in_order, shared, wait_for};
 use crate::only_ours;
 
 #[test]
@@ -35,6 +35,31 @@ fn a_failed_check_is_retried_and_told_with_its_cause() {
             disallowed,
         ],
     );
+}
+
+#[test]
+fn who_cannot_ask_does_not_know() {
+    only_ours!("takes its own lack of descriptors for the node's failure");
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::checking(&cluster).start();
+    let process = || pool.children("health check process(1)").first().copied();
+    wait_for("the health check process", || process().is_some());
+    let pid = process().expect("a process").to_string();
+    let limit = |files: &str| {
+        Program::new("prlimit").args(["--pid", &pid, &format!("--nofile={files}")]).run().succeeded();
+    };
+    let successes = || pool.connect().query("SHOW POOL_HEALTH_CHECK_STATS").rows()[1][6].clone();
+    // No new descriptor is below this limit.
+    limit("3:1024");
+    let told = || pool.log().matches("no connection to DB node 1 can be made").count();
+    wait_for("the shortage", || told() > 0);
+    cluster.node(1).kill();
+    let before = (successes(), told());
+    wait_for("more attempts", || told() > before.1 + 2);
+    assert_eq!(successes(), before.0, "neither well");
+    assert!(!pool.log().contains("health check failed"), "nor lost: {}", pool.log());
+    limit("1024:1024");
+    wait_for("the loss to be noticed", || pool.log().contains("health check failed on node 1"));
 }
 
 #[test]

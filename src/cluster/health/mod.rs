@@ -30,6 +30,8 @@ const SIGNALS: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 /// Pause before a suspected server that is not ready is looked at again.
 const NOT_READY: Duration = Duration::from_millis(100);
+/// Pause before another attempt when this process could not ask.
+const EXHAUSTED: Duration = Duration::from_secs(1);
 /// Exit status of one that is to be replaced (process-model 9).
 const EXIT_RESTART: i32 = 1;
 
@@ -137,6 +139,11 @@ impl Checker {
             };
             // A stop ends an attempt, which is not the server's failure.
             self.heed_signals()?;
+            if failure.kind == Kind::Exhausted {
+                // That has been told, and says nothing about the node: neither that it is well nor that it is not.
+                self.sleep(Deadline::after(EXHAUSTED), false)?;
+                continue;
+            }
             if !probe::counts(&self.settings, &failure) {
                 self.tell_refusal(&failure);
                 return Ok((Ok(()), retries));

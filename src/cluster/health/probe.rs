@@ -23,6 +23,8 @@ pub(super) enum Kind {
     Starting,
     /// It is alive and has said why it lets nobody in now.
     Refused,
+    /// Nobody can be asked from here: no descriptors, ports or memory are left.
+    Exhausted,
 }
 
 /// A failed attempt.
@@ -49,6 +51,7 @@ impl Failure {
             Kind::Lost => format!("{place}, the login was not completed"),
             Kind::Starting => format!("{place}, it is not ready yet"),
             Kind::Refused => format!("health check: DB node {id} is alive but refuses the login"),
+            Kind::Exhausted => format!("health check: DB node {id} cannot be asked"),
         };
         let detail = match self.kind {
             Kind::TimedOut => format!("health check timer expired: {}", self.cause),
@@ -80,11 +83,13 @@ fn judge(id: usize, error: LoginError, too_late: bool) -> Option<Failure> {
         LoginError::NotConnected(_, cause) => match **cause {
             ConnectError::TimedOut => Kind::NotConnectedInTime,
             ConnectError::Resolve { .. } => Kind::NoAddress,
-            ConnectError::Failed(_) | ConnectError::Ours(_) | ConnectError::Stopped => Kind::NotConnected,
+            ConnectError::Ours(_) => Kind::Exhausted,
+            ConnectError::Failed(_) | ConnectError::Stopped => Kind::NotConnected,
         },
         LoginError::Unreachable(_) => Kind::Lost,
         // It wants a password that we do not have: that is an answer of a server in good health.
         LoginError::Unsupported(_) => return None,
+        LoginError::Exhausted(_) => Kind::Exhausted,
         LoginError::Refused(_) => Kind::Refused,
     };
     let report = error.into_report(id);

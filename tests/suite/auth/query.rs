@@ -2,7 +2,7 @@
 
 use super::hostile::challenge;
 use super::stage::{METHODS, SECRET, prepared};
-use crate::harness::{Attempt, Cluster, Pgpool, wait_for};
+use crate::harness::{Attempt, Cluster, Pgpool, frontend, wait_for};
 use crate::only_ours;
 
 const QUERY: &str = "SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1";
@@ -132,6 +132,14 @@ fn made_up_names_cost_no_logins() {
     assert!(first.parse::<u32>().is_ok(), "one connection: {first:?}");
     let names: Vec<_> = (0..20).map(|number| format!("nobody{number}")).collect();
     names.iter().for_each(|name| assert_eq!(attempt(name), "S 28P01"));
+    assert_eq!(askers(), first);
+    // Nor do names that no role can have.
+    for number in 0..10_u8 {
+        let startup = [b"user\0stranger\xff", &[b'a' + number][..], b"\0database\0test\0\0"].concat();
+        let mut wire = pool.open();
+        wire.send(frontend::packet(3 << 16, &startup));
+        assert_eq!(wire.read().kind, b'R', "asked as any stranger is");
+    }
     assert_eq!(askers(), first);
     // A connection that the server has ended is no reason to refuse anybody, and one that is not needed does not stay.
     cluster.primary().sql(&format!("SELECT pg_terminate_backend({first}, 30000)"));
