@@ -226,11 +226,6 @@ fn what_does_not_exist_yet_is_never_silently_ignored() {
         assert_eq!(message, format!("mode {mode} is not supported yet"));
         assert!(detail.is_some_and(|detail| detail.contains("the nodes would differ")));
     }
-    let text = "memqcache_method = memcached\nmemory_cache_enabled = on";
-    assert_eq!(warnings(text), ["memqcache_method has no effect yet"]);
-    let loaded = load(text).unwrap();
-    let place = loaded.warnings.iter().next().unwrap().place.as_ref().expect("a place");
-    assert_eq!((place.line, place.column), (4, 1));
     assert!(warnings("").is_empty());
 }
 

@@ -36,7 +36,7 @@ impl Figures {
     /// Read without a lock: the figures belong to about the same moment.
     pub fn of(view: &View<'_>) -> Self {
         let Some(cache) = view.shared.query_cache() else { return Self::default() };
-        let (counted, store) = (cache.counted(), cache.store().figures());
+        let (counted, store) = (cache.counted(), cache.figures());
         Self {
             hits: counted.hits,
             misses: counted.misses,

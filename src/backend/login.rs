@@ -97,6 +97,7 @@ impl<'a> Login<'a> {
             negotiation: Vec::new(),
             aside: Vec::new(),
             warned: false,
+            broken: None,
             created: SystemTime::now(),
             demand: Demand::Nothing,
             typed: None,

@@ -10,7 +10,7 @@ use super::Demand;
 use super::methods::Methods;
 use crate::config::Settings;
 use crate::net::tls::{Connector, HandshakeError, Session, SslMode};
-use crate::net::{Address, Deadline, InBuffer, Received, Stream};
+use crate::net::{Address, Deadline, InBuffer, Keepalive, Received, Stream};
 use crate::report::{Report, Result};
 use crate::sys::signal;
 use crate::wire::startup;
@@ -70,12 +70,14 @@ pub fn check(settings: &Settings) -> Result<()> {
     Wanted::new(settings).map(drop)
 }
 
-/// Takes these parameters for all connections from now on. If they cannot be used they are tried again with the next one;
-/// what was in force stays so long, unless it is weaker than what is wanted now: then no server is connected to at all.
+/// Takes these parameters, and the limits of silence, for all connections from now on. If they cannot be used they are tried
+/// again with the next one; what was in force stays so long, unless it is weaker than what is wanted now: then no server is
+/// connected to at all.
 ///
 /// # Errors
 /// What is wrong, for whoever wants to tell.
 pub fn configure(settings: &Settings) -> Result<()> {
+    Keepalive::set_for_servers(settings);
     let mut in_force = WANTED.write();
     let (next, outcome) = InForce::behind(in_force.take(), settings);
     *in_force = Some(next);

@@ -26,6 +26,9 @@ impl Session<'_> {
         if self.caching.is_some() && self.batch.is_none() && self.answer_batch_from_cache()? {
             return Ok(Taken::Shortened);
         }
+        if self.caching.is_some() && self.batch.is_none() {
+            self.prepare_to_judge_batch()?;
+        }
         // A name may be about to become free.
         if header.kind == b'P' && self.journal.will_discard() && !self.is_quiet() {
             return Ok(Taken::Blocked);
@@ -235,7 +238,7 @@ impl Session<'_> {
             self.message_log.sent(server, "Parse: ", prepared.text());
             server.output.extend_from_slice(&prepared.message);
             prepared.nodes.insert(node);
-            self.changes.sent(node, server.replies.last_number(), Change::New(name.into()));
+            self.changes.sent(node, server.replies.last_number(), Change::Brought(name.into()));
         }
         Ok(())
     }

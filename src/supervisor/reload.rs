@@ -19,6 +19,7 @@ type Admission = (Option<Arc<Rules>>, Option<Vec<u8>>);
 impl Supervisor {
     pub(super) fn reload(&mut self) {
         Report::log_line("reload config files.").log();
+        self.service.tell_reloading();
         // What was changed behind our back counts from now on.
         self.shared.relcache().bump();
         if let Err(problems) = self.take_over_files() {
@@ -26,6 +27,9 @@ impl Supervisor {
             Report::warning("the configuration was not reloaded; the old one stays in force")
                 .hint("Correct the file, see what \"pgpool check\" says about it, and reload again.")
                 .log();
+        }
+        if self.announced {
+            self.service.tell_ready(&self.in_one_line());
         }
     }
 

@@ -99,6 +99,8 @@ fn health_is_told_while_every_process_is_busy_and_who_waits_is_counted() {
     assert_eq!(get(&pool, "/health/read"), (200, busy("can be read from")));
     let waits = format!("pgpool_waiting_connections{{socket=\"127.0.0.1:{}\"}} 2", pool.port);
     wait_for("both to wait", || tells(&pool, &waits));
+    // num_init_children times listen_backlog_multiplier.
+    assert!(tells(&pool, &format!("pgpool_waiting_connections_limit{{socket=\"127.0.0.1:{}\"}} 4", pool.port)));
     assert_eq!(get(&pool, "/nowhere").0, 404);
 }
 
