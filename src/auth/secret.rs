@@ -1,39 +1,9 @@
-//! Secrets in memory.
+//! Secrets, and what is made of them.
+
+pub use crate::sys::Secret;
 
 use openssl::sha::{Sha256, sha256};
-use std::fmt;
-use std::hint::black_box;
 use std::sync::LazyLock;
-
-/// Bytes that are nobody's business: wiped when dropped, not shown by `Debug`.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
-
-impl Secret {
-    /// Takes over `bytes`.
-    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(bytes.into())
-    }
-
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        self.0.fill(0);
-        // Or the compiler could see that nobody reads what was written.
-        black_box(&self.0);
-    }
-}
 
 /// Whether two secrets are equal, in a time that tells nothing about where they differ.
 pub fn same(one: &[u8], two: &[u8]) -> bool {
@@ -43,19 +13,24 @@ pub fn same(one: &[u8], two: &[u8]) -> bool {
 /// 32 random bytes of this pgpool, the same in all its processes: made by the parent before it forks ([`prepare`]).
 static OWN: LazyLock<[u8; 32]> = LazyLock::new(random);
 
-/// Makes what all processes of this pgpool must share. For the parent, before it forks.
-pub fn prepare() {
+/// Makes it.
+pub(super) fn prepare() {
     LazyLock::force(&OWN);
 }
 
 /// A fingerprint of `parts` that nobody can make who does not know this pgpool's own secret.
 pub(super) fn fingerprint(parts: &[&[u8]]) -> [u8; 32] {
+    fingerprint_by(&OWN, parts)
+}
+
+/// A fingerprint of `parts` that nobody can make who does not know `secret`.
+pub(super) fn fingerprint_by(secret: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     let mut whole = Vec::new();
     for part in parts {
         whole.extend((part.len() as u64).to_be_bytes());
         whole.extend_from_slice(part);
     }
-    hmac(&*OWN, &[Secret::new(whole).bytes()])
+    hmac(secret, &[Secret::new(whole).bytes()])
 }
 
 /// HMAC-SHA-256 (RFC 2104). OpenSSL's own looks for its implementation each time, which costs ten times the sum.
@@ -91,9 +66,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_compared_whole_and_not_shown() {
+    fn secrets_are_compared_whole() {
         assert!(same(b"secret", b"secret") && !same(b"secret", b"s") && !same(b"", b"s") && same(b"", b""));
-        assert_eq!(format!("{:?}", Secret::new(*b"secret")), "Secret");
     }
 
     #[test]

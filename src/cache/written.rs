@@ -28,15 +28,26 @@ pub struct Effects {
     pub sets_custom: bool,
     /// It runs code of which only the server knows what it does.
     pub runs_code: bool,
+    /// Names may stand for other tables in its database afterwards, or tables may be other than they were.
+    pub defines: bool,
+}
+
+impl Effects {
+    /// Of something that cannot be read.
+    pub const ANY: Self =
+        Self { written: Written::Everything, sets: true, sets_custom: true, runs_code: true, defines: true };
 }
 
 /// What `statement` may do. What its functions do is asked of the catalog; EXECUTE is to be judged by what it runs.
 pub fn effects(statement: &Statement, settings: &Settings, catalog: &dyn Catalog) -> Effects {
     let may_write = |name: &Name| may_write(name, settings, catalog);
-    let calls = statement.has.unknown_functions && statement.functions.iter().any(may_write);
+    let only_explains = !statement.is_multi() && matches!(statement.kind, Kind::Explain { analyze: false, .. });
+    let may_call = !only_explains && (statement.has.unknown_functions || !settings.write_function_list.is_empty());
+    let calls = may_call && statement.functions.iter().any(may_write);
     let runs_code = calls || statement.kinds().any(runs_code);
     let sets = calls || may_set(statement);
     let tables = match statement.writes().next() {
+        _ if only_explains => Written::Nothing,
         None => Written::Nothing,
         // Names are looked up as the session means them before the text.
         Some(_) if statement.is_multi() && sets => Written::Database,
@@ -45,13 +56,16 @@ pub fn effects(statement: &Statement, settings: &Settings, catalog: &dyn Catalog
     let kinds = statement.kinds().map(of_kind).max().unwrap_or(Written::Nothing);
     let written = kinds.max(tables).max(if calls { Written::Database } else { Written::Nothing });
     let sets_custom = runs_code || statement.kinds().any(sets_custom) || calls_set_config(statement);
-    Effects { written, sets: sets || written >= Written::Database, sets_custom, runs_code }
+    let defines = runs_code || written == Written::Everything || statement.kinds().any(defines);
+    Effects { written, sets: sets || written >= Written::Database, sets_custom, runs_code, defines }
 }
 
 /// What the facts do not name as written.
 fn of_kind(kind: &Kind) -> Written {
     match kind {
-        Kind::Explain { inner, .. } => of_kind(inner),
+        Kind::Explain { analyze: true, inner } => of_kind(inner),
+        // Where rows are, some ask.
+        Kind::Vacuum => Written::Database,
         // TRUNCATE may cascade; what EXECUTE runs may not be known.
         Kind::Execute(_) | Kind::Truncate | Kind::Call | Kind::Drop => Written::Database,
         Kind::CreateTable { temporary } | Kind::CreateTableAs { temporary } => {
@@ -70,9 +84,17 @@ fn of_kind(kind: &Kind) -> Written {
     }
 }
 
+fn defines(kind: &Kind) -> bool {
+    match kind {
+        Kind::Explain { analyze: true, inner } => defines(inner),
+        Kind::CreateTable { temporary } | Kind::CreateTableAs { temporary } => !temporary,
+        kind => matches!(kind, Kind::Drop),
+    }
+}
+
 fn runs_code(kind: &Kind) -> bool {
     match kind {
-        Kind::Explain { inner, .. } => runs_code(inner),
+        Kind::Explain { analyze: true, inner } => runs_code(inner),
         kind => matches!(kind, Kind::Execute(_) | Kind::Call | Kind::Do | Kind::Load | Kind::Unparsable(_)),
     }
 }
@@ -96,10 +118,26 @@ fn calls_set_config(statement: &Statement) -> bool {
     statement.functions.iter().any(|function| &*function.name == "set_config")
 }
 
+/// Whether calling it may write. The administrator's word counts more than the declaration.
 fn may_write(name: &Name, settings: &Settings, catalog: &dyn Catalog) -> bool {
-    let list = &settings.read_only_function_list;
-    let is_listed = !list.is_empty() && list.is_match(&name.to_string());
-    !is_listed && !matches!(catalog.function(name), Known::Yes(Volatility::Immutable | Volatility::Reads))
+    let (reading, writing) = (&settings.read_only_function_list, &settings.write_function_list);
+    let is_harmless = || sets_or_locks(name) || is_declared_harmless(name, catalog);
+    if reading.is_empty() && writing.is_empty() {
+        return !is_harmless();
+    }
+    let written = name.to_string();
+    writing.is_match(&written) || !(reading.is_match(&written) || is_harmless())
+}
+
+fn is_declared_harmless(name: &Name, catalog: &dyn Catalog) -> bool {
+    matches!(catalog.function(name), Known::Yes(Volatility::Immutable | Volatility::Reads))
+}
+
+/// Whether it is a function of PostgreSQL's that changes the session only.
+fn sets_or_locks(name: &Name) -> bool {
+    let is_own = name.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
+    let is_lock = |name: &str| ["pg_advisory_", "pg_try_advisory_"].iter().any(|prefix| name.starts_with(prefix));
+    is_own && (matches!(&*name.name, "set_config" | "setseed") || is_lock(&name.name))
 }
 
 #[cfg(test)]
@@ -149,7 +187,8 @@ mod tests {
             ("set timezone = 'UTC'", false, false),
             ("set app.tenant = 1", true, false),
             ("begin; set local app.tenant = 1", true, false),
-            ("select set_config('app.tenant', '1', true)", true, true),
+            ("select set_config('app.tenant', '1', true)", true, false),
+            ("explain select f()", false, false),
             ("select f()", true, true),
             ("call p()", true, true),
             ("do ''", true, true),
@@ -179,6 +218,11 @@ mod tests {
             ("explain analyze update t1 set a = 1", Written::Tables),
             ("select 1; update t1 set a = 1", Written::Tables),
             ("select f()", Written::Database),
+            ("explain select f()", Written::Nothing),
+            ("explain insert into t1 values (1)", Written::Nothing),
+            ("select pg_advisory_lock(1), set_config('a.b', '1', true)", Written::Nothing),
+            ("select my.pg_advisory_lock(1)", Written::Database),
+            ("vacuum full t1", Written::Database),
             ("copy (select f()) to stdout", Written::Database),
             ("select 1 from t1 where f(a)", Written::Database),
             ("truncate t1", Written::Database),
@@ -202,5 +246,10 @@ mod tests {
         settings.assign("read_only_function_list", "f").expect("list");
         assert_eq!(written("select f()", &settings), Written::Nothing);
         assert_eq!(written("select f(), g()", &settings), Written::Database);
+        // What is declared and listed: the list counts.
+        let mut settings = Settings::default();
+        settings.assign("write_function_list", "count").expect("list");
+        assert_eq!(written("select count(*) from t1", &settings), Written::Database);
+        assert_eq!(written("select now() from t1", &settings), Written::Nothing);
     }
 }

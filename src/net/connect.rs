@@ -2,7 +2,7 @@
 
 use super::resolve::resolve;
 use super::wait::{Waited, wait};
-use super::{Deadline, PATIENCE, Peer, Stream};
+use super::{Deadline, Keepalive, PATIENCE, Peer, Stream};
 use crate::sys::signal;
 use nix::poll::PollFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -52,11 +52,13 @@ pub enum ConnectError {
 }
 
 fn failed(error: io::Error) -> ConnectError {
+    if is_ours(&error) { ConnectError::Ours(error) } else { ConnectError::Failed(error) }
+}
+
+/// Whether this process or machine lacks something.
+pub(super) fn is_ours(error: &io::Error) -> bool {
     let ours = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL];
-    match error.raw_os_error() {
-        Some(code) if ours.contains(&code) => ConnectError::Ours(error),
-        _ => ConnectError::Failed(error),
-    }
+    error.raw_os_error().is_some_and(|code| ours.contains(&code))
 }
 
 /// Connects to `address`, trying every address its name has until `deadline`. The stream has the patience of a relay.
@@ -124,7 +126,7 @@ fn connect_tcp(target: SocketAddr, deadline: Deadline) -> Result<Stream, Connect
     }
     socket.set_nonblocking(false).map_err(failed)?;
     socket.set_tcp_nodelay(true).map_err(failed)?;
-    socket.set_keepalive(true).map_err(failed)?;
+    Keepalive::of_servers().apply(&socket);
     connected(socket, Peer::Tcp(target.ip(), target.port()))
 }
 

@@ -4,13 +4,15 @@
 //! - The query runs as `auth_user` in `auth_dbname`, never with anything of the client's startup packet but the user name,
 //!   and that as a parameter; the search path is fixed.
 //! - Whatever the query says, a role whose password has expired, or that may not log in, has none.
-//! - The connection is kept for a few seconds behind its last question: whoever tries many names costs queries, not logins.
+//! - The connection is kept for a few seconds behind its last question, however that was answered: whoever tries many
+//!   names costs queries, not logins.
 //! - An answer counts for a second, so that many logins at once cost one query and a changed password works at once.
 
 use super::Context;
 use super::end::End;
 use crate::auth::Secret;
 use crate::auth::passwords::Entry;
+use crate::auth::scram::DEFAULT_ITERATIONS;
 use crate::backend::Account;
 use crate::backend::control::{Connection, Rows};
 use crate::net::Deadline;
@@ -69,11 +71,20 @@ impl Context {
                 if self.answers.told.len() >= LIMIT {
                     self.answers.told.clear();
                 }
+                if let Entry::Verifier(verifier) = &entry {
+                    self.shared.note_iterations(verifier.iterations());
+                }
                 self.answers.told.insert(user.to_vec(), (Instant::now(), entry.clone()));
                 entry
             }
         };
         Ok(Known { entry, source: "auth_query" })
+    }
+
+    /// The number of iterations that verifiers usually have: strangers must not show by another one.
+    pub(super) fn usual_iterations(&self) -> u32 {
+        let told = || self.shared.told_iterations().filter(|_| !self.settings.auth_query.is_empty());
+        self.gate.passwords.usual_iterations().or_else(told).unwrap_or(DEFAULT_ITERATIONS)
     }
 
     /// Time until the connection has been kept for long enough; `None` if there is none.
@@ -94,11 +105,12 @@ impl Context {
         if self.answers.asker.as_ref().is_some_and(|asker| asker.node != node || asker.asked.elapsed() >= IDLE) {
             self.close_asker();
         }
-        // The server may have ended it meanwhile.
-        if let Some(asker) = self.answers.asker.take()
-            && let Ok(entry) = self.ask(asker.connection, node, user, limit)
-        {
-            return Ok(entry);
+        if let Some(asker) = self.answers.asker.take() {
+            let answer = self.ask(asker.connection, node, user, limit);
+            // Without an answer, be it an error, the connection is gone: the server may have ended it meanwhile.
+            if answer.is_ok() || self.answers.asker.is_some() {
+                return answer;
+            }
         }
         let settings = Arc::clone(&self.settings);
         let account = Account::by(&mut self.gate.passwords, &settings.auth_user, "", &settings.auth_dbname);
@@ -107,12 +119,19 @@ impl Context {
         self.ask(connection, node, user, limit)
     }
 
-    /// Asks on `connection`, and keeps it if it answers.
+    /// Asks on `connection`, and keeps it if it answers; an error of the query is an answer, too.
     fn ask(&mut self, mut connection: Connection, node: usize, user: &[u8], limit: Deadline) -> Result<Entry> {
-        let rows = connection.query_with(&self.settings.auth_query, &[user], limit)?;
-        let valid = connection.query_with(IS_VALID, &[user], limit)?;
-        self.answers.asker = Some(Asker { connection, node, asked: Instant::now() });
-        Ok(judge(user, rows, &valid))
+        let rows = connection.query_with(&self.settings.auth_query, &[user], limit);
+        let both = rows.and_then(|rows| Ok((rows, connection.query_with(IS_VALID, &[user], limit)?)));
+        if connection.is_usable() {
+            self.answers.asker = Some(Asker { connection, node, asked: Instant::now() });
+        }
+        match both {
+            Ok((rows, valid)) => Ok(judge(user, rows, &valid)),
+            // Bytes that are no text there: nobody can have that name.
+            Err(report) if report.code == SqlState::CHARACTER_NOT_IN_REPERTOIRE => Ok(Entry::None),
+            Err(report) => Err(report),
+        }
     }
 }
 

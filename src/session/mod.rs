@@ -17,6 +17,7 @@ mod auth_query;
 mod authenticate;
 mod batch;
 mod bystanders;
+mod cache_writes;
 mod cached_batch;
 mod caching;
 mod changes;
@@ -29,8 +30,10 @@ mod failover;
 mod finish;
 mod follow;
 mod gate;
+mod identity;
 mod journal;
 mod judge;
+mod limits;
 mod local;
 mod message_log;
 mod new_primary;
@@ -38,16 +41,18 @@ mod open;
 mod own_servers;
 mod plan;
 mod portals;
+mod refusal;
 mod requests;
 mod retry;
 mod secure;
 mod startup;
 mod statements;
 mod trace;
+mod unpublished;
 mod wait;
 
 pub use context::Context;
-pub use open::serve;
+pub use open::{refuse, serve};
 pub use startup::cancel;
 
 use crate::auth::Credential;
@@ -61,6 +66,7 @@ use changes::Changes;
 use client::Client;
 use end::End;
 use journal::Journal;
+use limits::Turn;
 use message_log::MessageLog;
 use new_primary::Lost;
 use portals::Portals;
@@ -127,6 +133,8 @@ struct Session<'c> {
     /// A server's FATAL has been passed on.
     fatal: bool,
     message_log: MessageLog,
+    /// Whose turn it is.
+    turn: Turn,
     /// Which reason the last destination had, for counting them.
     reason: usize,
     /// Prepared statements and portals that no server knows.

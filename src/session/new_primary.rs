@@ -97,7 +97,7 @@ impl Session<'_> {
     /// The primary's server has said that it ends the session by an administrator's command. `true`: the session goes on, as
     /// with [`Session::leave_home`]. If that server still lets sessions in, it was about this one alone, which has to end.
     pub(super) fn home_shuts_down(&mut self, cause: &str) -> bool {
-        self.heed_shutdown(self.home);
+        self.heed_farewell(self.home);
         if !self.can_leave_home() || self.was_terminated(self.home) {
             return false;
         }
@@ -381,18 +381,18 @@ fn settings_refused(node: usize, report: &Report) -> Report {
 /// What a failed login means to a session that has been served before: a server that is full may let it in later, too.
 fn missing(node: usize, error: LoginError) -> Missing {
     match error {
-        LoginError::Unsupported(report) => Missing::Never(report),
+        LoginError::Unsupported(report) | LoginError::Ours(report) => Missing::Never(report),
         LoginError::Refused(message) if !is_passing_code(&message, &[b"53300"]) => Missing::Refused(message),
         error => Missing::Yet(error.into_report(node)),
     }
 }
 
 /// Whether the server may be down, or on its way up or down.
-fn is_passing(error: &LoginError) -> bool {
+pub(super) fn is_passing(error: &LoginError) -> bool {
     match error {
         LoginError::NotConnected(..) | LoginError::Unreachable(_) => true,
         LoginError::Refused(message) => is_passing_code(message, &[]),
-        LoginError::Unsupported(_) => false,
+        LoginError::Unsupported(_) | LoginError::Ours(_) => false,
     }
 }
 

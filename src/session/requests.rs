@@ -6,7 +6,7 @@
 
 use super::client::Client;
 use super::end::End;
-use super::{Session, trace};
+use super::{Session, message_log, trace};
 use crate::backend::{Awaited, Deliver, ReplyState};
 use crate::cache;
 use crate::report::{Report, SqlState};
@@ -83,6 +83,7 @@ impl Session<'_> {
             let start = self.direct.length;
             let header = Header::read(&self.client.input.bytes()[start..], frontend::name);
             let Some(header) = header.map_err(|error| End::protocol_violation(&error))? else { break };
+            self.check_length(header)?;
             let taken = if self.message_log.requests {
                 self.take_request_told(header, available)?
             } else {
@@ -271,6 +272,7 @@ impl Session<'_> {
         let content = front(&self.client, self.direct, header, header.total);
         let text = content.strip_suffix(b"\0").unwrap_or(content);
         self.message_log.reason = self.reason_for_log(&facts, text, node);
+        message_log::unparsable(self.context, &facts, text);
         trace::statement(self.context, &self.group, node, &facts, text);
         self.context.slot.count_reason(self.reason);
         if let Some(writes) = writes {
@@ -369,9 +371,7 @@ impl Session<'_> {
         } else if length > 0 {
             match server.stream.send(bytes) {
                 Ok(sent) => server.output.extend_from_slice(&bytes[sent..]),
-                Err(error) if node == self.home => return Err(End::server_lost(node, &error.to_string())),
-                // The receive will tell what has become of it.
-                Err(_) => {}
+                Err(error) => server.broken = Some(error.to_string()),
             }
         }
         self.client.input.consume(length);
@@ -379,17 +379,14 @@ impl Session<'_> {
         self.flush_server(node)
     }
 
-    /// Sends what waits for `node`. Another node than the primary that does not take it is dealt with by the receive.
+    /// Sends what waits for `node`. One that does not take it is dealt with by the receive: its last words may be there.
     pub(super) fn flush_server(&mut self, node: usize) -> Result<(), End> {
         let Some(server) = self.group.get_mut(node) else { return Ok(()) };
-        match server.flush() {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                server.output.clear();
-                self.connection_failed(node, &error.to_string());
-                if node == self.home { Err(End::server_lost(node, &error.to_string())) } else { Ok(()) }
-            }
+        if let Err(error) = server.flush() {
+            server.output.clear();
+            server.broken = Some(error.to_string());
         }
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{NodeSet, PoolSlot, Shared, now};
 use pgpool_shm::{Text, Versioned, plain, shareable};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// What a worker does at present (show-commands 4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,9 +86,12 @@ shareable! {
         status: AtomicU32,
         started: AtomicU64,
         finished_sessions: AtomicU64,
-        /// Of all processes that this slot has had.
+        /// Sessions of all processes that this slot has had, however they ended.
         all_sessions: AtomicU64,
+        /// Of those processes, in nanoseconds.
+        processor_time_of_dead: AtomicU64,
         restart: AtomicU32,
+        dismissed: AtomicU32,
         served: AtomicU32,
         waiting_since: AtomicU64,
         busy: [AtomicU64; 2],
@@ -132,14 +136,19 @@ impl WorkerSlot {
         ProcessStatus::from_number(self.record().status.load(Ordering::Relaxed))
     }
 
-    /// Sessions this process has finished.
+    /// Clients this process has finished with, also those that were not let in.
     pub fn finished_sessions(&self) -> u64 {
         self.record().finished_sessions.load(Ordering::Relaxed)
     }
 
-    /// Sessions that all processes of this slot have finished.
+    /// Sessions of all processes of this slot that have ended, also those that ended with their process; not who was refused.
     pub fn all_sessions(&self) -> u64 {
         self.record().all_sessions.load(Ordering::Relaxed)
+    }
+
+    /// Processor time of the processes of this slot that have ended.
+    pub fn processor_time_of_dead(&self) -> Duration {
+        Duration::from_nanos(self.record().processor_time_of_dead.load(Ordering::Relaxed))
     }
 
     /// Since when this process waits for its next client, seconds since 1970; none before its first one and while it has
@@ -151,6 +160,11 @@ impl WorkerSlot {
     /// Whether the process shall end when it is idle (process-model 7.2).
     pub fn restart_wished(&self) -> bool {
         self.record().restart.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether the process shall end for good when it is idle (process-model 8.2).
+    pub fn is_dismissed(&self) -> bool {
+        self.record().dismissed.load(Ordering::SeqCst) != 0
     }
 
     /// The nodes a statement of the session runs on.
@@ -209,12 +223,14 @@ impl WorkerSlot {
 
 /// Writing, for the worker that owns the slot.
 impl WorkerSlot {
-    /// A client has connected. Returns how many workers have one now, this one included.
+    /// A client has connected. Returns how many workers have one now, this one included. A worker that was dismissed stays.
     pub fn begin_client(&self, client: &ClientInfo) -> usize {
         self.record().client.set(ClientRecord { host: Text::new(&client.host), port: client.port });
         self.record().waiting_since.store(0, Ordering::Relaxed);
         self.record().served.store(1, Ordering::Relaxed);
-        self.set_status(ProcessStatus::Connecting);
+        self.record().status.store(ProcessStatus::Connecting as u32, Ordering::SeqCst);
+        // Behind the status: see `dismiss`.
+        self.record().dismissed.store(0, Ordering::SeqCst);
         let (word, bit) = self.connected_bit();
         word.fetch_or(bit, Ordering::AcqRel);
         self.shared.workers().connected()
@@ -229,13 +245,12 @@ impl WorkerSlot {
         });
     }
 
-    /// The client has left. `counts`: it was a session (not a cancel request) and is counted as finished.
+    /// The client has left. `counts`: it wanted a session (not a cancel request) and is counted as finished.
     pub fn end_client(&self, counts: bool) {
         self.forget_client();
         self.record().waiting_since.store(now(), Ordering::Relaxed);
         if counts {
             self.record().finished_sessions.fetch_add(1, Ordering::Relaxed);
-            self.record().all_sessions.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -264,6 +279,9 @@ impl WorkerSlot {
         record.cancel_key.write(&[]);
         self.set_busy(NodeSet::EMPTY);
         self.set_idle(false);
+        if record.session.get().pool_slot != 0 {
+            record.all_sessions.fetch_add(1, Ordering::Relaxed);
+        }
         record.session.set(SessionRecord::default());
         record.client.set(ClientRecord::default());
         self.set_status(ProcessStatus::WaitForConnection);
@@ -285,15 +303,35 @@ impl WorkerSlot {
         record.finished_sessions.store(0, Ordering::Relaxed);
         record.waiting_since.store(0, Ordering::Relaxed);
         record.restart.store(0, Ordering::Relaxed);
-        record.pid.store(pid, Ordering::Release);
+        record.dismissed.store(0, Ordering::SeqCst);
+        if record.pid.swap(pid, Ordering::AcqRel) == 0 {
+            self.shared.worker_came();
+        }
+    }
+
+    /// The slot's process is dead and has used that much.
+    pub fn count_processor_time(&self, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.record().processor_time_of_dead.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
     /// The slot's process is dead, in whatever it was doing: nothing of it stays behind.
     pub fn reclaim(&self) {
-        self.record().pid.store(0, Ordering::Release);
+        if self.record().pid.swap(0, Ordering::AcqRel) != 0 {
+            self.shared.worker_gone();
+        }
         self.forget_client();
         for slot in 0..self.pool_slots() {
             self.pool(slot).clear();
+        }
+    }
+
+    /// The process is not needed any more: it ends when it is idle, unless a client comes first.
+    pub fn dismiss(&self) {
+        self.record().dismissed.store(1, Ordering::SeqCst);
+        // Who has got a client in this moment has either seen this, or is seen here.
+        if self.record().status.load(Ordering::SeqCst) != ProcessStatus::WaitForConnection as u32 {
+            self.record().dismissed.store(0, Ordering::SeqCst);
         }
     }
 
@@ -359,5 +397,25 @@ mod tests {
         assert_eq!((slot.pool(1).server(127), slot.pool(1).statement(127)), (None, vec![]));
         assert_eq!(shared.find_cancel_target(4242, b"key"), None);
         assert_eq!(shared.workers().connected(), 1);
+    }
+
+    #[test]
+    fn sessions_are_counted_however_they_end_and_the_refused_are_not() {
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
+        let slot = shared.worker(0);
+        let session = SessionInfo { user: "ann".to_owned(), database: "shop".to_owned(), pool_slot: Some(0) };
+        let counted = || (slot.finished_sessions(), slot.all_sessions());
+        slot.begin_client(&ClientInfo::default());
+        slot.end_client(true);
+        assert_eq!(counted(), (1, 0), "it was refused");
+        slot.begin_client(&ClientInfo::default());
+        slot.set_session(&session);
+        slot.end_client(true);
+        assert_eq!(counted(), (2, 1));
+        slot.begin_client(&ClientInfo::default());
+        slot.set_session(&session);
+        slot.reclaim();
+        slot.occupy(4243);
+        assert_eq!(counted(), (0, 2), "it was killed");
     }
 }

@@ -5,6 +5,7 @@
 //! cannot keep the machine busy.
 
 use crate::net::Deadline;
+use crate::sys::processor_time;
 use crate::sys::signal::Signal;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
@@ -33,6 +34,8 @@ pub(super) enum Role {
     Pcp,
     /// The metrics process.
     Metrics,
+    /// The doorman.
+    Doorman,
     /// A search for the primary within a failover.
     Search(SearchNumber),
     /// A command of the user: no process of ours.
@@ -55,6 +58,8 @@ pub(super) enum ScriptKind {
     Failover,
     /// follow_primary_command.
     Follow,
+    /// ssl_passphrase_command.
+    PassPhrase,
 }
 
 impl Role {
@@ -72,6 +77,7 @@ impl Role {
             Self::Health(_) => "health check",
             Self::Pcp => "PCP child",
             Self::Metrics => "metrics",
+            Self::Doorman => "doorman",
             Self::Search(_) => "primary search",
             Self::Script(_) => "command",
             Self::Collector => "pgpool log collector",
@@ -90,6 +96,16 @@ pub(super) enum End {
     Signal(Signal, bool),
 }
 
+impl End {
+    /// Behind "it"; whether it was in order.
+    pub fn told(self) -> (String, bool) {
+        match self {
+            Self::Exit(status) => (format!("has ended with exit status {status}"), status == 0),
+            Self::Signal(signal, _) => (format!("was ended by {signal}"), false),
+        }
+    }
+}
+
 /// A child that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dead {
@@ -97,6 +113,8 @@ pub(super) struct Dead {
     pub pid: Pid,
     pub end: End,
     pub lived: Duration,
+    /// What it has used, its own children included.
+    pub processor_time: Duration,
 }
 
 #[derive(Debug)]
@@ -126,6 +144,12 @@ impl Children {
         self.living.values().any(|child| child.role == role) || self.due.iter().any(|(_, due)| *due == role)
     }
 
+    /// The slots whose worker lives or is to be started.
+    pub fn workers(&self) -> impl Iterator<Item = usize> {
+        let roles = self.living.values().map(|child| child.role).chain(self.due.iter().map(|(_, role)| *role));
+        roles.filter_map(|role| if let Role::Worker(slot) = role { Some(slot) } else { None })
+    }
+
     /// What the living child with this process id is.
     pub fn role_of(&self, pid: u32) -> Option<Role> {
         let pid = Pid::from_raw(i32::try_from(pid).ok()?);
@@ -145,6 +169,7 @@ impl Children {
     /// Collects the dead.
     pub fn reap(&mut self) -> Vec<Dead> {
         let mut dead = Vec::new();
+        let mut counted = processor_time::of_the_dead();
         loop {
             let (pid, end) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, status)) => (pid, End::Exit(status)),
@@ -153,8 +178,10 @@ impl Children {
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(_) => return dead,
             };
+            let processor_time = processor_time::of_the_dead().saturating_sub(counted);
+            counted += processor_time;
             if let Some(Child { role, started }) = self.living.remove(&pid) {
-                dead.push(Dead { role, pid, end, lived: started.elapsed() });
+                dead.push(Dead { role, pid, end, lived: started.elapsed(), processor_time });
             }
         }
     }
@@ -220,7 +247,7 @@ mod tests {
     use super::*;
 
     fn dead(lived: Duration) -> Dead {
-        Dead { role: Role::Worker(3), pid: Pid::this(), end: End::Exit(1), lived }
+        Dead { role: Role::Worker(3), pid: Pid::this(), end: End::Exit(1), lived, processor_time: Duration::ZERO }
     }
 
     fn pause(children: &mut Children, lived: Duration, was_useful: bool) -> Duration {

@@ -98,7 +98,7 @@ impl Supervisor {
         // Who reads the pipe is the collector alone.
         let log_pipe = self.log_pipe.take().filter(|_| role == Role::Collector);
         // Other pgpools see the end of the parent, not that of its children.
-        let former = self.predecessor.take().filter(|_| matches!(role, Role::Worker(_) | Role::Cancel));
+        let former = self.predecessor.take().filter(|_| matches!(role, Role::Worker(_) | Role::Doorman | Role::Cancel));
         let former = former.and_then(Predecessor::into_cancels);
         let cancels = self.cancels.take();
         (self.successor, self.retired) = (None, None);
@@ -108,6 +108,10 @@ impl Supervisor {
             Role::Worker(index) => {
                 let (rules, front) = (self.rules.clone(), self.front.clone());
                 worker::run(worker::Start { index, listeners, settings, rules, front, shared, former })
+            }
+            Role::Doorman => {
+                let (rules, front, index) = (self.rules.clone(), self.front.clone(), shared.limits().workers);
+                worker::doorman::run(worker::Start { index, listeners, settings, rules, front, shared, former })
             }
             Role::Health(id) => health::run(settings, shared, id),
             Role::Search(_) => {
@@ -143,8 +147,8 @@ impl Supervisor {
             if is_its { sockets } else { Vec::new() }
         };
         (
-            // The metrics process looks who waits for a worker.
-            only_if(matches!(role, Role::Worker(_) | Role::Metrics), &mut self.listeners),
+            // The metrics process and the doorman look who waits for a worker.
+            only_if(matches!(role, Role::Worker(_) | Role::Metrics | Role::Doorman), &mut self.listeners),
             only_if(role == Role::Pcp, &mut self.pcp_listeners),
             only_if(role == Role::Metrics, &mut self.metrics_listeners),
         )

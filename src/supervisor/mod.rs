@@ -6,9 +6,10 @@
 //!
 //! Nodes that are lost or come back are the business of [`failover`].
 //!
-//! The start sequence is in [`start`], forking in [`fork`], the table of children in [`children`]; what signals ask for is
-//! done by [`reload`] and [`stop`].
+//! The start sequence is in [`start`], forking in [`fork`], the table of children in [`children`], the number of workers in
+//! [`staff`]; what signals ask for is done by [`reload`], [`certificates`] and [`stop`].
 
+mod certificates;
 mod children;
 mod failover;
 mod fork;
@@ -19,6 +20,8 @@ pub mod pid_file;
 mod reasons_file;
 mod reload;
 mod service;
+mod spare;
+mod staff;
 mod start;
 mod status_file;
 mod stop;
@@ -36,7 +39,8 @@ use crate::report::{Report, version};
 use crate::state::{NodeSet, Shared};
 use crate::sys::descriptor;
 use crate::sys::signal::{Signal, Signals};
-use children::{Children, Dead, End, Role};
+use certificates::Renewal;
+use children::{Children, Dead, End, Role, ScriptKind};
 use failover::Failover;
 use fork::ReadyPipe;
 use listen::Listeners;
@@ -45,6 +49,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use pid_file::PidFile;
 use service::Service;
+use spare::Spare;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -68,6 +73,8 @@ struct Supervisor {
     rules: Option<Arc<Rules>>,
     /// TLS towards clients.
     front: Front,
+    /// New certificates that wait for the pass phrase of their key.
+    renewal: Option<Renewal>,
     shared: Shared,
     listeners: Listeners,
     pcp_listeners: Listeners,
@@ -82,6 +89,8 @@ struct Supervisor {
     /// The finder's word that it has asked every node once.
     ready: ReadyPipe,
     failover: Failover,
+    /// In dynamic mode: how long there have been too many workers.
+    spare: Spare,
     /// With `logging_collector`: where all processes write to.
     log_pipe: Option<LogPipe>,
     /// For the search process that is being forked: where it writes its answer.
@@ -124,7 +133,9 @@ impl Supervisor {
         let search_limit = Deadline::after(SEARCH_LIMIT);
         loop {
             let mut deadline = self.children.next_start().min(self.stop_deadline()).min(self.failover.deadline());
-            deadline = deadline.min(self.service.next_sign_of_life()).min(self.upgrade_deadline());
+            deadline = deadline.min(self.renewal_deadline()).min(self.spare.deadline());
+            deadline = deadline.min(self.service.next_sign_of_life());
+            deadline = deadline.min(self.upgrade_deadline());
             if !self.announced {
                 deadline = deadline.min(search_limit);
             }
@@ -139,16 +150,21 @@ impl Supervisor {
             self.heed_predecessor();
             self.heed_successor();
             self.proceed();
+            self.end_late_renewal();
             if let Some(status) = self.finish_stop() {
                 return Ok(status);
             }
             let told = events.iter().any(|event| event.token() == READY);
             if !self.announced && self.stopping.is_none() && (told || search_limit.passed()) {
                 self.children.start(Role::ReplicationCheck);
-                (0..self.shared.limits().workers).map(Role::Worker).for_each(|role| self.children.start(role));
+                self.hire_first();
                 self.start_health_checks();
                 self.start_due();
                 self.announce();
+            }
+            if self.announced && self.stopping.is_none() {
+                self.mind_staff();
+                self.mind_the_door();
             }
             self.start_due();
         }
@@ -178,9 +194,9 @@ impl Supervisor {
     /// The service is complete (process-model 2, step 18).
     fn announce(&mut self) {
         self.announced = true;
+        self.write_status();
         Report::log_line(format!("pgpool-II successfully started. version {}", version::text())).log();
         nodes::tell(&self.shared.nodes().view(), self.settings.backend_clustering_mode);
-        self.write_status();
         if self.predecessor.is_some() {
             // The service manager hears it from the one whom it knows.
             self.take_over();
@@ -230,13 +246,15 @@ impl Supervisor {
 
     /// A child has ended: nothing of it stays behind, and somebody takes its place.
     fn bury(&mut self, dead: &Dead) {
-        if matches!(dead.role, Role::Search(_) | Role::Script(_)) {
-            return self.failover_child_ended(dead);
+        match dead.role {
+            Role::Script(ScriptKind::PassPhrase) => return self.pass_phrase_ended(dead),
+            Role::Search(_) | Role::Script(_) => return self.failover_child_ended(dead),
+            _ => {}
         }
         if dead.role == Role::Successor {
             return self.successor_ended(dead);
         }
-        let (mut client, mut was_useful) = (String::new(), false);
+        let (mut client, mut was_useful, mut dismissed) = (String::new(), false, false);
         if dead.role == Role::Collector {
             self.shared.publish_collector(0);
         }
@@ -244,6 +262,8 @@ impl Supervisor {
             let slot = self.shared.worker(index);
             client = slot.client().host;
             was_useful = !client.is_empty() || slot.finished_sessions() > 0;
+            slot.count_processor_time(dead.processor_time);
+            dismissed = slot.is_dismissed();
             slot.reclaim();
             if !client.is_empty() {
                 // Its last statement may have changed the catalog, or committed what nobody was told of.
@@ -251,8 +271,20 @@ impl Supervisor {
                 self.shared.doubt_answers();
             }
         }
-        tell_of(dead, &client);
+        if dismissed && dead.end == End::Exit(0) {
+            let (name, pid) = (dead.role.name(), dead.pid);
+            let text = format!("{name} process with pid: {pid} exited with success and will not be restarted");
+            Report::log_line(text).log();
+        } else {
+            tell_of(dead, &client);
+        }
+        if dead.role == Role::Doorman {
+            self.shared.set_doorman(0);
+        }
         if dead.role == Role::Pcp && self.successor.is_some() {
+            return;
+        }
+        if self.is_done_with(dismissed) || (dead.role == Role::Doorman && dead.end == End::Exit(0)) {
             return;
         }
         if self.stopping.is_none() || dead.role == Role::Collector {
@@ -296,7 +328,17 @@ fn tell_of(dead: &Dead, client: &str) {
             if *core {
                 detail.push_str(" A core file was written.");
             }
-            Report::warning(format!("{name} process with pid: {pid} was terminated by {how}")).detail(detail).log();
+            let report =
+                Report::warning(format!("{name} process with pid: {pid} was terminated by {how}")).detail(detail);
+            match signal {
+                Signal::SIGKILL => {
+                    report.hint("If nobody has killed it, the machine was out of memory: see the kernel's log.")
+                }
+                Signal::SIGABRT | Signal::SIGBUS => report
+                    .hint("If the lines before tell of memory that was not to be had, raise its limit or add memory."),
+                _ => report,
+            }
+            .log();
         }
     }
 }

@@ -7,6 +7,7 @@ use super::listen::{Listeners, Offered};
 use super::log_pipe::LogPipe;
 use super::pid_file::PidFile;
 use super::service::Service;
+use super::spare::Spare;
 use super::upgrade::{Again, Handed, use_stderr};
 use super::{Supervisor, nodes, status_file};
 use crate::auth::hba::Rules;
@@ -15,12 +16,13 @@ use crate::backend;
 use crate::cache;
 use crate::catalog;
 use crate::config::{FileLocations, Settings};
-use crate::net::tls::Front;
+use crate::net::tls::{Connector, Front};
 use crate::report::{self, Report, Result, Severity};
 use crate::state::{Limits, NodeSet, Shared};
 use crate::sys::inherited;
 use crate::sys::service_manager::ServiceManager;
 use crate::sys::signal::{self, Signal, Signals};
+use nix::errno::Errno;
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -56,7 +58,7 @@ pub fn run(
     let mut supervisor = match prepare(settings, files, discard_status, starter) {
         Ok(supervisor) => Supervisor { again, ..supervisor },
         Err(report) => {
-            report.log();
+            with_remedy(report).log();
             return EXIT_NOT_STARTED;
         }
     };
@@ -146,6 +148,7 @@ fn prepare(
         files,
         rules,
         front,
+        renewal: None,
         shared,
         listeners,
         pcp_listeners,
@@ -158,6 +161,7 @@ fn prepare(
         starter,
         ready,
         failover,
+        spare: Spare::default(),
         log_pipe,
         search_writer: None,
         written: NodeSet::EMPTY,
@@ -174,8 +178,9 @@ fn prepare(
 
 /// Reads who may come in. Nothing is started on rules that cannot be used.
 fn admission(settings: &Settings, files: &FileLocations) -> Result<Option<Arc<Rules>>> {
-    auth::prepare();
+    auth::prepare(Path::new(&settings.work_dir));
     passwords::create(settings)?;
+    passwords::review(settings).iter().for_each(Report::log);
     if !settings.enable_pool_hba {
         return Ok(None);
     }
@@ -196,11 +201,12 @@ fn admission(settings: &Settings, files: &FileLocations) -> Result<Option<Arc<Ru
 /// not if the command for the pass phrase fails (auth 17.2, 17.3). Servers that are to be verified are not connected to if
 /// they cannot be.
 fn tls(settings: &Settings) -> Result<Front> {
+    Connector::warn(settings);
     if let Err(report) = backend::configure_tls(settings) {
         report.log();
     }
     let mut front = Front::new()?;
-    match front.renew(settings) {
+    match front.begin(settings) {
         Err(report) if report.severity >= Severity::Error => Err(report),
         Err(report) => {
             report.hint("Clients that ask for TLS get \"no\" until this is mended and pgpool reloaded.").log();
@@ -218,13 +224,22 @@ fn share(settings: &Settings) -> Result<Shared> {
         relcache: catalog::shared_facts(settings),
         mutation_buckets: count(settings.track_table_mutation_table_buckets),
         mutation_places: count(settings.track_table_mutation_table_size),
-        query_cache: cache::size(settings),
+        query_cache: cache::store(settings),
     };
     let shared = Shared::create(limits).map_err(|error| {
         failed("could not create shared memory")(error).hint("Reduce num_init_children or max_pool, or free memory.")
     })?;
     Report::log_line(format!("allocating shared memory segment of size: {} ", shared.size())).log();
     Ok(shared)
+}
+
+/// Whatever could not be opened for want of descriptors: not the thing is to be looked at, but the limit.
+fn with_remedy(report: Report) -> Report {
+    let lacks = |errno: Errno| report.detail.as_ref().is_some_and(|detail| detail.contains(errno.desc()));
+    if lacks(Errno::EMFILE) || lacks(Errno::ENFILE) {
+        return report.hint("Raise the limit of open files: ulimit -n, LimitNOFILE of the service, fs.file-max.");
+    }
+    report
 }
 
 pub(super) fn failed<E: Display>(what: &'static str) -> impl Fn(E) -> Report {

@@ -58,6 +58,8 @@ impl Supervisor {
         Report::log_line("terminating all child processes").log();
         self.service.tell_stopping(signal);
         self.children.start_none();
+        self.end_renewal();
+        self.spare.forget();
         // Idle workers must know of the stop before they see that their sockets are dead.
         self.children.signal_all(signal);
         // Nobody needs to know any more how a node is: a check does not go on until it ends by itself.

@@ -6,18 +6,23 @@
 //! It must never decide about the cluster, wait without a reason that can wake it, or go on after a fault of ours: a panic
 //! in a session ends the process, and the parent replaces it.
 
+pub mod doorman;
 mod idle;
+mod line;
 
 use crate::auth::hba::Rules;
 use crate::config::Settings;
 use crate::net::tls::Front;
-use crate::net::{Deadline, Peer, Stream};
+use crate::net::{Deadline, Peer, Stream, names};
 use crate::report::{self, Report};
 use crate::session::{self, Context};
 use crate::state::{ClientInfo, Shared};
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::title;
 use idle::{Idle, Wake};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
@@ -26,6 +31,8 @@ use std::time::{Duration, Instant};
 /// The signals a worker acts on (process-model 6).
 const SIGNALS: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+/// How long the name service may keep a client waiting for its name to be known.
+const NAME_LIMIT: Duration = Duration::from_secs(1);
 /// Title while no client is there.
 const WAITING: &str = "wait for connection request";
 
@@ -77,6 +84,7 @@ fn live(start: Start) -> Exit {
     let slot = shared.worker(index);
     let mut context = Context::new(settings, rules, front, shared, slot, signals);
     context.former = former;
+    context.tell_of_the_dead();
     Worker { context, sessions: 0, last_client: None }.live(idle)
 }
 
@@ -94,12 +102,15 @@ impl Worker {
             if let Some(exit) = self.heed_signals().or_else(|| self.heed_time()) {
                 break exit;
             }
-            // While an administrator's request waits for the clients to leave, no new ones come in (failover 13.2).
-            let held = self.context.shared.hold().left();
-            let deadline = self.next_limit().min(held.map_or(Deadline::NEVER, Deadline::after));
-            let woken = idle.accept_clients(held.is_none()).map_err(Into::into);
-            match woken.and_then(|()| idle.wait(&self.context.pool, deadline)) {
-                Ok(Wake::Client(client)) => self.serve(client),
+            match self.wait(&mut idle) {
+                Ok(Wake::Client(socket, client)) => {
+                    self.context.shared.count_taken(socket);
+                    self.serve(client);
+                }
+                Ok(Wake::Nobody) => {
+                    Report::log_line("Exit flag set").detail("Exiting myself").log();
+                    break Exit::Done;
+                }
                 Ok(Wake::Server) => self.context.close_pooled(|pool| pool.close_broken()),
                 Ok(Wake::Other) => {}
                 Err(error) => {
@@ -114,6 +125,19 @@ impl Worker {
         self.context.close_pooled(|pool| pool.close_all());
         self.context.close_asker();
         exit
+    }
+
+    /// Waits for the next client, unless this worker is dismissed (process-model 8.2) and nobody is there.
+    fn wait(&self, idle: &mut Idle) -> io::Result<Wake> {
+        // While an administrator's request waits for the clients to leave, no new ones come in (failover 13.2).
+        let held = self.context.shared.hold().left();
+        if self.context.slot.is_dismissed() {
+            let last = if held.is_none() { idle.last_client()? } else { None };
+            return Ok(last.map_or(Wake::Nobody, |(socket, client)| Wake::Client(socket, client)));
+        }
+        idle.accept_clients(held.is_none())?;
+        let deadline = self.next_limit().min(held.map_or(Deadline::NEVER, Deadline::after));
+        idle.wait(&self.context.pool, deadline)
     }
 
     /// Does what signals and the parent ask for. `Some`: this process ends.
@@ -178,47 +202,49 @@ impl Worker {
         let was_session = session::serve(client, &mut self.context);
         report::clear_session();
         self.context.slot.end_client(was_session);
+        self.mind_staff(self.context.shared.workers().connected());
         title::set(WAITING);
         self.last_client = Some(Instant::now());
         self.sessions += i32::from(was_session);
     }
 
+    /// Lets the parent know when too few or too many workers have no client (process-model 8), and the doorman when none is
+    /// free.
+    fn mind_staff(&self, connected: usize) {
+        let shared = &self.context.shared;
+        let tell = |pid: u32| _ = kill(Pid::from_raw(pid as i32), Signal::SIGURG);
+        if shared.staff().is_wrong_for(connected) {
+            tell(shared.parent());
+        }
+        if let Some(doorman) = shared.doorman().filter(|_| shared.is_full()) {
+            tell(doorman);
+        }
+    }
+
+    /// The client as log and monitoring show it (`log_hostname`).
+    fn describe(&self, peer: &Peer) -> ClientInfo {
+        match peer {
+            Peer::Tcp(address, port) => {
+                let is_asked = self.context.settings.log_hostname;
+                let name = is_asked.then(|| names::name(*address, Deadline::after(NAME_LIMIT))).flatten();
+                ClientInfo { host: name.unwrap_or_else(|| address.to_string()), port: *port }
+            }
+            Peer::Local => ClientInfo { host: "[local]".to_owned(), port: 0 },
+        }
+    }
+
     /// A client is here: makes it visible and decides whether there is room for it (process-model 7.4).
     fn admit(&mut self, client: &Stream) {
-        let info = describe(client.peer());
+        let info = self.describe(client.peer());
         let connected = self.context.slot.begin_client(&info);
+        self.mind_staff(connected);
         title::set("accept connection");
         let settings = &self.context.settings;
-        self.context.refuse_sessions = is_full(connected, settings.num_init_children, settings.reserved_connections);
-        if settings.log_connections {
+        self.context.refuse_sessions = settings.is_crowded_by(connected);
+        self.context.client = info.clone();
+        if self.context.settings.log_connections {
             let port = if info.port == 0 { String::new() } else { format!(" port={}", info.port) };
             Report::log_line("new connection received").detail(format!("connecting host={}{port}", info.host)).log();
         }
-    }
-}
-
-/// The client as monitoring shows it.
-fn describe(peer: &Peer) -> ClientInfo {
-    match peer {
-        Peer::Tcp(address, port) => ClientInfo { host: address.to_string(), port: *port },
-        Peer::Local => ClientInfo { host: "[local]".to_owned(), port: 0 },
-    }
-}
-
-/// Whether `connected` clients, the newest included, are more than there is room for.
-fn is_full(connected: usize, workers: i32, reserved: i32) -> bool {
-    let room = usize::try_from(workers.saturating_sub(reserved)).unwrap_or(0);
-    reserved > 0 && connected > room
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_full;
-
-    #[test]
-    fn reserved_places_are_not_given_away() {
-        assert!(!is_full(32, 32, 0));
-        assert!(!is_full(30, 32, 2) && is_full(31, 32, 2));
-        assert!(is_full(1, 32, 40));
     }
 }

@@ -1,7 +1,14 @@
 //! The files that rules were read from, as bytes.
 
+use crate::state::parts;
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// The bit of a mode that lets everybody read.
+const OTHERS_READ: u32 = 0o004;
 
 /// Files with their contents, in the order read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +35,12 @@ impl Sources {
         found.map(|(_, content)| content.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// One that every user of this machine may read.
+    pub(super) fn open_to_all(&self) -> Option<&Path> {
+        let is_open = |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & OTHERS_READ != 0);
+        self.0.iter().map(|(path, _)| path.as_path()).find(|path| is_open(path))
+    }
+
     /// The file that the others are included in.
     pub fn main(&self) -> Option<&Path> {
         self.0.first().map(|(path, _)| path.as_path())
@@ -35,35 +48,16 @@ impl Sources {
 
     /// All of it as bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for (path, content) in &self.0 {
-            for part in [path.as_os_str().as_encoded_bytes(), content] {
-                bytes.extend((part.len() as u64).to_be_bytes());
-                bytes.extend_from_slice(part);
-            }
-        }
-        bytes
+        let files = self.0.iter().flat_map(|(path, content)| [path.as_os_str().as_encoded_bytes(), content]);
+        parts::join(&files.collect::<Vec<_>>())
     }
 
-    /// The files of [`Sources::to_bytes`]. `None`: the bytes are something else.
-    pub fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
-        use std::ffi::OsStr;
-        use std::os::unix::ffi::OsStrExt;
-        let mut next = || {
-            let (length, rest) = bytes.split_first_chunk()?;
-            let (part, rest) = rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)?;
-            bytes = rest;
-            Some((part.to_vec(), rest.is_empty()))
-        };
-        let mut files = Vec::new();
-        loop {
-            let (path, _) = next()?;
-            let (content, is_last) = next()?;
-            files.push((PathBuf::from(OsStr::from_bytes(&path)), content));
-            if is_last {
-                return Some(Self(files));
-            }
-        }
+    /// The files of [`Sources::to_bytes`]. `None`: the bytes are something else, or none.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let parts = parts::split(bytes)?;
+        let (files, []) = parts.as_chunks() else { return None };
+        let files = files.iter().map(|[path, content]| (PathBuf::from(OsStr::from_bytes(path)), content.to_vec()));
+        Some(Self(files.collect())).filter(|sources| !sources.0.is_empty())
     }
 }
 

@@ -72,6 +72,11 @@ impl Passwords {
         table.get().get(user).map_or(Entry::None, |text| read(text.bytes(), key))
     }
 
+    /// The number of iterations that most verifiers in the file have, as it was read last.
+    pub fn usual_iterations(&self) -> Option<u32> {
+        self.table.last().usual_iterations()
+    }
+
     /// What logs in a user of pgpool's own (auth 9.1): `parameter`, the password of pgpool.conf, and if that is empty the
     /// user's entry.
     pub fn own_user(&mut self, user: &str, parameter: &str) -> Credential {
@@ -79,11 +84,14 @@ impl Passwords {
             "" => self.entry(user.as_bytes()),
             text => read(text.as_bytes(), &mut self.key),
         };
-        if matches!(entry, Entry::Undecryptable) {
-            Report::warning(format!("could not get the password for user:{user}"))
+        let unusable = Report::warning(format!("could not get the password for user:{user}"));
+        match entry {
+            Entry::Undecryptable => unusable
                 .detail("unable to decrypt password from pool_passwd")
                 .hint("verify the valid pool_key exists")
-                .log();
+                .log(),
+            Entry::Empty => unusable.detail("the password is empty").log(),
+            _ => {}
         }
         entry.credential()
     }

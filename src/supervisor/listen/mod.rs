@@ -12,7 +12,7 @@ use offered::Offer;
 pub(super) use offered::Offered;
 
 use crate::config::Settings;
-use crate::net;
+use crate::net::{self, Keepalive};
 use crate::report::{Report, Result, Severity};
 use socket2::{SockRef, Socket};
 use std::io;
@@ -118,7 +118,10 @@ impl Listeners {
         let backlog = backlog(settings);
         let opened = tcp::open(&settings.listen_addresses, settings.port, backlog, &FOR_CLIENTS, offered)?;
         self.sockets.extend(opened);
-        self.take_rest(settings.port, backlog, &FOR_CLIENTS, offered)
+        self.take_rest(settings.port, backlog, &FOR_CLIENTS, offered)?;
+        // Also on those that were lent; Unix sockets do without.
+        self.sockets.iter().for_each(|listening| Keepalive::of_clients(settings).apply(&listening.socket));
+        Ok(())
     }
 
     /// Opens the sockets of PCP. One that cannot be had is warned of.

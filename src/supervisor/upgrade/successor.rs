@@ -189,6 +189,8 @@ impl Supervisor {
         self.pid_file = None;
         self.stopping = Some(Stopping::with_the_last_session());
         self.children.start_none();
+        self.end_renewal();
+        self.spare.forget();
         // Idle workers end, and so do helpers: the new ones do their work.
         self.children.signal_all(Signal::SIGTERM);
         self.children.signal(Signal::SIGINT, |role| matches!(role, Role::Health(_)));

@@ -2,11 +2,14 @@
 
 mod directory;
 mod files;
+mod guessing;
 mod hostile;
 mod ldap;
 mod matrix;
+mod os_user;
 mod own_users;
 mod pam;
 mod programs;
 mod query;
+mod secrets;
 mod stage;

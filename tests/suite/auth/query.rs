@@ -1,7 +1,8 @@
 //! `auth_query`: passwords that the primary tells.
 
+use super::hostile::challenge;
 use super::stage::{METHODS, SECRET, prepared};
-use crate::harness::{Attempt, Cluster, Pgpool, wait_for};
+use crate::harness::{Attempt, Cluster, Pgpool, frontend, wait_for};
 use crate::only_ours;
 
 const QUERY: &str = "SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1";
@@ -132,10 +133,30 @@ fn made_up_names_cost_no_logins() {
     let names: Vec<_> = (0..20).map(|number| format!("nobody{number}")).collect();
     names.iter().for_each(|name| assert_eq!(attempt(name), "S 28P01"));
     assert_eq!(askers(), first);
+    // Nor do those that no server can have, being no text in its encoding; they hear the same.
+    for number in 0..20 {
+        let name = format!("nobody?{number}");
+        let startup = frontend::startup(0, &[("user", &name), ("database", "test")]);
+        let mut wire = pool.open();
+        wire.send(startup.iter().map(|byte| if *byte == b'?' { 0xff } else { *byte }).collect::<Vec<_>>());
+        let asked = wire.read();
+        assert_eq!((asked.kind, asked.body.get(..4)), (b'R', Some(&[0, 0, 0, 10][..])), "{asked:?}\n{}", pool.log());
+    }
+    assert_eq!(askers(), first);
     // A connection that the server has ended is no reason to refuse anybody, and one that is not needed does not stay.
     cluster.primary().sql(&format!("SELECT pg_terminate_backend({first}, 30000)"));
     assert_eq!(Attempt::new(pool.port, "scram_none", SECRET).summary(), "S ok");
     wait_for("the connection to be closed", || askers().is_empty());
+}
+
+#[test]
+fn strangers_look_as_those_of_whom_the_server_tells() {
+    only_ours!("has no auth_query");
+    let (cluster, pool) = stage(QUERY, Some("scram-sha-256"));
+    let verifier = pgpool::auth::scram::LoginKeys::derive(SECRET.as_bytes(), b"a salt", 5000).verifier();
+    cluster.primary().sql(&format!("ALTER ROLE scram_none PASSWORD '{verifier}'"));
+    assert_eq!(challenge(&pool, "scram_none").1, "5000");
+    assert_eq!(challenge(&pool, "stranger").1, "5000");
 }
 
 #[test]
