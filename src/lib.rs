@@ -22,7 +22,7 @@
 //! | 5 | [`session`] | one client's life | open sockets or parse SQL itself |
 //! | 4 | [`route`] | pure: facts, session, catalog to a target with a reason | do I/O |
 //! | 4 | [`catalog`], [`admin`] | facts asked from servers; the row sets of SHOW POOL_* | know a wire format (`admin`) |
-//! | 4 | [`cache`] | which answers may be kept, under which key, and until which write | do I/O |
+//! | 4 | [`cache`] | which answers may be kept, under which key, and until which write; the way to memcached | ask PostgreSQL servers |
 //! | 4 | [`failover`] | asking the parent to detach, attach or promote a node | decide; change the node table |
 //! | 3 | [`backend`] | log in to servers, pool, reply queue, cancel, queries of our own | know clients |
 //! | 3 | [`auth`] | who may log in, and how that is proved; what logs in to servers | touch sockets of clients or servers |

@@ -43,7 +43,7 @@ impl Figures {
     /// Read without a lock: the figures belong to about the same moment.
     pub fn of(shared: &Shared) -> Self {
         let Some(cache) = shared.query_cache() else { return Self::default() };
-        let (counted, store) = (cache.counted(), cache.store().figures());
+        let (counted, store) = (cache.counted(), cache.figures());
         Self {
             hits: counted.hits,
             misses: counted.misses,

@@ -163,7 +163,7 @@ pub fn figures(settings: &Settings, shared: &Shared) -> Figures {
         last_failovers: past.last(),
         progress: shared.failover().progress(),
         held: shared.hold().left().is_some(),
-        cache: shared.query_cache().map(|cache| (cache.counted(), cache.store().figures())),
+        cache: shared.query_cache().map(|cache| (cache.counted(), cache.figures())),
         cache_columns: cache::columns(shared),
         refusals: Refusal::ALL.into_iter().map(|refusal| (refusal, shared.refusals().read(refusal))).collect(),
     }

@@ -6,7 +6,7 @@ use super::changes::Change;
 use super::end::End;
 use super::judge::named_statement;
 use super::requests::{Taken, front};
-use super::trace;
+use super::{message_log, trace};
 use crate::backend::{Awaited, Deliver};
 use crate::route::Transaction;
 use crate::sql::{Kind, Statement};
@@ -25,6 +25,9 @@ impl Session<'_> {
         }
         if self.caching.is_some() && self.batch.is_none() && self.answer_batch_from_cache()? {
             return Ok(Taken::Shortened);
+        }
+        if self.caching.is_some() && self.batch.is_none() {
+            self.prepare_to_judge_batch()?;
         }
         // A name may be about to become free.
         if header.kind == b'P' && self.journal.will_discard() && !self.is_quiet() {
@@ -109,6 +112,7 @@ impl Session<'_> {
         let content = front(&self.client, self.direct, header, header.total);
         let parse = frontend::parse(content).map_err(|error| End::protocol_violation(&error))?;
         let facts = self.context.facts.get(parse.query, self.lexing);
+        message_log::unparsable(self.context, &facts, parse.query);
         let name = parse.statement;
         let is_new = name.is_empty() || self.statements.get(name).is_none();
         if !name.is_empty() && (!is_new || self.statements.has_stale()) {

@@ -32,6 +32,7 @@ mod query_cache;
 mod queue;
 mod refusals;
 mod relcache;
+mod remote_cache;
 mod settings;
 mod staff;
 mod workers;
@@ -48,9 +49,10 @@ pub use node_set::NodeSet;
 pub use nodes::{Cluster, History, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
 pub use past_failovers::{Asker, PastFailover, PastFailovers, Phases};
 pub use pools::{PoolEntry, PoolSlot, STATEMENT_LIMIT};
-pub use query_cache::{CacheCounts, QueryCache, TableSet};
+pub use query_cache::{AnswerStore, CacheCounts, QueryCache, TableSet};
 pub use refusals::{Refusal, Refusals};
 pub use relcache::{Fingerprint, Relcache, SharedFact};
+pub use remote_cache::{Debt, RemoteCache};
 pub use staff::Staff;
 pub use workers::{ClientInfo, ProcessStatus, SessionInfo, WorkerSlot, Workers};
 
@@ -82,7 +84,7 @@ pub struct Limits {
     /// `track_table_mutation_table_size`.
     pub mutation_places: usize,
     /// The query cache; none without `memory_cache_enabled`.
-    pub query_cache: Option<StoreSize>,
+    pub query_cache: Option<AnswerStore>,
 }
 
 /// The shared state. Clones and forked processes see the same.
@@ -182,7 +184,7 @@ impl Shared {
             epoch,
             facts,
             mutations: TableMutations::create(limits.mutation_buckets, limits.mutation_places)?,
-            query_cache: limits.query_cache.map(|size| QueryCache::create(size, limits.workers)).transpose()?,
+            query_cache: limits.query_cache.map(|store| QueryCache::create(store, limits.workers)).transpose()?,
             settings,
             log,
             failover,

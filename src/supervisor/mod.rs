@@ -278,7 +278,17 @@ fn tell_of(dead: &Dead, client: &str) {
             if *core {
                 detail.push_str(" A core file was written.");
             }
-            Report::warning(format!("{name} process with pid: {pid} was terminated by {how}")).detail(detail).log();
+            let report =
+                Report::warning(format!("{name} process with pid: {pid} was terminated by {how}")).detail(detail);
+            match signal {
+                Signal::SIGKILL => {
+                    report.hint("If nobody has killed it, the machine was out of memory: see the kernel's log.")
+                }
+                Signal::SIGABRT | Signal::SIGBUS => report
+                    .hint("If the lines before tell of memory that was not to be had, raise its limit or add memory."),
+                _ => report,
+            }
+            .log();
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::state::{Limits, NodeSet, Shared};
 use crate::sys::inherited;
 use crate::sys::service_manager::ServiceManager;
 use crate::sys::signal::{self, Signal, Signals};
+use nix::errno::Errno;
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -49,7 +50,7 @@ pub fn run(settings: Settings, files: FileLocations, discard_status: bool, start
     let mut supervisor = match prepare(settings, files, discard_status, starter) {
         Ok(supervisor) => supervisor,
         Err(report) => {
-            report.log();
+            with_remedy(report).log();
             return EXIT_NOT_STARTED;
         }
     };
@@ -146,7 +147,7 @@ fn prepare(
 
 /// Reads who may come in. Nothing is started on rules that cannot be used.
 fn admission(settings: &Settings, files: &FileLocations) -> Result<Option<Arc<Rules>>> {
-    auth::prepare();
+    auth::prepare(Path::new(&settings.work_dir));
     passwords::create(settings)?;
     passwords::review(settings).iter().for_each(Report::log);
     if !settings.enable_pool_hba {
@@ -192,13 +193,22 @@ fn share(settings: &Settings) -> Result<Shared> {
         relcache: catalog::shared_facts(settings),
         mutation_buckets: count(settings.track_table_mutation_table_buckets),
         mutation_places: count(settings.track_table_mutation_table_size),
-        query_cache: cache::size(settings),
+        query_cache: cache::store(settings),
     };
     let shared = Shared::create(limits).map_err(|error| {
         failed("could not create shared memory")(error).hint("Reduce num_init_children or max_pool, or free memory.")
     })?;
     Report::log_line(format!("allocating shared memory segment of size: {} ", shared.size())).log();
     Ok(shared)
+}
+
+/// Whatever could not be opened for want of descriptors: not the thing is to be looked at, but the limit.
+fn with_remedy(report: Report) -> Report {
+    let lacks = |errno: Errno| report.detail.as_ref().is_some_and(|detail| detail.contains(errno.desc()));
+    if lacks(Errno::EMFILE) || lacks(Errno::ENFILE) {
+        return report.hint("Raise the limit of open files: ulimit -n, LimitNOFILE of the service, fs.file-max.");
+    }
+    report
 }
 
 pub(super) fn failed<E: Display>(what: &'static str) -> impl Fn(E) -> Report {

@@ -13,7 +13,7 @@ mod line;
 use crate::auth::hba::Rules;
 use crate::config::Settings;
 use crate::net::tls::Front;
-use crate::net::{Deadline, Peer, Stream};
+use crate::net::{Deadline, Peer, Stream, names};
 use crate::report::{self, Report};
 use crate::session::{self, Context};
 use crate::state::{ClientInfo, Shared};
@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 /// The signals a worker acts on (process-model 6).
 const SIGNALS: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+/// How long the name service may keep a client waiting for its name to be known.
+const NAME_LIMIT: Duration = Duration::from_secs(1);
 /// Title while no client is there.
 const WAITING: &str = "wait for connection request";
 
@@ -77,7 +79,8 @@ fn live(start: Start) -> Exit {
         }
     };
     let slot = shared.worker(index);
-    let context = Context::new(settings, rules, front, shared, slot, signals);
+    let mut context = Context::new(settings, rules, front, shared, slot, signals);
+    context.tell_of_the_dead();
     Worker { context, sessions: 0, last_client: None }.live(idle)
 }
 
@@ -214,25 +217,30 @@ impl Worker {
         }
     }
 
+    /// The client as log and monitoring show it (`log_hostname`).
+    fn describe(&self, peer: &Peer) -> ClientInfo {
+        match peer {
+            Peer::Tcp(address, port) => {
+                let is_asked = self.context.settings.log_hostname;
+                let name = is_asked.then(|| names::name(*address, Deadline::after(NAME_LIMIT))).flatten();
+                ClientInfo { host: name.unwrap_or_else(|| address.to_string()), port: *port }
+            }
+            Peer::Local => ClientInfo { host: "[local]".to_owned(), port: 0 },
+        }
+    }
+
     /// A client is here: makes it visible and decides whether there is room for it (process-model 7.4).
     fn admit(&mut self, client: &Stream) {
-        let info = describe(client.peer());
+        let info = self.describe(client.peer());
         let connected = self.context.slot.begin_client(&info);
         self.mind_staff(connected);
         title::set("accept connection");
         let settings = &self.context.settings;
         self.context.refuse_sessions = settings.is_crowded_by(connected);
-        if settings.log_connections {
+        self.context.client = info.clone();
+        if self.context.settings.log_connections {
             let port = if info.port == 0 { String::new() } else { format!(" port={}", info.port) };
             Report::log_line("new connection received").detail(format!("connecting host={}{port}", info.host)).log();
         }
-    }
-}
-
-/// The client as monitoring shows it.
-fn describe(peer: &Peer) -> ClientInfo {
-    match peer {
-        Peer::Tcp(address, port) => ClientInfo { host: address.to_string(), port: *port },
-        Peer::Local => ClientInfo { host: "[local]".to_owned(), port: 0 },
     }
 }

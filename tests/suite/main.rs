@@ -9,6 +9,7 @@ mod cancel;
 mod clients;
 mod collector;
 mod dynamic;
+mod exhaustion;
 mod explain;
 mod failover;
 mod failover_faults;
