@@ -280,6 +280,12 @@ impl Shared {
         }
     }
 
+    /// Whether another pgpool serves clients beside this one, whose writes are not told here: the query cache rests then.
+    pub fn share_servers(&self, with_another: bool) {
+        let Some(cache) = self.query_cache() else { return };
+        if with_another { cache.distrust() } else { cache.trust() }
+    }
+
     /// What is known of the servers' catalogs.
     pub fn relcache(&self) -> Relcache<'_> {
         Relcache::new(self)

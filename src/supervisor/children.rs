@@ -42,6 +42,8 @@ pub(super) enum Role {
     Script(ScriptKind),
     /// The log collector, which ends when all others have.
     Collector,
+    /// A pgpool that is to replace this one.
+    Successor,
 }
 
 /// Tells one search from another.
@@ -59,6 +61,11 @@ pub(super) enum ScriptKind {
 }
 
 impl Role {
+    /// Whether it is a process of this pgpool, and no other program.
+    fn is_ours(self) -> bool {
+        !matches!(self, Self::Script(_) | Self::Successor)
+    }
+
     /// Its name in log lines.
     pub fn name(self) -> &'static str {
         match self {
@@ -72,6 +79,7 @@ impl Role {
             Self::Search(_) => "primary search",
             Self::Script(_) => "command",
             Self::Collector => "pgpool log collector",
+            Self::Successor => "new pgpool",
         }
     }
 }
@@ -147,7 +155,7 @@ impl Children {
 
     /// Whether no child is left but the log collector.
     pub fn is_empty(&self) -> bool {
-        self.living.values().all(|child| child.role == Role::Collector)
+        self.living.values().all(|child| matches!(child.role, Role::Collector | Role::Successor))
     }
 
     /// Whether a child of this role lives.
@@ -215,7 +223,7 @@ impl Children {
 
     /// Kills all processes of ours but the log collector.
     pub fn kill_all(&self) {
-        self.signal(Signal::SIGKILL, |role| !matches!(role, Role::Script(_) | Role::Collector));
+        self.signal(Signal::SIGKILL, |role| role.is_ours() && role != Role::Collector);
     }
 
     /// Sends `signal` to those whose role `is_meant`.
@@ -227,7 +235,7 @@ impl Children {
 
     /// Sends `signal` to all processes of ours.
     pub fn signal_all(&self, signal: Signal) {
-        self.signal(signal, |role| !matches!(role, Role::Script(_)));
+        self.signal(signal, Role::is_ours);
     }
 }
 

@@ -46,4 +46,5 @@ mod show;
 mod tls;
 mod top;
 mod transactions;
+mod upgrade;
 mod upkeep;

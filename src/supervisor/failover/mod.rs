@@ -128,6 +128,13 @@ impl Failover {
         self.reloaded = true;
     }
 
+    /// Whether nothing is under way, and nothing waits.
+    pub fn is_idle(&self) -> bool {
+        let nothing_waits = self.events.is_empty() && self.actions.is_empty();
+        let nothing_runs = self.script.is_none() && self.search.is_none() && self.following.is_empty();
+        nothing_waits && nothing_runs
+    }
+
     fn scripts(&mut self) -> impl Iterator<Item = &mut Script> {
         let following = self.following.front_mut().and_then(|following| following.running.as_mut());
         self.script.iter_mut().chain(following.map(|(_, script)| script))
