@@ -13,13 +13,14 @@ use super::Session;
 use super::end::End;
 use super::requests::front;
 use super::trace;
+use super::unpublished::Unpublished;
 use crate::backend::control;
 use crate::cache::{self, Entry, Expiry, IDENTITY_QUERY, Identities, Written};
 use crate::catalog;
 use crate::net::Deadline;
 use crate::report::{Report, SqlState};
 use crate::route::Transaction;
-use crate::sql::{Isolation, Statement};
+use crate::sql::{DiscardTarget, Isolation, Kind, Name, Statement};
 use crate::state::{QueryCache, TableSet, uptime};
 use crate::wire::{Header, TransactionStatus, frontend, write};
 use std::rc::Rc;
@@ -45,10 +46,9 @@ pub(super) struct Caching {
     is_uncertain: bool,
     /// Code has run since the identity was asked for: names may mean something else.
     is_doubtful: bool,
-    /// What statements have changed that are not known to be in force.
-    written: TableSet,
-    /// The stamp of the database before the first of them was judged by its tables.
-    judged: Option<u64>,
+    /// It has taken a lock: who waits for one is told of what its holder has written.
+    locks: Locks,
+    pub unpublished: Unpublished,
     /// What will be collected if the statement at the front is sent to a server.
     wanted: Option<Fill>,
     /// What is collected.
@@ -68,6 +68,30 @@ enum Known {
     None,
     /// With the number of changes to privileges and definitions, anybody's, when it was asked for.
     Identity(Identities, u64),
+}
+
+/// Which locks a session holds, perhaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Locks {
+    None,
+    /// To the end of the transaction.
+    OfTransaction,
+    /// Until it gives them back.
+    OfSession,
+}
+
+impl Locks {
+    /// What the statement with these `facts` takes.
+    fn of(facts: &Statement) -> Self {
+        let takes = |name: &Name| match &*name.name {
+            name if !name.contains("advisory") || name.contains("unlock") => Self::None,
+            name if name.contains("_xact_") => Self::OfTransaction,
+            _ => Self::OfSession,
+        };
+        let by_function = facts.functions.iter().map(takes).max().unwrap_or(Self::None);
+        let locks = facts.has.locking || facts.kinds().any(|kind| matches!(kind, Kind::Lock { .. }));
+        by_function.max(if locks { Self::OfTransaction } else { Self::None })
+    }
 }
 
 /// An answer on its way into the cache.
@@ -94,8 +118,8 @@ impl Caching {
             has_custom: false,
             is_uncertain: false,
             is_doubtful: false,
-            written: TableSet::default(),
-            judged: None,
+            locks: Locks::None,
+            unpublished: Unpublished::default(),
             wanted: None,
             fill: None,
             key: Vec::new(),
@@ -156,23 +180,12 @@ impl Caching {
         self.cache.store().put(&fill.key, &[&fill.entry.encode(), answer]);
     }
 
-    /// What was written is in force, or may be. `at_rest`: nothing of it can come to be in force later.
-    pub fn publish(&mut self, database: &str, invalidates: bool, at_rest: bool) {
-        // What was looked up to judge a write may have changed before it could run.
-        if self.judged.is_some_and(|stamp| stamp != self.cache.stamp(database, &TableSet::default())) {
-            self.written.add(&TableSet::database(database));
+    /// The primary owes nothing and is outside of a block.
+    fn rest(&mut self) {
+        if self.locks == Locks::OfTransaction {
+            self.locks = Locks::None;
         }
-        if !self.written.is_empty() {
-            // Definitions and privileges are no matter of taste.
-            if invalidates || self.written.counters().contains(&0) {
-                self.cache.invalidate(&self.written);
-            }
-            if at_rest {
-                self.written = TableSet::default();
-                self.judged = None;
-            }
-        }
-        if at_rest && std::mem::take(&mut self.is_uncertain) {
+        if std::mem::take(&mut self.is_uncertain) {
             self.identity = Known::NotYet;
         }
     }
@@ -198,7 +211,8 @@ impl Session<'_> {
     pub(super) fn identities_to_read(&mut self, facts: &Statement) -> Result<Option<Identities>, End> {
         let Some(caching) = &mut self.caching else { return Ok(None) };
         caching.wanted = None;
-        if !cache::may_be_cached(facts) || caching.is_uncertain || !caching.written.is_empty() {
+        let is_bound = caching.is_uncertain || caching.locks != Locks::None || !caching.unpublished.is_empty();
+        if is_bound || !cache::may_be_cached(facts) {
             return Ok(None);
         }
         if self.batch.is_some() || !self.has_heard_all() {
@@ -322,7 +336,7 @@ impl Session<'_> {
         let stamp = self.database_stamp();
         self.catalog.begin_statement(self.transaction() != Transaction::Idle);
         self.learn(facts)?;
-        let Some(caching) = self.caching.as_ref().filter(|caching| caching.cache.is_sure()) else { return Ok(()) };
+        let Some(caching) = &self.caching else { return Ok(()) };
         let text = text_of(&caching.key);
         if cache::obstacle(facts, text, &self.context.settings, &self.catalog).is_some() {
             return Ok(());
@@ -345,6 +359,10 @@ impl Session<'_> {
             expiry: Expiry::after(settings.memqcache_expire),
             tables,
         };
+        // Behind the stamp: who dies from now on moves what it was made of.
+        if !caching.cache.is_sure() {
+            return Ok(());
+        }
         caching.wanted = Some(Fill {
             node: usize::MAX,
             number: 0,
@@ -397,9 +415,8 @@ impl Session<'_> {
         };
         let runs_code = effects.runs_code || has_triggers;
         let Some(caching) = &mut self.caching else { return Ok(()) };
-        if !tables.is_empty() {
-            caching.written.add(&tables);
-        }
+        caching.unpublished.send(facts, &tables);
+        caching.locks = if gives_locks_back(facts) { Locks::None } else { caching.locks.max(Locks::of(facts)) };
         caching.is_uncertain |= effects.sets || runs_code;
         caching.has_custom |= effects.sets_custom || runs_code;
         if runs_code {
@@ -420,7 +437,7 @@ impl Session<'_> {
         let Some(caching) = self.caching.as_mut().filter(|caching| !caching.is_doubtful) else {
             return Ok((all, true));
         };
-        caching.judged.get_or_insert(stamp);
+        caching.unpublished.judge(stamp);
         Ok(self.tables_written(facts).map_or((all, true), |tables| (tables, false)))
     }
 
@@ -437,7 +454,7 @@ impl Session<'_> {
     /// Something that cannot be read is about to be sent: it may change anything.
     pub(super) fn note_unknown_for_cache(&mut self) {
         if let Some(caching) = &mut self.caching {
-            caching.written.add(&TableSet::everything());
+            caching.unpublished.send_unknown();
             caching.is_uncertain = true;
             caching.has_custom = true;
             caching.is_doubtful = true;
@@ -480,20 +497,38 @@ impl Session<'_> {
     /// The session ends. What is answered and not committed will be rolled back; what is not answered may come into force.
     pub(super) fn end_caching(&mut self) {
         let has_answered = self.group.get(self.home).is_some_and(|server| server.replies.is_empty());
-        if let Some(caching) = self.caching.as_ref().filter(|caching| !caching.written.is_empty() && !has_answered) {
-            caching.cache.doubt(&caching.written);
+        if let Some(caching) = self.caching.as_ref().filter(|caching| !caching.unpublished.is_empty() && !has_answered)
+        {
+            caching.cache.doubt(caching.unpublished.tables());
         }
     }
 
-    /// The primary has confirmed a statement, or is ready for the next one: others must see what was written before the
-    /// client knows.
+    /// The primary has confirmed a statement: others must see what was written before the client knows.
     #[inline]
-    pub(super) fn publish_for_cache(&mut self, at_rest: bool) {
+    pub(super) fn completed_for_cache(&mut self) {
         let invalidates = self.context.settings.memqcache_auto_cache_invalidation;
-        if let Some(caching) = &mut self.caching {
-            caching.publish(&self.database, invalidates, at_rest);
+        if let Some(Caching { unpublished, cache, .. }) = self.caching.as_deref_mut() {
+            unpublished.completed(cache, &self.database, invalidates);
         }
     }
+
+    /// The primary is ready for the next statement. `settled`: it owes nothing.
+    #[inline]
+    pub(super) fn ready_for_cache(&mut self, status: TransactionStatus, settled: bool) {
+        let invalidates = self.context.settings.memqcache_auto_cache_invalidation;
+        if let Some(caching) = self.caching.as_deref_mut() {
+            caching.unpublished.ready(status, settled, &caching.cache, &self.database, invalidates);
+            if settled && status == TransactionStatus::Idle {
+                caching.rest();
+            }
+        }
+    }
+}
+
+/// Whether the session holds no lock of its own behind the statement with these `facts`.
+fn gives_locks_back(facts: &Statement) -> bool {
+    facts.kind == Kind::Discard(DiscardTarget::All)
+        || facts.functions.iter().any(|name| &*name.name == "pg_advisory_unlock_all")
 }
 
 /// The SQL text in a key.

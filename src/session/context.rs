@@ -101,7 +101,6 @@ impl Context {
         self.take_file_settings(settings);
         backend::reload_tls(&self.settings);
         self.close_asker();
-        self.front.expect(self.shared.client_tls_generation());
         self.pool.set_life_time(self.settings.connection_life_time);
         self.gate.reload(&self.settings, &self.shared);
     }

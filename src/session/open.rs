@@ -6,6 +6,7 @@ use super::changes::Changes;
 use super::client::Client;
 use super::end::End;
 use super::journal::Journal;
+use super::limits::Turn;
 use super::local::Objects;
 use super::message_log::MessageLog;
 use super::new_primary::Refusal;
@@ -36,9 +37,7 @@ pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
     let host = host_of(&peer);
     let opening = match startup::read(&mut stream, context, deadline) {
         Ok(Some(_)) if context.refuse_sessions => {
-            context.shared.refusals().count(state::Refusal::TooManyClients);
-            let report = Report::fatal("Sorry, too many clients already").code(SqlState::TOO_MANY_CONNECTIONS);
-            finish::dismiss(Client::new(stream), &report.into());
+            turn_away(stream, context, too_many());
             return false;
         }
         Ok(Some(opening)) => opening,
@@ -72,6 +71,25 @@ pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
     }
     report::clear_session();
     true
+}
+
+/// Turns one client away, for whom no worker is free. What can be done without a worker, a cancel request, is done.
+pub fn refuse(mut stream: Stream, context: &mut Context, detail: String, deadline: Deadline) {
+    match startup::read(&mut stream, context, deadline) {
+        Ok(None) => {}
+        // Whatever else may be wrong with it, that is the reason.
+        Ok(Some(_)) | Err(End::Failed(_)) => turn_away(stream, context, too_many().detail(detail)),
+        Err(_) => context.shared.refusals().count(state::Refusal::TooManyClients),
+    }
+}
+
+fn too_many() -> Report {
+    Report::fatal("Sorry, too many clients already").code(SqlState::TOO_MANY_CONNECTIONS)
+}
+
+fn turn_away(stream: Stream, context: &Context, report: Report) {
+    context.shared.refusals().count(state::Refusal::TooManyClients);
+    finish::dismiss(Client::new(stream), &report.into());
 }
 
 /// What a session starts with.
@@ -137,6 +155,7 @@ fn run(context: &mut Context, client: Client, start: Start) {
         terminating: false,
         fatal: false,
         message_log,
+        turn: Turn::new(),
         reason: 0,
         local: Objects::default(),
         caching,
@@ -201,7 +220,10 @@ fn enter(
 ) -> Result<Entered, End> {
     let nodes = context.cluster.nodes.len();
     let mut entry = Entry { applicant, admitted, demand: None, deadline };
-    let pooled = context.pool.take(&key);
+    let pooled = context.pool.take(&key).unwrap_or_else(|slot| {
+        trace::discarded(context, slot);
+        None
+    });
     let (pooled, kept) = match pooled {
         Some(group) if group.get(home).is_some() => match entry.may_reuse(context, client, &group, home) {
             Ok(true) => return Ok(Entered { group, credential: entry.credential(), home }),
@@ -235,7 +257,12 @@ fn enter(
         group.close();
     }
     let home = server.node;
-    let mut group = pooled.unwrap_or_else(|| context.pool.new_group(key, nodes));
+    let mut group = pooled.unwrap_or_else(|| {
+        let group = context.pool.new_group(key, nodes);
+        // The slot may have been another's, which was closed just now.
+        trace::discarded(context, group.slot);
+        group
+    });
     group.connections.resize_with(group.connections.len().max(nodes).max(home + 1), || None);
     group.connections[home] = Some(server);
     Ok(Entered { group, credential: entry.credential(), home })

@@ -11,4 +11,5 @@ mod own_users;
 mod pam;
 mod programs;
 mod query;
+mod secrets;
 mod stage;
