@@ -17,6 +17,7 @@ pub mod aes;
 pub mod base64;
 mod credential;
 pub mod hba;
+mod lasting;
 pub mod md5;
 pub mod outside;
 pub mod passwords;

@@ -2,7 +2,9 @@
 
 pub use crate::sys::Secret;
 
+use super::lasting;
 use openssl::sha::{Sha256, sha256};
+use std::path::Path;
 use std::sync::LazyLock;
 
 /// Whether two secrets are equal, in a time that tells nothing about where they differ.
@@ -13,19 +15,29 @@ pub fn same(one: &[u8], two: &[u8]) -> bool {
 /// 32 random bytes of this pgpool, the same in all its processes: made by the parent before it forks ([`prepare`]).
 static OWN: LazyLock<[u8; 32]> = LazyLock::new(random);
 
-/// Makes what all processes of this pgpool must share. For the parent, before it forks.
-pub fn prepare() {
+/// Makes what all processes of this pgpool must share, or finds it in `work_dir`. For the parent, before it forks.
+pub fn prepare(work_dir: &Path) {
     LazyLock::force(&OWN);
+    lasting::prepare(work_dir);
 }
 
 /// A fingerprint of `parts` that nobody can make who does not know this pgpool's own secret.
 pub(super) fn fingerprint(parts: &[&[u8]]) -> [u8; 32] {
+    fingerprint_by(&OWN, parts)
+}
+
+/// The same, that stays when pgpool is started anew.
+pub(super) fn lasting_fingerprint(parts: &[&[u8]]) -> [u8; 32] {
+    fingerprint_by(lasting::get(), parts)
+}
+
+fn fingerprint_by(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     let mut whole = Vec::new();
     for part in parts {
         whole.extend((part.len() as u64).to_be_bytes());
         whole.extend_from_slice(part);
     }
-    hmac(&*OWN, &[Secret::new(whole).bytes()])
+    hmac(key, &[Secret::new(whole).bytes()])
 }
 
 /// HMAC-SHA-256 (RFC 2104). OpenSSL's own looks for its implementation each time, which costs ten times the sum.

@@ -100,7 +100,8 @@ impl Connector {
     pub(in crate::net) fn ssl(&self, host: &str) -> Result<Option<Ssl>, ErrorStack> {
         let Some(context) = &self.context else { return Ok(None) };
         let mut ssl = Ssl::new(context)?;
-        let address = host.parse::<IpAddr>().ok();
+        // The zone of a link-local address is no part of a name.
+        let address = host.split_once('%').map_or(host, |(address, _)| address).parse::<IpAddr>().ok();
         if address.is_none() {
             ssl.set_hostname(host)?;
         }

@@ -1,7 +1,7 @@
 //! Clients that do not keep to the protocol (auth 23).
 
 use super::stage::{SECRET, pool, prepared_pool, servers, user};
-use crate::harness::{Attempt, Pgpool, Wire, frontend, wait_for};
+use crate::harness::{Attempt, Pgpool, Stop, Wire, frontend, wait_for};
 use crate::only_ours;
 use pgpool::auth::scram::LoginKeys;
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
@@ -123,6 +123,13 @@ fn strangers_do_not_show_by_their_iterations() {
     assert_ne!(challenge(&pool, "stranger").0, challenge(&pool, "another").0);
     pool.write("pool_passwd", "u:TEXTsecret\n");
     assert_eq!(["u", "stranger"].map(|user| challenge(&pool, user).1), ["4096", "4096"]);
+    // Nor by salts that change when pgpool is started anew, as those of verifiers do not.
+    let salts = |pool: &Pgpool| ["u", "stranger"].map(|user| challenge(pool, user).0);
+    let (before, mut pool) = (salts(&pool), pool);
+    pool.stop(Stop::Fast);
+    pool.launch(&[]);
+    wait_for("pgpool to start again", || pool.log().matches("successfully started").count() == 2);
+    assert_eq!(salts(&pool), before);
 }
 
 #[test]
