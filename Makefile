@@ -5,6 +5,8 @@ DESTDIR ?=
 TEST_THREADS ?= 4
 T ?=
 BENCH ?=
+MINUTES ?= 60
+SOAK ?=
 CARGO ?= cargo
 
 # Where the programs look for their files is built in. Of the default they know by themselves.
@@ -19,13 +21,14 @@ PROGRAMS = pgpool $(patsubst src/bin/%.rs,%,$(wildcard src/bin/*.rs)) $(patsubst
 PCP_PROGRAMS = $(addprefix pcp_, attach_node detach_node health_check_stats invalidate_query_cache log_rotate node_count \
 	node_info pool_status proc_count proc_info promote_node recovery_node reload_config stop_pgpool watchdog_info)
 
-.PHONY: help setup build install demo demo-stop test bench lint clean
+.PHONY: help setup build install demo demo-stop test bench soak lint clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' Makefile | expand -t 12
 	@echo
 	@echo "make test T=balance     only the tests with this word in their names"
 	@echo "make test PG=18         the whole suite on PostgreSQL 18 (13 to 18)"
+	@echo "make soak MINUTES=480    a night of it"
 	@echo "make install PREFIX=/usr/local DESTDIR="
 
 setup: ## install what building and testing needs (Debian, Ubuntu)
@@ -39,15 +42,17 @@ build: setup ## the programs, optimised
 $(RELEASE)/pgpool:
 	$(CARGO) build --release
 
-install: $(RELEASE)/pgpool ## programs to PREFIX/bin, samples to PREFIX/etc, documents and dashboard to PREFIX/share
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/etc $(DESTDIR)$(PREFIX)/share/doc/pgpool \
-		$(DESTDIR)$(PREFIX)/share/pgpool/grafana
+install: $(RELEASE)/pgpool ## programs to PREFIX/bin, samples to PREFIX/etc, units to PREFIX/lib/systemd, documents to PREFIX/share
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin etc share/doc/pgpool share/pgpool/grafana lib/systemd/system lib/tmpfiles.d)
 	install -m 755 $(addprefix $(RELEASE)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
 	cd $(DESTDIR)$(PREFIX)/bin && for name in $(PCP_PROGRAMS); do ln -sf pcp $$name; done
 	install -m 644 $(wildcard conf/*.sample) $(DESTDIR)$(PREFIX)/etc
 	@for script in scripts/samples/*.sh; do \
 		install -m 755 $$script $(DESTDIR)$(PREFIX)/etc/$$(basename $$script).sample; done
 	install -m 644 $(wildcard conf/grafana/*.json) $(DESTDIR)$(PREFIX)/share/pgpool/grafana
+	@for unit in conf/systemd/pgpool.service conf/systemd/pgpool.socket; do \
+		sed 's|/usr/local/|$(PREFIX)/|g' $$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$unit) || exit 1; done
+	install -m 644 conf/systemd/pgpool.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pgpool.conf
 	install -m 644 README.md $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/pgpool
 
 demo: build ## a primary, two standbys and pgpool, to play with
@@ -66,6 +71,9 @@ bench: build ## pgbench against ours, PgBouncer and Pgpool-II (BENCH=--quick for
 	@scripts/bench/run --secure scram --loads connect $(BENCH)
 	@scripts/bench/run --secure tls --loads connect,rows $(BENCH)
 	@scripts/bench/run --standbys 2 --contestants direct,floor,ours,pgpool2 --loads mix,block,pipeline --clients 8 --no-idle $(BENCH)
+
+soak: build ## an hour of load while processes are killed and nodes stopped (MINUTES=60)
+	@scripts/soak --minutes $(MINUTES) $(SOAK)
 
 lint: ## rustfmt, clippy and shellcheck, warnings are errors
 	cargo fmt --all --check

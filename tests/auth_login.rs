@@ -194,6 +194,54 @@ fn no_server_makes_us_compute_for_ever() {
 }
 
 #[test]
+fn strange_messages_of_scram_from_a_server_are_refused() {
+    let long = "x".repeat(60_000);
+    for (answer, text) in [
+        ("", "The message is empty"),
+        ("r=NONCEy,s=AAAA,i=4096\0", "Message length does not match"),
+        ("s=AAAA,r=NONCEy,i=4096", "Expected attribute"),
+        ("r=NONCE,s=AAAA,i=4096", "The server's nonce does not continue ours"),
+        ("r=other,s=AAAA,i=4096", "The server's nonce does not continue ours"),
+        ("r=NONCE\x7f,s=AAAA,i=4096", "non-printable characters"),
+        ("r=NONCEy,s=,i=4096", "salt is not in base64"),
+        ("r=NONCEy,s=A,i=4096", "salt is not in base64"),
+        ("r=NONCEy,s=AAAA,i=", "iteration count is not a positive number"),
+        ("r=NONCEy,s=AAAA,i=0", "iteration count is not a positive number"),
+        ("r=NONCEy,s=AAAA,i=-1", "iteration count is not a positive number"),
+        ("r=NONCEy,s=AAAA", "Expected attribute"),
+        ("e=unknown-user", "error received from server in SCRAM exchange: unknown-user"),
+        ("r=NONCELONG,s=AAAA,i=4096", "The server's message is too long"),
+        ("r=NONCEy,s=LONG,i=4096", "The server's message is too long"),
+        ("e=LONG", "The server's message is too long"),
+    ] {
+        let answer = answer.replace("LONG", &long);
+        let told = refusal(&secret(), move |client| {
+            client.ask(10, b"SCRAM-SHA-256\0\0");
+            let initial = client.answer();
+            let nonce = String::from_utf8(initial).expect("text").rsplit_once("r=").expect("a nonce").1.to_owned();
+            client.ask(11, answer.replace("NONCE", &nonce).as_bytes());
+            assert_eq!(client.answer(), b"", "nothing is answered");
+        });
+        assert!(told.contains(text) && told.len() < 1000, "{text}: {told}");
+    }
+    for (proof, text) in [
+        ("", "The message is empty"),
+        ("v=", "incorrect server signature"),
+        ("v=A", "signature is not in base64"),
+        ("x=AAAA", "Expected attribute"),
+        ("e=other-error", "error received from server in SCRAM exchange: other-error"),
+        ("v=LONG", "The server's message is too long"),
+    ] {
+        let proof = proof.replace("LONG", &long);
+        let told = refusal(&secret(), move |client| {
+            scram(client, b"secret");
+            client.ask(12, proof.as_bytes());
+        });
+        assert!(told.contains(text) && told.len() < 1000, "{text}: {told}");
+    }
+}
+
+#[test]
 fn errors_need_no_sqlstate_and_long_messages_are_refused() {
     let told = refusal(&secret(), |client| client.send(b"E\0\0\0\x0cMwhat?\0\0"));
     assert!(told.contains("what?") && told.contains("refused"), "{told}");

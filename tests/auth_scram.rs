@@ -249,7 +249,7 @@ proptest! {
 #[test]
 fn unknown_users_are_challenged_like_known_ones() {
     let ask = |password: Option<&[u8]>| {
-        let user = (own_verifier(b"user", password), password.is_some());
+        let user = (own_verifier(b"user", password, 4096), password.is_some());
         Challenge::new(b"n,,n=,r=abc", Mechanism::Plain, user, "nonce", None).expect("a challenge").0
     };
     assert_eq!(ask(None), ask(Some(b"secret")));

@@ -52,6 +52,9 @@ fn programs_samples_and_documents_are_installed_and_work_from_there() {
     for name in ["bin/pgpool", "etc/pgpool.conf.sample", "etc/pool_hba.conf.sample", "etc/pcp.conf.sample"] {
         assert!(installed.contains(&prefix(name)), "{name} is missing: {installed:?}");
     }
+    let unit = fs::read_to_string(destination.join(prefix("lib/systemd/system/pgpool.service"))).expect("the unit");
+    assert!(unit.contains("ExecStart=/opt/pgpool/bin/pgpool -n -f /opt/pgpool/etc/pgpool.conf\n"), "{unit}");
+    assert!(installed.contains(&prefix("lib/systemd/system/pgpool.socket")), "{installed:?}");
     for script in files(source, "scripts/samples") {
         let name = format!("etc/{}.sample", script.rsplit('/').next().unwrap_or_default());
         let file = fs::metadata(destination.join(prefix(&name))).unwrap_or_else(|e| panic!("{name}: {e}"));

@@ -149,6 +149,30 @@ fn an_idle_worker_leaves_when_told_and_heeds_the_other_signals() {
 }
 
 #[test]
+fn a_dismissed_worker_leaves_unless_a_client_comes_first() {
+    let mut worker = Worker::start(Settings::default());
+    let slot = worker.shared.worker(0);
+    worker.refused_session();
+    // Stopped, so that the dismissal and the client are there together when it goes on.
+    worker.wait_for(|| state(worker.pid) == 'S');
+    worker.signal(Signal::SIGSTOP);
+    worker.wait_for(|| state(worker.pid) == 'T');
+    slot.dismiss();
+    worker.signal(Signal::SIGUSR2);
+    let client = worker.connect();
+    worker.signal(Signal::SIGCONT);
+    worker.wait_for(|| slot.status() == ProcessStatus::Connecting && !slot.is_dismissed());
+    slot.dismiss();
+    assert!(!slot.is_dismissed(), "it has a client");
+    drop(client);
+    assert!(worker.refused_session().contains("08S01"), "it has stayed");
+    worker.wait_for(|| slot.status() == ProcessStatus::WaitForConnection);
+    slot.dismiss();
+    worker.signal(Signal::SIGUSR2);
+    assert_eq!(worker.exit_status(), 0);
+}
+
+#[test]
 fn clients_that_are_held_back_wait_and_are_served_afterwards() {
     let worker = Worker::start(Settings::default());
     worker.refused_session();

@@ -82,6 +82,8 @@ pub struct WorkerFigures {
     pub slots: u64,
     /// Those that live.
     pub living: u64,
+    /// Those that are to live: in dynamic mode as many as are needed.
+    pub wanted: u64,
     /// By what they do, in the order of [`WorkerFigures::STATES`].
     pub states: [u64; 5],
     /// Sessions that have ended.
@@ -129,7 +131,7 @@ pub fn figures(settings: &Settings, shared: &Shared) -> Figures {
         .filter(|id| cluster.nodes[*id].port != 0)
         .map(|id| node_figures(settings, shared, &cluster, id))
         .collect();
-    let mut workers = WorkerFigures::default();
+    let mut workers = WorkerFigures { wanted: shared.staff().workers.into(), ..WorkerFigures::default() };
     let limits = shared.limits();
     let slots = limits.workers.saturating_mul(limits.pool_slots) as u64;
     let mut pool = PoolFigures { slots, ..PoolFigures::default() };

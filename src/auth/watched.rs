@@ -72,6 +72,11 @@ impl<T: Default> Watched<T> {
         &self.value
     }
 
+    /// The value as it was when it was looked at last.
+    pub fn last(&self) -> &T {
+        &self.value
+    }
+
     fn load(&mut self) -> io::Result<()> {
         let file = fs::File::open(&self.path)?;
         let metadata = file.metadata()?;

@@ -47,6 +47,8 @@ pub struct ServerConnection {
     pub aside: Vec<u8>,
     /// The server has warned that it ends all its sessions.
     pub warned: bool,
+    /// Why nothing can be sent to it any more: what it has said before is still to be received.
+    pub broken: Option<String>,
     /// When it was made.
     pub created: SystemTime,
     /// What the server asked for at login.

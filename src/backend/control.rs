@@ -34,7 +34,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// User, password parameter and database; empty ones mean `postgres`, the entry in pool_passwd, and `postgres`.
+    /// User, password parameter and database; empty ones mean `postgres`, the entry in pool_passwd, and `postgres`. All users
+    /// of pgpool's own log in by this (auth 9.1).
     pub fn new(settings: &Settings, user: &str, password: &str, database: &str) -> Self {
         Self::by(&mut Passwords::new(settings), user, password, database)
     }

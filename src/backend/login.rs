@@ -3,7 +3,7 @@
 
 use super::connection::BUFFER;
 use super::prove::{self, Demand, Request};
-use super::secure::{Insecure, secure};
+use super::secure::{Insecure, may_ask_for, secure};
 use super::{ReplyQueue, ReplyState, ServerConnection};
 use crate::auth::Credential;
 use crate::net::tls::Session;
@@ -92,6 +92,7 @@ impl<'a> Login<'a> {
             negotiation: Vec::new(),
             aside: Vec::new(),
             warned: false,
+            broken: None,
             created: SystemTime::now(),
             demand: Demand::Nothing,
             typed: None,
@@ -105,7 +106,7 @@ impl<'a> Login<'a> {
             Demand::Nothing if login.shows_certificate() => Demand::Certificate,
             demand => demand,
         };
-        Ok(login)
+        if may_ask_for(login.demand()) { Ok(login) } else { Err(login.forbidden()) }
     }
 
     /// What the server asks for.
@@ -306,6 +307,19 @@ impl Login<'_> {
                     .code(SqlState::UNABLE_TO_ESTABLISH),
             ),
         })
+    }
+
+    fn forbidden(&self) -> LoginError {
+        let asked = self.demand().name();
+        LoginError::Unsupported(
+            Report::error(format!("failed to create a backend {} connection", self.node))
+                .detail(format!(
+                    "authentication method requirement failed: {} asks for \"{asked}\", which backend_require_auth does not allow",
+                    self.address
+                ))
+                .hint("Look at pg_hba.conf of the server, or allow it in backend_require_auth.")
+                .code(SqlState::UNABLE_TO_ESTABLISH),
+        )
     }
 
     pub(super) fn lost(&self, cause: &str) -> LoginError {

@@ -90,21 +90,25 @@ impl Pool {
         self.life_time = u64::try_from(connection_life_time).ok().filter(|s| *s > 0).map(Duration::from_secs);
     }
 
-    /// Takes the group for `key` out of the pool. A group one of whose servers has said something or gone away is closed
-    /// instead (protocol 6.3).
-    pub fn take(&mut self, key: &Key) -> Option<Group> {
-        let slot = self.slots.iter_mut().find(|slot| slot.as_ref().is_some_and(|group| group.key == *key))?;
-        let mut group = slot.take()?;
+    /// Takes the group for `key` out of the pool, if there is one.
+    ///
+    /// # Errors
+    /// One of its servers has said something or gone away, so it was closed (protocol 6.3): its slot.
+    pub fn take(&mut self, key: &Key) -> Result<Option<Group>, usize> {
+        let its = |slot: &mut Option<Group>| slot.take_if(|group| group.key == *key);
+        let Some(mut group) = self.slots.iter_mut().find_map(its) else { return Ok(None) };
         if !group.is_untouched() {
+            let slot = group.slot;
             group.close();
-            return None;
+            return Err(slot);
         }
         group.connections.iter_mut().flatten().for_each(ServerConnection::wake);
         group.uses += 1;
-        Some(group)
+        Ok(Some(group))
     }
 
-    /// A new, empty group for `key`. Without a free slot the group that has waited longest is closed (protocol 6.5).
+    /// A new, empty group for `key`. Without a free slot the group that has waited longest is closed (protocol 6.5): what
+    /// others see of the slot is the caller's to clear.
     pub fn new_group(&mut self, key: Key, nodes: usize) -> Group {
         let slot = self.free_slot();
         let mut connections = Vec::new();

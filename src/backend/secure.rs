@@ -1,14 +1,16 @@
-//! TLS towards servers (auth 18): what comes before the first packet.
+//! TLS towards servers (auth 18), what comes before the first packet; and by which methods they may let pgpool in.
 //!
 //! What is wanted is the same for every connection of a process: sessions, checks, cancel requests. So each process holds
-//! one [`Connector`], which children inherit; [`configure`] makes it anew when settings are taken.
+//! it once, and children inherit it; [`configure`] makes it anew when settings are taken.
 //!
 //! Invariant: only a server's own "no", and only with a mode that allows it, makes a connection go on in clear. Whatever
 //! else goes wrong ends it before anything of the login was sent.
 
+use super::Demand;
+use super::methods::Methods;
 use crate::config::Settings;
 use crate::net::tls::{Connector, HandshakeError, Session, SslMode};
-use crate::net::{Address, Deadline, InBuffer, Received, Stream};
+use crate::net::{Address, Deadline, InBuffer, Keepalive, Received, Stream};
 use crate::report::{Report, Result};
 use crate::sys::signal;
 use crate::wire::startup;
@@ -16,22 +18,56 @@ use parking_lot::RwLock;
 use std::io;
 
 /// What is wanted, or why that cannot be had.
-static CONNECTOR: RwLock<Option<Result<Connector>>> = RwLock::new(None);
+static WANTED: RwLock<Option<Result<Wanted>>> = RwLock::new(None);
 
-/// Takes the parameters `backend_ssl*` of `settings` for all connections from now on. If their files cannot be used, what
-/// was in force stays, unless it is weaker than what is wanted now: then no server is connected to at all.
+/// What servers must have and may ask for.
+#[derive(Clone, Debug)]
+struct Wanted {
+    connector: Connector,
+    methods: Methods,
+}
+
+impl Wanted {
+    fn new(settings: &Settings) -> Result<Self> {
+        let methods = Methods::parse(&settings.backend_require_auth)?;
+        Ok(Self { connector: Connector::new(settings)?, methods })
+    }
+
+    /// Whether it wants no less than `settings` do.
+    fn is_as_strict_as(&self, settings: &Settings) -> bool {
+        let methods = Methods::parse(&settings.backend_require_auth);
+        self.connector.is_as_strict_as(settings) && methods.is_ok_and(|wanted| self.methods.are_within(wanted))
+    }
+}
+
+/// Whether the parameters `backend_ssl*` and `backend_require_auth` of `settings` can be used.
+///
+/// # Errors
+/// What is wrong.
+pub fn check(settings: &Settings) -> Result<()> {
+    Wanted::new(settings).map(drop)
+}
+
+/// Takes these parameters, and the limits of silence, for all connections from now on. If they cannot be used, what was in
+/// force stays, unless it is weaker than what is wanted now: then no server is connected to at all.
 ///
 /// # Errors
 /// What is wrong, for whoever wants to tell.
 pub fn configure(settings: &Settings) -> Result<()> {
-    let made = Connector::new(settings);
+    Keepalive::set_for_servers(settings);
+    let made = Wanted::new(settings);
     let outcome = made.as_ref().map(|_| ()).map_err(Report::clone);
-    let mut connector = CONNECTOR.write();
-    let is_good_enough = matches!(&*connector, Some(Ok(old)) if old.is_as_strict_as(settings));
+    let mut wanted = WANTED.write();
+    let is_good_enough = matches!(&*wanted, Some(Ok(old)) if old.is_as_strict_as(settings));
     if made.is_ok() || !is_good_enough {
-        *connector = Some(made);
+        *wanted = Some(made);
     }
     outcome
+}
+
+/// Whether servers may ask for this.
+pub(super) fn may_ask_for(demand: Demand) -> bool {
+    matches!(&*WANTED.read(), Some(Ok(wanted)) if wanted.methods.allow(demand))
 }
 
 /// As [`configure`], for processes that have nobody to tell: the parent has told already.
@@ -66,8 +102,8 @@ impl Insecure {
 
 /// Makes a new connection to the server at `address` as secure as is wanted.
 pub(super) fn secure(stream: &mut Stream, address: &Address, deadline: Deadline) -> Result<(), Insecure> {
-    let connector = match &*CONNECTOR.read() {
-        Some(Ok(connector)) => connector.clone(),
+    let connector = match &*WANTED.read() {
+        Some(Ok(wanted)) => wanted.connector.clone(),
         Some(Err(report)) => {
             return Err(Insecure::refused(report.message.clone(), report.hint.clone().unwrap_or_default()));
         }

@@ -33,11 +33,13 @@ pub struct Effects {
 /// What `statement` may do. What its functions do is asked of the catalog; EXECUTE is to be judged by what it runs.
 pub fn effects(statement: &Statement, settings: &Settings, catalog: &dyn Catalog) -> Effects {
     let may_write = |name: &Name| may_write(name, settings, catalog);
+    let only_explains = !statement.is_multi() && matches!(statement.kind, Kind::Explain { analyze: false, .. });
     let may_call = statement.has.unknown_functions || !settings.write_function_list.is_empty();
-    let calls = may_call && statement.functions.iter().any(may_write);
+    let calls = may_call && !only_explains && statement.functions.iter().any(may_write);
     let runs_code = calls || statement.kinds().any(runs_code);
     let sets = calls || may_set(statement);
     let tables = match statement.writes().next() {
+        _ if only_explains => Written::Nothing,
         None => Written::Nothing,
         // Names are looked up as the session means them before the text.
         Some(_) if statement.is_multi() && sets => Written::Database,
@@ -52,7 +54,9 @@ pub fn effects(statement: &Statement, settings: &Settings, catalog: &dyn Catalog
 /// What the facts do not name as written.
 fn of_kind(kind: &Kind) -> Written {
     match kind {
-        Kind::Explain { inner, .. } => of_kind(inner),
+        Kind::Explain { analyze: true, inner } => of_kind(inner),
+        // Where rows are, some ask.
+        Kind::Vacuum => Written::Database,
         // TRUNCATE may cascade; what EXECUTE runs may not be known.
         Kind::Execute(_) | Kind::Truncate | Kind::Call | Kind::Drop => Written::Database,
         Kind::CreateTable { temporary } | Kind::CreateTableAs { temporary } => {
@@ -73,7 +77,7 @@ fn of_kind(kind: &Kind) -> Written {
 
 fn runs_code(kind: &Kind) -> bool {
     match kind {
-        Kind::Explain { inner, .. } => runs_code(inner),
+        Kind::Explain { analyze: true, inner } => runs_code(inner),
         kind => matches!(kind, Kind::Execute(_) | Kind::Call | Kind::Do | Kind::Load | Kind::Unparsable(_)),
     }
 }
@@ -101,14 +105,21 @@ fn calls_set_config(statement: &Statement) -> bool {
 fn may_write(name: &Name, settings: &Settings, catalog: &dyn Catalog) -> bool {
     let (reading, writing) = (&settings.read_only_function_list, &settings.write_function_list);
     if reading.is_empty() && writing.is_empty() {
-        return !is_declared_harmless(name, catalog);
+        return !is_harmless(name, catalog);
     }
     let written = name.to_string();
-    writing.is_match(&written) || !(reading.is_match(&written) || is_declared_harmless(name, catalog))
+    writing.is_match(&written) || !(reading.is_match(&written) || is_harmless(name, catalog))
 }
 
-fn is_declared_harmless(name: &Name, catalog: &dyn Catalog) -> bool {
-    matches!(catalog.function(name), Known::Yes(Volatility::Immutable | Volatility::Reads))
+fn is_harmless(name: &Name, catalog: &dyn Catalog) -> bool {
+    sets_or_locks(name) || matches!(catalog.function(name), Known::Yes(Volatility::Immutable | Volatility::Reads))
+}
+
+/// Whether it is a function of PostgreSQL's that changes the session only.
+fn sets_or_locks(name: &Name) -> bool {
+    let is_own = name.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
+    let is_lock = |name: &str| ["pg_advisory_", "pg_try_advisory_"].iter().any(|prefix| name.starts_with(prefix));
+    is_own && (matches!(&*name.name, "set_config" | "setseed") || is_lock(&name.name))
 }
 
 #[cfg(test)]
@@ -158,7 +169,8 @@ mod tests {
             ("set timezone = 'UTC'", false, false),
             ("set app.tenant = 1", true, false),
             ("begin; set local app.tenant = 1", true, false),
-            ("select set_config('app.tenant', '1', true)", true, true),
+            ("select set_config('app.tenant', '1', true)", true, false),
+            ("explain select f()", false, false),
             ("select f()", true, true),
             ("call p()", true, true),
             ("do ''", true, true),
@@ -188,6 +200,11 @@ mod tests {
             ("explain analyze update t1 set a = 1", Written::Tables),
             ("select 1; update t1 set a = 1", Written::Tables),
             ("select f()", Written::Database),
+            ("explain select f()", Written::Nothing),
+            ("explain insert into t1 values (1)", Written::Nothing),
+            ("select pg_advisory_lock(1), set_config('a.b', '1', true)", Written::Nothing),
+            ("select my.pg_advisory_lock(1)", Written::Database),
+            ("vacuum full t1", Written::Database),
             ("copy (select f()) to stdout", Written::Database),
             ("select 1 from t1 where f(a)", Written::Database),
             ("truncate t1", Written::Database),

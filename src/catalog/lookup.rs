@@ -86,12 +86,17 @@ impl Question<'_> {
                  WHEN relrowsecurity THEN 'r' ELSE 'p' END FROM pg_catalog.pg_class WHERE {})",
                 relation_condition(name)
             ),
-            // The letters are in the order of the harm: immutable, stable, volatile.
+            // The letters are in the order of the harm: immutable, stable, volatile. An aggregate is called immutable
+            // whatever the functions are that it is made of.
             Self::Function(name) => format!(
-                "(SELECT pg_catalog.max(provolatile::pg_catalog.text COLLATE pg_catalog.\"C\") FROM pg_catalog.pg_proc \
-                 WHERE proname OPERATOR(pg_catalog.=) {}{})",
+                "(SELECT pg_catalog.max(GREATEST(f.provolatile::pg_catalog.text, g.provolatile::pg_catalog.text) \
+                 COLLATE pg_catalog.\"C\") FROM pg_catalog.pg_proc AS f LEFT JOIN pg_catalog.pg_aggregate AS a \
+                 ON a.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.=) f.oid LEFT JOIN pg_catalog.pg_proc AS g ON \
+                 g.pronamespace OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.regnamespace AND \
+                 g.oid OPERATOR(pg_catalog.=) ANY (ARRAY[a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, \
+                 a.aggmfinalfn]::pg_catalog.oid[]) WHERE f.proname OPERATOR(pg_catalog.=) {}{})",
                 literal(&name.name),
-                name.schema.as_deref().map_or_else(String::new, |schema| in_schema("pronamespace", schema))
+                name.schema.as_deref().map_or_else(String::new, |schema| in_schema("f.pronamespace", schema))
             ),
             Self::DefaultIsolation => "pg_catalog.current_setting('default_transaction_isolation')".to_owned(),
         }

@@ -1,11 +1,12 @@
 //! `pgpool check`: what a start would say about the configuration, without starting.
 
 use crate::auth::hba::Rules;
+use crate::auth::passwords;
 use crate::backend::control::Connection;
 use crate::backend::{self, Account};
 use crate::config::check::{ServerLimits, report};
 use crate::config::{LoadResult, NodeSettings, Settings};
-use crate::net::tls::Front;
+use crate::net::tls::{Connector, Front};
 use crate::net::{Address, Deadline};
 use crate::report::{Report, Severity};
 use std::io::Write;
@@ -28,6 +29,12 @@ pub(super) fn run(outcome: &LoadResult, hba: &Path) -> i32 {
     let _ = std::io::stdout().write_all(report.text.as_bytes());
     let _ = std::io::stdout().write_all(tls.as_bytes());
     let settings = outcome.as_ref().map(|loaded| &loaded.settings).ok();
+    let remarks: String = settings
+        .iter()
+        .flat_map(|settings| passwords::review(settings))
+        .map(|report| told("WARNING", &report))
+        .collect();
+    let _ = std::io::stdout().write_all(remarks.as_bytes());
     let rules = settings.filter(|settings| settings.enable_pool_hba).map(|settings| check_rules(hba, settings.ssl));
     let (text, is_usable) = rules.unwrap_or_default();
     let _ = std::io::stdout().write_all(text.as_bytes());
@@ -37,8 +44,9 @@ pub(super) fn run(outcome: &LoadResult, hba: &Path) -> i32 {
 /// What is wrong with the files for TLS, and whether pgpool starts all the same: clients then hear "no", and servers that
 /// cannot be verified are not connected to.
 fn check_tls(settings: &Settings) -> (String, bool) {
+    Connector::warn(settings);
     let servers = backend::configure_tls(settings).err();
-    let clients = Front::new().and_then(|mut front| front.renew(settings)).err();
+    let clients = Front::new().and_then(|mut front| front.begin(settings)).err();
     let starts = clients.as_ref().is_none_or(|report| report.severity < Severity::Error);
     let found = [("ERROR", servers), (if starts { "WARNING" } else { "ERROR" }, clients)];
     let lines = found.iter().filter_map(|(label, report)| Some(told(label, report.as_ref()?)));

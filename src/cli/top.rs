@@ -220,7 +220,7 @@ fn picture(place: &Place, before: &Figures, now: &Figures) -> String {
         format!(
             "sessions   {} of {} processes busy: {} active, {} idle, {} idle in transaction; {} waiting; {:.1} end/s",
             workers("busy"),
-            workers("busy") + workers("free") + workers("missing"),
+            workers("busy") + workers("free") + workers("missing") + workers("unneeded"),
             state("active"),
             state("idle"),
             state("idle_in_transaction"),

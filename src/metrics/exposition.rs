@@ -108,7 +108,7 @@ mod tests {
     use crate::metrics::measure::Meter;
     use crate::state::{
         Asker, ClientInfo, Cluster, Limits, Node, NodeCounters, NodeStatus, Phases, ProcessStatus, RequestKind,
-        ServerKey, SessionInfo, Shared,
+        ServerKey, SessionInfo, Shared, Staff,
     };
     use std::collections::HashSet;
     use std::time::{Duration, Instant};
@@ -135,6 +135,7 @@ mod tests {
         }
         let phases = Phases { command: Duration::from_millis(250), ..Phases::default() };
         shared.past_failovers().add(RequestKind::Down, 1, Asker::HealthCheck, phases, "gone");
+        shared.publish_staff(Staff { workers: 2, min: 1, max: 2 });
         Snapshot::take(&Settings::default(), &shared, &[], &mut Meter::default())
     }
 
@@ -148,7 +149,8 @@ mod tests {
         has("pgpool_statements_total{node=\"0\",server=\"a:5432\",class=\"select\"} 1");
         has("pgpool_node_primary{node=\"1\",server=\"odd\\\"\\\\\\nname:5432\"} 0");
         has("pgpool_workers{state=\"busy\"} 1");
-        has("pgpool_workers{state=\"missing\"} 2");
+        has("pgpool_workers{state=\"missing\"} 1");
+        has("pgpool_workers{state=\"unneeded\"} 1");
         has("pgpool_pool_slots{state=\"free\"} 6");
         has("pgpool_failovers_total{kind=\"failover\",cause=\"health_check\"} 1");
         has("pgpool_failover_seconds_total{kind=\"failover\",phase=\"command\"} 0.25");

@@ -71,7 +71,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family { name: "pgpool_health_check_time_seconds", help: "When the last health check of the node was that had this result, seconds since 1970.", labels: &["node", "server", "result"],
         figures: Read::Gauge(health_check_times) },
 
-    Family { name: "pgpool_workers", help: "Processes for sessions: busy (with a client), free, missing (being started).", labels: &["state"],
+    Family { name: "pgpool_workers", help: "Processes for sessions: busy (with a client), free, missing (being started), unneeded (dynamic mode has not started them).", labels: &["state"],
         figures: Read::Gauge(workers) },
     Family { name: "pgpool_sessions", help: "Sessions by state: connecting, idle, idle_in_transaction, active.", labels: &["state"],
         figures: Read::Gauge(sessions) },
@@ -80,7 +80,9 @@ pub(super) const FAMILIES: &[Family] = &[
     Family { name: "pgpool_sessions_total", help: "Sessions that have ended.", labels: &[],
         figures: Read::Counter(|all| one(all.figures.workers.finished)) },
     Family { name: "pgpool_waiting_connections", help: "Clients that wait for a free process, by listening socket.", labels: &["socket"],
-        figures: Read::Gauge(|all| all.waiting.iter().map(|(name, length)| (vec![name.clone()], *length as f64)).collect()) },
+        figures: Read::Gauge(|all| by_socket(&all.waiting)) },
+    Family { name: "pgpool_waiting_connections_limit", help: "How many clients may wait, by listening socket; the kernel drops requests beyond that.", labels: &["socket"],
+        figures: Read::Gauge(|all| by_socket(&all.room)) },
     Family { name: "pgpool_worker_cpu_seconds_total", help: "Processor time of the processes for sessions, as far as this process has seen it.", labels: &[],
         figures: Read::Counter(|all| vec![(vec![], all.cpu.as_secs_f64())]) },
     Family { name: "pgpool_pool_slots", help: "Places for groups of server connections: used by a client, pooled, free.", labels: &["state"],
@@ -121,6 +123,10 @@ pub(super) const FAMILIES: &[Family] = &[
 
 fn one(figure: u64) -> Vec<Sample> {
     vec![(vec![], figure as f64)]
+}
+
+fn by_socket(figures: &[(String, u64)]) -> Vec<Sample> {
+    figures.iter().map(|(name, length)| (vec![name.clone()], *length as f64)).collect()
 }
 
 fn flag(set: bool) -> f64 {
@@ -202,8 +208,9 @@ fn health_check_times(all: &Snapshot) -> Vec<Sample> {
 
 fn workers(all: &Snapshot) -> Vec<Sample> {
     let workers = &all.figures.workers;
-    let missing = workers.slots.saturating_sub(workers.living);
-    [("busy", workers.busy()), ("free", workers.free()), ("missing", missing)]
+    let missing = workers.wanted.saturating_sub(workers.living);
+    let unneeded = workers.slots.saturating_sub(workers.wanted.max(workers.living));
+    [("busy", workers.busy()), ("free", workers.free()), ("missing", missing), ("unneeded", unneeded)]
         .map(|(state, count)| (owned(&[state]), count as f64))
         .to_vec()
 }

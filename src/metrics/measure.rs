@@ -25,6 +25,8 @@ pub(super) struct Snapshot {
     pub figures: Figures,
     /// Connections that wait for a process, by listening socket.
     pub waiting: Vec<(String, u64)>,
+    /// For how many there is room, where that is known.
+    pub room: Vec<(String, u64)>,
     /// Processor time of the processes for sessions, as far as it was seen.
     pub cpu: Duration,
     /// How long it took to make this.
@@ -36,8 +38,10 @@ impl Snapshot {
         let began = Instant::now();
         let cpu = meter.read(shared);
         let waiting = waiting(queues);
+        let room = |queue: &Queue| Some((queue.name.clone(), listen_queue::room(&queue.socket)?.into()));
+        let room = queues.iter().filter_map(room).collect();
         let figures = admin::figures(settings, shared);
-        Self { figures, waiting, cpu, took: began.elapsed() }
+        Self { figures, waiting, room, cpu, took: began.elapsed() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::resolve::resolve;
 use super::wait::{Waited, wait};
-use super::{Deadline, PATIENCE, Peer, Stream};
+use super::{Deadline, Keepalive, PATIENCE, Peer, Stream};
 use crate::sys::signal;
 use nix::poll::PollFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -124,7 +124,7 @@ fn connect_tcp(target: SocketAddr, deadline: Deadline) -> Result<Stream, Connect
     }
     socket.set_nonblocking(false).map_err(failed)?;
     socket.set_tcp_nodelay(true).map_err(failed)?;
-    socket.set_keepalive(true).map_err(failed)?;
+    Keepalive::of_servers().apply(&socket);
     connected(socket, Peer::Tcp(target.ip(), target.port()))
 }
 

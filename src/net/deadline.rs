@@ -10,6 +10,11 @@ impl Deadline {
     /// No limit.
     pub const NEVER: Self = Self(None);
 
+    /// At that moment.
+    pub fn at(moment: Instant) -> Self {
+        Self(Some(moment))
+    }
+
     /// `limit` from now.
     pub fn after(limit: Duration) -> Self {
         Self(Instant::now().checked_add(limit))

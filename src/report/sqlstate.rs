@@ -28,6 +28,7 @@ impl SqlState {
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self(*b"54000");
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
     pub const OPERATOR_INTERVENTION: Self = Self(*b"57000");
+    pub const QUERY_CANCELED: Self = Self(*b"57014");
     pub const ADMIN_SHUTDOWN: Self = Self(*b"57P01");
     pub const CRASH_SHUTDOWN: Self = Self(*b"57P02");
     pub const CANNOT_CONNECT_NOW: Self = Self(*b"57P03");

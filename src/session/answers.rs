@@ -2,7 +2,6 @@
 //!
 //! While something waits for the client's socket, no answer is touched: memory stays bounded by the receive buffers.
 
-use super::caching::Confirmed;
 use super::end::End;
 use super::failover::is_shutdown;
 use super::retry::Why;
@@ -119,11 +118,8 @@ impl Session<'_> {
             kind => {
                 let step = server.replies.received(kind).map_err(|_| End::server_confused(node, kind))?;
                 if kind == b'C' && node == self.home {
-                    let tag = self.reply_content(node, header);
-                    let ends_block =
-                        [&b"COMMIT"[..], b"ROLLBACK", b"PREPARE TRANSACTION"].iter().any(|end| tag.starts_with(end));
-                    self.rolled_back = tag.starts_with(b"ROLLBACK");
-                    self.publish_for_cache(Confirmed::Statement { ends_block });
+                    self.completed_for_cache();
+                    self.rolled_back = self.reply_content(node, header).starts_with(b"ROLLBACK");
                 }
                 if step.finished.is_some() {
                     self.changes.done(node, step.number, &mut self.statements);
@@ -248,17 +244,22 @@ impl Session<'_> {
         let fatal = matches!(fields.severity(), b"FATAL" | b"PANIC");
         let outside = self.group.status(self.home) == TransactionStatus::Idle && !self.journal.has_block();
         let refused = self.why_retry(node, fields.code()).filter(|_| outside);
+        let is_misunderstood = node == self.home && is_not_understood(fields.code());
         let cause = fields.message();
         trace::server_error(self.context, node, &fields);
         if is_shutdown(&fields) {
-            self.heed_shutdown(node);
+            self.heed_farewell(node);
         }
         if fatal && self.retry_without(node, &cause) {
             return Ok(false);
         }
+        if is_misunderstood && let Some(caching) = &mut self.caching {
+            caching.unpublished.refused();
+        }
         let Some(server) = self.group.get_mut(node) else { return Ok(true) };
         let refused = refused.filter(|_| server.replies.owes_one_batch());
         let step = server.replies.received(b'E').map_err(|_| End::server_confused(node, b'E'))?;
+        server.warned = false;
         self.changes.failed(node, step.number, step.failed, &mut self.statements);
         if node == self.home {
             self.journal.failed(step.number, step.failed);
@@ -285,6 +286,7 @@ impl Session<'_> {
             .map_err(|error| End::server_lost(node, &error.to_string()))?;
         let Some(server) = self.group.get_mut(node) else { return Ok(true) };
         let step = server.replies.received(b'Z').map_err(|_| End::server_confused(node, b'Z'))?;
+        server.warned = false;
         // While a message of our own is to make the transaction fail, it counts as failed.
         if step.deliver || server.replies.is_empty() {
             server.status = status;
@@ -331,7 +333,7 @@ impl Session<'_> {
         self.publish_writes();
         // Whoever sees that something was written sees that names have changed with it.
         self.settle(status, settled);
-        self.publish_for_cache(Confirmed::All { status, settled });
+        self.ready_for_cache(status, settled);
     }
 
     /// The primary is ready: prepared statements may have been discarded, names may mean something else. `answered`: it owes
@@ -344,4 +346,9 @@ impl Session<'_> {
             self.catalog.settle(answered);
         }
     }
+}
+
+/// `syntax_error`, `invalid_sql_statement_name`, `invalid_cursor_name`: the server has done nothing for the statement.
+fn is_not_understood(code: &[u8]) -> bool {
+    matches!(code, b"42601" | b"26000" | b"34000")
 }

@@ -11,6 +11,7 @@ use super::Context;
 use super::end::End;
 use crate::auth::Secret;
 use crate::auth::passwords::Entry;
+use crate::auth::scram::DEFAULT_ITERATIONS;
 use crate::backend::Account;
 use crate::backend::control::{Connection, Rows};
 use crate::net::Deadline;
@@ -69,11 +70,20 @@ impl Context {
                 if self.answers.told.len() >= LIMIT {
                     self.answers.told.clear();
                 }
+                if let Entry::Verifier(verifier) = &entry {
+                    self.shared.note_iterations(verifier.iterations());
+                }
                 self.answers.told.insert(user.to_vec(), (Instant::now(), entry.clone()));
                 entry
             }
         };
         Ok(Known { entry, source: "auth_query" })
+    }
+
+    /// The number of iterations that verifiers usually have: strangers must not show by another one.
+    pub(super) fn usual_iterations(&self) -> u32 {
+        let told = || self.shared.told_iterations().filter(|_| !self.settings.auth_query.is_empty());
+        self.gate.passwords.usual_iterations().or_else(told).unwrap_or(DEFAULT_ITERATIONS)
     }
 
     /// Time until the connection has been kept for long enough; `None` if there is none.

@@ -169,7 +169,7 @@ impl Session<'_> {
                 b'E' => {
                     let cause = backend::ErrorFields::new(&message[HEADER_LENGTH..]).message();
                     if is_shutdown {
-                        self.heed_shutdown(node);
+                        self.heed_farewell(node);
                     }
                     if self.needs(node) {
                         return Err(End::server_lost(node, &cause));

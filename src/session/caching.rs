@@ -13,13 +13,14 @@ use super::Session;
 use super::end::End;
 use super::requests::front;
 use super::trace;
+use super::unpublished::Unpublished;
 use crate::backend::control;
-use crate::cache::{self, Entry, Expiry, Identities, Memcached, Written};
+use crate::cache::{self, Entry, Expiry, Identities, Storage, Written};
 use crate::catalog;
 use crate::net::Deadline;
 use crate::report::{Report, SqlState};
 use crate::route::Transaction;
-use crate::sql::{Isolation, Statement};
+use crate::sql::{DiscardTarget, Isolation, Kind, Name, Statement};
 use crate::state::{QueryCache, TableSet, uptime};
 use crate::wire::{Header, TransactionStatus, frontend, write};
 use std::rc::Rc;
@@ -33,8 +34,7 @@ const MARGIN: usize = 8 * 1024;
 /// What one session has to do with the query cache.
 pub(super) struct Caching {
     pub cache: QueryCache,
-    /// Where the answers are, if not in `cache`.
-    pub remote: Option<Box<Memcached>>,
+    pub storage: Storage,
     /// What decides answers beside the statements.
     identity: Known,
     /// The last one that was told.
@@ -47,12 +47,9 @@ pub(super) struct Caching {
     is_uncertain: bool,
     /// Code has run since the identity was asked for: names may mean something else.
     is_doubtful: bool,
-    /// What statements have changed that are not known to be in force.
-    written: TableSet,
-    /// The primary was in a transaction block when it was ready last, and has not ended it since: nothing comes into force.
-    is_in_block: bool,
-    /// The stamp of the database before the first of them was judged by its tables.
-    judged: Option<u64>,
+    /// It has taken a lock: who waits for one is told of what its holder has written.
+    locks: Locks,
+    pub unpublished: Unpublished,
     /// What will be collected if the statement at the front is sent to a server.
     wanted: Option<Fill>,
     /// What is collected.
@@ -61,15 +58,6 @@ pub(super) struct Caching {
     pub key: Vec<u8>,
     /// What was found under it.
     pub answer: Vec<u8>,
-}
-
-/// What the primary has confirmed.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Confirmed {
-    /// One statement; whether a transaction block ends with it.
-    Statement { ends_block: bool },
-    /// All up to here. `settled`: nothing more is under way to it.
-    All { status: TransactionStatus, settled: bool },
 }
 
 /// What is known of the session's identity.
@@ -81,6 +69,30 @@ enum Known {
     None,
     /// With the number of changes to privileges and definitions, anybody's, when it was asked for.
     Identity(Identities, u64),
+}
+
+/// Which locks a session holds, perhaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Locks {
+    None,
+    /// To the end of the transaction.
+    OfTransaction,
+    /// Until it gives them back.
+    OfSession,
+}
+
+impl Locks {
+    /// What the statement with these `facts` takes.
+    fn of(facts: &Statement) -> Self {
+        let takes = |name: &Name| match &*name.name {
+            name if !name.contains("advisory") || name.contains("unlock") => Self::None,
+            name if name.contains("_xact_") => Self::OfTransaction,
+            _ => Self::OfSession,
+        };
+        let by_function = facts.functions.iter().map(takes).max().unwrap_or(Self::None);
+        let locks = facts.has.locking || facts.kinds().any(|kind| matches!(kind, Kind::Lock { .. }));
+        by_function.max(if locks { Self::OfTransaction } else { Self::None })
+    }
 }
 
 /// An answer on its way into the cache.
@@ -98,19 +110,18 @@ struct Fill {
 }
 
 impl Caching {
-    pub fn new(cache: &QueryCache, remote: Option<Box<Memcached>>) -> Self {
+    pub fn new(storage: Storage) -> Self {
         Self {
-            cache: cache.clone(),
-            remote,
+            cache: storage.shared().clone(),
+            storage,
             identity: Known::NotYet,
             last: None,
             number: (std::process::id(), uptime().as_nanos()),
             has_custom: false,
             is_uncertain: false,
             is_doubtful: false,
-            written: TableSet::default(),
-            is_in_block: false,
-            judged: None,
+            locks: Locks::None,
+            unpublished: Unpublished::default(),
             wanted: None,
             fill: None,
             key: Vec::new(),
@@ -156,15 +167,14 @@ impl Caching {
     /// Looks for the answer of the key at hand. Where its messages begin in `answer`, if it counts.
     pub fn find(&mut self, database: &str) -> Option<usize> {
         self.answer.clear();
-        if let Some(remote) = &mut self.remote {
-            let found = remote.find(database, &self.key, &mut self.answer);
-            return found.filter(|_| self.is_still_itself());
-        }
-        if !self.cache.store()?.get(&self.key, &mut self.answer) {
-            return None;
-        }
-        let (entry, at) = Entry::decode(&self.answer)?;
-        (self.cache.stamp(database, &entry.tables) == entry.stamp).then_some(at)
+        let found = self.storage.find(database, &self.key, &mut self.answer);
+        // Memcached may have told just now that privileges have changed.
+        found.filter(|_| !self.storage.is_remote() || self.is_still_itself())
+    }
+
+    /// Whether no privileges have changed since the identity was asked for.
+    fn is_still_itself(&self) -> bool {
+        matches!(self.identity, Known::Identity(_, then) if then == self.cache.changes())
     }
 
     fn store(&mut self) {
@@ -172,70 +182,17 @@ impl Caching {
         let is_batch = fill.key.get(cache::TEXT_AT - 1) == Some(&b'E');
         let answer = if is_batch { cache::answer_of_batch } else { cache::answer_of_query };
         let Some(answer) = answer(&fill.bytes) else { return };
-        match (&mut self.remote, self.cache.store()) {
-            (Some(remote), _) => remote.put(&fill.key, &fill.entry, answer),
-            (None, store) => {
-                store.map(|store| store.put(&fill.key, &[&fill.entry.encode(), answer]));
-            }
-        }
+        self.storage.put(&fill.key, &fill.entry, answer);
     }
 
-    /// The stamp of an answer that is read from now on. `None`: it cannot be kept.
-    fn stamp(&mut self, database: &str, tables: &TableSet) -> Option<u64> {
-        match &mut self.remote {
-            Some(remote) => remote.stamp(database, tables),
-            None => Some(self.cache.stamp(database, tables)),
+    /// The primary owes nothing and is outside of a block.
+    fn rest(&mut self) {
+        if self.locks == Locks::OfTransaction {
+            self.locks = Locks::None;
         }
-    }
-
-    /// What was written is in force, or may be.
-    fn publish(&mut self, database: &str, invalidates: bool, confirmed: Confirmed) {
-        let (may_be_in_force, at_rest) = match confirmed {
-            Confirmed::Statement { ends_block } => {
-                self.is_in_block &= !ends_block;
-                (!self.is_in_block, false)
-            }
-            Confirmed::All { status, settled } => {
-                self.is_in_block = status != TransactionStatus::Idle;
-                (!self.is_in_block, !self.is_in_block && settled)
-            }
-        };
-        if may_be_in_force && self.is_misjudged(database) {
-            self.written.add(&TableSet::database(database));
+        if std::mem::take(&mut self.is_uncertain) {
+            self.identity = Known::NotYet;
         }
-        if may_be_in_force && !self.written.is_empty() {
-            // Definitions and privileges are no matter of taste.
-            if invalidates || self.written.counters().contains(&0) {
-                match &mut self.remote {
-                    None => self.cache.invalidate(&self.written),
-                    Some(remote) => {
-                        remote.invalidate(database, &self.written);
-                        // By now it has told what others have defined.
-                        if self.is_misjudged(database) {
-                            let all = TableSet::database(database);
-                            self.remote.iter_mut().for_each(|remote| remote.invalidate(database, &all));
-                        }
-                    }
-                }
-            }
-        }
-        if at_rest {
-            self.written = TableSet::default();
-            self.judged = None;
-            if std::mem::take(&mut self.is_uncertain) {
-                self.identity = Known::NotYet;
-            }
-        }
-    }
-
-    /// What was looked up to judge a write may have changed before it could run.
-    fn is_misjudged(&self, database: &str) -> bool {
-        self.judged.is_some_and(|stamp| stamp != self.cache.stamp(database, &TableSet::default()))
-    }
-
-    /// Whether no privileges have changed since the identity was asked for.
-    fn is_still_itself(&self) -> bool {
-        matches!(self.identity, Known::Identity(_, then) if then == self.cache.changes())
     }
 }
 
@@ -259,7 +216,8 @@ impl Session<'_> {
     pub(super) fn identities_to_read(&mut self, facts: &Statement) -> Result<Option<Identities>, End> {
         let Some(caching) = &mut self.caching else { return Ok(None) };
         caching.wanted = None;
-        if !cache::may_be_cached(facts) || caching.is_uncertain || !caching.written.is_empty() {
+        let is_bound = caching.is_uncertain || caching.locks != Locks::None || !caching.unpublished.is_empty();
+        if is_bound || !cache::may_be_cached(facts) {
             return Ok(None);
         }
         if self.batch.is_some() || !self.has_heard_all() {
@@ -285,10 +243,7 @@ impl Session<'_> {
         let Some(identities) = self.identities()? else { return Ok(false) };
         let Some(caching) = &mut self.caching else { return Ok(false) };
         cache::simple_key(&identities.of(text, &self.context.settings), text, &mut caching.key);
-        Ok(match (&mut caching.remote, caching.cache.store()) {
-            (Some(remote), _) => remote.remove(&caching.key),
-            (None, store) => store.is_some_and(|store| store.remove(&caching.key)),
-        })
+        Ok(caching.storage.remove(&caching.key))
     }
 
     /// Whether the next statement sees what others have committed meanwhile.
@@ -314,7 +269,7 @@ impl Session<'_> {
         }
         let node = self.home;
         let Some(server) = self.group.get_mut(node) else { return Ok(None) };
-        let is_shared = self.caching.as_ref().is_some_and(|caching| caching.remote.is_some());
+        let is_shared = self.caching.as_ref().is_some_and(|caching| caching.storage.is_remote());
         let answer = control::query(server, cache::identity_query(is_shared), Deadline::after(LIMIT));
         self.statements.unnamed_lost(node);
         self.hear_aside(node);
@@ -387,7 +342,7 @@ impl Session<'_> {
         let before = self.database_stamp();
         self.catalog.begin_statement(self.transaction() != Transaction::Idle);
         self.learn(facts)?;
-        let Some(caching) = self.caching.as_ref().filter(|caching| caching.cache.is_sure()) else { return Ok(()) };
+        let Some(caching) = &self.caching else { return Ok(()) };
         let text = text_of(&caching.key);
         if cache::obstacle(facts, text, &self.context.settings, &self.catalog).is_some() {
             return Ok(());
@@ -401,12 +356,16 @@ impl Session<'_> {
         let Some(caching) = &mut self.caching else { return Ok(()) };
         let tables = TableSet::of(&self.database, oids);
         let settings = &self.context.settings;
-        let Some(stamp) = caching.stamp(&self.database, &tables) else { return Ok(()) };
+        let Some(stamp) = caching.storage.stamp(&self.database, &tables) else { return Ok(()) };
         // What was just learnt may be out of date by now.
         if caching.cache.stamp(&self.database, &TableSet::default()) != before || !caching.is_still_itself() {
             return Ok(());
         }
         let entry = Entry { stamp, expiry: Expiry::after(settings.memqcache_expire), tables };
+        // Behind the stamp: who dies from now on moves what it was made of.
+        if !caching.cache.is_sure() {
+            return Ok(());
+        }
         caching.wanted = Some(Fill {
             node: usize::MAX,
             number: 0,
@@ -459,9 +418,8 @@ impl Session<'_> {
         };
         let runs_code = effects.runs_code || has_triggers;
         let Some(caching) = &mut self.caching else { return Ok(()) };
-        if !tables.is_empty() {
-            caching.written.add(&tables);
-        }
+        caching.unpublished.send(facts, &tables);
+        caching.locks = if gives_locks_back(facts) { Locks::None } else { caching.locks.max(Locks::of(facts)) };
         caching.is_uncertain |= effects.sets || runs_code;
         caching.has_custom |= effects.sets_custom || runs_code;
         if runs_code {
@@ -482,7 +440,7 @@ impl Session<'_> {
         let Some(caching) = self.caching.as_mut().filter(|caching| !caching.is_doubtful) else {
             return Ok((all, true));
         };
-        caching.judged.get_or_insert(stamp);
+        caching.unpublished.judge(stamp);
         Ok(self.tables_written(facts).map_or((all, true), |tables| (tables, false)))
     }
 
@@ -499,7 +457,7 @@ impl Session<'_> {
     /// Something that cannot be read is about to be sent: it may change anything.
     pub(super) fn note_unknown_for_cache(&mut self) {
         if let Some(caching) = &mut self.caching {
-            caching.written.add(&TableSet::everything());
+            caching.unpublished.send_unknown();
             caching.is_uncertain = true;
             caching.has_custom = true;
             caching.is_doubtful = true;
@@ -542,20 +500,38 @@ impl Session<'_> {
     /// The session ends. What is answered and not committed will be rolled back; what is not answered may come into force.
     pub(super) fn end_caching(&mut self) {
         let has_answered = self.group.get(self.home).is_some_and(|server| server.replies.is_empty());
-        if let Some(caching) = self.caching.as_ref().filter(|caching| !caching.written.is_empty() && !has_answered) {
-            caching.cache.doubt(&caching.written);
+        if let Some(caching) = self.caching.as_ref().filter(|caching| !caching.unpublished.is_empty() && !has_answered)
+        {
+            caching.cache.doubt(caching.unpublished.tables());
         }
     }
 
-    /// The primary has confirmed a statement, or is ready for the next one: others must see what was written before the
-    /// client knows.
+    /// The primary has confirmed a statement: others must see what was written before the client knows.
     #[inline]
-    pub(super) fn publish_for_cache(&mut self, confirmed: Confirmed) {
+    pub(super) fn completed_for_cache(&mut self) {
         let invalidates = self.context.settings.memqcache_auto_cache_invalidation;
-        if let Some(caching) = &mut self.caching {
-            caching.publish(&self.database, invalidates, confirmed);
+        if let Some(Caching { unpublished, storage, .. }) = self.caching.as_deref_mut() {
+            unpublished.completed(storage, &self.database, invalidates);
         }
     }
+
+    /// The primary is ready for the next statement. `settled`: it owes nothing.
+    #[inline]
+    pub(super) fn ready_for_cache(&mut self, status: TransactionStatus, settled: bool) {
+        let invalidates = self.context.settings.memqcache_auto_cache_invalidation;
+        if let Some(caching) = self.caching.as_deref_mut() {
+            caching.unpublished.ready(status, settled, &mut caching.storage, &self.database, invalidates);
+            if settled && status == TransactionStatus::Idle {
+                caching.rest();
+            }
+        }
+    }
+}
+
+/// Whether the session holds no lock of its own behind the statement with these `facts`.
+fn gives_locks_back(facts: &Statement) -> bool {
+    facts.kind == Kind::Discard(DiscardTarget::All)
+        || facts.functions.iter().any(|name| &*name.name == "pg_advisory_unlock_all")
 }
 
 /// The SQL text in a key.

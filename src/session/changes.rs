@@ -11,6 +11,8 @@ use std::rc::Rc;
 pub(super) enum Change {
     /// A name that was free is prepared.
     New(Box<[u8]>),
+    /// A name on record is prepared on one more node.
+    Brought(Box<[u8]>),
     /// A name that was believed taken is prepared: if that succeeds, the record was wrong.
     Again(Box<[u8]>, Vec<u8>, Rc<Statement>),
     /// A name is closed; what it was.
@@ -47,6 +49,7 @@ impl Changes {
         for (_, _, change) in failed.into_iter().rev() {
             match change {
                 Change::New(name) => statements.forget_on(&name, node),
+                Change::Brought(name) => statements.not_on(&name, node),
                 Change::Again(..) => {}
                 Change::Closed(name, prepared) => statements.restore(&name, prepared),
             }

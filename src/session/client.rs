@@ -13,13 +13,15 @@ pub(super) struct Client {
     pub input: InBuffer,
     /// What the kernel did not take yet. While something waits here no answer is read from a server.
     pub output: Vec<u8>,
+    /// How often something was received.
+    pub heard: u64,
     /// It has left behind its last statement: what is sent goes nowhere.
     pub deaf: bool,
 }
 
 impl Client {
     pub fn new(stream: Stream) -> Self {
-        Self { stream, input: InBuffer::with_capacity(BUFFER), output: Vec::new(), deaf: false }
+        Self { stream, input: InBuffer::with_capacity(BUFFER), output: Vec::new(), heard: 0, deaf: false }
     }
 
     /// Sends `bytes`, keeping what the kernel does not take.
@@ -50,7 +52,10 @@ impl Client {
     /// Receives what the client has sent; `Ok(false)`: nothing came.
     pub fn receive(&mut self, wait: bool) -> Result<bool, End> {
         match self.input.receive(&self.stream, wait).map_err(End::client_lost)? {
-            Received::Bytes(_) => Ok(true),
+            Received::Bytes(_) => {
+                self.heard += 1;
+                Ok(true)
+            }
             Received::Nothing | Received::Interrupted => Ok(false),
             Received::Closed => Err(End::ClientGone),
         }

@@ -4,7 +4,7 @@ use super::auth_query::Answers;
 use super::gate::Gate;
 use crate::auth::hba::Rules;
 use crate::backend::{self, Key, Pool};
-use crate::cache::Memcached;
+use crate::cache::Storage;
 use crate::catalog::{self, Facts};
 use crate::config::Settings;
 use crate::net::tls::Front;
@@ -51,8 +51,8 @@ pub struct Context {
     /// Who may come in.
     pub(super) gate: Gate,
     pub(super) answers: Answers,
-    /// The way to the query cache in memcached, between sessions.
-    pub(super) memcached: Option<Box<Memcached>>,
+    /// The way to the answers of the query cache, between sessions.
+    pub(super) storage: Option<Storage>,
     pub(super) facts: FactsCache,
     /// The nodes as this worker last looked.
     pub(super) cluster: Cluster,
@@ -89,7 +89,7 @@ impl Context {
             front,
             gate,
             answers: Answers::default(),
-            memcached: None,
+            storage: None,
             facts: FactsCache::new(FactsCache::DEFAULT_BYTES),
             cluster: Cluster::default(),
             catalogs: HashMap::new(),
@@ -105,7 +105,6 @@ impl Context {
         self.take_file_settings(settings);
         backend::reload_tls(&self.settings);
         self.close_asker();
-        self.front.expect(self.shared.client_tls_generation());
         self.pool.set_life_time(self.settings.connection_life_time);
         self.gate.reload(&self.settings, &self.shared);
     }
@@ -185,21 +184,16 @@ impl Context {
         self.settings.prefer_lower_delay_standby && route::exceeds_limit(self.shared.delays().of(node), &self.settings)
     }
 
-    /// The way to the query cache, if that is in memcached.
-    pub(super) fn take_memcached(&mut self) -> Option<Box<Memcached>> {
-        let cache = self.shared.query_cache().filter(|cache| cache.store().is_none())?;
-        self.memcached.take().or_else(|| Some(Box::new(Memcached::new(&self.settings, cache))))
+    /// The way to the answers of the query cache, if it is on.
+    pub(super) fn take_storage(&mut self) -> Option<Storage> {
+        let cache = self.shared.query_cache()?;
+        Some(self.storage.take().unwrap_or_else(|| Storage::new(&self.settings, cache)))
     }
 
     /// Others that share the query cache hear now of a process that has died: it cannot tell what it has written.
     pub fn tell_of_the_dead(&mut self) {
-        let cache = self.shared.query_cache().filter(|cache| cache.store().is_none());
-        if cache.is_some_and(|cache| cache.remote().owes_for_the_dead()) {
-            let mut memcached = self.take_memcached();
-            // If memcached is away, the next session tells it.
-            let _ = memcached.as_mut().map(|memcached| memcached.is_told());
-            self.memcached = memcached;
-        }
+        self.storage = self.take_storage();
+        self.storage.iter_mut().for_each(Storage::tell_of_the_dead);
     }
 
     /// Catalog facts of earlier sessions for which names meant the same.

@@ -235,7 +235,7 @@ impl Session<'_> {
             self.message_log.sent(server, "Parse: ", prepared.text());
             server.output.extend_from_slice(&prepared.message);
             prepared.nodes.insert(node);
-            self.changes.sent(node, server.replies.last_number(), Change::New(name.into()));
+            self.changes.sent(node, server.replies.last_number(), Change::Brought(name.into()));
         }
         Ok(())
     }

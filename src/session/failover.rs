@@ -5,18 +5,23 @@
 //! writes no more: a session whose primary is not the one that writes ends, too.
 //!
 //! The other way round, a session that has trouble with a server tells so (failover 5.3 to 5.5): an error of the connection
-//! asks for failover with `failover_on_backend_error`; in all other cases the health check of the node looks at once.
+//! asks for failover with `failover_on_backend_error`, unless the server lets other sessions in; in all other cases the health check of the node looks at once.
 
 use super::end::End;
+use super::new_primary::is_passing;
 use super::{Context, Session};
-use crate::backend::LoginError;
+use crate::backend::{Login, LoginError};
 use crate::config::BackendClusteringMode;
 use crate::failover;
-use crate::net::ConnectError;
+use crate::net::{ConnectError, Deadline};
 use crate::report::{Report, SqlState};
 use crate::sys::signal::Signal;
 use crate::wire::Header;
 use crate::wire::backend::ErrorFields;
+use std::time::Duration;
+
+/// How long a server that has ended a session may take to show that it lets others in.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Session<'_> {
     /// Looks at the node table if the parent has said so.
@@ -71,9 +76,30 @@ impl Session<'_> {
             Report::log_line(format!("unable to read data from DB node {node}"))
                 .detail("pg_terminate_backend was called on the backend")
                 .log();
+        } else if self.context.settings.failover_on_backend_error && self.lets_sessions_in(node, cause) {
+            failover::suspect(&self.context.shared, node);
         } else {
             self.context.node_failed(node, cause);
         }
+    }
+
+    /// Whether the server of `node`, which this session has lost, lets other sessions in: then it was about this one alone.
+    /// A process that is terminated there, or runs out of memory, leaves an error on its connection like that of a server
+    /// that is gone.
+    fn lets_sessions_in(&self, node: usize, cause: &str) -> bool {
+        let deadline = self.context.connect_deadline(node).min(Deadline::after(PATIENCE));
+        let address = self.context.address(node);
+        let is_well = match Login::begin(node, &address, &self.group.key.startup, deadline, deadline) {
+            Ok(_) => true,
+            Err(error) => !is_passing(&error),
+        };
+        if is_well {
+            Report::log_line(format!("the connection to DB node {node} has failed, but its server lets sessions in"))
+                .detail(cause)
+                .hint("The server's log tells why it has ended that session. No failover is asked for.")
+                .log();
+        }
+        is_well
     }
 
     /// The server of `node` has closed the connection.
@@ -92,7 +118,7 @@ impl Session<'_> {
     }
 
     /// A server that crashes, or is shut down at once, warns of its end. A statement can make such a notice as well: it
-    /// counts only if the end follows.
+    /// counts only if the end follows at once.
     pub(super) fn heed_warning(&mut self, node: usize, content: &[u8]) {
         let fields = ErrorFields::new(content);
         if let Some(server) = self.group.get_mut(node) {
@@ -100,8 +126,19 @@ impl Session<'_> {
         }
     }
 
-    /// The server of `node` has ended the session because it is shut down, or because somebody ended its process.
-    pub(super) fn heed_shutdown(&self, node: usize) {
+    /// The server of `node` has told that it ends the session, because it is shut down, or because somebody has ended its
+    /// process: then it lets others in.
+    pub(super) fn heed_farewell(&self, node: usize) {
+        let detaches = self.context.settings.failover_on_backend_shutdown && !self.was_terminated(node);
+        if detaches && self.lets_sessions_in(node, "the server has ended the session by an administrator's command") {
+            failover::suspect(&self.context.shared, node);
+        } else {
+            self.heed_shutdown(node);
+        }
+    }
+
+    /// The server of `node` is shut down, or has crashed.
+    fn heed_shutdown(&self, node: usize) {
         if self.was_terminated(node) {
             Report::log_line(format!(
                 "connection to postmaster on DB node {node} was lost due to pg_terminate_backend"

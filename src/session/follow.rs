@@ -68,7 +68,7 @@ impl Session<'_> {
             if server.replies.sent(awaited, Deliver::Silent) {
                 server.output.extend_from_slice(&prepared.message);
                 prepared.nodes.insert(node);
-                self.changes.sent(node, server.replies.last_number(), Change::New(name.into()));
+                self.changes.sent(node, server.replies.last_number(), Change::Brought(name.into()));
                 to_sync |= is_parse;
             }
             if !is_parse {

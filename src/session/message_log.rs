@@ -197,11 +197,18 @@ impl Session<'_> {
         let start = format!("DB node id: {node} statement: {label}");
         Report::notice(format!("{start}{}", words(text))).log();
         if self.message_log.notice_to_client {
-            let is_inside = self.is_inside_answer();
-            let out = if is_inside { &mut self.message_log.notices } else { &mut self.client.output };
             // The statement goes back in the client's own encoding.
-            write::notice(out, SqlState::INTERNAL_ERROR.as_str(), &[start.as_bytes(), text].concat());
+            let mut notice = Vec::new();
+            write::notice(&mut notice, SqlState::INTERNAL_ERROR.as_str(), &[start.as_bytes(), text].concat());
+            self.tell_client(&notice);
         }
+    }
+
+    /// The client gets a message of our own now, or behind the one of which it has got the beginning.
+    pub(super) fn tell_client(&mut self, message: &[u8]) {
+        let is_inside = self.is_inside_answer();
+        let out = if is_inside { &mut self.message_log.notices } else { &mut self.client.output };
+        out.extend_from_slice(message);
     }
 
     /// Sends the notices that had to wait, if they need not any more.

@@ -31,6 +31,7 @@ mod follow;
 mod gate;
 mod journal;
 mod judge;
+mod limits;
 mod local;
 mod message_log;
 mod new_primary;
@@ -44,10 +45,11 @@ mod secure;
 mod startup;
 mod statements;
 mod trace;
+mod unpublished;
 mod wait;
 
 pub use context::Context;
-pub use open::serve;
+pub use open::{refuse, serve};
 
 use crate::auth::Credential;
 use crate::backend::Group;
@@ -60,6 +62,7 @@ use changes::Changes;
 use client::Client;
 use end::End;
 use journal::Journal;
+use limits::Turn;
 use message_log::MessageLog;
 use new_primary::Lost;
 use portals::Portals;
@@ -126,6 +129,8 @@ struct Session<'c> {
     /// A server's FATAL has been passed on.
     fatal: bool,
     message_log: MessageLog,
+    /// Whose turn it is.
+    turn: Turn,
     /// Which reason the last destination had, for counting them.
     reason: usize,
     /// Prepared statements and portals that no server knows.

@@ -97,7 +97,7 @@ impl Session<'_> {
     /// The primary's server has said that it ends the session by an administrator's command. `true`: the session goes on, as
     /// with [`Session::leave_home`]. If that server still lets sessions in, it was about this one alone, which has to end.
     pub(super) fn home_shuts_down(&mut self, cause: &str) -> bool {
-        self.heed_shutdown(self.home);
+        self.heed_farewell(self.home);
         if !self.can_leave_home() || self.was_terminated(self.home) {
             return false;
         }
@@ -388,7 +388,7 @@ fn missing(node: usize, error: LoginError) -> Missing {
 }
 
 /// Whether the server may be down, or on its way up or down.
-fn is_passing(error: &LoginError) -> bool {
+pub(super) fn is_passing(error: &LoginError) -> bool {
     match error {
         LoginError::NotConnected(..) | LoginError::Unreachable(_) => true,
         LoginError::Refused(message) => is_passing_code(message, &[]),

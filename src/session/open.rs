@@ -6,6 +6,7 @@ use super::changes::Changes;
 use super::client::Client;
 use super::end::End;
 use super::journal::Journal;
+use super::limits::Turn;
 use super::local::Objects;
 use super::message_log::MessageLog;
 use super::new_primary::Refusal;
@@ -35,9 +36,7 @@ pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
     let host = host_of(stream.peer());
     let opening = match startup::read(&mut stream, context, deadline) {
         Ok(Some(_)) if context.refuse_sessions => {
-            context.shared.refusals().count(state::Refusal::TooManyClients);
-            let report = Report::fatal("Sorry, too many clients already").code(SqlState::TOO_MANY_CONNECTIONS);
-            finish::dismiss(Client::new(stream), &report.into());
+            turn_away(stream, context, too_many());
             return false;
         }
         Ok(Some(opening)) => opening,
@@ -71,6 +70,25 @@ pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
     }
     report::clear_session();
     true
+}
+
+/// Turns one client away, for whom no worker is free. What can be done without a worker, a cancel request, is done.
+pub fn refuse(mut stream: Stream, context: &mut Context, detail: String, deadline: Deadline) {
+    match startup::read(&mut stream, context, deadline) {
+        Ok(None) => {}
+        // Whatever else may be wrong with it, that is the reason.
+        Ok(Some(_)) | Err(End::Failed(_)) => turn_away(stream, context, too_many().detail(detail)),
+        Err(_) => context.shared.refusals().count(state::Refusal::TooManyClients),
+    }
+}
+
+fn too_many() -> Report {
+    Report::fatal("Sorry, too many clients already").code(SqlState::TOO_MANY_CONNECTIONS)
+}
+
+fn turn_away(stream: Stream, context: &Context, report: Report) {
+    context.shared.refusals().count(state::Refusal::TooManyClients);
+    finish::dismiss(Client::new(stream), &report.into());
 }
 
 /// Whether a login that pgpool has ended with this code was the client's failure: it may not come in, has broken the
@@ -112,8 +130,7 @@ fn run(context: &mut Context, client: Client, start: Start) {
     let database = String::from_utf8_lossy(&group.key.database).into_owned();
     let message_log = MessageLog::new(settings);
     let journal = Journal::opened(&group.key.startup);
-    let remote = context.take_memcached();
-    let caching = context.shared.query_cache().map(|cache| Box::new(Caching::new(cache, remote)));
+    let caching = context.take_storage().map(|storage| Box::new(Caching::new(storage)));
     let mut session = Session {
         catalog: context.take_catalog(&group.key),
         context,
@@ -149,6 +166,7 @@ fn run(context: &mut Context, client: Client, start: Start) {
         terminating: false,
         fatal: false,
         message_log,
+        turn: Turn::new(),
         reason: 0,
         local: Objects::default(),
         caching,
@@ -165,7 +183,7 @@ fn run(context: &mut Context, client: Client, start: Start) {
         end = End::ClientGone;
     }
     let Session { context, client, group, catalog, caching, .. } = session;
-    context.memcached = caching.and_then(|caching| caching.remote);
+    context.storage = caching.map(|caching| caching.storage);
     // The client is let go first: what is left to do for its connections does not concern it.
     finish::dismiss(client, &end);
     finish::release(context, group, &end);
@@ -214,7 +232,10 @@ fn enter(
 ) -> Result<Entered, End> {
     let nodes = context.cluster.nodes.len();
     let mut entry = Entry { applicant, admitted, demand: None, deadline };
-    let pooled = context.pool.take(&key);
+    let pooled = context.pool.take(&key).unwrap_or_else(|slot| {
+        trace::discarded(context, slot);
+        None
+    });
     let (pooled, kept) = match pooled {
         Some(group) if group.get(home).is_some() => match entry.may_reuse(context, client, &group, home) {
             Ok(true) => return Ok(Entered { group, credential: entry.credential(), home }),
@@ -248,7 +269,12 @@ fn enter(
         group.close();
     }
     let home = server.node;
-    let mut group = pooled.unwrap_or_else(|| context.pool.new_group(key, nodes));
+    let mut group = pooled.unwrap_or_else(|| {
+        let group = context.pool.new_group(key, nodes);
+        // The slot may have been another's, which was closed just now.
+        trace::discarded(context, group.slot);
+        group
+    });
     group.connections.resize_with(group.connections.len().max(nodes).max(home + 1), || None);
     group.connections[home] = Some(server);
     Ok(Entered { group, credential: entry.credential(), home })

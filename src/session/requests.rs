@@ -83,6 +83,7 @@ impl Session<'_> {
             let start = self.direct.length;
             let header = Header::read(&self.client.input.bytes()[start..], frontend::name);
             let Some(header) = header.map_err(|error| End::protocol_violation(&error))? else { break };
+            self.check_length(header)?;
             let taken = if self.message_log.requests {
                 self.take_request_told(header, available)?
             } else {
@@ -369,9 +370,7 @@ impl Session<'_> {
         } else if length > 0 {
             match server.stream.send(bytes) {
                 Ok(sent) => server.output.extend_from_slice(&bytes[sent..]),
-                Err(error) if node == self.home => return Err(End::server_lost(node, &error.to_string())),
-                // The receive will tell what has become of it.
-                Err(_) => {}
+                Err(error) => server.broken = Some(error.to_string()),
             }
         }
         self.client.input.consume(length);
@@ -379,17 +378,14 @@ impl Session<'_> {
         self.flush_server(node)
     }
 
-    /// Sends what waits for `node`. Another node than the primary that does not take it is dealt with by the receive.
+    /// Sends what waits for `node`. One that does not take it is dealt with by the receive: its last words may be there.
     pub(super) fn flush_server(&mut self, node: usize) -> Result<(), End> {
         let Some(server) = self.group.get_mut(node) else { return Ok(()) };
-        match server.flush() {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                server.output.clear();
-                self.connection_failed(node, &error.to_string());
-                if node == self.home { Err(End::server_lost(node, &error.to_string())) } else { Ok(()) }
-            }
+        if let Err(error) = server.flush() {
+            server.output.clear();
+            server.broken = Some(error.to_string());
         }
+        Ok(())
     }
 }
 

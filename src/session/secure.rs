@@ -27,7 +27,7 @@ pub(super) fn answer(
             .into());
     }
     input.consume(length);
-    let Some(acceptor) = context.front.acceptor(&context.file_settings) else { return say(stream, b"N") };
+    let Some(acceptor) = context.front.acceptor(&context.shared) else { return say(stream, b"N") };
     say(stream, b"S")?;
     let accepted = stream.accept_tls(acceptor, &[], deadline);
     accepted.map_err(failed)?;
@@ -43,7 +43,7 @@ pub(super) fn begin(
     context: &mut Context,
     deadline: Deadline,
 ) -> Result<(), End> {
-    let Some(acceptor) = context.front.acceptor(&context.file_settings) else {
+    let Some(acceptor) = context.front.acceptor(&context.shared) else {
         return Err(refused("direct SSL connection without SSL support", "Set ssl = on, with ssl_cert and ssl_key."));
     };
     stream.accept_tls(acceptor, input.bytes(), deadline).map_err(failed)?;

@@ -141,6 +141,13 @@ impl Statements {
         }
     }
 
+    /// Preparing `name`, which the client has prepared before, failed on `node`: it may succeed another time.
+    pub fn not_on(&mut self, name: &[u8], node: usize) {
+        if let Some(prepared) = self.get_mut(name) {
+            prepared.nodes.remove(node);
+        }
+    }
+
     /// The client closes `name` and that goes to `node`: elsewhere the statement stays behind. Returns what it was.
     pub fn close(&mut self, name: &[u8], node: usize) -> Option<Prepared> {
         if name.is_empty() {

@@ -8,11 +8,10 @@ use super::Session;
 use super::end::End;
 use super::message_log::MessageLog;
 use super::requests::RequestState;
-use crate::net::{Deadline, Received};
-use crate::report::{Report, SqlState};
+use crate::net::Received;
+use crate::report::Report;
 use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::AsFd;
-use std::time::Duration;
 
 impl Session<'_> {
     /// Waits until something can be done, and receives it.
@@ -25,6 +24,9 @@ impl Session<'_> {
         // Its next message waits for a primary, which is a matter for the next look at it.
         if self.blocked && self.is_homeless() && self.is_quiet() {
             return Ok(());
+        }
+        if self.limits_queries() {
+            self.heed_turn()?;
         }
         let servers_took_all = self.flush_servers()?;
         if self.hear_bystanders()? || (self.congested && !self.is_congested()) {
@@ -67,10 +69,17 @@ impl Session<'_> {
         match server.input.receive(&server.stream, wait) {
             Ok(Received::Bytes(_)) => Ok(true),
             Ok(Received::Nothing | Received::Interrupted) => Ok(false),
-            Ok(Received::Closed) => {
-                self.connection_closed(node);
-                self.server_gone(node, "EOF encountered with backend")
-            }
+            Ok(Received::Closed) => match server.broken.take() {
+                None => {
+                    self.connection_closed(node);
+                    self.server_gone(node, "EOF encountered with backend")
+                }
+                Some(cause) => {
+                    let cause = format!("socket write failed with error \"{cause}\"");
+                    self.connection_failed(node, &cause);
+                    self.server_gone(node, &cause)
+                }
+            },
             Err(error) => {
                 let cause = format!("socket read failed with error \"{error}\"");
                 self.connection_failed(node, &cause);
@@ -102,7 +111,7 @@ impl Session<'_> {
     }
 
     fn wait_for_all(&mut self) -> Result<(), End> {
-        let (deadline, limit) = (self.idle_deadline(), self.idle_limit());
+        let deadline = self.turn_deadline();
         let client_full = !self.client.output.is_empty();
         let mut wanted = PollFlags::empty();
         // A client that has said goodbye may close its side; behind a congestion there may be more of one that has said all
@@ -129,9 +138,8 @@ impl Session<'_> {
         }
         // `None` is the one event that the type has no name for: the client has hung up.
         let ready: Vec<_> = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::POLLHUP)).collect();
-        // The limit that was in force when the wait began need not be any more.
-        if deadline.passed() && self.idle_limit() == limit {
-            return Err(self.idle_too_long());
+        if deadline.passed() {
+            self.heed_turn()?;
         }
         self.heed_signals()?;
         for (node, events) in nodes.iter().zip(&ready) {
@@ -156,36 +164,6 @@ impl Session<'_> {
             return Err(End::ClientGone);
         }
         Ok(())
-    }
-
-    /// The limit counts while it is the client's turn: nothing is on its way to it, or it is to send more.
-    fn idle_deadline(&self) -> Deadline {
-        let server = self.group.get(self.active);
-        let its_turn = server.is_none_or(|server| server.replies.is_copying_in() || !server.replies.will_answer());
-        match self.idle_limit() {
-            _ if !its_turn => Deadline::NEVER,
-            (_, -1) => Deadline::after(Duration::ZERO),
-            (_, limit) => Deadline::after_seconds(limit),
-        }
-    }
-
-    /// Another limit is in force while an administrator's request waits for the clients to leave (failover 15.5).
-    fn idle_limit(&self) -> (&'static str, i32) {
-        let settings = &self.context.settings;
-        match self.context.shared.hold().left() {
-            Some(_) => ("client_idle_limit_in_recovery", settings.client_idle_limit_in_recovery),
-            None => ("client_idle_limit", settings.client_idle_limit),
-        }
-    }
-
-    fn idle_too_long(&self) -> End {
-        let report = match self.idle_limit() {
-            (name, -1) => Report::error("connection terminated due to online recovery")
-                .detail(format!("child connection forced to terminate due to {name} = -1")),
-            (name, limit) => Report::fatal("unable to read data")
-                .detail(format!("child connection forced to terminate due to {name}:{limit} is reached")),
-        };
-        report.code(SqlState::OPERATOR_INTERVENTION).into()
     }
 
     /// A stop ends the session; new settings are taken between statements; everything else can wait until it is over.

@@ -2,9 +2,9 @@
 //!
 //! [`Shared`] is made by the parent before its first fork; every child inherits it. It holds the node table, the
 //! delays of the standbys, one slot per worker with its pooled connections, the keys for cancel requests, counters, what is
-//! known of the servers' catalogs, the tables written lately, the query cache, the settings after a reload, requests for
-//! failover and what became of them, whether new clients are held back, who was refused, what the health checks found, and
-//! who collects the log.
+//! known of the servers' catalogs, the tables written lately, the query cache, the settings, rules and certificates after a
+//! reload, requests for failover and what became of them, whether new clients are held back, how many workers there are to
+//! be, who waits for one, who was refused, what the health checks found, and who collects the log.
 //!
 //! Invariants:
 //! - Readers never lock and never wait; what they read was whole at some moment, whoever was killed when.
@@ -25,13 +25,16 @@ mod log;
 mod mutations;
 mod node_set;
 mod nodes;
+pub mod parts;
 mod past_failovers;
 mod pools;
 mod query_cache;
+mod queue;
 mod refusals;
 mod relcache;
 mod remote_cache;
 mod settings;
+mod staff;
 mod workers;
 
 pub use cancel::{CancelTarget, ServerKey};
@@ -50,6 +53,7 @@ pub use query_cache::{AnswerStore, CacheCounts, QueryCache, TableSet};
 pub use refusals::{Refusal, Refusals};
 pub use relcache::{Fingerprint, Relcache, SharedFact};
 pub use remote_cache::{Debt, RemoteCache};
+pub use staff::Staff;
 pub use workers::{ClientInfo, ProcessStatus, SessionInfo, WorkerSlot, Workers};
 
 pub use pgpool_shm::{StoreFigures, StoreSize, Stored};
@@ -116,6 +120,8 @@ struct Inner {
     health: Region<NodeHealth>,
     past_failovers: Region<past_failovers::Record>,
     refusals: Region<Refusals>,
+    staff: Region<staff::Record>,
+    queue: Region<queue::Record>,
 }
 
 impl Shared {
@@ -125,13 +131,15 @@ impl Shared {
     /// No memory for it, or sizes beyond any address space.
     pub fn create(limits: Limits) -> Result<Self, SegmentError> {
         let mut layout = Layout::new();
-        let pools = limits.workers.saturating_mul(limits.pool_slots);
+        // One more for the doorman, which is in no list.
+        let places = limits.workers.saturating_add(1);
+        let pools = places.saturating_mul(limits.pool_slots);
         let servers = pools.saturating_mul(MAX_NODES);
         let nodes = layout.array(1);
         let delays = layout.array(MAX_NODES);
         let caught_up = layout.array(MAX_NODES);
-        let connected = layout.array(limits.workers.div_ceil(64));
-        let workers = layout.array(limits.workers);
+        let connected = layout.array(places.div_ceil(64));
+        let workers = layout.array(places);
         layout.page_break();
         let pools = layout.array(pools);
         layout.page_break();
@@ -139,9 +147,9 @@ impl Shared {
         layout.page_break();
         let statements = layout.array(servers);
         layout.page_break();
-        let counters = layout.array(limits.workers.saturating_mul(MAX_NODES));
+        let counters = layout.array(places.saturating_mul(MAX_NODES));
         layout.page_break();
-        let reasons = layout.array(limits.workers);
+        let reasons = layout.array(places);
         let epoch = layout.array(1);
         let facts = layout.array(relcache::buckets(limits.relcache));
         let settings = layout.array(1);
@@ -151,6 +159,8 @@ impl Shared {
         let health = layout.array(MAX_NODES);
         let past_failovers = layout.array(1);
         let refusals = layout.array(1);
+        let staff = layout.array(1);
+        let queue = layout.array(1);
         let segment = Segment::create(layout)?;
         segment.slice::<nodes::Table>(nodes)[0].prepare();
         segment.slice::<failover::Record>(failover)[0].prepare();
@@ -182,6 +192,8 @@ impl Shared {
             health,
             past_failovers,
             refusals,
+            staff,
+            queue,
         })))
     }
 
@@ -278,12 +290,12 @@ impl Shared {
         Workers::new(self)
     }
 
-    /// One worker's slot, for the worker itself to keep.
+    /// One worker's slot, for the worker itself to keep. That with the number [`Limits::workers`] is for the doorman.
     ///
     /// # Panics
-    /// If `index` is not below [`Limits::workers`].
+    /// If `index` is beyond [`Limits::workers`].
     pub fn worker(&self, index: usize) -> WorkerSlot {
-        assert!(index < self.0.limits.workers);
+        assert!(index <= self.0.limits.workers);
         WorkerSlot::new(self.clone(), index)
     }
 
@@ -293,6 +305,14 @@ impl Shared {
 
     fn settings_record(&self) -> &settings::SettingsRecord {
         &self.0.segment.slice(self.0.settings)[0]
+    }
+
+    fn queue_record(&self) -> &queue::Record {
+        &self.0.segment.slice(self.0.queue)[0]
+    }
+
+    fn staff_record(&self) -> &staff::Record {
+        &self.0.segment.slice(self.0.staff)[0]
     }
 
     fn log_record(&self) -> &log::LogRecord {

@@ -1,17 +1,22 @@
-//! The settings in force, for processes that run already (config 6): bytes, of whose meaning nothing is known here.
+//! The settings, rules and certificates in force, for processes that run already (config 6): bytes, of whose meaning nothing
+//! is known here.
 
 use super::Shared;
+use crate::sys::Secret;
 use pgpool_shm::{Versioned, shareable};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Bytes of settings at most; memory is used only as far as they go.
+/// Bytes of settings, and of rules, at most; memory is used only as far as they go.
 const LIMIT: usize = 1 << 20;
+/// The same for certificates, keys and lists of revoked ones.
+const TLS_LIMIT: usize = 8 << 20;
 
 shareable! {
     pub(super) struct SettingsRecord {
         snapshot: Versioned<u8, LIMIT>,
         rules: Versioned<u8, LIMIT>,
-        client_tls: AtomicU64,
+        client_tls: Versioned<u8, TLS_LIMIT>,
+        iterations: AtomicU32,
     }
 }
 
@@ -46,14 +51,39 @@ impl Shared {
         self.settings_record().rules.read()
     }
 
-    /// Counts the sets of certificates for clients that the parent has found to be good.
-    pub fn client_tls_generation(&self) -> u64 {
-        self.settings_record().client_tls.load(Ordering::Acquire)
+    /// Publishes what makes TLS for clients from now on, with the key in it: nobody but pgpool's own user can read this memory.
+    /// For the parent. `false`: it is too long, and what was published before stays.
+    #[must_use]
+    pub fn publish_client_tls(&self, material: &Secret) -> bool {
+        let material = material.bytes();
+        let fits = material.len() <= TLS_LIMIT;
+        if fits {
+            self.settings_record().client_tls.write(material);
+        }
+        fits
     }
 
-    /// There is a new good set. For the parent.
-    pub fn next_client_tls(&self) {
-        self.settings_record().client_tls.fetch_add(1, Ordering::Release);
+    /// Counts what was published for TLS with clients: 0 before the first time.
+    #[inline]
+    pub fn client_tls_generation(&self) -> u64 {
+        self.settings_record().client_tls.version()
+    }
+
+    /// What was published last for TLS with clients, and its generation.
+    pub fn published_client_tls(&self) -> (u64, Secret) {
+        let mut material = Vec::new();
+        let generation = self.settings_record().client_tls.read_into(&mut material);
+        (generation, Secret::new(material))
+    }
+
+    /// A server has told a verifier with so many iterations.
+    pub fn note_iterations(&self, iterations: u32) {
+        self.settings_record().iterations.store(iterations, Ordering::Relaxed);
+    }
+
+    /// Those of the verifier that a server has told last, to whichever process.
+    pub fn told_iterations(&self) -> Option<u32> {
+        Some(self.settings_record().iterations.load(Ordering::Relaxed)).filter(|iterations| *iterations > 0)
     }
 
     /// The settings published last; empty before the first time.
@@ -65,6 +95,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use crate::state::{Limits, Shared};
+    use crate::sys::Secret;
 
     #[test]
     fn the_last_that_fit_are_there() {
@@ -72,5 +103,12 @@ mod tests {
         assert!(shared.published_settings().is_empty());
         assert!(shared.publish_settings(&[7; 100]) && !shared.publish_settings(&vec![8; super::LIMIT + 1]));
         assert_eq!(shared.published_settings(), [7; 100]);
+        assert_eq!(shared.client_tls_generation(), 0);
+        assert!(shared.publish_client_tls(&Secret::new([9; 100])));
+        assert!(!shared.publish_client_tls(&Secret::new(vec![8; super::TLS_LIMIT + 1])));
+        assert_eq!(shared.told_iterations(), None);
+        shared.note_iterations(5);
+        assert_eq!(shared.told_iterations(), Some(5));
+        assert_eq!(shared.published_client_tls(), (1, Secret::new([9; 100])));
     }
 }

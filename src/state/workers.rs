@@ -88,6 +88,7 @@ shareable! {
         /// Of all processes that this slot has had.
         all_sessions: AtomicU64,
         restart: AtomicU32,
+        dismissed: AtomicU32,
         served: AtomicU32,
         waiting_since: AtomicU64,
         busy: [AtomicU64; 2],
@@ -153,6 +154,11 @@ impl WorkerSlot {
         self.record().restart.load(Ordering::Relaxed) != 0
     }
 
+    /// Whether the process shall end for good when it is idle (process-model 8.2).
+    pub fn is_dismissed(&self) -> bool {
+        self.record().dismissed.load(Ordering::SeqCst) != 0
+    }
+
     /// The nodes a statement of the session runs on.
     pub fn busy(&self) -> NodeSet {
         NodeSet::from_halves([0, 1].map(|half: usize| self.record().busy[half].load(Ordering::Relaxed)))
@@ -209,12 +215,14 @@ impl WorkerSlot {
 
 /// Writing, for the worker that owns the slot.
 impl WorkerSlot {
-    /// A client has connected. Returns how many workers have one now, this one included.
+    /// A client has connected. Returns how many workers have one now, this one included. A worker that was dismissed stays.
     pub fn begin_client(&self, client: &ClientInfo) -> usize {
         self.record().client.set(ClientRecord { host: Text::new(&client.host), port: client.port });
         self.record().waiting_since.store(0, Ordering::Relaxed);
         self.record().served.store(1, Ordering::Relaxed);
-        self.set_status(ProcessStatus::Connecting);
+        self.record().status.store(ProcessStatus::Connecting as u32, Ordering::SeqCst);
+        // Behind the status: see `dismiss`.
+        self.record().dismissed.store(0, Ordering::SeqCst);
         let (word, bit) = self.connected_bit();
         word.fetch_or(bit, Ordering::AcqRel);
         self.shared.workers().connected()
@@ -285,15 +293,29 @@ impl WorkerSlot {
         record.finished_sessions.store(0, Ordering::Relaxed);
         record.waiting_since.store(0, Ordering::Relaxed);
         record.restart.store(0, Ordering::Relaxed);
-        record.pid.store(pid, Ordering::Release);
+        record.dismissed.store(0, Ordering::SeqCst);
+        if record.pid.swap(pid, Ordering::AcqRel) == 0 {
+            self.shared.worker_came();
+        }
     }
 
     /// The slot's process is dead, in whatever it was doing: nothing of it stays behind.
     pub fn reclaim(&self) {
-        self.record().pid.store(0, Ordering::Release);
+        if self.record().pid.swap(0, Ordering::AcqRel) != 0 {
+            self.shared.worker_gone();
+        }
         self.forget_client();
         for slot in 0..self.pool_slots() {
             self.pool(slot).clear();
+        }
+    }
+
+    /// The process is not needed any more: it ends when it is idle, unless a client comes first.
+    pub fn dismiss(&self) {
+        self.record().dismissed.store(1, Ordering::SeqCst);
+        // Who has got a client in this moment has either seen this, or is seen here.
+        if self.record().status.load(Ordering::SeqCst) != ProcessStatus::WaitForConnection as u32 {
+            self.record().dismissed.store(0, Ordering::SeqCst);
         }
     }
 

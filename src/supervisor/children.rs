@@ -33,6 +33,8 @@ pub(super) enum Role {
     Pcp,
     /// The metrics process.
     Metrics,
+    /// The doorman.
+    Doorman,
     /// A search for the primary within a failover.
     Search(SearchNumber),
     /// A command of the user: no process of ours.
@@ -51,6 +53,8 @@ pub(super) enum ScriptKind {
     Failover,
     /// follow_primary_command.
     Follow,
+    /// ssl_passphrase_command.
+    PassPhrase,
 }
 
 impl Role {
@@ -63,6 +67,7 @@ impl Role {
             Self::Health(_) => "health check",
             Self::Pcp => "PCP child",
             Self::Metrics => "metrics",
+            Self::Doorman => "doorman",
             Self::Search(_) => "primary search",
             Self::Script(_) => "command",
             Self::Collector => "pgpool log collector",
@@ -77,6 +82,16 @@ pub(super) enum End {
     Exit(i32),
     /// Killed or crashed; whether a core file was written.
     Signal(Signal, bool),
+}
+
+impl End {
+    /// Behind "it"; whether it was in order.
+    pub fn told(self) -> (String, bool) {
+        match self {
+            Self::Exit(status) => (format!("has ended with exit status {status}"), status == 0),
+            Self::Signal(signal, _) => (format!("was ended by {signal}"), false),
+        }
+    }
 }
 
 /// A child that has ended.
@@ -113,6 +128,12 @@ impl Children {
     /// Whether a child of this role lives or is to be started.
     pub fn has(&self, role: Role) -> bool {
         self.living.values().any(|child| child.role == role) || self.due.iter().any(|(_, due)| *due == role)
+    }
+
+    /// The slots whose worker lives or is to be started.
+    pub fn workers(&self) -> impl Iterator<Item = usize> {
+        let roles = self.living.values().map(|child| child.role).chain(self.due.iter().map(|(_, role)| *role));
+        roles.filter_map(|role| if let Role::Worker(slot) = role { Some(slot) } else { None })
     }
 
     /// What the living child with this process id is.

@@ -103,6 +103,10 @@ impl Supervisor {
                 let (rules, front) = (self.rules.clone(), self.front.clone());
                 worker::run(worker::Start { index, listeners, settings, rules, front, shared })
             }
+            Role::Doorman => {
+                let (rules, front, index) = (self.rules.clone(), self.front.clone(), shared.limits().workers);
+                worker::doorman::run(worker::Start { index, listeners, settings, rules, front, shared })
+            }
             Role::Health(id) => health::run(settings, shared, id),
             Role::Search(_) => {
                 self.search_writer.as_ref().map_or(EXIT_RESTART, |found| primary::run(&settings, &shared, found))
@@ -136,8 +140,8 @@ impl Supervisor {
             if is_its { sockets } else { Vec::new() }
         };
         (
-            // The metrics process looks who waits for a worker.
-            only_if(matches!(role, Role::Worker(_) | Role::Metrics), &mut self.listeners),
+            // The metrics process and the doorman look who waits for a worker.
+            only_if(matches!(role, Role::Worker(_) | Role::Metrics | Role::Doorman), &mut self.listeners),
             only_if(role == Role::Pcp, &mut self.pcp_listeners),
             only_if(role == Role::Metrics, &mut self.metrics_listeners),
         )

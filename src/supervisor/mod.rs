@@ -6,9 +6,10 @@
 //!
 //! Nodes that are lost or come back are the business of [`failover`].
 //!
-//! The start sequence is in [`start`], forking in [`fork`], the table of children in [`children`]; what signals ask for is
-//! done by [`reload`] and [`stop`].
+//! The start sequence is in [`start`], forking in [`fork`], the table of children in [`children`], the number of workers in
+//! [`staff`]; what signals ask for is done by [`reload`], [`certificates`] and [`stop`].
 
+mod certificates;
 mod children;
 mod failover;
 mod fork;
@@ -18,6 +19,9 @@ mod nodes;
 pub mod pid_file;
 mod reasons_file;
 mod reload;
+mod service;
+mod spare;
+mod staff;
 mod start;
 mod status_file;
 mod stop;
@@ -33,7 +37,8 @@ use crate::report::{Report, version};
 use crate::state::{NodeSet, Shared};
 use crate::sys::descriptor;
 use crate::sys::signal::{Signal, Signals};
-use children::{Children, Dead, End, Role};
+use certificates::Renewal;
+use children::{Children, Dead, End, Role, ScriptKind};
 use failover::Failover;
 use fork::ReadyPipe;
 use listen::Listeners;
@@ -41,6 +46,8 @@ use log_pipe::LogPipe;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use pid_file::PidFile;
+use service::Service;
+use spare::Spare;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,12 +69,15 @@ struct Supervisor {
     rules: Option<Arc<Rules>>,
     /// TLS towards clients.
     front: Front,
+    /// New certificates that wait for the pass phrase of their key.
+    renewal: Option<Renewal>,
     shared: Shared,
     listeners: Listeners,
     pcp_listeners: Listeners,
     metrics_listeners: Listeners,
     children: Children,
     signals: Signals,
+    service: Service,
     pid_file: Option<PidFile>,
     status_file: PathBuf,
     /// In a daemon that has not announced itself: where whoever started it waits for the word that it serves.
@@ -75,6 +85,8 @@ struct Supervisor {
     /// The finder's word that it has asked every node once.
     ready: ReadyPipe,
     failover: Failover,
+    /// In dynamic mode: how long there have been too many workers.
+    spare: Spare,
     /// With `logging_collector`: where all processes write to.
     log_pipe: Option<LogPipe>,
     /// For the search process that is being forked: where it writes its answer.
@@ -101,6 +113,8 @@ impl Supervisor {
         let search_limit = Deadline::after(SEARCH_LIMIT);
         loop {
             let mut deadline = self.children.next_start().min(self.stop_deadline()).min(self.failover.deadline());
+            deadline = deadline.min(self.renewal_deadline()).min(self.spare.deadline());
+            deadline = deadline.min(self.service.next_sign_of_life());
             if !self.announced {
                 deadline = deadline.min(search_limit);
             }
@@ -108,20 +122,26 @@ impl Supervisor {
                 Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
+            self.service.give_sign_of_life();
             // The pipe is edge-triggered, so it is looked at whatever has woken us.
             self.failover.output.log();
             self.heed_signals();
             self.proceed();
+            self.end_late_renewal();
             if let Some(status) = self.finish_stop() {
                 return Ok(status);
             }
             let told = events.iter().any(|event| event.token() == READY);
             if !self.announced && self.stopping.is_none() && (told || search_limit.passed()) {
                 self.children.start(Role::ReplicationCheck);
-                (0..self.shared.limits().workers).map(Role::Worker).for_each(|role| self.children.start(role));
+                self.hire_first();
                 self.start_health_checks();
                 self.start_due();
                 self.announce();
+            }
+            if self.announced && self.stopping.is_none() {
+                self.mind_staff();
+                self.mind_the_door();
             }
             self.start_due();
         }
@@ -139,9 +159,10 @@ impl Supervisor {
     /// The service is complete (process-model 2, step 18).
     fn announce(&mut self) {
         self.announced = true;
+        self.write_status();
         Report::log_line(format!("pgpool-II successfully started. version {}", version::text())).log();
         nodes::tell(&self.shared.nodes().view(), self.settings.backend_clustering_mode);
-        self.write_status();
+        self.service.tell_ready(&self.in_one_line());
         if let Some(starter) = self.starter.take() {
             // From here on a daemon has no terminal.
             if let Err(error) = self.leave_terminal() {
@@ -181,10 +202,12 @@ impl Supervisor {
 
     /// A child has ended: nothing of it stays behind, and somebody takes its place.
     fn bury(&mut self, dead: &Dead) {
-        if matches!(dead.role, Role::Search(_) | Role::Script(_)) {
-            return self.failover_child_ended(dead);
+        match dead.role {
+            Role::Script(ScriptKind::PassPhrase) => return self.pass_phrase_ended(dead),
+            Role::Search(_) | Role::Script(_) => return self.failover_child_ended(dead),
+            _ => {}
         }
-        let (mut client, mut was_useful) = (String::new(), false);
+        let (mut client, mut was_useful, mut dismissed) = (String::new(), false, false);
         if dead.role == Role::Collector {
             self.shared.publish_collector(0);
         }
@@ -192,6 +215,7 @@ impl Supervisor {
             let slot = self.shared.worker(index);
             client = slot.client().host;
             was_useful = !client.is_empty() || slot.finished_sessions() > 0;
+            dismissed = slot.is_dismissed();
             slot.reclaim();
             if !client.is_empty() {
                 // Its last statement may have changed the catalog, or committed what nobody was told of.
@@ -199,7 +223,19 @@ impl Supervisor {
                 self.shared.doubt_answers();
             }
         }
-        tell_of(dead, &client);
+        if dismissed && dead.end == End::Exit(0) {
+            let (name, pid) = (dead.role.name(), dead.pid);
+            let text = format!("{name} process with pid: {pid} exited with success and will not be restarted");
+            Report::log_line(text).log();
+        } else {
+            tell_of(dead, &client);
+        }
+        if dead.role == Role::Doorman {
+            self.shared.set_doorman(0);
+        }
+        if self.is_done_with(dismissed) || (dead.role == Role::Doorman && dead.end == End::Exit(0)) {
+            return;
+        }
         if self.stopping.is_none() || dead.role == Role::Collector {
             self.children.replace(dead, was_useful);
         }
@@ -215,6 +251,9 @@ impl Supervisor {
         }
         if let Err(report) = status_file::write(&self.status_file, &cluster) {
             report.log();
+        }
+        if self.announced && self.stopping.is_none() {
+            self.service.tell_status(&self.in_one_line());
         }
     }
 }

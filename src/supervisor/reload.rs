@@ -4,6 +4,7 @@
 
 use super::Supervisor;
 use crate::auth::hba::Rules;
+use crate::auth::passwords;
 use crate::backend;
 use crate::config::{self, Problems, Settings};
 use crate::net::tls::Connector;
@@ -18,6 +19,7 @@ type Admission = (Option<Arc<Rules>>, Option<Vec<u8>>);
 impl Supervisor {
     pub(super) fn reload(&mut self) {
         Report::log_line("reload config files.").log();
+        self.service.tell_reloading();
         // What was changed behind our back counts from now on.
         self.shared.relcache().bump();
         if let Err(problems) = self.take_over_files() {
@@ -25,6 +27,9 @@ impl Supervisor {
             Report::warning("the configuration was not reloaded; the old one stays in force")
                 .hint("Correct the file, see what \"pgpool check\" says about it, and reload again.")
                 .log();
+        }
+        if self.announced {
+            self.service.tell_ready(&self.in_one_line());
         }
     }
 
@@ -43,6 +48,7 @@ impl Supervisor {
         // The length was looked at before: it cannot fail now.
         let _ = sources.is_none_or(|sources| self.shared.publish_rules(&sources));
         reloaded.log.iter().for_each(Report::log);
+        passwords::review(&reloaded.settings).iter().for_each(Report::log);
         self.rules = rules;
         self.settings = Arc::new(reloaded.settings);
         report::configure(self.settings.log_settings());
@@ -55,28 +61,15 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Takes new certificates for clients and servers that connect from now on; those that are connected keep theirs. For
-    /// clients, what cannot be used changes nothing (auth 17.4).
+    /// Takes new certificates for clients and servers that connect from now on; those that are connected keep theirs.
     fn reload_tls(&mut self) {
+        Connector::warn(&self.settings);
         // Files that were good a moment ago.
         if let Err(report) = backend::configure_tls(&self.settings) {
             Report::warning(report.to_string()).hint(report.hint.unwrap_or_default()).log();
         }
-        if !self.settings.ssl {
-            return;
-        }
-        Report::log_line("reload SSL certificates.").log();
-        match self.front.renew(&self.settings) {
-            Ok(()) => {
-                self.shared.next_client_tls();
-                self.front.is_of(self.shared.client_tls_generation());
-            }
-            Err(report) => {
-                Report::warning(report.to_string()).hint(report.hint.unwrap_or_default()).log();
-                Report::warning("SSL certificates were not reloaded; what was in force stays")
-                    .hint("Correct the files or parameters, and reload again.")
-                    .log();
-            }
+        if self.settings.ssl {
+            self.renew_certificates();
         }
     }
 
@@ -117,7 +110,7 @@ impl Supervisor {
 
 /// Settings by which no server could be connected to are not taken: what is weaker would go on under their name.
 fn check_servers_tls(settings: &Settings) -> Result<(), Problems> {
-    let Err(report) = Connector::new(settings) else { return Ok(()) };
+    let Err(report) = backend::check_tls(settings) else { return Ok(()) };
     let mut problems = Problems::default();
     problems.add(report, None);
     Err(problems)

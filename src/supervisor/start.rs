@@ -3,9 +3,11 @@
 use super::children::{Children, Role};
 use super::failover::Failover;
 use super::fork::ReadyPipe;
-use super::listen::Listeners;
+use super::listen::{Listeners, Offered};
 use super::log_pipe::LogPipe;
 use super::pid_file::PidFile;
+use super::service::Service;
+use super::spare::Spare;
 use super::{Supervisor, nodes, status_file};
 use crate::auth::hba::Rules;
 use crate::auth::{self, passwords};
@@ -13,9 +15,11 @@ use crate::backend;
 use crate::cache;
 use crate::catalog;
 use crate::config::{FileLocations, Settings};
-use crate::net::tls::Front;
+use crate::net::tls::{Connector, Front};
 use crate::report::{self, Report, Result, Severity};
 use crate::state::{Limits, NodeSet, Shared};
+use crate::sys::inherited;
+use crate::sys::service_manager::ServiceManager;
 use crate::sys::signal::{self, Signal, Signals};
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
@@ -28,7 +32,7 @@ const EXIT_NOT_STARTED: i32 = 3;
 const EXIT_GAVE_UP: i32 = 1;
 
 /// What the parent heeds.
-const HANDLED: [Signal; 7] = [
+const HANDLED: [Signal; 8] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -36,6 +40,7 @@ const HANDLED: [Signal; 7] = [
     Signal::SIGCHLD,
     Signal::SIGUSR1,
     Signal::SIGUSR2,
+    Signal::SIGURG,
 ];
 
 /// Starts pgpool and runs it to its end. Returns the exit status. With `starter` this process is a daemon: `starter` gets
@@ -70,13 +75,15 @@ fn prepare(
 ) -> Result<Supervisor> {
     signal::ignore(&[Signal::SIGPIPE]).map_err(failed("SIGPIPE cannot be ignored"))?;
     let signals = Signals::install(&HANDLED).map_err(failed("signals cannot be handled"))?;
+    let service = Service::new(ServiceManager::from_environment());
+    let mut offered = Offered::new(inherited::take());
     let rules = admission(&settings, &files)?;
     let front = tls(&settings)?;
     let failover = Failover::new().map_err(failed("no pipe can be made"))?;
     let ready = ReadyPipe::new().map_err(failed("no pipe can be made"))?;
     let shared = share(&settings)?;
     let status_file = status_file::path(&settings.work_dir);
-    let mut listeners = Listeners::open(&settings)?;
+    let mut listeners = Listeners::open(&settings, &mut offered)?;
     // Only now: who did not get the sockets must not touch the files of the pgpool that has them.
     let pid_file = PidFile::write(Path::new(&settings.pid_file_name)).inspect_err(|_| listeners.remove())?;
     let filled = nodes::fill(&shared, &settings, &status_file, discard_status);
@@ -93,7 +100,7 @@ fn prepare(
         }
     };
     report::serve();
-    let pcp_listeners = Listeners::open_pcp(&settings);
+    let pcp_listeners = Listeners::open_pcp(&settings, &mut offered);
     let mut children = Children::default();
     // The first, so that no other child has its file open.
     if log_pipe.is_some() {
@@ -103,7 +110,8 @@ fn prepare(
     if !pcp_listeners.is_empty() {
         children.start(Role::Pcp);
     }
-    let metrics_listeners = Listeners::open_metrics(&settings);
+    let metrics_listeners = Listeners::open_metrics(&settings, &mut offered);
+    offered.warn_of_rest();
     if !metrics_listeners.is_empty() {
         children.start(Role::Metrics);
     }
@@ -114,17 +122,20 @@ fn prepare(
         files,
         rules,
         front,
+        renewal: None,
         shared,
         listeners,
         pcp_listeners,
         metrics_listeners,
         children,
         signals,
+        service,
         pid_file: Some(pid_file),
         status_file,
         starter,
         ready,
         failover,
+        spare: Spare::default(),
         log_pipe,
         search_writer: None,
         written: NodeSet::EMPTY,
@@ -137,6 +148,7 @@ fn prepare(
 fn admission(settings: &Settings, files: &FileLocations) -> Result<Option<Arc<Rules>>> {
     auth::prepare();
     passwords::create(settings)?;
+    passwords::review(settings).iter().for_each(Report::log);
     if !settings.enable_pool_hba {
         return Ok(None);
     }
@@ -157,11 +169,12 @@ fn admission(settings: &Settings, files: &FileLocations) -> Result<Option<Arc<Ru
 /// not if the command for the pass phrase fails (auth 17.2, 17.3). Servers that are to be verified are not connected to if
 /// they cannot be.
 fn tls(settings: &Settings) -> Result<Front> {
+    Connector::warn(settings);
     if let Err(report) = backend::configure_tls(settings) {
         report.log();
     }
     let mut front = Front::new()?;
-    match front.renew(settings) {
+    match front.begin(settings) {
         Err(report) if report.severity >= Severity::Error => Err(report),
         Err(report) => {
             report.hint("Clients that ask for TLS get \"no\" until this is mended and pgpool reloaded.").log();

@@ -42,7 +42,10 @@ impl Supervisor {
         self.stopping = Some(Stopping { signal, kill_at: kill_at.min(killed_before) });
         Report::log_line(format!("shutting down by signal {number}")).log();
         Report::log_line("terminating all child processes").log();
+        self.service.tell_stopping(signal);
         self.children.start_none();
+        self.end_renewal();
+        self.spare.forget();
         // Idle workers must know of the stop before they see that their sockets are dead.
         self.children.signal_all(signal);
         // Nobody needs to know any more how a node is: a check does not go on until it ends by itself.

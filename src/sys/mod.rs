@@ -1,4 +1,5 @@
-//! What only the operating system can do: fork, signals, process titles, descriptors; and its libraries of PAM and LDAP.
+//! What only the operating system can do: fork, signals, process titles, descriptors, the service manager; its libraries of
+//! PAM and LDAP. And memory that is wiped.
 //!
 //! The one room outside crate `shm` with unsafe code, each block with its reason; everything it offers is safe to call.
 //! Its statics are values that exist once per process by their nature: the pending signals and the title.
@@ -9,14 +10,18 @@
 
 pub mod descriptor;
 mod fork;
+pub mod inherited;
 pub mod ldap;
 mod library;
 pub mod listen_queue;
 pub mod names;
 pub mod pam;
+mod secret;
+pub mod service_manager;
 pub mod signal;
 pub mod thread;
 pub mod title;
 pub mod tls;
 
 pub use fork::{Fork, die_with_parent, fork};
+pub use secret::Secret;

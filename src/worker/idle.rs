@@ -23,10 +23,12 @@ pub(super) struct Idle {
 
 /// What ended the wait.
 pub(super) enum Wake {
-    /// A client was accepted.
-    Client(Stream),
+    /// A client was accepted, from the listening socket with this number.
+    Client(usize, Stream),
     /// A server has closed a pooled connection or said something on it.
     Server,
+    /// A worker that is to leave has no client left to serve.
+    Nobody,
     /// A signal, a time limit, or a client that another worker got.
     Other,
 }
@@ -64,6 +66,20 @@ impl Idle {
         Ok(())
     }
 
+    /// For a worker that leaves and is not replaced: who has come, but has woken nobody else, is still to be served.
+    ///
+    /// # Errors
+    /// As with [`Idle::wait`].
+    pub fn last_client(&mut self) -> io::Result<Option<(usize, Stream)>> {
+        self.accept_clients(false)?;
+        for number in 0..self.listeners.len() {
+            if let Some(client) = self.accept(number)? {
+                return Ok(Some((number, client)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Waits for a client, a signal, a word from a server of `pool`, or `deadline`.
     ///
     /// # Errors
@@ -86,7 +102,7 @@ impl Idle {
         ready.sort_unstable();
         for number in ready.iter().filter(|number| **number < POOLED) {
             if let Some(client) = self.accept(*number as usize)? {
-                return Ok(Wake::Client(client));
+                return Ok(Wake::Client(*number as usize, client));
             }
         }
         Ok(if ready.contains(&POOLED) { Wake::Server } else { Wake::Other })

@@ -6,7 +6,9 @@
 //! It must never decide about the cluster, wait without a reason that can wake it, or go on after a fault of ours: a panic
 //! in a session ends the process, and the parent replaces it.
 
+pub mod doorman;
 mod idle;
+mod line;
 
 use crate::auth::hba::Rules;
 use crate::config::Settings;
@@ -18,6 +20,9 @@ use crate::state::{ClientInfo, Shared};
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::title;
 use idle::{Idle, Wake};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -91,12 +96,15 @@ impl Worker {
             if let Some(exit) = self.heed_signals().or_else(|| self.heed_time()) {
                 break exit;
             }
-            // While an administrator's request waits for the clients to leave, no new ones come in (failover 13.2).
-            let held = self.context.shared.hold().left();
-            let deadline = self.next_limit().min(held.map_or(Deadline::NEVER, Deadline::after));
-            let woken = idle.accept_clients(held.is_none()).map_err(Into::into);
-            match woken.and_then(|()| idle.wait(&self.context.signals, &self.context.pool, deadline)) {
-                Ok(Wake::Client(client)) => self.serve(client),
+            match self.wait(&mut idle) {
+                Ok(Wake::Client(socket, client)) => {
+                    self.context.shared.count_taken(socket);
+                    self.serve(client);
+                }
+                Ok(Wake::Nobody) => {
+                    Report::log_line("Exit flag set").detail("Exiting myself").log();
+                    break Exit::Done;
+                }
                 Ok(Wake::Server) => self.context.close_pooled(|pool| pool.close_broken()),
                 Ok(Wake::Other) => {}
                 Err(error) => {
@@ -111,6 +119,19 @@ impl Worker {
         self.context.close_pooled(|pool| pool.close_all());
         self.context.close_asker();
         exit
+    }
+
+    /// Waits for the next client, unless this worker is dismissed (process-model 8.2) and nobody is there.
+    fn wait(&self, idle: &mut Idle) -> io::Result<Wake> {
+        // While an administrator's request waits for the clients to leave, no new ones come in (failover 13.2).
+        let held = self.context.shared.hold().left();
+        if self.context.slot.is_dismissed() {
+            let last = if held.is_none() { idle.last_client()? } else { None };
+            return Ok(last.map_or(Wake::Nobody, |(socket, client)| Wake::Client(socket, client)));
+        }
+        idle.accept_clients(held.is_none())?;
+        let deadline = self.next_limit().min(held.map_or(Deadline::NEVER, Deadline::after));
+        idle.wait(&self.context.signals, &self.context.pool, deadline)
     }
 
     /// Does what signals and the parent ask for. `Some`: this process ends.
@@ -175,15 +196,30 @@ impl Worker {
         let was_session = session::serve(client, &mut self.context);
         report::clear_session();
         self.context.slot.end_client(was_session);
+        self.mind_staff(self.context.shared.workers().connected());
         title::set(WAITING);
         self.last_client = Some(Instant::now());
         self.sessions += i32::from(was_session);
+    }
+
+    /// Lets the parent know when too few or too many workers have no client (process-model 8), and the doorman when none is
+    /// free.
+    fn mind_staff(&self, connected: usize) {
+        let shared = &self.context.shared;
+        let tell = |pid: u32| _ = kill(Pid::from_raw(pid as i32), Signal::SIGURG);
+        if shared.staff().is_wrong_for(connected) {
+            tell(shared.parent());
+        }
+        if let Some(doorman) = shared.doorman().filter(|_| shared.is_full()) {
+            tell(doorman);
+        }
     }
 
     /// A client is here: makes it visible and decides whether there is room for it (process-model 7.4).
     fn admit(&mut self, client: &Stream) {
         let info = describe(client.peer());
         let connected = self.context.slot.begin_client(&info);
+        self.mind_staff(connected);
         title::set("accept connection");
         let settings = &self.context.settings;
         self.context.refuse_sessions = is_full(connected, settings.num_init_children, settings.reserved_connections);

@@ -16,6 +16,7 @@ public class JdbcSmoke {
     public static void main(String[] args) throws Exception {
         String url = "jdbc:postgresql://" + System.getenv("PGHOST") + ":" + System.getenv("PGPORT") + "/"
             + System.getenv("PGDATABASE") + "?user=" + System.getenv("PGUSER")
+            + "&password=" + System.getenv().getOrDefault("PGPASSWORD", "")
             + "&sslmode=" + System.getenv().getOrDefault("PGSSLMODE", "disable");
         for (String mode : new String[] {"extended", "simple", "extendedForPrepared", "extendedCacheEverything"}) {
             try (Connection conn = DriverManager.getConnection(url + "&preferQueryMode=" + mode)) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::harness::frontend::query;
+use crate::harness::frontend::{bind, execute, parse, query, sync};
 use crate::harness::{
     Cluster, LOGIN, Pgpool, Stop, Wire, checks_started, client_program, cpu_time, eventually, lines_in_order, wait_for,
 };
@@ -370,6 +370,49 @@ fn a_session_that_loses_a_server_has_it_checked_at_once() {
     cluster.node(1).stop(Stop::Immediate);
     wait_for("the failover", || done(&pool) == 1);
     assert_eq!(other.value(PORT), cluster.node(0).port.to_string());
+}
+
+/// All that comes before the end.
+fn last_words(session: &mut Wire) -> String {
+    format!("{:?}", std::iter::from_fn(|| session.try_read().ok().flatten()).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_server_that_ends_one_session_is_no_failure_however_it_ends_it() {
+    only_ours!("the original detaches the node");
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster)
+        .set("failover_on_backend_shutdown", "on")
+        .set("failover_on_backend_error", "on")
+        .weights(&[1.0, 0.0])
+        .start();
+    let ends_itself =
+        "DO $$BEGIN PERFORM pg_sleep(0.3); PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1); END$$";
+    let padding = parse("x", &format!("SELECT 1 /*{}*/", "y".repeat(60_000)), &[]);
+    for round in 0..12 {
+        // So much is sent behind the statement that the socket is full when the server's process ends: that resets the
+        // connection while pgpool is writing to it.
+        let mut session = pool.connect();
+        let batch = [parse("", ends_itself, &[]), bind("", "", &[]), execute("", 0)].concat();
+        session.try_send(&batch).expect("sent");
+        for _ in 0..1000 {
+            if session.try_send(&padding).is_err() {
+                break;
+            }
+        }
+        let _ = session.try_send(&sync());
+        let end = last_words(&mut session);
+        assert!(end.contains("57P01"), "round {round}: {end}");
+    }
+    // A warning of the server's end that is none.
+    let mut session = pool.connect();
+    session.query("DO $$BEGIN RAISE WARNING USING ERRCODE = '57P02'; END$$").succeeded();
+    let pid = session.value("SELECT pg_backend_pid()");
+    cluster.node(0).sql(&format!("SELECT pg_terminate_backend({pid})"));
+    let end = last_words(&mut session);
+    assert!(end.contains("57P01"), "{end}");
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
+    assert!(!pool.log().contains("degenerate"), "{}", pool.log());
 }
 
 #[test]

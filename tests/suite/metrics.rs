@@ -9,8 +9,12 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 
-use crate::harness::{Cluster, Pgpool, Program, Stop, Wire, eventually, shared, target_dir, wait_for};
+use crate::harness::{
+    Cluster, PATIENCE, Pgpool, Program, Stop, Wire, eventually, frontend, shared, target_dir, wait_for,
+};
 use crate::only_ours;
+use crate::tls::authority::Authority;
+use crate::tls::stage::{SSL_REQUEST, with_tls};
 
 /// md5 of "secret".
 const USERS: &str = "# who\nann:5ebe2294ecd0e0f08eab7690d2a6ee69\n";
@@ -95,6 +99,8 @@ fn health_is_told_while_every_process_is_busy_and_who_waits_is_counted() {
     assert_eq!(get(&pool, "/health/read"), (200, busy("can be read from")));
     let waits = format!("pgpool_waiting_connections{{socket=\"127.0.0.1:{}\"}} 2", pool.port);
     wait_for("both to wait", || tells(&pool, &waits));
+    // num_init_children times listen_backlog_multiplier.
+    assert!(tells(&pool, &format!("pgpool_waiting_connections_limit{{socket=\"127.0.0.1:{}\"}} 4", pool.port)));
     assert_eq!(get(&pool, "/nowhere").0, 404);
 }
 
@@ -206,6 +212,37 @@ fn who_is_not_let_in_is_counted() {
     assert!(log_in("crowded", "postgres").is_err());
     shared().primary().sql("DROP ROLE crowded");
     assert!(tells(&pool, "pgpool_refused_total{by=\"server\"} 1"), "{}", get(&pool, "/metrics").1);
+}
+
+#[test]
+fn broken_logins_are_counted_too() {
+    only_ours!("it has no metrics of its own");
+    let authority = Authority::new("ours");
+    let config = with_tls(Pgpool::on(shared()), &authority.issue("pgpool")).with_metrics();
+    let mut pool = config.set("enable_pool_hba", "on").set("authentication_timeout", 1).prepare();
+    pool.write("pool_hba.conf", "host all all all scram-sha-256\n");
+    pool.launch(&[]);
+    pool.wait_ready();
+    let counted = |count: u32| {
+        let line = format!("pgpool_refused_total{{by=\"pgpool\"}} {count}\n");
+        wait_for("the counter", || get(&pool, "/metrics").1.contains(&line));
+    };
+    let startup = frontend::startup(0, &[("user", "somebody"), ("database", "test")]);
+    // A message of SCRAM that is none; a client that says nothing more; a handshake that fails.
+    let mut wire = pool.open();
+    wire.send([&startup[..], &frontend::message('p', b"SCRAM-SHA-256\0\0\0\0\x01x")].concat());
+    assert!(wire.is_closed_within(PATIENCE));
+    counted(1);
+    let mut wire = pool.open();
+    wire.send(&startup);
+    assert!(wire.is_closed_within(PATIENCE));
+    counted(2);
+    let mut wire = pool.open();
+    wire.send(SSL_REQUEST);
+    assert_eq!(wire.read_byte().expect("an answer"), Some(b'S'));
+    wire.send([0; 64]);
+    assert!(wire.is_closed_within(PATIENCE));
+    counted(3);
 }
 
 #[test]

@@ -57,15 +57,15 @@ def can_log_in(port, database="bench"):
 class Cluster:
     """Server 0 is the primary. Ports in `ports`, in node order."""
 
-    def __init__(self, folder, scale, standbys=0):
+    def __init__(self, folder, scale, standbys=0, settings=SETTINGS):
         self.folder, self.ports, self.processes = folder, [], []
-        self.scale, self.standbys = scale, standbys
+        self.scale, self.standbys, self.settings = scale, standbys, settings
 
     def start(self):
         data = self.folder / "node0"
         proc.run([program("initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--no-locale"])
         with open(data / "postgresql.conf", "a") as conf:
-            conf.write(SETTINGS)
+            conf.write(self.settings)
         self._start_node(data, "postgres")
         self.sql("CREATE DATABASE bench", database="postgres")
         proc.run([program("pgbench"), *self.address(), "-i", "-q", "-s", str(self.scale), "bench"])

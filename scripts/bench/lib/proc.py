@@ -68,6 +68,12 @@ def stat_fields(pid):
         return None
 
 
+def children(parent):
+    """The children of a process, zombies among them."""
+    pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+    return [pid for pid in pids if (fields := stat_fields(pid)) and int(fields[1]) == parent]
+
+
 def tree(root):
     """The process `root` and all its living descendants."""
     children = {}

@@ -1,6 +1,9 @@
 //! The files that rules were read from, as bytes.
 
+use crate::state::parts;
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Files with their contents, in the order read.
@@ -35,35 +38,16 @@ impl Sources {
 
     /// All of it as bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for (path, content) in &self.0 {
-            for part in [path.as_os_str().as_encoded_bytes(), content] {
-                bytes.extend((part.len() as u64).to_be_bytes());
-                bytes.extend_from_slice(part);
-            }
-        }
-        bytes
+        let files = self.0.iter().flat_map(|(path, content)| [path.as_os_str().as_encoded_bytes(), content]);
+        parts::join(&files.collect::<Vec<_>>())
     }
 
-    /// The files of [`Sources::to_bytes`]. `None`: the bytes are something else.
-    pub fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
-        use std::ffi::OsStr;
-        use std::os::unix::ffi::OsStrExt;
-        let mut next = || {
-            let (length, rest) = bytes.split_first_chunk()?;
-            let (part, rest) = rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)?;
-            bytes = rest;
-            Some((part.to_vec(), rest.is_empty()))
-        };
-        let mut files = Vec::new();
-        loop {
-            let (path, _) = next()?;
-            let (content, is_last) = next()?;
-            files.push((PathBuf::from(OsStr::from_bytes(&path)), content));
-            if is_last {
-                return Some(Self(files));
-            }
-        }
+    /// The files of [`Sources::to_bytes`]. `None`: the bytes are something else, or none.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let parts = parts::split(bytes)?;
+        let (files, []) = parts.as_chunks() else { return None };
+        let files = files.iter().map(|[path, content]| (PathBuf::from(OsStr::from_bytes(path)), content.to_vec()));
+        Some(Self(files.collect())).filter(|sources| !sources.0.is_empty())
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Entry {
     Undecryptable,
     /// What begins like a verifier and is none that is understood.
     Garbage,
+    /// An empty password, which is none: anybody could prove to know it.
+    Empty,
 }
 
 impl Entry {
@@ -28,13 +30,17 @@ impl Entry {
             Self::Md5(hash)
         } else if let Some(text) = text.strip_prefix(b"AES") {
             match decrypt(text) {
+                Some(password) if password.bytes().is_empty() => Self::Empty,
                 Some(password) => Self::Password(password, true),
                 None => Self::Undecryptable,
             }
         } else if text.starts_with(b"SCRAM-SHA-") {
             Verifier::parse(text).map_or(Self::Garbage, |verifier| Self::Verifier(Box::new(verifier)))
         } else {
-            Self::Password(Secret::new(text.strip_prefix(b"TEXT").unwrap_or(text)), false)
+            match text.strip_prefix(b"TEXT").unwrap_or(text) {
+                [] => Self::Empty,
+                password => Self::Password(Secret::new(password), false),
+            }
         }
     }
 
@@ -56,6 +62,7 @@ impl Entry {
             Self::Verifier(_) => "a SCRAM verifier",
             Self::Undecryptable => "an encrypted password that cannot be decrypted",
             Self::Garbage => "a malformed SCRAM verifier",
+            Self::Empty => "an empty password, which is none",
         }
     }
 
@@ -70,7 +77,7 @@ impl Entry {
             Self::Password(known, _) => Some(same(known.bytes(), password)),
             Self::Md5(hash) => Some(hash.is_of(password, user)),
             Self::Verifier(verifier) => Some(verifier.is_of(password)),
-            Self::None | Self::Undecryptable | Self::Garbage => None,
+            Self::None | Self::Undecryptable | Self::Garbage | Self::Empty => None,
         }
     }
 
@@ -99,7 +106,11 @@ mod tests {
     use crate::auth::scram::LoginKeys;
 
     fn entry(text: &str) -> Entry {
-        Entry::new(text.as_bytes(), |text| (text == b"good").then(|| Secret::new(*b"decrypted")))
+        Entry::new(text.as_bytes(), |text| match text {
+            b"good" => Some(Secret::new(*b"decrypted")),
+            b"empty" => Some(Secret::default()),
+            _ => None,
+        })
     }
 
     #[test]
@@ -114,6 +125,8 @@ mod tests {
             (hash, "an md5 hash"),
             ("AESgood", "an encrypted password"),
             ("AES", "an encrypted password that cannot be decrypted"),
+            ("AESempty", "an empty password, which is none"),
+            ("TEXT", "an empty password, which is none"),
             ("SCRAM-SHA-256$x", "a malformed SCRAM verifier"),
             ("SCRAM-SHA-512$4096:salt$a:b", "a malformed SCRAM verifier"),
             (&LoginKeys::derive(b"secret", b"salt", 1).verifier().to_string(), "a SCRAM verifier"),
@@ -133,8 +146,9 @@ mod tests {
             }
         }
         assert_eq!(entry("AESgood").is_of(b"decrypted", b"u"), Some(true));
-        for text in ["AESbad", "SCRAM-SHA-256$x"] {
+        for text in ["AESbad", "SCRAM-SHA-256$x", "TEXT", "AESempty"] {
             assert_eq!(entry(text).is_of(b"", b"alice"), None);
+            assert!(entry(text).is_there() && entry(text).md5(b"alice").is_none());
         }
         assert_eq!(Entry::None.is_of(b"", b"alice"), None);
     }

@@ -71,6 +71,11 @@ impl Passwords {
         table.get().get(user).map_or(Entry::None, |text| read(text.bytes(), key))
     }
 
+    /// The number of iterations that most verifiers in the file have, as it was read last.
+    pub fn usual_iterations(&self) -> Option<u32> {
+        self.table.last().usual_iterations()
+    }
+
     /// What logs in a user of pgpool's own (auth 9.1): `parameter`, the password of pgpool.conf, and if that is empty the
     /// user's entry.
     pub fn own_user(&mut self, user: &str, parameter: &str) -> Credential {

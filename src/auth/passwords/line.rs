@@ -1,43 +1,63 @@
 //! The lines of pool_passwd (auth 4.2): `user:password`, a backslash takes away the meaning of what follows it.
 
 use super::super::Secret;
+use super::super::scram::Verifier;
 use std::collections::HashMap;
 
-/// What stands in the file: the text of each user's entry.
+/// What stands in the file.
 #[derive(Debug, Default)]
-pub struct Table(HashMap<Vec<u8>, Secret>);
+pub struct Table {
+    /// The text of each user's entry.
+    texts: HashMap<Vec<u8>, Secret>,
+    usual_iterations: Option<u32>,
+}
 
 impl Table {
     /// Reads a whole file. The first entry of a user counts; one without a password is none. What cannot be an entry is
     /// left out, as always.
     pub fn parse(content: &[u8]) -> Self {
-        let mut table = HashMap::new();
+        let mut texts = HashMap::new();
         for line in content.split(|byte| *byte == b'\n') {
             if let Some((user, password)) = parse_line(line) {
-                table.entry(user).or_insert_with(|| Secret::new(password));
+                texts.entry(user).or_insert_with(|| Secret::new(password));
             }
         }
-        Self(table)
+        let usual_iterations = usual_iterations(texts.values());
+        Self { texts, usual_iterations }
+    }
+
+    /// The number of iterations that most of its verifiers have.
+    pub fn usual_iterations(&self) -> Option<u32> {
+        self.usual_iterations
     }
 
     /// The text of a user's entry.
     pub fn get(&self, user: &[u8]) -> Option<&Secret> {
-        self.0.get(user)
+        self.texts.get(user)
     }
 
     /// Number of users.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.texts.len()
     }
 
     /// Whether nobody is in it.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.texts.is_empty()
     }
 }
 
+/// Of as many, the greater number.
+fn usual_iterations<'a>(texts: impl Iterator<Item = &'a Secret>) -> Option<u32> {
+    let mut counts = HashMap::<u32, usize>::new();
+    for verifier in texts.filter_map(|text| Verifier::parse(text.bytes())) {
+        *counts.entry(verifier.iterations()).or_default() += 1;
+    }
+    counts.into_iter().max_by_key(|(iterations, count)| (*count, *iterations)).map(|(iterations, _)| iterations)
+}
+
 /// User and password of a line, unescaped.
-fn parse_line(line: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+pub(super) fn parse_line(line: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let (user, rest) = field(line);
     let (mut password, mut rest) = field(rest?);
     // The colons of a verifier are its own (auth 14.5).
@@ -99,6 +119,18 @@ mod tests {
         ] {
             assert_eq!(get(content, user).as_deref(), password, "{content:?}");
         }
+    }
+
+    #[test]
+    fn most_verifiers_tell_how_many_iterations_are_usual() {
+        let keys = "$MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+        let line = |user: usize, iterations: u32| format!("u{user}:SCRAM-SHA-256${iterations}:c2FsdA=={keys}\n");
+        let usual = |iterations: &[u32]| {
+            let lines = iterations.iter().enumerate().map(|(user, iterations)| line(user, *iterations));
+            Table::parse((lines.collect::<String>() + "x:secret\n").as_bytes()).usual_iterations()
+        };
+        assert_eq!((usual(&[]), usual(&[4096]), usual(&[10, 4096, 10])), (None, Some(4096), Some(10)));
+        assert_eq!(usual(&[1, 3, 2]), Some(3));
     }
 
     #[test]

@@ -6,9 +6,11 @@
 mod entry;
 mod file;
 mod line;
+mod review;
 mod write;
 
 pub use entry::Entry;
 pub use file::{KeyFile, Passwords, create};
 pub use line::Table;
+pub use review::review;
 pub use write::set;

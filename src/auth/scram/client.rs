@@ -4,7 +4,7 @@ use super::super::secret::{hmac, same};
 use super::super::{Credential, base64};
 use super::message::{Attributes, check_nonce, malformed};
 use super::server::xor;
-use super::{LoginKeys, MAX_ITERATIONS, Mechanism, keys_of};
+use super::{LoginKeys, MAX_ITERATIONS, MAX_MESSAGE, Mechanism, keys_of};
 use crate::report::{Report, SqlState};
 use openssl::sha::sha256;
 
@@ -54,7 +54,7 @@ impl Hello {
     /// # Errors
     /// The message is malformed or asks for too much, or `credential` cannot make a proof of it.
     pub fn prove(self, first: &[u8], credential: &Credential) -> Result<(String, Verify), Report> {
-        let mut attributes = Attributes::new(first)?;
+        let mut attributes = Attributes::new(bounded(first)?)?;
         let whole = attributes.rest();
         if whole.starts_with('e') {
             return Err(told(attributes.value('e')?));
@@ -93,7 +93,7 @@ impl Verify {
     /// # Errors
     /// It does not.
     pub fn check(self, last: &[u8]) -> Result<(), Report> {
-        let mut attributes = Attributes::new(last)?;
+        let mut attributes = Attributes::new(bounded(last)?)?;
         if attributes.rest().starts_with('e') {
             return Err(told(attributes.value('e')?));
         }
@@ -101,6 +101,11 @@ impl Verify {
             .ok_or_else(|| malformed("The server's signature is not in base64."))?;
         if same(&signature, &self.signature) { Ok(()) } else { Err(failed("incorrect server signature")) }
     }
+}
+
+/// No server has reason to say much.
+fn bounded(message: &[u8]) -> Result<&[u8], Report> {
+    if message.len() > MAX_MESSAGE { Err(malformed("The server's message is too long.")) } else { Ok(message) }
 }
 
 /// The keys for this salt and count.

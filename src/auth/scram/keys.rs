@@ -11,8 +11,8 @@ use std::fmt;
 
 /// Length of a key in bytes.
 pub const KEY_LENGTH: usize = 32;
-/// Iterations of verifiers of our own, PostgreSQL's default.
-const ITERATIONS: u32 = 4096;
+/// Iterations of verifiers, if nothing tells another number: PostgreSQL's default.
+pub const DEFAULT_ITERATIONS: u32 = 4096;
 /// Salts of verifiers: longer ones than anybody makes are refused.
 const MAX_SALT: usize = 256;
 
@@ -49,6 +49,11 @@ impl Verifier {
         let key = |text: &str| base64::decode(text.as_bytes()).and_then(|key| Key::try_from(key).ok());
         (1..=MAX_ITERATIONS).contains(&iterations).then_some(())?;
         Some(Self { iterations, salt, stored_key: key(stored)?, server_key: key(server)? })
+    }
+
+    /// How often a password is hashed.
+    pub fn iterations(&self) -> u32 {
+        self.iterations
     }
 
     /// Whether `password` is the one. Costs the full number of iterations, but for a right one met before.
@@ -92,16 +97,17 @@ impl LoginKeys {
     }
 }
 
-/// A verifier of our own, for a user whose password is in pool_passwd; for one who is not known, a verifier that looks the
-/// same from outside and that nobody can satisfy. It costs no more than reading the verifier of one who is known. Salts stay the same as long as this pgpool runs.
-pub fn own_verifier(user: &[u8], password: Option<&[u8]>) -> Verifier {
+/// A verifier of our own with so many iterations, for a user whose password is in pool_passwd; for one who is not known, a
+/// verifier that looks the same from outside and that nobody can satisfy. That costs no more than reading the verifier of one
+/// who is known. Salts stay the same as long as this pgpool runs.
+pub fn own_verifier(user: &[u8], password: Option<&[u8]>, iterations: u32) -> Verifier {
     let salt = fingerprint(&[b"salt", user]);
     let salt = &salt[..16];
     match password {
-        Some(password) => super::keys_of(password, salt, ITERATIONS).verifier(),
+        Some(password) => super::keys_of(password, salt, iterations).verifier(),
         // Of no password; no proof is accepted for it.
         None => Verifier {
-            iterations: ITERATIONS,
+            iterations,
             salt: salt.to_vec(),
             stored_key: fingerprint(&[b"stranger, stored key", user]),
             server_key: fingerprint(&[b"stranger, server key", user]),
@@ -173,10 +179,10 @@ mod tests {
 
     #[test]
     fn unknown_users_look_like_known_ones() {
-        let (known, unknown) = (own_verifier(b"a", Some(b"secret")), own_verifier(b"a", None));
+        let (known, unknown) = (own_verifier(b"a", Some(b"secret"), 7), own_verifier(b"a", None, 7));
         assert_eq!((&known.salt, known.iterations), (&unknown.salt, unknown.iterations));
-        assert!(known.is_of(b"secret") && known == own_verifier(b"a", Some(b"secret")));
-        assert!(unknown == own_verifier(b"a", None) && !unknown.is_of(b"secret"));
-        assert_ne!(known.salt, own_verifier(b"b", Some(b"secret")).salt);
+        assert!(known.is_of(b"secret") && known == own_verifier(b"a", Some(b"secret"), 7));
+        assert!(unknown == own_verifier(b"a", None, 7) && !unknown.is_of(b"secret"));
+        assert_ne!(known.salt, own_verifier(b"b", Some(b"secret"), 7).salt);
     }
 }

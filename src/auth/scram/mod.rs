@@ -12,7 +12,7 @@ mod server;
 
 pub use cache::keys_of;
 pub use client::{Hello, Verify};
-pub use keys::{KEY_LENGTH, LoginKeys, Verifier, own_verifier};
+pub use keys::{DEFAULT_ITERATIONS, KEY_LENGTH, LoginKeys, Verifier, own_verifier};
 pub use server::{Challenge, Proved};
 
 use super::base64;

@@ -21,7 +21,8 @@ const POSITION: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
     (EXTRACT(EPOCH FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) \
     * 1000000)::pg_catalog.int8, \
     (SELECT slot_name FROM pg_catalog.pg_stat_wal_receiver LIMIT 1), \
-    (SELECT conninfo FROM pg_catalog.pg_stat_wal_receiver LIMIT 1)";
+    (SELECT conninfo FROM pg_catalog.pg_stat_wal_receiver LIMIT 1), \
+    CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn() END";
 
 /// What the primary knows of those who stream from it.
 const RECEIVERS: &str = "SELECT r.application_name, r.state, r.sync_state, \
@@ -35,6 +36,9 @@ pub(super) struct Told {
     pub in_recovery: bool,
     /// What it has written, or replayed as a standby.
     pub position: Lsn,
+    /// What it has made and perhaps not written yet: with `synchronous_commit = off` that may be committed, and seen by
+    /// everybody there. As a standby, its position.
+    pub made: Lsn,
     /// How long ago what it has replayed last was committed, by the clocks of both servers.
     pub replay_age: Option<Duration>,
     /// The replication slot it streams from; empty if none or unknown.
@@ -142,10 +146,13 @@ fn ask(connection: &mut control::Connection, question: &Question, deadline: Dead
 
 fn position(row: &[Option<String>]) -> Result<Told, Trouble> {
     let text = |column: usize| row.get(column).and_then(Option::as_deref);
-    let position = text(1).ok_or_else(|| Trouble::Failed("it has no position in the WAL".to_owned()))?;
+    let parse = |text: &str| text.parse().map_err(|error: super::lsn::NotAPosition| Trouble::Failed(error.to_string()));
+    let position =
+        text(1).ok_or_else(|| Trouble::Failed("it has no position in the WAL".to_owned())).and_then(parse)?;
     Ok(Told {
         in_recovery: text(0) == Some("t"),
-        position: position.parse().map_err(|error: super::lsn::NotAPosition| Trouble::Failed(error.to_string()))?,
+        position,
+        made: text(5).map(parse).transpose()?.unwrap_or(position),
         replay_age: text(2).and_then(microseconds),
         slot: text(3).unwrap_or_default().to_owned(),
         application_name: text(4).map(own_name).unwrap_or_default(),
@@ -207,11 +214,18 @@ mod tests {
         let replay_age = Some(Duration::from_millis(1500));
         let (slot, application_name) = ("slot1".to_owned(), "node1".to_owned());
         let position_told = "1/2".parse().expect("position");
-        let expected =
-            Told { in_recovery: true, position: position_told, replay_age, slot, application_name, ..Told::default() };
+        let expected = Told {
+            in_recovery: true,
+            position: position_told,
+            made: position_told,
+            replay_age,
+            slot,
+            application_name,
+            ..Told::default()
+        };
         assert_eq!(told, expected);
-        let told = position(&row(&["f", "1/2", "NULL", "NULL", "NULL"])).expect("told");
-        assert_eq!(told, Told { position: position_told, ..Told::default() });
+        let told = position(&row(&["f", "1/2", "NULL", "NULL", "NULL", "1/9"])).expect("told");
+        assert_eq!(told, Told { position: position_told, made: "1/9".parse().expect("position"), ..Told::default() });
         assert!(matches!(position(&row(&["t", "NULL"])), Err(Trouble::Failed(_))));
         let wrong = position(&row(&["t", "nowhere"]));
         let cause = "invalid LSN format: wrong log location format: nowhere";

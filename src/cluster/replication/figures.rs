@@ -23,6 +23,8 @@ pub(super) struct Sighting {
     /// Node id.
     pub node: usize,
     pub position: Lsn,
+    /// What it had made, written or not.
+    pub made: Lsn,
     /// When it had answered.
     pub at: Instant,
     /// Just before it was asked, as [`uptime`](crate::state::uptime) tells it.
@@ -33,7 +35,7 @@ pub(super) struct Sighting {
 /// `source` is where that is now, `before` where it was at the last check.
 pub(super) fn caught_up(position: Lsn, source: Sighting, before: Option<Sighting>) -> Option<Duration> {
     let sightings = [Some(source), before.filter(|before| before.node == source.node)];
-    sightings.into_iter().flatten().find(|sighting| position >= sighting.position).map(|sighting| sighting.asked)
+    sightings.into_iter().flatten().find(|sighting| position >= sighting.made).map(|sighting| sighting.asked)
 }
 
 /// Index = node id. `answers`: what each node has told now, if it did. `before`: where the primary was at the last check in
@@ -141,7 +143,7 @@ mod tests {
     fn a_standby_shows_what_was_committed_before_the_position_it_has_passed() {
         let sighting = |node: usize, position: &str, asked: u64| {
             let asked = Duration::from_secs(asked);
-            Sighting { node, position: at(position), at: Instant::now(), asked }
+            Sighting { node, position: at("0/0"), made: at(position), at: Instant::now(), asked }
         };
         let (source, before) = (sighting(0, "0/200", 20), sighting(0, "0/100", 10));
         for (position, expected) in [("0/200", Some(20)), ("0/1FF", Some(10)), ("0/100", Some(10)), ("0/FF", None)] {
@@ -199,7 +201,9 @@ mod tests {
 
     #[test]
     fn a_silent_primary_leaves_its_last_position() {
-        let sighting = |node| Some(Sighting { node, position: at("0/30"), at: Instant::now(), asked: Duration::ZERO });
+        let sighting = |node| {
+            Some(Sighting { node, position: at("0/30"), made: at("0/30"), at: Instant::now(), asked: Duration::ZERO })
+        };
         let answers = [None, standby("0/10"), None];
         assert_eq!(delays(&Settings::default(), &answers, sighting(0)), [None, Some(Delay::Bytes(0x20)), None]);
         for (settings, before) in
@@ -231,7 +235,7 @@ mod tests {
         let seconds = |seconds| Some(Delay::Time(Duration::from_secs(seconds)));
         assert_eq!(delays(&by_time(), &answers, None), [None, seconds(9), seconds(8)]);
         let now = Instant::now();
-        let before = Some(Sighting { node: 0, position: at("0/20"), at: now, asked: Duration::ZERO });
+        let before = Some(Sighting { node: 0, position: at("0/20"), made: at("0/20"), at: now, asked: Duration::ZERO });
         let later = now + Duration::from_secs(2);
         let judged = figures(&by_time(), &cluster(), 0, &answers, before, later);
         assert_eq!([judged[1].delay, judged[2].delay], [seconds(9), seconds(2)]);

@@ -172,6 +172,7 @@ mod tests {
 
     /// A server that is at 0/2A for everybody, and counts the connections made to it.
     fn server() -> (u16, Arc<AtomicUsize>) {
+        crate::backend::configure_tls(&Settings::default()).expect("no TLS");
         let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
         let port = listener.local_addr().expect("address").port();
         let logins = Arc::new(AtomicUsize::new(0));

@@ -1,14 +1,15 @@
 //! TLS towards servers: when it is asked for, and how far the server is trusted (auth 18).
 
-use super::{ALPN_LIST, reason};
+use super::material::{File, Unusable, private_key, warn_of_readers};
+use super::{ALPN_LIST, reason, revoked};
 use crate::config::{BackendSslmode, BackendSslnegotiation, Settings};
 use crate::report::Report;
+use crate::sys::Secret;
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::{Ssl, SslContext, SslFiletype, SslMethod, SslOptions, SslVerifyMode};
 use openssl::x509::store::X509Lookup;
 use openssl::x509::verify::X509CheckFlags;
-use std::cell::Cell;
 use std::fs;
 use std::net::IpAddr;
 
@@ -34,13 +35,16 @@ pub struct Connector {
     /// A server without TLS is good enough, too.
     is_opportunistic: bool,
     direct: bool,
+    /// The file of revoked certificates.
+    lists: String,
     /// None with [`SslMode::Disable`].
     context: Option<SslContext>,
 }
 
 impl Connector {
     /// No TLS at all.
-    pub const PLAIN: Self = Self { mode: SslMode::Disable, is_opportunistic: true, direct: false, context: None };
+    pub const PLAIN: Self =
+        Self { mode: SslMode::Disable, is_opportunistic: true, direct: false, lists: String::new(), context: None };
 
     /// By `ssl`, `ssl_ca_cert`, `ssl_ca_cert_dir` and the parameters `backend_ssl*`.
     ///
@@ -53,13 +57,23 @@ impl Connector {
         }
         let is_opportunistic = is_opportunistic(settings, mode);
         let direct = settings.backend_sslnegotiation == BackendSslnegotiation::Direct && !is_opportunistic;
-        context(settings, mode).map(|context| Self { mode, is_opportunistic, direct, context: Some(context) })
+        let context = Some(context(settings, mode)?);
+        Ok(Self { mode, is_opportunistic, direct, lists: settings.backend_sslcrl.clone(), context })
+    }
+
+    /// Tells what is wrong with the files and does no harm. For the parent, so that it is told once.
+    pub fn warn(settings: &Settings) {
+        let key = &settings.backend_sslkey;
+        if let (false, Ok(metadata)) = (settings.backend_sslcert.is_empty(), fs::metadata(key)) {
+            warn_of_readers(key, &metadata);
+        }
     }
 
     /// Whether it asks servers for no less than `settings` do.
     pub fn is_as_strict_as(&self, settings: &Settings) -> bool {
         let mode = mode(settings);
-        self.mode >= mode && (!self.is_opportunistic || is_opportunistic(settings, mode))
+        let has_lists = mode < SslMode::VerifyCa || self.lists == settings.backend_sslcrl;
+        has_lists && self.mode >= mode && (!self.is_opportunistic || is_opportunistic(settings, mode))
     }
 
     /// What is wanted.
@@ -129,7 +143,7 @@ fn has_authorities(settings: &Settings) -> bool {
 fn context(settings: &Settings, mode: SslMode) -> Result<SslContext, Report> {
     let failed = |what: &str, file: &str, cause: &str| {
         Report::error(format!("TLS to servers cannot be used: {what} \"{file}\": {cause}"))
-            .hint("See backend_sslmode, backend_sslrootcert, backend_sslcert and backend_sslkey.")
+            .hint("See backend_sslmode, backend_sslrootcert, backend_sslcrl, backend_sslcert and backend_sslkey.")
     };
     let general = |errors: ErrorStack| failed("could not create SSL context", "", &reason(&errors));
     let mut builder = SslContext::builder(SslMethod::tls_client()).map_err(general)?;
@@ -152,6 +166,10 @@ fn context(settings: &Settings, mode: SslMode) -> Result<SslContext, Report> {
         if file.is_empty() && directory.is_empty() {
             builder.set_default_verify_paths().map_err(general)?;
         }
+        let list = &settings.backend_sslcrl;
+        let failed = |cause: &str| failed("could not load SSL certificate revocation list file", list, cause);
+        let lists = File::read(list).map_err(|error| failed(&error.to_string()))?;
+        revoked::refuse(builder.cert_store_mut(), &lists).map_err(|cause| failed(&cause))?;
         builder.set_verify(SslVerifyMode::PEER);
     } else {
         builder.set_verify(SslVerifyMode::NONE);
@@ -171,16 +189,13 @@ fn context(settings: &Settings, mode: SslMode) -> Result<SslContext, Report> {
     Ok(builder.build())
 }
 
-/// The private key in `file`. OpenSSL itself would ask for a pass phrase on the terminal, and wait.
+/// The private key in `file`.
 fn load_key(file: &str) -> Result<PKey<Private>, String> {
-    let pem = fs::read(file).map_err(|error| error.to_string())?;
-    let is_encrypted = Cell::new(false);
-    let key = PKey::private_key_from_pem_callback(&pem, |_| {
-        is_encrypted.set(true);
-        Ok(0)
-    });
-    key.map_err(|errors| match is_encrypted.get() {
-        true => "it requires a passphrase, which is not supported here".to_owned(),
-        false => reason(&errors),
+    let pem = fs::read(file).map(Secret::new).map_err(|error| error.to_string())?;
+    private_key(&pem, None).map_err(|unusable| match unusable {
+        Unusable::Wrong(errors) => reason(&errors),
+        Unusable::NeedsPhrase | Unusable::PhraseTooLong(_) => {
+            "it requires a passphrase, which is not supported here".to_owned()
+        }
     })
 }

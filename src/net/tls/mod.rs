@@ -3,8 +3,8 @@
 //! OpenSSL works on a [`socket::Socket`] with buffers of its own in both directions: one receive fetches as many records as
 //! are there, one send carries as many as the kernel takes. So a relay costs as many system calls as without TLS.
 //!
-//! Contexts ([`Acceptor`], [`Connector`]) are made from the settings; they hold keys and certificates, and are made before
-//! the fork or by each process for itself.
+//! Contexts ([`Acceptor`], [`Connector`]) hold keys and certificates. Those for clients are made of [`Material`] that the
+//! parent has read, those for servers by each process for itself.
 //!
 //! A handshake that fails ends the connection; nothing is ever sent in clear text afterwards.
 
@@ -13,7 +13,9 @@ mod certificate;
 mod channel_binding;
 mod connector;
 mod front;
+mod material;
 mod passphrase;
+mod revoked;
 mod session;
 mod socket;
 #[cfg(test)]
@@ -23,6 +25,8 @@ pub use acceptor::Acceptor;
 pub use certificate::Certificate;
 pub use connector::{Connector, SslMode};
 pub use front::Front;
+pub use material::Material;
+pub use passphrase::PassPhrase;
 pub use session::HandshakeError;
 
 pub use session::Session;

@@ -1,103 +1,125 @@
 //! The pass phrase of a private key, from `ssl_passphrase_command` (auth 17.3).
+//!
+//! The parent alone runs it: at start it waits for it, later its end is an event like any other. Both the command and what
+//! it prints are secret.
 
 use crate::net::Deadline;
 use crate::report::Report;
-use crate::sys::signal;
+use crate::sys::{Secret, signal};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use std::io::{self, Read};
-use std::os::fd::AsFd;
+use nix::unistd::{Pid, read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
-/// How long the wait goes on without a look whether pgpool is to stop.
-const SLICE: Duration = Duration::from_millis(200);
-/// How often its end is looked for once it prints no more.
+/// How long the command may take: somebody may have to be asked.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How often its end is looked for by those who wait for it.
 const LOOK: Duration = Duration::from_millis(5);
-/// A pass phrase is no longer, in bytes.
-const MAX_LENGTH: usize = 1024;
+/// More bytes than any pass phrase has.
+const ROOM: usize = 4096;
 
-/// The first line that `command` prints within `limit`; `%p` in it stands for a prompt.
-///
-/// # Errors
-/// It could not be run, failed, or took too long; or pgpool is told to stop.
-pub(super) fn ask(command: &str, limit: Duration) -> Result<String, Report> {
-    let command = expand(command);
-    let failed = |error: io::Error| {
-        Report::error(format!("could not execute command \"{command}\": {error}"))
-            .hint("See ssl_passphrase_command: its first line of output is the pass phrase of ssl_key.")
-    };
-    let mut child = Command::new("/bin/sh")
-        .args(["-c", &command])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(failed)?;
-    let answer = read(&mut child, Deadline::after(limit));
-    if answer.is_err() {
-        // With all that it has started.
-        let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
-        let _ = child.wait();
-    }
-    match answer.map_err(failed)? {
-        Some(line) => Ok(line),
-        None => Err(Report::error(format!("command \"{command}\" failed"))
-            .hint("See ssl_passphrase_command: its first line of output is the pass phrase of ssl_key.")),
-    }
+/// The command, running.
+#[derive(Debug)]
+pub struct PassPhrase {
+    child: Child,
+    limit: Deadline,
 }
 
-/// What it prints, when it has ended in order; `None`: it has failed.
-fn read(child: &mut Child, deadline: Deadline) -> io::Result<Option<String>> {
-    let mut printed = Vec::new();
-    if let Some(mut pipe) = child.stdout.take() {
-        let mut portion = [0; 256];
+impl PassPhrase {
+    /// Runs `command`; `%p` in it stands for a prompt.
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub fn ask(command: &str) -> Result<Self, Report> {
+        Self::ask_within(command, LIMIT)
+    }
+
+    fn ask_within(command: &str, limit: Duration) -> Result<Self, Report> {
+        let child = Command::new("/bin/sh")
+            .args(["-c", &expand(command)])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| Self::failed(&error.to_string()))?;
+        Ok(Self { child, limit: Deadline::after(limit) })
+    }
+
+    /// Its process, which is the leader of its group.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    /// When it has taken too long.
+    pub fn deadline(&self) -> Deadline {
+        self.limit
+    }
+
+    /// Ends it, with all it has started. It must not have been waited for.
+    pub fn end(&self) {
+        let _ = killpg(self.pid(), Signal::SIGKILL);
+    }
+
+    /// Waits until it has ended, for processes that have nothing else to do; then as [`PassPhrase::told`].
+    ///
+    /// # Errors
+    /// The same; or it takes too long, or pgpool is told to stop.
+    pub fn wait(mut self) -> Result<Secret, Report> {
         loop {
-            go_on(deadline)?;
-            let soon = deadline.min(Deadline::after(SLICE));
-            match poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], soon.poll_timeout()) {
-                Ok(0) | Err(Errno::EINTR) => continue,
-                Ok(_) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-            match pipe.read(&mut portion)? {
-                0 => break,
-                count => printed.extend_from_slice(&portion[..count]),
-            }
-            printed.truncate(MAX_LENGTH);
+            let report = match self.child.try_wait().map_err(|error| Self::failed(&error.to_string()))? {
+                Some(status) if status.success() => return self.told(),
+                Some(status) => return Err(Self::failed(&format!("It has ended with {status}."))),
+                None if signal::told_to_stop() => Self::failed("pgpool is being stopped."),
+                None if self.limit.passed() => Self::too_late(),
+                None => {
+                    thread::sleep(LOOK);
+                    continue;
+                }
+            };
+            self.end();
+            let _ = self.child.wait();
+            return Err(report);
         }
     }
-    loop {
-        go_on(deadline)?;
-        match child.try_wait() {
-            Ok(Some(status)) => return Ok(status.success().then(|| first_line(&printed))),
-            Ok(None) => std::thread::sleep(LOOK),
-            // In a process that reaps its children at once it has ended already.
-            Err(error) if error.raw_os_error() == Some(Errno::ECHILD as i32) => {
-                return Ok((!printed.is_empty()).then(|| first_line(&printed)));
-            }
-            Err(error) => return Err(error),
+
+    /// The first line that it has printed, now that it has ended in order.
+    ///
+    /// # Errors
+    /// That cannot be a pass phrase.
+    pub fn told(mut self) -> Result<Secret, Report> {
+        let Some(pipe) = self.child.stdout.take() else { return Ok(Secret::default()) };
+        // Somebody whom it has left behind may still hold the other end.
+        let printed = fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).and_then(|_| {
+            let mut room = vec![0; ROOM];
+            let count = match read(&pipe, &mut room) {
+                Err(Errno::EAGAIN) => 0,
+                outcome => outcome?,
+            };
+            room.truncate(count);
+            Ok(Secret::new(room))
+        });
+        let printed = printed.map_err(|errno| Self::failed(errno.desc()))?;
+        match printed.bytes().split(|byte| *byte == b'\n').next() {
+            Some(line) if line.len() == ROOM => Err(Self::failed("Its first line is too long.")),
+            line => Ok(Secret::new(line.unwrap_or_default())),
         }
     }
-}
 
-/// Whether there is a reason to wait for more.
-fn go_on(deadline: Deadline) -> io::Result<()> {
-    if signal::told_to_stop() {
-        Err(io::Error::other("pgpool is being stopped"))
-    } else if deadline.passed() {
-        Err(io::ErrorKind::TimedOut.into())
-    } else {
-        Ok(())
+    /// Why there is no pass phrase: the command has taken too long.
+    pub fn too_late() -> Report {
+        Self::failed(&format!("It has not ended within {} seconds.", LIMIT.as_secs()))
     }
-}
 
-fn first_line(printed: &[u8]) -> String {
-    let line = printed.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    String::from_utf8_lossy(line).into_owned()
+    /// Why there is no pass phrase.
+    pub fn failed(detail: &str) -> Report {
+        Report::error("ssl_passphrase_command failed")
+            .detail(detail)
+            .hint("It has to print the pass phrase of ssl_key as its first line.")
+    }
 }
 
 fn expand(command: &str) -> String {
@@ -121,15 +143,44 @@ fn expand(command: &str) -> String {
 mod tests {
     use super::*;
 
+    fn ask(command: &str) -> Result<Secret, Report> {
+        PassPhrase::ask(command)?.wait()
+    }
+
     #[test]
     fn the_first_line_is_the_pass_phrase() {
-        let ask = |command: &str| ask(command, Duration::from_secs(30));
-        assert_eq!(ask("echo secret; echo more").unwrap(), "secret");
-        assert_eq!(ask("printf %%s no-newline").unwrap(), "no-newline");
-        assert_eq!(ask("echo %p").unwrap(), "Enter PEM pass phrase:");
-        for failing in ["echo secret; exit 3", "no-such-program-anywhere"] {
-            let error = ask(failing).expect_err(failing);
-            assert_eq!(error.message, format!("command \"{failing}\" failed"));
+        for (command, phrase) in [
+            ("echo secret; echo more", "secret"),
+            ("printf %%s no-newline", "no-newline"),
+            ("echo %p", "Enter PEM pass phrase:"),
+            ("true", ""),
+            // Whoever is left behind is not waited for.
+            ("sleep 600 & echo $!", ""),
+        ] {
+            let told = ask(command).expect(command);
+            match phrase {
+                "" if !told.bytes().is_empty() => {
+                    let pid = String::from_utf8_lossy(told.bytes()).parse().expect("pid");
+                    nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it lives");
+                }
+                phrase => assert_eq!(told.bytes(), phrase.as_bytes(), "{command}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_failure_tells_neither_the_command_nor_what_it_has_printed() {
+        for (command, detail) in [
+            ("echo secret; exit 3", "It has ended with exit status: 3."),
+            ("secret-program-nowhere", "It has ended with exit status: 127."),
+            ("head -c 5000 /dev/zero | tr '\\0' x # secret", "Its first line is too long."),
+        ] {
+            let report = ask(command).expect_err(command);
+            assert_eq!(
+                (report.message.as_str(), report.detail.as_deref()),
+                ("ssl_passphrase_command failed", Some(detail))
+            );
+            assert!(!format!("{report:?}").contains("secret"), "{report:?}");
         }
     }
 
@@ -137,8 +188,9 @@ mod tests {
     fn a_command_that_takes_too_long_is_ended_with_all_it_has_started() {
         let file = std::env::temp_dir().join(format!("pgpool-passphrase-{}", std::process::id()));
         let command = format!("sleep 600 & echo $! > {}; sleep 600", file.display());
-        let error = ask(&command, Duration::from_secs(1)).expect_err("too long");
-        assert!(error.message.ends_with("timed out"), "{error}");
+        let asked = PassPhrase::ask_within(&command, Duration::from_secs(1)).expect("started");
+        let report = asked.wait().expect_err("too long");
+        assert!(report.detail.as_deref().is_some_and(|detail| detail.starts_with("It has not ended")), "{report:?}");
         let sleeper: i32 = std::fs::read_to_string(&file).expect("file").trim().parse().expect("pid");
         let _ = std::fs::remove_file(&file);
         let is_alive = || {
@@ -148,7 +200,7 @@ mod tests {
         let deadline = Deadline::after(Duration::from_secs(20));
         while is_alive() {
             assert!(!deadline.passed(), "it lives on");
-            std::thread::sleep(LOOK);
+            thread::sleep(LOOK);
         }
     }
 }

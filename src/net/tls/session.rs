@@ -115,7 +115,12 @@ impl Session {
         match error.code() {
             ErrorCode::WANT_READ | ErrorCode::WANT_WRITE if socket.take_interrupted() => Ok(Received::Interrupted),
             ErrorCode::WANT_READ | ErrorCode::WANT_WRITE if !socket.closed => Ok(Received::Nothing),
-            ErrorCode::ZERO_RETURN => Ok(Received::Closed),
+            ErrorCode::ZERO_RETURN => {
+                // Its end may have come with its last bytes, and the socket is still open. From now on the socket tells of
+                // it, too, to whoever waits there.
+                socket.end_receiving();
+                Ok(Received::Closed)
+            }
             _ if socket.closed => Ok(Received::Closed),
             _ => Err(as_io(error)),
         }

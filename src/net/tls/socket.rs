@@ -65,6 +65,11 @@ impl Socket {
         Ok(true)
     }
 
+    /// Nothing that still comes is of interest: the socket is readable for ever, and at its end.
+    pub fn end_receiving(&self) {
+        let _ = socket::shutdown(self.fd, socket::Shutdown::Read);
+    }
+
     fn fetch(&mut self) -> io::Result<()> {
         // The other side may be waiting for what lies here. Whether it can be sent at all is another matter: there may be
         // last words to be read.

@@ -3,6 +3,9 @@
 use super::*;
 use crate::config::{BackendSslmode, Settings};
 use crate::net::{Deadline, InBuffer, Peer, Received, Stream};
+use crate::report::Report;
+use crate::state::{Limits, Shared};
+use crate::sys::Secret;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use openssl::asn1::Asn1Time;
 use openssl::bn::BigNum;
@@ -15,6 +18,7 @@ use openssl::x509::{X509, X509NameBuilder};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -75,6 +79,10 @@ fn server(files: &Files) -> Settings {
     }
 }
 
+fn acceptor(settings: &Settings) -> Result<Acceptor, Report> {
+    Acceptor::new(&Material::read(settings)?, &[7; 80])
+}
+
 fn pair() -> (Stream, Stream) {
     let (one, two) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).unwrap();
     for end in [&one, &two] {
@@ -94,7 +102,7 @@ fn connect(
 ) -> (Result<Stream, HandshakeError>, Result<Stream, HandshakeError>) {
     let (mut one, mut two) = pair();
     let deadline = Deadline::after(Duration::from_secs(10));
-    let acceptor = Acceptor::new(server, &[7; 80], Duration::from_secs(10)).unwrap();
+    let acceptor = acceptor(server).unwrap();
     let connector = Connector::new(client).unwrap();
     let accepting = thread::spawn(move || one.accept_tls(&acceptor, &[], deadline).map(|()| one));
     let connected = two.connect_tls(&connector, host, deadline).map(|()| two);
@@ -207,20 +215,79 @@ fn nobody_is_asked_for_the_pass_phrase_of_a_key_for_servers() {
 }
 
 #[test]
-fn files_that_were_bad_once_are_looked_at_again() {
-    let files = Files::new("again");
-    let good = server(&files);
-    let bad = Settings { ssl_cert: "/nonexistent".to_owned(), ..good.clone() };
-    let mut front = Front::new().unwrap();
-    assert!(front.acceptor(&good).is_none(), "nothing is due");
-    front.expect(1);
-    assert!(front.acceptor(&bad).is_none());
-    assert!(front.acceptor(&good).is_some());
-    // What the parent has made need not be made again by those who inherit it.
-    let mut inherited = Front::new().unwrap();
-    inherited.is_of(1);
-    inherited.expect(1);
-    assert!(inherited.acceptor(&good).is_none());
+fn workers_use_what_the_parent_has_proved() {
+    let files = Files::new("proved");
+    let settings = server(&files);
+    let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).unwrap();
+    let mut parent = Front::new().unwrap();
+    let mut worker = parent.clone();
+    assert!(worker.acceptor(&shared).is_none(), "nothing is published");
+    parent.renew(&Material::read(&settings).unwrap(), &shared).unwrap();
+    // Whatever has become of the files, and of those that were no good.
+    for file in [&settings.ssl_cert, &settings.ssl_key] {
+        fs::write(file, "overwritten").unwrap();
+    }
+    let told = Material::read(&settings).map(drop).unwrap_err().message;
+    assert!(told.starts_with("could not load private key file"), "{told}");
+    let mut forked = parent.clone();
+    let made = |front: &mut Front| {
+        front
+            .acceptor(&shared)
+            .unwrap()
+            .ssl()
+            .unwrap()
+            .certificate()
+            .unwrap()
+            .digest(MessageDigest::sha256())
+            .unwrap()
+            .to_vec()
+    };
+    assert_eq!(made(&mut worker), made(&mut parent));
+    assert_eq!(made(&mut forked), made(&mut parent));
+}
+
+#[test]
+fn material_and_back() {
+    let files = Files::new("material");
+    let mut settings = server(&files);
+    settings.ssl_ca_cert.clone_from(&settings.ssl_cert);
+    settings.ssl_prefer_server_ciphers = true;
+    settings.ssl_min_protocol_version = "TLSv1.2".to_owned();
+    settings.ssl_max_protocol_version = "TLSv1.3".to_owned();
+    settings.ssl_ca_cert_dir = "/nonexistent".to_owned();
+    let material = Material::read(&settings).unwrap();
+    assert_eq!(Material::from_bytes(&material.to_bytes()), Some(material));
+    assert_eq!(Material::from_bytes(&Secret::default()), None);
+}
+
+#[test]
+fn a_session_is_bound_by_the_digest_of_any_kind_of_signature() {
+    let files = Files::new("binding");
+    let make = |kind: &[&str]| {
+        let (certificate, key) = (text(&files.0.join("bound.crt")), text(&files.0.join("bound.key")));
+        let output = Command::new("openssl")
+            .args(["req", "-x509", "-nodes", "-batch", "-subj", "/CN=x", "-out", &certificate, "-keyout", &key])
+            .args(kind)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        X509::from_pem(&fs::read(certificate).unwrap()).unwrap()
+    };
+    let pss = ["-newkey", "rsa:2048", "-sigopt", "rsa_padding_mode:pss"];
+    let rsa = ["-newkey", "rsa:2048"];
+    let ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
+    for (kind, name, digest) in [
+        (&pss[..], "-sha384", MessageDigest::sha384()),
+        (&pss, "-sha256", MessageDigest::sha256()),
+        (&rsa, "-sha512", MessageDigest::sha512()),
+        (&rsa, "-sha1", MessageDigest::sha256()),
+        (&ec, "-sha256", MessageDigest::sha256()),
+    ] {
+        let certificate = make(&[kind, &[name]].concat());
+        let expected = certificate.digest(digest).unwrap().to_vec();
+        assert_eq!(channel_binding::server_end_point(&certificate), Some(expected), "{kind:?} {name}");
+    }
+    assert_eq!(channel_binding::server_end_point(&make(&["-newkey", "ed25519"])), None);
 }
 
 #[test]
@@ -290,7 +357,7 @@ fn what_is_wrong_with_the_files_is_told() {
     let refused = |change: &dyn Fn(&mut Settings)| {
         let mut settings = good.clone();
         change(&mut settings);
-        Acceptor::new(&settings, &[0; 80], Duration::from_secs(10)).expect_err("refused").message
+        acceptor(&settings).expect_err("refused").message
     };
     let told = refused(&|settings| settings.ssl_cert = "/nonexistent".to_owned());
     assert!(told.starts_with("could not load server certificate file \"/nonexistent\": "), "{told}");
@@ -308,29 +375,34 @@ fn what_is_wrong_with_the_files_is_told() {
     let told = refused(&|settings| settings.ssl_crl_file = "/nonexistent".to_owned());
     assert!(told.starts_with("could not load SSL certificate revocation list file \"/nonexistent\""), "{told}");
     let groups = Settings { ssl_ecdh_curve: "X25519:prime256v1".to_owned(), ..good.clone() };
-    Acceptor::new(&groups, &[0; 80], Duration::from_secs(10)).unwrap();
+    acceptor(&groups).unwrap();
 }
 
 #[test]
-fn an_encrypted_key_is_opened_by_the_command() {
+fn an_encrypted_key_is_opened_by_its_pass_phrase_only() {
     let files = Files::new("phrase");
     let mut settings = server(&files);
     let key = PKey::private_key_from_pem(&fs::read(&settings.ssl_key).unwrap()).unwrap();
     let pem = key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"secret").unwrap();
     settings.ssl_key = files.write("encrypted.key", &pem);
-    let told = Acceptor::new(&settings, &[0; 80], Duration::from_secs(10)).unwrap_err().message;
+    let told = acceptor(&settings).unwrap_err().message;
     assert!(told.ends_with("cannot be reloaded because it requires a passphrase"), "{told}");
-    settings.ssl_passphrase_command = "echo wrong".to_owned();
-    let told = Acceptor::new(&settings, &[0; 80], Duration::from_secs(10)).unwrap_err().message;
+    settings.ssl_passphrase_command = "not run here".to_owned();
+    let mut material = Material::read(&settings).unwrap();
+    assert!(material.is_locked() && Acceptor::new(&material, &[0; 80]).is_err());
+    let told = material.unlock(&Secret::new(*b"wrong")).unwrap_err().message;
     assert!(told.starts_with("could not load private key file"), "{told}");
-    settings.ssl_passphrase_command = "echo secret".to_owned();
-    Acceptor::new(&settings, &[0; 80], Duration::from_secs(10)).unwrap();
+    // What is longer than OpenSSL takes is not cut.
+    let told = material.unlock(&Secret::new(vec![b'x'; 2000])).unwrap_err().message;
+    assert!(told.ends_with("is too long"), "{told}");
+    material.unlock(&Secret::new(*b"secret")).unwrap();
+    Acceptor::new(&Material::from_bytes(&material.to_bytes()).unwrap(), &[0; 80]).unwrap();
 }
 
 #[test]
 fn a_handshake_ends_at_its_deadline_and_a_silent_end_is_told() {
     let files = Files::new("deadline");
-    let acceptor = Acceptor::new(&server(&files), &[0; 80], Duration::from_secs(10)).unwrap();
+    let acceptor = acceptor(&server(&files)).unwrap();
     let (mut one, two) = pair();
     let late = one.accept_tls(&acceptor, &[], Deadline::after(Duration::from_millis(50)));
     assert!(matches!(late, Err(HandshakeError::TimedOut)), "{late:?}");

@@ -38,11 +38,12 @@ pub(super) fn md5(dialogue: &mut Dialogue<'_>, hash: Option<&Md5Hash>) -> Result
     Ok(is_right && hash.is_some())
 }
 
-/// Goes through a SCRAM exchange. Without a verifier it goes on to the end all the same, and no proof is right.
+/// Goes through a SCRAM exchange. Without a verifier it goes on to the end all the same, and no proof is right. `iterations`:
+/// those that verifiers usually have.
 pub(super) fn scram(
     dialogue: &mut Dialogue<'_>,
     user: &[u8],
-    entry: &Entry,
+    (entry, iterations): (&Entry, u32),
     channel: Channel<'_>,
 ) -> Result<Option<Credential>, End> {
     let mechanisms =
@@ -67,7 +68,7 @@ pub(super) fn scram(
         Some(length) if cursor.rest().len() == length as usize => Secret::new(cursor.rest()),
         _ => return Err(invalid("The length of the SASL response does not agree with the packet.")),
     };
-    let (verifier, is_known) = verifier(user, entry);
+    let (verifier, is_known) = verifier(user, entry, iterations);
     let (answer, challenge) =
         Challenge::new(bounded(&first)?, chosen, (verifier, is_known), &nonce(), channel.end_point)?;
     let last = dialogue.ask(|out| write::authentication(out, 11, answer.as_bytes()))?;
@@ -77,11 +78,11 @@ pub(super) fn scram(
 }
 
 /// What the client's proof is checked by, and whether it can be right.
-fn verifier(user: &[u8], entry: &Entry) -> (Verifier, bool) {
+fn verifier(user: &[u8], entry: &Entry, iterations: u32) -> (Verifier, bool) {
     match entry {
-        Entry::Password(password, _) => (own_verifier(user, Some(password.bytes())), true),
+        Entry::Password(password, _) => (own_verifier(user, Some(password.bytes()), iterations), true),
         Entry::Verifier(verifier) => ((**verifier).clone(), true),
-        _ => (own_verifier(user, None), false),
+        _ => (own_verifier(user, None, iterations), false),
     }
 }
 

@@ -19,7 +19,7 @@ use super::end::End;
 use super::gate::Ruling;
 use crate::auth::hba::{self, Method};
 use crate::auth::passwords::Entry;
-use crate::auth::scram::own_verifier;
+use crate::auth::scram::{DEFAULT_ITERATIONS, own_verifier};
 use crate::auth::{Credential, Secret};
 use crate::backend::{Demand, ServerConnection};
 use crate::net::{Deadline, Peer};
@@ -175,7 +175,7 @@ pub(super) fn confirm(server: &mut ServerConnection, admitted: &Admitted, applic
             .code(SqlState::INVALID_PASSWORD)
             .into());
     }
-    server.typed = Some(Box::new(own_verifier(applicant.user, Some(typed.bytes()))));
+    server.typed = Some(Box::new(own_verifier(applicant.user, Some(typed.bytes()), DEFAULT_ITERATIONS)));
     Ok(())
 }
 
@@ -239,7 +239,8 @@ impl Decided<'_> {
     ) -> Result<Admitted, End> {
         let is_stopping = || context.is_stopping();
         let mut dialogue = Dialogue::new(client, deadline, &is_stopping);
-        match challenge::scram(&mut dialogue, applicant.user, self.entry, applicant.channel) {
+        let iterations = context.usual_iterations();
+        match challenge::scram(&mut dialogue, applicant.user, (self.entry, iterations), applicant.channel) {
             Ok(Some(credential)) => Ok(Admitted::complete(credential)),
             Ok(None) => {
                 let user = String::from_utf8_lossy(applicant.user);

@@ -38,7 +38,7 @@ mod step;
 pub(super) use script::Output;
 
 use super::Supervisor;
-use super::children::{Dead, End, Role, ScriptKind, SearchNumber};
+use super::children::{Dead, Role, ScriptKind, SearchNumber};
 use super::nodes;
 use crate::cluster::primary::{self, Found};
 use crate::net::Deadline;
@@ -331,10 +331,7 @@ impl Supervisor {
 
     /// A command or a search has ended.
     pub(super) fn failover_child_ended(&mut self, dead: &Dead) {
-        let (how, is_success) = match dead.end {
-            End::Exit(status) => (format!("has ended with exit status {status}"), status == 0),
-            End::Signal(signal, _) => (format!("was ended by {signal}"), false),
-        };
+        let (how, is_success) = dead.end.told();
         match dead.role {
             Role::Search(number) => {
                 // Another one was given up before.

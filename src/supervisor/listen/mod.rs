@@ -4,10 +4,14 @@
 //! and a Unix socket somebody listens on is never taken away. Without a socket of PCP or metrics clients are served all the same.
 
 mod holder;
+mod offered;
 mod tcp;
 mod unix;
 
+pub(super) use offered::Offered;
+
 use crate::config::Settings;
+use crate::net::{self, Keepalive};
 use crate::report::{Report, Result, Severity};
 use socket2::{SockRef, Socket};
 use std::io;
@@ -20,6 +24,8 @@ const MAX_BACKLOG: i32 = 10_000;
 
 /// The parameters that say where to listen, as messages name them.
 struct Names {
+    /// What they are for, as a service manager may say.
+    purpose: &'static str,
     /// In front of "Unix-domain".
     label: &'static str,
     port: &'static str,
@@ -27,12 +33,28 @@ struct Names {
     directories: &'static str,
 }
 
-const FOR_CLIENTS: Names =
-    Names { label: "", port: "port", addresses: "listen_addresses", directories: "unix_socket_directories" };
-const FOR_PCP: Names =
-    Names { label: "PCP ", port: "pcp_port", addresses: "pcp_listen_addresses", directories: "pcp_socket_dir" };
-const FOR_METRICS: Names =
-    Names { label: "metrics ", port: "metrics_port", addresses: "metrics_listen_addresses", directories: "" };
+const FOR_CLIENTS: Names = Names {
+    purpose: "clients",
+    label: "",
+    port: "port",
+    addresses: "listen_addresses",
+    directories: "unix_socket_directories",
+};
+const FOR_PCP: Names = Names {
+    purpose: "pcp",
+    label: "PCP ",
+    port: "pcp_port",
+    addresses: "pcp_listen_addresses",
+    directories: "pcp_socket_dir",
+};
+const FOR_METRICS: Names = Names {
+    purpose: "metrics",
+    label: "metrics ",
+    port: "metrics_port",
+    addresses: "metrics_listen_addresses",
+    directories: "",
+};
+const ALL: [&Names; 3] = [&FOR_CLIENTS, &FOR_PCP, &FOR_METRICS];
 /// Connections to PCP or metrics that wait to be accepted: room for an administrator behind a crowd.
 const PCP_BACKLOG: i32 = 1024;
 /// Everybody may connect to a socket of PCP: it asks for a password.
@@ -41,18 +63,25 @@ const PCP_PERMISSIONS: i32 = 0o777;
 /// Sockets somebody connects to.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
-    sockets: Vec<OwnedFd>,
+    sockets: Vec<Listening>,
     files: Vec<SocketFile>,
 }
 
+#[derive(Debug)]
+struct Listening {
+    socket: OwnedFd,
+    /// It is the service manager's, who keeps it for the next start: it must not be shut down.
+    is_lent: bool,
+}
+
 impl Listeners {
-    /// Opens all sockets for clients, Unix ones first: workers take clients in that order.
+    /// Opens all sockets for clients, or takes those that are `offered`. Unix ones first: workers take clients in that order.
     ///
     /// # Errors
     /// One of them cannot be had: which, and why. None is left open then.
-    pub fn open(settings: &Settings) -> Result<Self> {
+    pub fn open(settings: &Settings, offered: &mut Offered) -> Result<Self> {
         let mut listeners = Self::default();
-        let opened = listeners.open_unix(settings).and_then(|()| listeners.open_tcp(settings));
+        let opened = listeners.open_unix(settings, offered).and_then(|()| listeners.open_tcp(settings, offered));
         match opened {
             Ok(()) if listeners.sockets.is_empty() => Err(Report::fatal("there is no socket to listen on")
                 .hint("Set unix_socket_directories or listen_addresses.")),
@@ -64,48 +93,79 @@ impl Listeners {
         }
     }
 
-    fn open_unix(&mut self, settings: &Settings) -> Result<()> {
+    fn open_unix(&mut self, settings: &Settings, offered: &mut Offered) -> Result<()> {
         let paths = unix::paths(&settings.unix_socket_directories, settings.port, &FOR_CLIENTS)?;
         for path in paths {
+            if let Some(socket) = offered.take_unix(&path) {
+                self.lend(socket, MAX_BACKLOG)?;
+                continue;
+            }
             let (group, mode) = (&settings.unix_socket_group, settings.unix_socket_permissions);
             self.add(unix::open(path, group, mode, &FOR_CLIENTS)?);
         }
         Ok(())
     }
 
-    fn open_tcp(&mut self, settings: &Settings) -> Result<()> {
-        let opened = tcp::open(&settings.listen_addresses, settings.port, backlog(settings), &FOR_CLIENTS)?;
-        self.sockets.extend(opened);
+    fn open_tcp(&mut self, settings: &Settings, offered: &mut Offered) -> Result<()> {
+        let backlog = backlog(settings);
+        let opened = tcp::open(&settings.listen_addresses, settings.port, backlog, &FOR_CLIENTS, offered)?;
+        self.add_tcp(opened);
+        self.take_rest(settings.port, backlog, &FOR_CLIENTS, offered)?;
+        // Also on those that were lent; Unix sockets do without.
+        self.sockets.iter().for_each(|listening| Keepalive::of_clients(settings).apply(&listening.socket));
         Ok(())
     }
 
     /// Opens the sockets of PCP. One that cannot be had is warned of.
-    pub fn open_pcp(settings: &Settings) -> Self {
+    pub fn open_pcp(settings: &Settings, offered: &mut Offered) -> Self {
         let mut listeners = Self::default();
         let paths = unix::paths(&settings.pcp_socket_dir, settings.pcp_port, &FOR_PCP);
         for path in paths.map_err(warn).unwrap_or_default() {
+            if let Some(socket) = offered.take_unix(&path) {
+                let _ = listeners.lend(socket, PCP_BACKLOG).map_err(warn);
+                continue;
+            }
             match unix::open(path, "", PCP_PERMISSIONS, &FOR_PCP) {
                 Ok(opened) => listeners.add(opened),
                 Err(report) => warn(report),
             }
         }
-        match tcp::open(&settings.pcp_listen_addresses, settings.pcp_port, PCP_BACKLOG, &FOR_PCP) {
-            Ok(sockets) => listeners.sockets.extend(sockets),
+        match tcp::open(&settings.pcp_listen_addresses, settings.pcp_port, PCP_BACKLOG, &FOR_PCP, offered) {
+            Ok(opened) => listeners.add_tcp(opened),
             Err(report) => warn(report),
         }
+        let _ = listeners.take_rest(settings.pcp_port, PCP_BACKLOG, &FOR_PCP, offered).map_err(warn);
         listeners
     }
 
     /// Opens the sockets of the metrics. One that cannot be had is warned of.
-    pub fn open_metrics(settings: &Settings) -> Self {
-        let opened = tcp::open(&settings.metrics_listen_addresses, settings.metrics_port, PCP_BACKLOG, &FOR_METRICS);
-        let sockets = opened.map_err(warn).unwrap_or_default();
-        Self { sockets, files: Vec::new() }
+    pub fn open_metrics(settings: &Settings, offered: &mut Offered) -> Self {
+        let Settings { metrics_listen_addresses: addresses, metrics_port: port, .. } = settings;
+        let mut listeners = Self::default();
+        match tcp::open(addresses, *port, PCP_BACKLOG, &FOR_METRICS, offered) {
+            Ok(opened) => listeners.add_tcp(opened),
+            Err(report) => warn(report),
+        }
+        let _ = listeners.take_rest(*port, PCP_BACKLOG, &FOR_METRICS, offered).map_err(warn);
+        listeners
     }
 
     fn add(&mut self, (socket, file): (OwnedFd, SocketFile)) {
-        self.sockets.push(socket);
+        self.sockets.push(Listening { socket, is_lent: false });
         self.files.push(file);
+    }
+
+    fn add_tcp(&mut self, opened: Vec<Listening>) {
+        self.sockets.extend(opened);
+    }
+
+    fn lend(&mut self, socket: OwnedFd, backlog: i32) -> Result<()> {
+        self.sockets.push(Listening::lent(socket, backlog)?);
+        Ok(())
+    }
+
+    fn take_rest(&mut self, port: i32, backlog: i32, names: &Names, offered: &mut Offered) -> Result<()> {
+        offered.take_rest(port, names).into_iter().try_for_each(|socket| self.lend(socket, backlog))
     }
 
     /// Whether there is no socket.
@@ -115,13 +175,13 @@ impl Listeners {
 
     /// The sockets, for a child that inherits them.
     pub fn take(&mut self) -> Vec<OwnedFd> {
-        std::mem::take(&mut self.sockets)
+        std::mem::take(&mut self.sockets).into_iter().map(|listening| listening.socket).collect()
     }
 
     /// No connection is accepted from now on, whatever process still holds a copy of a socket; clients that were waiting
-    /// for a worker are sent away. The socket files are deleted.
+    /// for a worker are sent away. The socket files are deleted. At sockets that are lent clients wait for the next start.
     pub fn refuse(&mut self) {
-        for socket in &self.sockets {
+        for Listening { socket, .. } in self.sockets.iter().filter(|listening| !listening.is_lent) {
             let _ = SockRef::from(socket).shutdown(Shutdown::Both);
             while SockRef::from(socket).accept().is_ok() {}
         }
@@ -137,6 +197,24 @@ impl Listeners {
     pub fn remove(&mut self) {
         self.close();
         self.files.drain(..).for_each(SocketFile::remove);
+    }
+}
+
+impl Listening {
+    fn own(socket: OwnedFd) -> Self {
+        Self { socket, is_lent: false }
+    }
+
+    /// Makes somebody's socket as ours are.
+    fn lent(socket: OwnedFd, backlog: i32) -> Result<Self> {
+        let reference = SockRef::from(&socket);
+        let is_tcp = reference.local_addr().is_ok_and(|address| address.as_socket().is_some());
+        let options = if is_tcp { net::set_inherited_options(&reference) } else { Ok(()) };
+        let prepared = options.and_then(|()| reference.set_nonblocking(true)).and_then(|()| reference.listen(backlog));
+        prepared.map_err(|error| {
+            Report::fatal("a socket of the service manager cannot be used").detail(error.to_string())
+        })?;
+        Ok(Self { socket, is_lent: true })
     }
 }
 
@@ -176,7 +254,7 @@ mod tests {
         for (name, text) in &texts {
             settings.assign(name, text).expect("setting");
         }
-        (Listeners::open(&settings).expect("open"), directory, port)
+        (Listeners::open(&settings, &mut Offered::default()).expect("open"), directory, port)
     }
 
     #[test]
@@ -186,7 +264,7 @@ mod tests {
         let mut local = UnixStream::connect(&path).expect("connect");
         let mut remote = TcpStream::connect(("127.0.0.1", port)).expect("connect");
         // A worker that has a session keeps its copies of the sockets open.
-        let _worker: Vec<_> = listeners.sockets.iter().map(|socket| socket.try_clone().expect("clone")).collect();
+        let _worker: Vec<_> = listeners.sockets.iter().map(|one| one.socket.try_clone().expect("clone")).collect();
         listeners.refuse();
         assert!(TcpStream::connect(("127.0.0.1", port)).is_err() && !path.exists());
         for stream in [&mut local as &mut dyn io::Read, &mut remote] {
@@ -202,12 +280,12 @@ mod tests {
         settings.assign("pcp_port", &port.to_string()).expect("setting");
         settings.assign("pcp_listen_addresses", "127.0.0.1").expect("setting");
         settings.assign("pcp_socket_dir", &format!("/nowhere,{}", directory.display())).expect("setting");
-        assert!(Listeners::open_pcp(&settings).is_empty(), "all are taken");
+        assert!(Listeners::open_pcp(&settings, &mut Offered::default()).is_empty(), "all are taken");
         listeners.remove();
         // A process that another test has forked in between may have copies of the sockets until it ends.
         let begun = std::time::Instant::now();
         let mut pcp = loop {
-            let mut pcp = Listeners::open_pcp(&settings);
+            let mut pcp = Listeners::open_pcp(&settings, &mut Offered::default());
             if pcp.sockets.len() == 2 || begun.elapsed() > std::time::Duration::from_secs(20) {
                 break pcp;
             }
@@ -228,7 +306,7 @@ mod tests {
         settings.assign("port", &port.to_string()).expect("setting");
         settings.assign("listen_addresses", "127.0.0.1").expect("setting");
         settings.assign("unix_socket_directories", &other.display().to_string()).expect("setting");
-        let report = Listeners::open(&settings).expect_err("the port is in use");
+        let report = Listeners::open(&settings, &mut Offered::default()).expect_err("the port is in use");
         assert!(report.detail.is_some_and(|detail| detail.contains(&format!("127.0.0.1:{port}"))));
         fs::remove_dir(other).expect("the directory is empty");
         drop(listeners);

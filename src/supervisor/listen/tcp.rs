@@ -1,6 +1,6 @@
 //! TCP sockets (process-model 3.2).
 
-use super::{Names, holder, listen};
+use super::{Listening, Names, Offered, holder, listen};
 use crate::net;
 use crate::report::{Report, Result};
 use socket2::{Domain, Socket, Type};
@@ -8,11 +8,17 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 
-/// Listens on every address that `hosts` stand for.
+/// Listens on every address that `hosts` stand for, by a socket that is `offered` for it or one of our own.
 ///
 /// # Errors
 /// A name without address; an address that cannot be bound.
-pub(super) fn open(hosts: &[impl AsRef<str>], port: i32, backlog: i32, names: &Names) -> Result<Vec<OwnedFd>> {
+pub(super) fn open(
+    hosts: &[impl AsRef<str>],
+    port: i32,
+    backlog: i32,
+    names: &Names,
+    offered: &mut Offered,
+) -> Result<Vec<Listening>> {
     let port = u16::try_from(port).unwrap_or(0);
     let mut resolved = Vec::new();
     for (index, host) in hosts.iter().map(AsRef::as_ref).enumerate() {
@@ -30,10 +36,20 @@ pub(super) fn open(hosts: &[impl AsRef<str>], port: i32, backlog: i32, names: &N
                 serves = true;
                 continue;
             }
+            if let Some(socket) = offered.take_tcp(*address) {
+                sockets.push(Listening::lent(socket, backlog)?);
+                bound.push(*address);
+                serves = true;
+                continue;
+            }
+            if offered.covers(*address) {
+                serves = true;
+                continue;
+            }
             Report::log_line(format!("Setting up socket for {}:{}", address.ip(), address.port())).log();
             match bind(*address, backlog) {
                 Ok(socket) => {
-                    sockets.push(socket);
+                    sockets.push(Listening::own(socket));
                     bound.push(*address);
                     serves = true;
                 }
@@ -107,7 +123,10 @@ mod tests {
     fn a_port_in_use_names_its_holder() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = taken.local_addr().expect("address").port();
-        let detail = open(&["127.0.0.1"], port.into(), 1, &FOR_CLIENTS).expect_err("in use").detail.unwrap_or_default();
+        let detail = open(&["127.0.0.1"], port.into(), 1, &FOR_CLIENTS, &mut Offered::default())
+            .expect_err("in use")
+            .detail
+            .unwrap_or_default();
         assert!(detail.contains(&format!("127.0.0.1:{port}")), "{detail}");
         assert!(detail.contains(&format!("process {}", std::process::id())), "{detail}");
     }
@@ -115,15 +134,23 @@ mod tests {
     #[test]
     fn an_address_that_is_there_twice_is_bound_once() {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("address").port();
-        assert_eq!(open(&["127.0.0.1", "127.0.0.1"], port.into(), 1, &FOR_CLIENTS).expect("open").len(), 1);
-        assert_eq!(open(&["127.0.0.1", "0.0.0.0"], port.into(), 1, &FOR_CLIENTS).expect("open").len(), 1);
+        assert_eq!(
+            open(&["127.0.0.1", "127.0.0.1"], port.into(), 1, &FOR_CLIENTS, &mut Offered::default())
+                .expect("open")
+                .len(),
+            1
+        );
+        assert_eq!(
+            open(&["127.0.0.1", "0.0.0.0"], port.into(), 1, &FOR_CLIENTS, &mut Offered::default()).expect("open").len(),
+            1
+        );
     }
 
     #[test]
     fn addresses_of_other_machines_and_unknown_names_are_errors() {
         // 192.0.2.0/24 is for documentation: nobody has it.
-        assert!(open(&["192.0.2.1"], 9999, 1, &FOR_CLIENTS).is_err());
-        assert!(open(&["no such host.invalid"], 9999, 1, &FOR_CLIENTS).is_err());
-        assert!(open(&[] as &[&str], 9999, 1, &FOR_CLIENTS).expect("open").is_empty());
+        assert!(open(&["192.0.2.1"], 9999, 1, &FOR_CLIENTS, &mut Offered::default()).is_err());
+        assert!(open(&["no such host.invalid"], 9999, 1, &FOR_CLIENTS, &mut Offered::default()).is_err());
+        assert!(open(&[] as &[&str], 9999, 1, &FOR_CLIENTS, &mut Offered::default()).expect("open").is_empty());
     }
 }

@@ -95,6 +95,26 @@ fn a_changed_pool_passwd_counts_at_the_next_login() {
 }
 
 #[test]
+fn entries_that_cannot_be_meant_are_warned_of() {
+    only_ours!("says nothing");
+    let mut pool = Pgpool::on(servers()).set("pool_passwd", "pool_passwd").set("enable_pool_hba", "on").prepare();
+    pool.write("pool_hba.conf", "host all all all scram-sha-256\n");
+    pool.write("pool_passwd", "a:unmistakable\r\ntrust_none:TEXT\n");
+    let check = pool.command().arg("check").output().expect("pgpool check").stdout;
+    let check = String::from_utf8_lossy(&check).into_owned();
+    pool.launch(&[]);
+    pool.wait_ready();
+    for text in ["entries end in a carriage return", "entries are empty passwords"] {
+        assert!(pool.log().matches(text).count() == 1 && check.contains(text), "{} {check}", pool.log());
+    }
+    assert!(!pool.log().contains("unmistakable"));
+    // An empty password is none, by no method.
+    assert_eq!(Attempt::new(pool.port, "trust_none", "").summary(), "S 28P01");
+    reload(&pool, "host all all all md5\n", "entries are empty passwords");
+    wait_for("the new rule to count", || Attempt::new(pool.port, "trust_none", "").summary() == "M 28P01");
+}
+
+#[test]
 fn the_log_tells_what_decided_and_no_secret() {
     only_ours!("says less");
     let pool = prepared_pool(servers(), Some("md5"), |config| {

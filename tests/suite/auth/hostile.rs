@@ -1,8 +1,9 @@
 //! Clients that do not keep to the protocol (auth 23).
 
 use super::stage::{SECRET, pool, prepared_pool, servers, user};
-use crate::harness::{Attempt, Pgpool, Wire, frontend};
+use crate::harness::{Attempt, Pgpool, Wire, frontend, wait_for};
 use crate::only_ours;
+use pgpool::auth::scram::LoginKeys;
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use std::time::Duration;
 
@@ -100,6 +101,30 @@ fn slips_in_scram() {
     assert!(refused.starts_with("08P01 malformed SCRAM message: Expected attribute \"c\""), "{refused}");
 }
 
+/// What a server's first message of SCRAM shows of a user: the salt, and how often the password is hashed.
+pub fn challenge(pool: &Pgpool, user: &str) -> (String, String) {
+    let mut wire = asked(pool, user);
+    wire.send(initial("SCRAM-SHA-256", 11, b"n,,n=,r=abc"));
+    let body = wire.read().body;
+    let message = String::from_utf8_lossy(&body[4..]).into_owned();
+    let part = |name: &str| message.split(',').find_map(|part| part.strip_prefix(name)).expect(name).to_owned();
+    (part("s="), part("i="))
+}
+
+#[test]
+fn strangers_do_not_show_by_their_iterations() {
+    only_ours!("refuses strangers unasked");
+    let pool = pool(servers(), Some("scram-sha-256"));
+    let entry = |user: &str, iterations| {
+        format!("{user}:{}\n", LoginKeys::derive(SECRET.as_bytes(), b"a salt", iterations).verifier())
+    };
+    pool.write("pool_passwd", &[entry("a", 5000), entry("b", 5000), entry("c", 4096)].concat());
+    assert_eq!(["a", "c", "stranger"].map(|user| challenge(&pool, user).1), ["5000", "4096", "5000"]);
+    assert_ne!(challenge(&pool, "stranger").0, challenge(&pool, "another").0);
+    pool.write("pool_passwd", "u:TEXTsecret\n");
+    assert_eq!(["u", "stranger"].map(|user| challenge(&pool, user).1), ["4096", "4096"]);
+}
+
 #[test]
 fn a_recorded_login_opens_nothing() {
     only_ours!("ends the worker");
@@ -134,5 +159,54 @@ fn a_silent_client_is_not_waited_for() {
         // The one worker is there for the next client; one that leaves at the prompt is nothing to speak of.
         drop(asked(&pool, &user));
         assert_eq!(Attempt::new(pool.port, &user, SECRET).summary(), "M ok");
+    }
+}
+
+#[test]
+fn two_hundred_half_open_logins_harm_nobody() {
+    only_ours!("waits for ever");
+    for rule in [Some("scram-sha-256"), Some("password"), None] {
+        let pool = prepared_pool(servers(), rule, |config| {
+            config.set("num_init_children", 20).set("authentication_timeout", 1)
+        });
+        let good = user("scram", "text");
+        let mut running = Attempt::new(pool.port, &good, SECRET).outcome.expect("in");
+        let server_sessions = || {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'scram_aes'";
+            servers().primary().sql(sql).parse::<usize>().expect("a number")
+        };
+        let halves: Vec<Wire> = (0..200)
+            .map(|number| {
+                let mut wire = pool.open();
+                let begun = frontend::startup(0, &[("user", "scram_aes"), ("database", "test")]);
+                let bytes = match number % 4 {
+                    0 => begun[..9].to_vec(),
+                    1 => begun,
+                    // What comes behind it fits no method, or is half an answer.
+                    2 => [&begun[..], b"p\0\0\0\x20half"].concat(),
+                    _ => [begun, initial("SCRAM-SHA-256", 11, b"n,,n=,r=abc")].concat(),
+                };
+                let _ = wire.try_send(&bytes);
+                wire
+            })
+            .collect();
+        let mut most = server_sessions();
+        // Who is in does not notice; who comes now has to wait for those in front, and gets in.
+        assert_eq!(running.value("SELECT 40 + 2"), "42");
+        let late = std::thread::scope(|scope| {
+            let late = scope.spawn(|| Attempt::new(pool.port, &good, SECRET).summary());
+            while !late.is_finished() {
+                most = most.max(server_sessions());
+                assert_eq!(running.value("SELECT 40 + 2"), "42");
+            }
+            late.join().expect("the late client")
+        });
+        let (open, asked) = if rule.is_some() { (0, rule) } else { (20, Some("none")) };
+        assert!(late.ends_with(" ok") && most <= open, "{asked:?}: {late}, {most} sessions on the server");
+        for mut wire in halves {
+            assert!(wire.is_closed_within(Duration::from_secs(60)));
+        }
+        wait_for("the server's sessions to end", || server_sessions() == 0);
+        wait_for("the workers", || pool.children("wait for connection request").len() == 19);
     }
 }

@@ -2,8 +2,10 @@
 //! password, on a first and on a reused connection.
 
 use super::stage::{ENTRIES, METHODS, SECRET, pool, prepared, prepared_pool, servers, user};
-use crate::harness::{Attempt, Pgpool};
+use crate::harness::{Attempt, Pgpool, eventually};
 use crate::only_ours;
+use std::thread;
+use std::time::Duration;
 
 /// What is asked for, and whether the right password is enough: one line per method of the servers, one word per kind of
 /// entry. `T`, `M`, `S`: asked for that, then in; with `!` refused whatever the password; `-`: in without being asked;
@@ -183,6 +185,36 @@ fn a_password_changed_on_the_server_works_at_once() {
         assert_eq!(attempt(SECRET), "T 28P01");
         cluster.primary().sql(&format!("ALTER ROLE {user} PASSWORD '{SECRET}'"));
     }
+}
+
+#[test]
+fn who_may_not_log_in_any_more_is_out_within_a_minute() {
+    only_ours!("lets in reused connections for ever");
+    let cluster = prepared(&[&METHODS.map(|method| (method, method)); 2]);
+    let pool = pool(&cluster, Some("password"));
+    let user = user("scram", "none");
+    let attempt = || Attempt::new(pool.port, &user, SECRET);
+    let first = attempt().outcome.expect("in");
+    let server = first.pid;
+    first.close();
+    cluster.primary().sql(&format!("ALTER ROLE {user} NOLOGIN"));
+    // The pooled connection is still there, and opens no door for longer than that.
+    let mut logins = 0;
+    let is_out = eventually(Duration::from_secs(120), || {
+        thread::sleep(Duration::from_secs(1));
+        let attempt = attempt();
+        let summary = attempt.summary();
+        if let Ok(wire) = attempt.outcome {
+            assert_eq!(wire.pid, server, "the connection was reused");
+            logins += 1;
+            // In order, so that the connection goes back into the pool.
+            wire.close();
+            return false;
+        }
+        assert_eq!(summary, "T 28000");
+        true
+    });
+    assert!(is_out && logins > 0, "{logins} logins");
 }
 
 #[test]

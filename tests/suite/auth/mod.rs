@@ -9,4 +9,5 @@ mod own_users;
 mod pam;
 mod programs;
 mod query;
+mod secrets;
 mod stage;

@@ -1,8 +1,9 @@
-//! Real programs with passwords: psql, psycopg, asyncpg.
+//! Real programs with passwords: psql, psycopg, asyncpg, JDBC.
 
-use super::stage::{METHODS, SECRET, pool, servers, user};
+use super::stage::{METHODS, SECRET, pool, prepared_pool, servers, user};
 use crate::harness::{Outcome, Pgpool, Program};
 use crate::only_ours;
+use std::time::Duration;
 
 /// A program that logs in as `user`.
 fn run(program: Program, pool: &Pgpool, user: &str, password: &str) -> Outcome {
@@ -54,5 +55,23 @@ fn a_verifier_known_to_both_sides_is_all_it_takes() {
         assert_eq!(run(python(), &pool, &user, SECRET).succeeded(), "10");
         let wrong = run(python(), &pool, &user, "wrong");
         assert!(!wrong.status.success() && wrong.stderr.contains(error), "{wrong:?}");
+    }
+}
+
+#[test]
+fn jdbc_with_passwords() {
+    only_ours!("it knows no verifiers");
+    let jdbc = || {
+        let program = format!("{}/tests/clients/JdbcSmoke.java", env!("CARGO_MANIFEST_DIR"));
+        let java = Program::new("java").args(["-XX:TieredStopAtLevel=1", "-cp", "/usr/share/java/postgresql.jar"]);
+        java.args([program]).patience(Duration::from_secs(180))
+    };
+    let user = user("scram", "ver");
+    servers().primary().sql(&format!("GRANT CREATE ON SCHEMA public TO {user}"));
+    for rule in [Some("scram-sha-256"), Some("password"), None] {
+        let pool = prepared_pool(servers(), rule, |config| config.weights(&[1.0, 0.0]));
+        assert_eq!(run(jdbc(), &pool, &user, SECRET).succeeded(), "ok", "{rule:?}\n{}", pool.log());
+        let wrong = run(jdbc(), &pool, &user, "wrong");
+        assert!(!wrong.status.success() && wrong.stderr.contains("PSQLException: FATAL"), "{rule:?}: {wrong:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! `auth_query`: passwords that the primary tells.
 
+use super::hostile::challenge;
 use super::stage::{METHODS, SECRET, prepared};
 use crate::harness::{Attempt, Cluster, Pgpool, wait_for};
 use crate::only_ours;
@@ -136,6 +137,16 @@ fn made_up_names_cost_no_logins() {
     cluster.primary().sql(&format!("SELECT pg_terminate_backend({first}, 30000)"));
     assert_eq!(Attempt::new(pool.port, "scram_none", SECRET).summary(), "S ok");
     wait_for("the connection to be closed", || askers().is_empty());
+}
+
+#[test]
+fn strangers_look_as_those_of_whom_the_server_tells() {
+    only_ours!("has no auth_query");
+    let (cluster, pool) = stage(QUERY, Some("scram-sha-256"));
+    let verifier = pgpool::auth::scram::LoginKeys::derive(SECRET.as_bytes(), b"a salt", 5000).verifier();
+    cluster.primary().sql(&format!("ALTER ROLE scram_none PASSWORD '{verifier}'"));
+    assert_eq!(challenge(&pool, "scram_none").1, "5000");
+    assert_eq!(challenge(&pool, "stranger").1, "5000");
 }
 
 #[test]

@@ -99,6 +99,22 @@ fn a_session_sees_itself() {
 }
 
 #[test]
+fn a_group_that_makes_room_is_gone_on_all_nodes() {
+    only_ours!("connects to all nodes at once");
+    let pool = Pgpool::on(shared()).set("num_init_children", 1).set("max_pool", 1).weights(&[0.0, 1.0, 0.0]).start();
+    let mut first = pool.connect();
+    let standby = first.value("SELECT pg_backend_pid()");
+    let shown = |rows: &[Row]| rows.iter().filter(|row| row["pool_backendpid"] != "0").count();
+    let rows = table(&mut first, "SHOW POOL_POOLS");
+    assert!(shown(&rows) == 2 && rows.iter().any(|row| row["pool_backendpid"] == standby), "{rows:?}");
+    first.close();
+    // Other parameters are another group, in the only slot.
+    let mut second = pool.connect_with(&[("user", "postgres"), ("database", "test"), ("application_name", "second")]);
+    let rows = table(&mut second, "SHOW POOL_POOLS");
+    assert_eq!(shown(&rows), 1, "{rows:?}");
+}
+
+#[test]
 fn many_in_one_query_are_answered_in_a_moment() {
     only_ours!("the first is answered, and the rest dropped");
     let pool = pool();

@@ -1,10 +1,12 @@
 //! Clients that do not keep to the protocol (auth 2.1, 17.1, 23.3).
 
 use super::authority::Authority;
-use super::stage::{GSS_REQUEST, SSL_REQUEST, ask, connector, handshake, session, tcp, wire, with_tls};
+use super::stage::{GSS_REQUEST, SSL_REQUEST, ask, connector, handshake, session, ssl, tcp, wire, with_tls};
 use crate::harness::{LOGIN, Pgpool, eventually, frontend, shared, wait_for};
 use crate::{needs_pgpool, only_ours};
-use std::io::{Read, Write};
+use openssl::ssl::{ShutdownState, SslStream};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 fn pool(authority: &Authority) -> Pgpool {
@@ -74,9 +76,75 @@ fn clear_text_behind_the_handshake_ends_the_connection() {
     let pool = pool(&authority);
     let mut stream = handshake(pool.port, &connector(|_| ()));
     stream.get_mut().write_all(&frontend::startup(0, LOGIN)).expect("sent");
-    let mut byte = [0];
-    assert!(!matches!(stream.read(&mut byte), Ok(1)));
+    // What comes back are records of TLS, alerts or others, or nothing.
+    let mut told = rest(stream.get_mut()).into_iter();
+    while let Some(kind) = told.next() {
+        assert!([0x15, 0x17].contains(&kind), "{kind:#x} {:?}", told.collect::<Vec<_>>());
+        let header: Vec<u8> = told.by_ref().take(4).collect();
+        let length = u16::from_be_bytes(header[2..4].try_into().expect("a header"));
+        assert_eq!(told.by_ref().take(length.into()).count(), usize::from(length));
+    }
     assert_eq!(session(&pool).value("SELECT 40 + 2"), "42");
+}
+
+/// A socket whose bytes are held back on demand, so that they leave in one segment.
+struct Holding {
+    stream: TcpStream,
+    held: Option<Vec<u8>>,
+}
+
+impl Read for Holding {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Holding {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.held {
+            Some(held) => held.write(bytes),
+            None => self.stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_goodbye_of_tls_in_the_segment_of_the_last_message_is_seen() {
+    needs_pgpool!();
+    let authority = Authority::new("ours");
+    let pool = with_tls(Pgpool::on(shared()).set("num_init_children", 1), &authority.issue("pgpool")).start();
+    for last in [
+        frontend::query("SELECT 40 + 2"),
+        frontend::sync(),
+        frontend::query("BEGIN")[..9].to_vec(),
+        frontend::query("SELECT pg_sleep(600)"),
+    ] {
+        let mut stream = tcp(pool.port);
+        assert_eq!(ask(&mut stream, &SSL_REQUEST).expect("an answer"), Some(b'S'));
+        let mut stream = SslStream::new(ssl(&connector(|_| ())), Holding { stream, held: None }).expect("ssl");
+        stream.connect().expect("handshake");
+        stream.write_all(&frontend::startup(0, LOGIN)).expect("sent");
+        let mut told = Vec::new();
+        let mut byte = [0];
+        while !told.ends_with(b"Z\0\0\0\x05I") {
+            stream.read_exact(&mut byte).expect("the login");
+            told.push(byte[0]);
+        }
+        stream.get_mut().held = Some(Vec::new());
+        stream.write_all(&last).expect("held");
+        stream.shutdown().expect("held");
+        let held = stream.get_mut().held.take().expect("bytes");
+        stream.get_mut().stream.write_all(&held).expect("sent");
+        // The socket stays open: many libraries wait for the other side's goodbye.
+        let left = stream.read_to_end(&mut told);
+        assert!(left.is_ok(), "{last:?}: {left:?} {}", pool.log());
+        assert!(stream.get_shutdown().contains(ShutdownState::RECEIVED), "{last:?}");
+        wait_for("the worker", || pool.children("wait for connection request").len() == 1);
+    }
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use super::authority::{Authority, Pair};
 use super::stage::{connector, handshake, session, with_tls};
-use crate::harness::{Pgpool, shared, wait_for};
+use crate::harness::{PATIENCE, Pgpool, process_title, shared, wait_for};
 use crate::{needs_pgpool, only_ours};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
 
 /// The serial number of the certificate that a new client sees.
 fn seen(pool: &Pgpool) -> u32 {
@@ -39,7 +41,7 @@ fn sessions_stay_and_new_clients_see_the_new_certificate() {
     assert_eq!([seen(&pool), seen(&pool)], [second.serial; 2]);
     // Workers that are started now have the good one, too.
     for worker in pool.children("wait for connection request") {
-        nix::sys::signal::kill(worker, Signal::SIGTERM).expect("kill");
+        kill(worker, Signal::SIGTERM).expect("kill");
     }
     wait_for("new workers", || pool.children("wait for connection request").len() == 3);
     assert_eq!(seen(&pool), second.serial);
@@ -54,4 +56,73 @@ fn sessions_stay_and_new_clients_see_the_new_certificate() {
         assert_eq!(seen(&pool), third.serial);
         held.push(session(&pool));
     }
+}
+
+/// How many lines a file has, which need not be there.
+fn lines(path: &str) -> usize {
+    fs::read_to_string(path).unwrap_or_default().lines().count()
+}
+
+#[test]
+fn the_parent_goes_on_while_the_pass_phrase_is_asked_for_and_asks_once_for_all() {
+    only_ours!("stands still, and each of its processes asks again");
+    needs_pgpool!();
+    let authority = Authority::new("ours");
+    let [first, second, third] = [1, 2, 3].map(|_| authority.encrypt(&authority.issue("pgpool"), "open sesame"));
+    let (runs, go) = (authority.path("runs"), authority.path("go"));
+    let command = format!("echo $$ >> {runs}; while ! test -e {go}; do sleep 0.05; done; echo open sesame");
+    authority.write("go", b"", 0o644);
+    let config = with_tls(Pgpool::on(shared()), &first).set("ssl_passphrase_command", &command);
+    let mut pool = config.set("num_init_children", 4).start();
+    let mut running = session(&pool);
+    assert_eq!((seen(&pool), lines(&runs)), (first.serial, 1));
+    fs::remove_file(&go).expect("removed");
+    offer(&mut pool, &second);
+    wait_for("the command to run", || lines(&runs) == 2);
+    // The parent replaces who is lost, and clients are served as before.
+    let idle = pool.children("wait for connection request");
+    idle.iter().for_each(|worker| kill(*worker, Signal::SIGKILL).expect("killed"));
+    wait_for("new workers", || {
+        let now = pool.children("wait for connection request");
+        now.len() == 3 && now.iter().all(|worker| !idle.contains(worker))
+    });
+    assert_eq!(seen(&pool), first.serial);
+    // Another reload puts another question in the place of the first.
+    offer(&mut pool, &third);
+    wait_for("the command to run again", || lines(&runs) == 3);
+    authority.write("go", b"", 0o644);
+    wait_for("the new certificate", || seen(&pool) == third.serial);
+    // What the parent has read is what all workers use, also the one that was busy, whatever has become of the files.
+    fs::write(&third.certificate, "overwritten").expect("written");
+    fs::remove_file(&third.key).expect("removed");
+    assert_eq!(running.value("SELECT 40 + 2"), "42");
+    running.close();
+    wait_for("all workers", || pool.children("wait for connection request").len() == 4);
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        assert_eq!(seen(&pool), third.serial);
+        held.push(session(&pool));
+    }
+    assert_eq!(lines(&runs), 3, "workers do not ask");
+    held.into_iter().for_each(crate::harness::Wire::close);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_the_pass_phrase() {
+    only_ours!("stands still");
+    needs_pgpool!();
+    let authority = Authority::new("ours");
+    let pair = authority.encrypt(&authority.issue("pgpool"), "open sesame");
+    let (runs, later) = (authority.path("runs"), authority.path("later"));
+    let command = format!("test -e {later} && {{ echo $$ >> {runs}; sleep 600; }}; echo open sesame");
+    let mut pool = with_tls(Pgpool::on(shared()), &pair).set("ssl_passphrase_command", &command).start();
+    authority.write("later", b"", 0o644);
+    pool.signal(Signal::SIGHUP);
+    wait_for("the command to run", || lines(&runs) == 1);
+    pool.signal(Signal::SIGTERM);
+    assert!(pool.wait_end(PATIENCE).is_some_and(|status| status.success()), "{}", pool.log());
+    let shell = fs::read_to_string(&runs).expect("runs").trim().parse().expect("pid");
+    wait_for("the command to be ended", || {
+        kill(Pid::from_raw(shell), None).is_err() || process_title(shell).is_empty()
+    });
 }

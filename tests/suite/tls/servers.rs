@@ -1,7 +1,7 @@
 //! TLS towards servers, as `backend_sslmode` wants it (auth 18).
 
-use super::authority::Authority;
-use super::stage::servers;
+use super::authority::{Authority, Pair};
+use super::stage::{Gatekeeper, servers};
 use crate::harness::{Cluster, Config, Pgpool, frontend, server_version, shared, wait_for};
 use crate::{needs_pgpool, only_ours};
 use nix::sys::signal::Signal;
@@ -74,6 +74,86 @@ fn what_is_less_secure_than_wanted_is_refused() {
 }
 
 #[test]
+fn a_revoked_certificate_of_a_server_is_refused() {
+    only_ours!("does not look at lists of revoked certificates");
+    needs_pgpool!();
+    let authority = Authority::new("authority of servers");
+    let (good, revoked) = (authority.for_server(&authority.issue("server")), authority.issue("server"));
+    let revoked = authority.for_server(&revoked);
+    let list = authority.revoke(&[&revoked]);
+    let start = |pair: &Pair| {
+        let plan = Cluster::streaming(1).set("ssl", "on").set("ssl_cert_file", &pair.certificate);
+        plan.set("ssl_key_file", &pair.key).start()
+    };
+    let (good, revoked) = (start(&good), start(&revoked));
+    let with = |cluster: &Cluster, mode: &str, list: &str| {
+        on(cluster, mode).set("backend_sslrootcert", authority.root()).set("backend_sslcrl", list)
+    };
+    for mode in ["verify-ca", "verify-full"] {
+        assert_eq!(with(&good, mode, &list).start().connect().value(IS_ENCRYPTED), "t");
+        assert_eq!(with(&revoked, mode, "").start().connect().value(IS_ENCRYPTED), "t");
+        refused(with(&revoked, mode, &list), "certificate verify failed: certificate revoked");
+    }
+    refused(with(&good, "verify-full", "/nonexistent"), "could not load SSL certificate revocation list file");
+    // Others could read the key that pgpool shows to servers.
+    let mine = authority.issue("postgres");
+    let key = authority.write("open.key", &std::fs::read(&mine.key).expect("key"), 0o644);
+    let pool = on(&good, "require").set("backend_sslcert", &mine.certificate).set("backend_sslkey", &key).start();
+    let warning = format!("WARNING:  private key file \"{key}\" has group or world access");
+    assert_eq!(pool.log().matches(&warning).count(), 1, "{}", pool.log());
+}
+
+#[test]
+fn a_server_that_asks_for_a_method_that_is_not_allowed_gets_no_password() {
+    only_ours!("has no such parameter");
+    needs_pgpool!();
+    let cluster = Cluster::streaming(1).start();
+    cluster.primary().sql("CREATE ROLE asker LOGIN PASSWORD 'secret'");
+    let start = |server: &str, allowed: &str| {
+        // Who is new in these rules shows that the server goes by them.
+        let mark = format!("{server}-{allowed}");
+        let rules = format!(
+            "host test postgres 127.0.0.1/32 trust\nhost all asker 127.0.0.1/32 {server}\n\
+             host all \"{mark}\" 127.0.0.1/32 password\n"
+        );
+        cluster.primary().set_hba(&rules, &mark);
+        let mut pool = Pgpool::on(&cluster).set("backend_require_auth", allowed).set("enable_pool_hba", "on").prepare();
+        pool.write("pool_hba.conf", "host all all all trust\n");
+        pool.write("pool_passwd", "asker:TEXTsecret\n");
+        pool.launch(&[]);
+        pool.wait_ready();
+        pool
+    };
+    let login = |pool: &Pgpool| {
+        let login = crate::harness::Wire::login_with(pool.port, &[("user", "asker"), ("database", "test")]).map(drop);
+        login.map_err(|error| error.to_string())
+    };
+    for (server, allowed) in
+        [("password", ""), ("scram-sha-256", "scram-sha-256,none"), ("password", "!md5"), ("trust", "none,md5")]
+    {
+        let pool = start(server, allowed);
+        assert_eq!(login(&pool), Ok(()), "{server} {allowed}: {}", pool.log());
+    }
+    for (server, allowed) in [
+        ("password", "scram-sha-256,none"),
+        ("password", "!password"),
+        ("trust", "scram-sha-256"),
+        ("scram-sha-256", "md5,none"),
+    ] {
+        let mut pool = start(server, allowed);
+        let told = format!("asks for \"{server}\", which backend_require_auth does not allow");
+        let refused = login(&pool).expect_err("refused");
+        assert!(refused.contains("failed to create a backend 0 connection") && pool.log().contains(&told), "{refused}");
+        // Nothing weaker comes by a reload that cannot be understood.
+        pool.set("backend_require_auth", "no-such-method");
+        pool.signal(Signal::SIGHUP);
+        wait_for("the refusal in the log", || pool.log().contains("the configuration was not reloaded"));
+        assert!(pool.log().contains("\"no-such-method\" is no method"), "{}", pool.log());
+        login(&pool).expect_err("refused as before");
+    }
+}
+
+#[test]
 fn every_connection_to_a_server_is_encrypted() {
     only_ours!("cancels in clear");
     needs_pgpool!();
@@ -89,7 +169,10 @@ fn every_connection_to_a_server_is_encrypted() {
     let rules = "host replication all 127.0.0.1/32 trust\nhostssl all postgres 127.0.0.1/32 cert\n\
                  hostnossl test postgres 127.0.0.1/32 trust\nhostnossl all all 127.0.0.1/32 password\n";
     cluster.nodes().iter().for_each(|node| node.set_hba(rules, "asker"));
+    let gates: Vec<_> = cluster.nodes().iter().map(|node| Gatekeeper::before(node.port)).collect();
     let config = on(&cluster, "verify-full")
+        .set("backend_port0", gates[0].port)
+        .set("backend_port1", gates[1].port)
         .set("backend_sslrootcert", authority.root())
         .set("backend_sslcert", &mine.certificate)
         .set("backend_sslkey", &mine.key)
@@ -126,6 +209,9 @@ fn every_connection_to_a_server_is_encrypted() {
         let clear = log.lines().filter(|line| line.contains("authorized: ") && !line.contains("SSL enabled"));
         let ours: Vec<_> = clear.filter(|line| line.contains("application_name=pgpool")).collect();
         assert!(ours.is_empty(), "{ours:?}");
+    }
+    for gate in gates {
+        assert_eq!(gate.refused(), Vec::<[u8; 8]>::new(), "in clear, the request to cancel as well as the others");
     }
 }
 

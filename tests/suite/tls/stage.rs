@@ -4,12 +4,62 @@ use super::authority::{Authority, Pair};
 use crate::harness::{Cluster, Config, Outcome, PATIENCE, Pgpool, Program, Wire};
 use openssl::ssl::{Ssl, SslConnector, SslConnectorBuilder, SslMethod, SslStream, SslVerifyMode};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::sync::OnceLock;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
 
 /// What asks for TLS, for encryption by GSSAPI, and their answers.
 pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 pub const GSS_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
+
+/// Stands before a server, lets through what begins by asking for TLS, and closes and remembers everything else.
+pub struct Gatekeeper {
+    pub port: u16,
+    refused: Arc<Mutex<Vec<[u8; 8]>>>,
+}
+
+impl Gatekeeper {
+    pub fn before(server: u16) -> Gatekeeper {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
+        let port = listener.local_addr().expect("address").port();
+        let refused = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&refused);
+        // It ends with the test program.
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let seen = Arc::clone(&seen);
+                thread::spawn(move || pass(client, server, &seen));
+            }
+        });
+        Gatekeeper { port, refused }
+    }
+
+    /// How everything began that was not let through.
+    pub fn refused(&self) -> Vec<[u8; 8]> {
+        self.refused.lock().expect("lock").clone()
+    }
+}
+
+fn pass(mut client: TcpStream, server: u16, refused: &Mutex<Vec<[u8; 8]>>) {
+    let mut first = [0; 8];
+    if client.read_exact(&mut first).is_err() {
+        return;
+    }
+    if first != SSL_REQUEST {
+        refused.lock().expect("lock").push(first);
+        return;
+    }
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", server)) else { return };
+    let (Ok(mut from_client), Ok(mut to_server)) = (client.try_clone(), server.try_clone()) else { return };
+    let _ = server.write_all(&first);
+    let onward = thread::spawn(move || {
+        let _ = io::copy(&mut from_client, &mut to_server);
+        let _ = to_server.shutdown(Shutdown::Write);
+    });
+    let _ = io::copy(&mut server, &mut client);
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = onward.join();
+}
 
 /// The settings for TLS with this certificate.
 pub fn with_tls(config: Config, pair: &Pair) -> Config {

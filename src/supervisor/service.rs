@@ -1,0 +1,64 @@
+//! What the service manager is told, and when: that pgpool serves, reads its files again, ends, how it is, and that the
+//! parent's loop runs.
+
+use super::Supervisor;
+use crate::net::Deadline;
+use crate::sys::service_manager::ServiceManager;
+use crate::sys::signal::Signal;
+
+/// The service manager, and when it next needs a sign of life.
+#[derive(Debug)]
+pub(super) struct Service {
+    manager: ServiceManager,
+    next: Deadline,
+}
+
+impl Service {
+    pub fn new(manager: ServiceManager) -> Self {
+        let next = if manager.watchdog().is_some() { Deadline::after_milliseconds(1) } else { Deadline::NEVER };
+        Self { manager, next }
+    }
+
+    /// When [`give_sign_of_life`](Self::give_sign_of_life) is due.
+    pub fn next_sign_of_life(&self) -> Deadline {
+        self.next
+    }
+
+    /// Twice as often as the manager insists on.
+    pub fn give_sign_of_life(&mut self) {
+        if !self.next.passed() {
+            return;
+        }
+        self.manager.alive();
+        self.next = self.manager.watchdog().map_or(Deadline::NEVER, |length| Deadline::after(length / 2));
+    }
+
+    pub fn tell_ready(&self, status: &str) {
+        self.manager.ready(status);
+    }
+
+    pub fn tell_status(&self, status: &str) {
+        self.manager.status(status);
+    }
+
+    pub fn tell_reloading(&self) {
+        self.manager.reloading();
+    }
+
+    pub fn tell_stopping(&self, signal: Signal) {
+        let waits = if signal == Signal::SIGTERM { "waiting for sessions to end" } else { "ending all sessions" };
+        self.manager.stopping(waits);
+    }
+}
+
+impl Supervisor {
+    /// How it is, as `systemctl status` shows it.
+    pub(super) fn in_one_line(&self) -> String {
+        let cluster = self.shared.nodes().view();
+        let configured = self.settings.used_nodes().count();
+        let attached = cluster.nodes.iter().filter(|node| node.status.is_attached()).count();
+        let writes =
+            cluster.write_node().map_or_else(|| "none takes writes".to_owned(), |id| format!("node {id} takes writes"));
+        format!("{attached} of {configured} nodes attached, {writes}")
+    }
+}
