@@ -3,7 +3,7 @@
 use super::entry::Entry;
 use super::memcached::Memcached;
 use crate::config::Settings;
-use crate::state::{QueryCache, TableSet};
+use crate::state::{QueryCache, Shared, TableSet};
 
 /// One process's way to the answers.
 #[derive(Debug)]
@@ -14,11 +14,11 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// To be made after the fork.
-    pub fn new(settings: &Settings, shared: &QueryCache) -> Self {
-        let is_remote = shared.store().is_none();
-        let remote = is_remote.then(|| Box::new(Memcached::new(settings, shared)));
-        Self { shared: shared.clone(), remote }
+    /// To be made after the fork. `None`: the cache is off.
+    pub fn new(settings: &Settings, shared: &Shared) -> Option<Self> {
+        let cache = shared.query_cache()?;
+        let remote = Memcached::new(settings, shared).map(Box::new);
+        Some(Self { shared: cache.clone(), remote })
     }
 
     /// What this pgpool's processes share in any case.

@@ -186,8 +186,7 @@ impl Context {
 
     /// The way to the answers of the query cache, if it is on.
     pub(super) fn take_storage(&mut self) -> Option<Storage> {
-        let cache = self.shared.query_cache()?;
-        Some(self.storage.take().unwrap_or_else(|| Storage::new(&self.settings, cache)))
+        self.storage.take().or_else(|| Storage::new(&self.settings, &self.shared))
     }
 
     /// Others that share the query cache hear now of a process that has died: it cannot tell what it has written.

@@ -164,7 +164,7 @@ mod tests {
         }
 
         fn storage(&self) -> Storage {
-            Storage::new(&Settings::default(), &self.cache())
+            Storage::new(&Settings::default(), &self.shared).expect("a cache")
         }
 
         fn is_heard(&mut self) -> bool {
