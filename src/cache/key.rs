@@ -38,7 +38,7 @@ impl Identities {
 /// What a session's server tells of it. All parts have a place of their own, and the settings are all that a user can
 /// change, as far as they are not what every server has; only the name of the application and the modes of the
 /// transaction decide nothing. Then comes whether it was given settings that are not listed when it began, and last, whether
-/// it has temporary relations, behind which others may be hidden.
+/// it has temporary types, of tables or others, behind which others may be hidden.
 macro_rules! question {
     ($first:literal) => {
         concat!(
@@ -46,7 +46,7 @@ macro_rules! question {
             $first,
             "current_user, session_user, pg_catalog.current_database(), \
     pg_catalog.current_setting('role'), (SELECT pg_catalog.string_agg(pg_catalog.concat(\
-    pg_catalog.length(name), ' ', name, ' ', pg_catalog.length(setting), ' ', setting), ' ' ORDER BY name) \
+    pg_catalog.length(name), ' ', name, ' ', pg_catalog.length(setting), ' ', setting, ' ', source), ' ' ORDER BY name) \
     FROM pg_catalog.pg_settings WHERE context OPERATOR(pg_catalog.=) ANY ('{user,superuser,backend,superuser-backend}') \
     AND source OPERATOR(pg_catalog.<>) 'default' AND \
     name OPERATOR(pg_catalog.<>) ALL ('{application_name,transaction_isolation,transaction_read_only,transaction_deferrable}')), \
@@ -56,7 +56,7 @@ macro_rules! question {
     AND setrole OPERATOR(pg_catalog.=) ANY (SELECT 0::pg_catalog.oid UNION ALL \
     SELECT oid FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) session_user) \
     AND pg_catalog.split_part(given.setting, '=', 1) OPERATOR(pg_catalog.~~) '%.%'), \
-    EXISTS (SELECT 1 FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())"
+    EXISTS (SELECT 1 FROM pg_catalog.pg_type WHERE typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())"
         )
     };
 }

@@ -27,18 +27,18 @@
 //!
 //! This room decides and asks no PostgreSQL server: sessions do, and shared memory belongs to `state`.
 
+mod answers;
 mod eligible;
 mod entry;
 mod key;
 pub mod memcached;
-mod storage;
 mod written;
 
+pub use answers::Answers;
 pub use eligible::{Obstacle, is_forced, may_be_cached, obstacle};
 pub use entry::{Answer, Entry, Expiry, answer_of_batch, answer_of_query};
 pub use key::{Identities, Identity, TEXT_AT, extended_key, identities, identity_query, simple_key};
 pub use memcached::Memcached;
-pub use storage::Storage;
 pub use written::{Effects, Written, effects};
 
 #[cfg(test)]

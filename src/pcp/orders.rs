@@ -68,9 +68,7 @@ pub(super) fn invalidate_cache(context: &Context<'_>, out: &mut Vec<u8>) -> Resu
             cache.clear();
             Report::log_line("all query cache in shared memory deleted").log();
         }
-        Some(true) => {
-            Report::log_line("all query cache in memcached deleted").log();
-        }
+        Some(true) => Report::log_line("all query cache in memcached deleted").log(),
         Some(false) => {
             return Err(Report::error("memcached could not be told to forget the query cache")
                 .detail("This pgpool does not use it before it has been told; others that share it still do."));

@@ -4,7 +4,7 @@ use super::auth_query::Answers;
 use super::gate::Gate;
 use crate::auth::hba::Rules;
 use crate::backend::{self, Key, Pool};
-use crate::cache::Storage;
+use crate::cache::Memcached;
 use crate::catalog::{self, Facts};
 use crate::config::Settings;
 use crate::net::tls::Front;
@@ -51,8 +51,8 @@ pub struct Context {
     /// Who may come in.
     pub(super) gate: Gate,
     pub(super) answers: Answers,
-    /// The way to the answers of the query cache, between sessions.
-    pub(super) storage: Option<Storage>,
+    /// The way to the query cache in memcached, between sessions.
+    pub(super) memcached: Option<Box<Memcached>>,
     pub(super) facts: FactsCache,
     /// The nodes as this worker last looked.
     pub(super) cluster: Cluster,
@@ -89,7 +89,7 @@ impl Context {
             front,
             gate,
             answers: Answers::default(),
-            storage: None,
+            memcached: None,
             facts: FactsCache::new(FactsCache::DEFAULT_BYTES),
             cluster: Cluster::default(),
             catalogs: HashMap::new(),
@@ -184,15 +184,20 @@ impl Context {
         self.settings.prefer_lower_delay_standby && route::exceeds_limit(self.shared.delays().of(node), &self.settings)
     }
 
-    /// The way to the answers of the query cache, if it is on.
-    pub(super) fn take_storage(&mut self) -> Option<Storage> {
-        self.storage.take().or_else(|| Storage::new(&self.settings, &self.shared))
+    /// The way to the query cache, if that is in memcached.
+    pub(super) fn take_memcached(&mut self) -> Option<Box<Memcached>> {
+        self.memcached.take().or_else(|| Memcached::new(&self.settings, &self.shared).map(Box::new))
     }
 
     /// Others that share the query cache hear now of a process that has died: it cannot tell what it has written.
     pub fn tell_of_the_dead(&mut self) {
-        self.storage = self.take_storage();
-        self.storage.iter_mut().for_each(Storage::tell_of_the_dead);
+        let cache = self.shared.query_cache().filter(|cache| cache.store().is_none());
+        if cache.is_some_and(|cache| cache.remote().owes_for_the_dead()) {
+            let mut memcached = self.take_memcached();
+            // If memcached is away, the next session tells it.
+            let _ = memcached.as_mut().map(|memcached| memcached.is_told());
+            self.memcached = memcached;
+        }
     }
 
     /// Catalog facts of earlier sessions for which names meant the same.

@@ -3,7 +3,7 @@
 //! Answers are made wrong by a commit, not by a write, so that a long transaction does not take the cache from everybody. But
 //! a write counts as committed as soon as it could be: outside of a block, and behind every statement that may end one.
 
-use crate::cache::Storage;
+use crate::cache::Answers;
 use crate::sql::{Kind, Statement};
 use crate::state::TableSet;
 use crate::wire::TransactionStatus;
@@ -12,7 +12,7 @@ use crate::wire::TransactionStatus;
 #[derive(Debug, Default)]
 pub(super) struct Unpublished {
     tables: TableSet,
-    /// The stamp of the database before the first write was judged by its tables.
+    /// How often the database had been defined otherwise before the first write was judged by its tables.
     judged: Option<u64>,
     /// When the primary last owed nothing, it was in a block, from which no statement since leads out.
     stays_in_block: bool,
@@ -50,9 +50,9 @@ impl Unpublished {
         self.add(&TableSet::everything());
     }
 
-    /// Something is about to be judged by its tables, as they are under this stamp of the database.
-    pub fn judge(&mut self, stamp: u64) {
-        self.judged.get_or_insert(stamp);
+    /// Something was judged by its tables, as they were with so many `definitions` of the database.
+    pub fn judge(&mut self, definitions: u64) {
+        self.judged.get_or_insert(definitions);
     }
 
     fn add(&mut self, tables: &TableSet) {
@@ -68,10 +68,10 @@ impl Unpublished {
     }
 
     /// A statement has come to its end.
-    pub fn completed(&mut self, storage: &mut Storage, database: &str, invalidates: bool) {
+    pub fn completed(&mut self, answers: &mut Answers, database: &str, invalidates: bool) {
         self.has_completed = true;
         if !self.stays_in_block {
-            self.publish(storage, database, invalidates);
+            self.publish(answers, database, invalidates);
         }
     }
 
@@ -80,14 +80,14 @@ impl Unpublished {
         &mut self,
         status: TransactionStatus,
         settled: bool,
-        storage: &mut Storage,
+        answers: &mut Answers,
         database: &str,
         invalidates: bool,
     ) {
         let is_idle = status == TransactionStatus::Idle;
         let is_undone = is_idle && settled && self.nothing_was_done();
         if !self.stays_in_block && !is_undone {
-            self.publish(storage, database, invalidates);
+            self.publish(answers, database, invalidates);
         }
         if settled && is_idle {
             *self = Self::default();
@@ -101,25 +101,25 @@ impl Unpublished {
         !self.has_completed && (!self.commits_inside || (self.is_refused && self.sent == 1))
     }
 
-    fn publish(&mut self, storage: &mut Storage, database: &str, invalidates: bool) {
+    fn publish(&mut self, answers: &mut Answers, database: &str, invalidates: bool) {
         let all = TableSet::database(database);
-        let is_misjudged = self.is_misjudged(storage, database);
-        if is_misjudged {
+        if self.is_misjudged(answers, database) {
             self.tables.add(&all);
         }
         // Definitions and privileges are no matter of taste.
-        if !self.tables.is_empty() && (invalidates || self.tables.counters().contains(&0)) {
-            storage.invalidate(database, &self.tables);
-            // By now memcached has told what other pgpools have defined.
-            if storage.is_remote() && !is_misjudged && self.is_misjudged(storage, database) {
-                storage.invalidate(database, &all);
-            }
+        if self.tables.is_empty() || !(invalidates || self.tables.counters().contains(&0)) {
+            return;
+        }
+        answers.invalidate(database, &self.tables);
+        // Memcached may just have told what others have defined.
+        if self.is_misjudged(answers, database) && answers.are_elsewhere() {
+            answers.invalidate(database, &all);
         }
     }
 
     /// What was looked up to judge a write may have changed before it could run.
-    fn is_misjudged(&self, storage: &Storage, database: &str) -> bool {
-        self.judged.is_some_and(|stamp| stamp != storage.shared().stamp(database, &TableSet::default()))
+    fn is_misjudged(&self, answers: &Answers, database: &str) -> bool {
+        self.judged.is_some_and(|definitions| definitions != answers.shared().definitions(database))
     }
 }
 
@@ -139,7 +139,6 @@ fn commits_inside(kind: &Kind) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Settings;
     use crate::sql::{Lexing, analyse};
     use crate::state::{AnswerStore, Limits, QueryCache, Shared, StoreSize};
 
@@ -163,10 +162,6 @@ mod tests {
             self.shared.query_cache().expect("a cache").clone()
         }
 
-        fn storage(&self) -> Storage {
-            Storage::new(&Settings::default(), &self.shared).expect("a cache")
-        }
-
         fn is_heard(&mut self) -> bool {
             let now = self.cache().stamp("d", &TableSet::of("d", [TABLE]));
             std::mem::replace(&mut self.stamp, now) != now
@@ -180,14 +175,14 @@ mod tests {
         }
 
         fn complete(&mut self) -> bool {
-            let mut storage = self.storage();
-            self.unpublished.completed(&mut storage, "d", true);
+            let cache = self.cache();
+            self.unpublished.completed(&mut Answers::new(&cache, None), "d", true);
             self.is_heard()
         }
 
         fn ready(&mut self, status: TransactionStatus, settled: bool) -> bool {
-            let mut storage = self.storage();
-            self.unpublished.ready(status, settled, &mut storage, "d", true);
+            let cache = self.cache();
+            self.unpublished.ready(status, settled, &mut Answers::new(&cache, None), "d", true);
             self.is_heard()
         }
     }
@@ -286,7 +281,7 @@ mod tests {
         let cache = stage.cache();
         let other = TableSet::of("d", [1]);
         let before = cache.stamp("d", &other);
-        stage.unpublished.judge(cache.stamp("d", &TableSet::default()));
+        stage.unpublished.judge(cache.definitions("d"));
         stage.send("insert into t values (1)");
         stage.complete();
         assert_eq!(cache.stamp("d", &other), before);

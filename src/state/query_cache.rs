@@ -73,6 +73,11 @@ impl TableSet {
         Self(vec![counter(database, 0)])
     }
 
+    /// What stands behind names in a database: not its rows, but which tables there are and what they are.
+    pub fn definitions(database: &str) -> Self {
+        Self(vec![counter(database, u32::MAX)])
+    }
+
     /// The tables with these OIDs.
     pub fn of(database: &str, oids: impl IntoIterator<Item = u32>) -> Self {
         let mut counters: Vec<_> = oids.into_iter().map(|oid| counter(database, oid)).collect();
@@ -198,6 +203,12 @@ impl QueryCache {
     #[inline]
     pub fn changes(&self) -> u64 {
         self.generation(0).number.load(SeqCst)
+    }
+
+    /// Moves when anything in the database may be defined otherwise than before.
+    pub fn definitions(&self, database: &str) -> u64 {
+        let sum = |sum: u64, counter: u32| sum.wrapping_add(self.generation(counter).number.load(SeqCst));
+        [0, counter(database, u32::MAX)].into_iter().fold(0, sum)
     }
 
     /// When any of `tables` of `database` was written last, as [`uptime`] tells it; pgpool's start counts as a write.

@@ -146,7 +146,7 @@ fn prepare(
 
 /// Reads who may come in. Nothing is started on rules that cannot be used.
 fn admission(settings: &Settings, files: &FileLocations) -> Result<Option<Arc<Rules>>> {
-    auth::prepare();
+    auth::prepare(Path::new(&settings.work_dir));
     passwords::create(settings)?;
     passwords::review(settings).iter().for_each(Report::log);
     if !settings.enable_pool_hba {

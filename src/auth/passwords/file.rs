@@ -83,11 +83,14 @@ impl Passwords {
             "" => self.entry(user.as_bytes()),
             text => read(text.as_bytes(), &mut self.key),
         };
-        if matches!(entry, Entry::Undecryptable) {
-            Report::warning(format!("could not get the password for user:{user}"))
+        let unusable = Report::warning(format!("could not get the password for user:{user}"));
+        match entry {
+            Entry::Undecryptable => unusable
                 .detail("unable to decrypt password from pool_passwd")
                 .hint("verify the valid pool_key exists")
-                .log();
+                .log(),
+            Entry::Empty => unusable.detail("the password is empty").log(),
+            _ => {}
         }
         entry.credential()
     }

@@ -351,9 +351,11 @@ fn hear(
     Err(Failure::Theirs("it answers more than was asked".to_owned()))
 }
 
-/// The counters that an answer from `tables` of `database` depends on, each once.
+/// The counters that an answer from `tables` of `database` depends on, each once. That of definitions is among them: it moves
+/// with others only, and so this pgpool hears of what another one has defined.
 fn counters(tables: &TableSet, database: &str) -> Vec<u32> {
-    let mut counters: Vec<u32> = tables.behind(database).collect();
+    let definitions = TableSet::definitions(database);
+    let mut counters: Vec<u32> = tables.behind(database).chain(definitions.counters().iter().copied()).collect();
     counters.sort_unstable();
     counters.dedup();
     counters
