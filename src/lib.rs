@@ -12,7 +12,7 @@
 //! | floor | room | job | must not |
 //! |---|---|---|---|
 //! | 8 | `main.rs`, [`cli`] | arguments to a command | hold logic |
-//! | 8 | `bin/`, [`tools`] | the programs beside pgpool: PCP clients, pg_md5, pg_enc, pgproto | be used by pgpool |
+//! | 8 | `bin/`, [`tools`] | the programs beside pgpool: PCP clients, pg_md5, pg_enc, pgproto | be used by pgpool's processes |
 //! | 7 | [`supervisor`] | start, fork, reap, reload, failover, stop | wait on a lock shared with workers; speak to clients |
 //! | 6 | [`worker`] | accept, limits, one session after another | decide cluster state |
 //! | 6 | [`cluster`] | ask the servers what they are | touch sessions |

@@ -5,12 +5,17 @@
 //! put right. `parking_lot`'s own lock cannot be used here, it parks on addresses private to a process.
 
 use crate::traits::Shareable;
-use libc::{CLOCK_REALTIME, EOWNERDEAD, ETIMEDOUT, pthread_mutex_t, timespec};
+use libc::{CLOCK_MONOTONIC, EOWNERDEAD, ETIMEDOUT, clockid_t, pthread_mutex_t, timespec};
 use lock_api::{GuardNoSend, RawMutex, RawMutexTimed};
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+unsafe extern "C" {
+    /// As `pthread_mutex_timedlock`, by a clock that nobody sets (glibc 2.30, POSIX 2024).
+    fn pthread_mutex_clocklock(mutex: *mut pthread_mutex_t, clock: clockid_t, until: *const timespec) -> libc::c_int;
+}
 
 /// A mutex over `T` for shared memory. It has to be prepared once, before the first fork, with [`prepare`].
 pub type SharedMutex<T> = lock_api::Mutex<RobustRaw, T>;
@@ -100,14 +105,14 @@ impl RobustRaw {
         }
         let mut until = timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: `until` is ours.
-        unsafe { libc::clock_gettime(CLOCK_REALTIME, &mut until) };
+        unsafe { libc::clock_gettime(CLOCK_MONOTONIC, &mut until) };
         let nanos = until.tv_nsec as u64 + u64::from(patience.subsec_nanos());
         let seconds = patience.as_secs().min(1 << 32) + nanos / 1_000_000_000;
         until.tv_sec = until.tv_sec.saturating_add(seconds as libc::time_t);
         until.tv_nsec = (nanos % 1_000_000_000) as libc::c_long;
         // SAFETY: the mutex is prepared.
-        let result = unsafe { libc::pthread_mutex_timedlock(self.mutex(), &until) };
-        debug_assert!(matches!(result, 0 | EOWNERDEAD | ETIMEDOUT), "pthread_mutex_timedlock: {result}");
+        let result = unsafe { pthread_mutex_clocklock(self.mutex(), CLOCK_MONOTONIC, &until) };
+        debug_assert!(matches!(result, 0 | EOWNERDEAD | ETIMEDOUT), "pthread_mutex_clocklock: {result}");
         self.taken(result)
     }
 }

@@ -2,14 +2,19 @@
 //!
 //! A memory file instead of an anonymous mapping because the latter is private after a fork with memmap2. The file is
 //! sparse: a page exists once somebody wrote it. It vanishes with the last process, also after SIGKILL of all of them.
+//! Where memory files are refused (by a sandbox, an old kernel) it is an anonymous shared mapping, which is the same without
+//! a name in /proc.
 
 use crate::traits::Shareable;
 use memmap2::{MmapOptions, MmapRaw};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::fmt;
 use std::fs::File;
 use std::marker::PhantomData;
 use std::mem::{align_of, size_of};
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
 
 /// Why there is no segment.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +104,43 @@ impl Layout {
 /// A piece of memory that this process and all processes forked from it share.
 #[derive(Debug)]
 pub struct Segment {
-    map: MmapRaw,
+    map: Map,
+}
+
+#[derive(Debug)]
+enum Map {
+    File(MmapRaw),
+    Anonymous(Anonymous),
+}
+
+/// An anonymous mapping that forked processes share.
+#[derive(Debug)]
+struct Anonymous {
+    start: NonNull<u8>,
+    size: NonZeroUsize,
+}
+
+// SAFETY: it owns its memory, which is reached through `Segment::slice` only.
+unsafe impl Send for Anonymous {}
+// SAFETY: as above.
+unsafe impl Sync for Anonymous {}
+
+impl Anonymous {
+    fn create(size: usize) -> nix::Result<Self> {
+        let size = NonZeroUsize::new(size).ok_or(nix::errno::Errno::EINVAL)?;
+        let (access, flags) =
+            (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED | MapFlags::MAP_NORESERVE);
+        // SAFETY: a new mapping at an address of the kernel's choice disturbs nothing.
+        let start = unsafe { mmap_anonymous(None, size, access, flags) }?;
+        Ok(Self { start: start.cast(), size })
+    }
+}
+
+impl Drop for Anonymous {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped with this size, and nobody can hold a reference into it any more.
+        let _ = unsafe { munmap(self.start.cast(), self.size.get()) };
+    }
 }
 
 impl Segment {
@@ -110,16 +151,28 @@ impl Segment {
         }
         let size = layout.size.max(1);
         let refused = |source: std::io::Error| SegmentError::Refused { size, source };
-        let file: File =
-            memfd_create(c"pgpool", MFdFlags::MFD_CLOEXEC).map_err(|errno| refused(errno.into())).map(File::from)?;
+        let Ok(file) = memfd_create(c"pgpool", MFdFlags::MFD_CLOEXEC).map(File::from) else {
+            let map = Anonymous::create(size).map_err(|errno| refused(errno.into()))?;
+            return Ok(Self { map: Map::Anonymous(map) });
+        };
         file.set_len(size as u64).map_err(refused)?;
         let map = MmapOptions::new().len(size).map_raw(&file).map_err(refused)?;
-        Ok(Self { map })
+        Ok(Self { map: Map::File(map) })
     }
 
     /// Size in bytes, most of it usually untouched.
     pub fn size(&self) -> usize {
-        self.map.len()
+        match &self.map {
+            Map::File(map) => map.len(),
+            Map::Anonymous(map) => map.size.get(),
+        }
+    }
+
+    fn start(&self) -> *const u8 {
+        match &self.map {
+            Map::File(map) => map.as_ptr(),
+            Map::Anonymous(map) => map.start.as_ptr(),
+        }
     }
 
     /// The values of a region of this segment's layout.
@@ -128,10 +181,10 @@ impl Segment {
     /// If the region belongs to another, larger layout: a mistake of the program, not of shared state.
     pub fn slice<T: Shareable>(&self, region: Region<T>) -> &[T] {
         let end = region.offset + region.count * size_of::<T>();
-        assert!(end <= self.map.len() && region.offset.is_multiple_of(align_of::<T>()));
+        assert!(end <= self.size() && region.offset.is_multiple_of(align_of::<T>()));
         // SAFETY: the region lies inside the mapping, is aligned (the mapping starts on a page) and was zero when mapped;
         // `Shareable` types are valid then and are only ever changed through `&self` by all processes.
-        unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(region.offset).cast::<T>(), region.count) }
+        unsafe { std::slice::from_raw_parts(self.start().add(region.offset).cast::<T>(), region.count) }
     }
 }
 
@@ -145,6 +198,25 @@ mod tests {
         let mut layout = Layout::new();
         layout.array::<[AtomicU64; 4096]>(usize::MAX / 100);
         assert!(matches!(Segment::create(layout), Err(SegmentError::TooLarge)));
+    }
+
+    #[test]
+    fn without_memory_files_forked_processes_share_it_all_the_same() {
+        let map = Anonymous::create(8192).expect("a mapping");
+        let segment = Segment { map: Map::Anonymous(map) };
+        let mut layout = Layout::new();
+        let region = layout.array::<AtomicU64>(1024);
+        // SAFETY: the child does nothing but store and end.
+        match unsafe { libc::fork() } {
+            0 => {
+                segment.slice(region)[1023].store(7, Ordering::SeqCst);
+                // SAFETY: ends the child without running the test harness's handlers.
+                unsafe { libc::_exit(0) }
+            }
+            // SAFETY: no status is asked for.
+            pid => assert_eq!(unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) }, pid),
+        }
+        assert_eq!(segment.slice(region)[1023].load(Ordering::SeqCst), 7);
     }
 
     #[test]

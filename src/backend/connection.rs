@@ -6,7 +6,7 @@ use crate::net::{InBuffer, Stream};
 use crate::report::Report;
 use crate::wire::{HEADER_LENGTH, TransactionStatus, backend, write};
 use std::io;
-use std::time::SystemTime;
+use std::time::Instant;
 
 /// Memory kept by a connection that waits in the pool, in bytes.
 const POOLED_BUFFER: usize = 4096;
@@ -50,7 +50,7 @@ pub struct ServerConnection {
     /// Why nothing can be sent to it any more: what it has said before is still to be received.
     pub broken: Option<String>,
     /// When it was made.
-    pub created: SystemTime,
+    pub created: Instant,
     /// What the server asked for at login.
     pub demand: Demand,
     /// Of the password that made the login, if nobody but the client knew it: the measure for who comes next.

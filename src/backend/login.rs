@@ -12,7 +12,7 @@ use crate::report::{Report, Severity, SqlState};
 use crate::sys::signal;
 use crate::wire::{HEADER_LENGTH, Header, Malformed, TransactionStatus, backend, startup};
 use nix::poll::PollFlags;
-use std::time::SystemTime;
+use std::time::Instant;
 
 /// The longest message a server may send before it is ready, in bytes.
 const MAX_LOGIN_MESSAGE: usize = 64 * 1024;
@@ -98,7 +98,7 @@ impl<'a> Login<'a> {
             aside: Vec::new(),
             warned: false,
             broken: None,
-            created: SystemTime::now(),
+            created: Instant::now(),
             demand: Demand::Nothing,
             typed: None,
         };

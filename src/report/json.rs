@@ -31,6 +31,8 @@ struct Line<'a> {
     hint: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     context: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<String>,
 }
 
 /// `report` as a line. `number` counts the lines of this process.
@@ -57,6 +59,7 @@ pub(super) fn line(
         detail: further(&report.detail),
         hint: further(&report.hint),
         context: further(&report.context),
+        location: (verbosity == Verbosity::Verbose).then(|| report.origin.to_string()),
     })
 }
 
@@ -76,6 +79,7 @@ pub(super) fn foreign(text: &str, pid: u32) -> String {
         detail: None,
         hint: None,
         context: None,
+        location: None,
     })
 }
 
@@ -113,6 +117,8 @@ mod tests {
         identity.session = Some(("alice".into(), "shop".into()));
         let terse = parse(&identity, Verbosity::Terse);
         assert_eq!((&terse["user"], &terse["database"]), (&"alice".into(), &"shop".into()));
-        assert!(terse.get("detail").is_none() && terse.get("context").is_none());
+        let place = parse(&identity, Verbosity::Verbose)["location"].to_string();
+        assert!(place.starts_with("\"src/report/json.rs:"), "{place}");
+        assert!(terse.get("detail").is_none() && terse.get("location").is_none() && terse.get("context").is_none());
     }
 }

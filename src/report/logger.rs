@@ -66,7 +66,7 @@ pub enum Verbosity {
     Terse,
     /// With DETAIL, HINT and CONTEXT lines.
     Default,
-    /// As default; locations are not recorded.
+    /// With a LOCATION line, too: where in the source the message was made.
     Verbose,
 }
 
@@ -182,6 +182,9 @@ fn text(report: &Report) -> String {
         if let Some(text) = text {
             line(label, text);
         }
+    }
+    if settings.as_ref().is_some_and(|settings| settings.verbosity == Verbosity::Verbose) {
+        line("LOCATION", &report.origin.to_string());
     }
     out
 }

@@ -14,6 +14,7 @@ mod guard;
 mod identity;
 mod json;
 mod logger;
+mod origin;
 mod prefix;
 mod severity;
 mod sink;
@@ -24,6 +25,7 @@ pub mod version;
 pub use guard::guarded;
 pub use identity::{clear_session, set_application_name, set_process, set_session};
 pub use logger::{Format, LogSettings, Verbosity, configure, finish, foreign_line, init, is_logged, render, serve};
+pub use origin::Origin;
 pub use prefix::LinePrefix;
 pub use severity::Severity;
 pub use sink::{Sink, to_collector};
@@ -47,6 +49,8 @@ pub struct Report {
     pub hint: Option<String>,
     /// Where it happened, for the log only.
     pub context: Option<String>,
+    /// Where it was made, for the log only.
+    pub origin: Origin,
 }
 
 /// The result of everything that can fail with a message for a person.
@@ -54,37 +58,52 @@ pub type Result<T, E = Report> = std::result::Result<T, E>;
 
 impl Report {
     /// A report of `severity` with SQLSTATE XX000, the original's default (protocol 13.3).
+    #[track_caller]
     pub fn new(severity: Severity, message: impl Into<String>) -> Self {
         let code = if severity >= Severity::Error { SqlState::INTERNAL_ERROR } else { SqlState::SUCCESSFUL_COMPLETION };
-        Self { severity, code, message: message.into(), detail: None, hint: None, context: None }
+        Self {
+            severity,
+            code,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            context: None,
+            origin: Origin::here(),
+        }
     }
 
     /// DEBUG1.
+    #[track_caller]
     pub fn debug(message: impl Into<String>) -> Self {
         Self::new(Severity::Debug1, message)
     }
 
     /// LOG: for the administrator, never for a client.
+    #[track_caller]
     pub fn log_line(message: impl Into<String>) -> Self {
         Self::new(Severity::Log, message)
     }
 
     /// NOTICE.
+    #[track_caller]
     pub fn notice(message: impl Into<String>) -> Self {
         Self::new(Severity::Notice, message)
     }
 
     /// WARNING.
+    #[track_caller]
     pub fn warning(message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, message)
     }
 
     /// ERROR: the statement or session fails.
+    #[track_caller]
     pub fn error(message: impl Into<String>) -> Self {
         Self::new(Severity::Error, message)
     }
 
     /// FATAL: the session or process ends.
+    #[track_caller]
     pub fn fatal(message: impl Into<String>) -> Self {
         Self::new(Severity::Fatal, message)
     }

@@ -11,7 +11,7 @@ use crate::net::tls::Front;
 use crate::net::{Address, Deadline};
 use crate::route;
 use crate::sql::{FactsCache, Statement};
-use crate::state::{Cluster, NodeStatus, Shared, WorkerSlot, uptime};
+use crate::state::{ClientInfo, Cluster, NodeStatus, Shared, WorkerSlot, uptime};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
@@ -40,6 +40,8 @@ pub struct Context {
     pub deferred: SignalSet,
     /// Server connections between sessions.
     pub pool: Pool,
+    /// Where the client comes from, as log and titles show it.
+    pub client: ClientInfo,
     /// Too many clients are connected: refuse the next session (reserved_connections).
     pub refuse_sessions: bool,
     /// The parameters of the file, which a session may have changed for itself.
@@ -84,6 +86,7 @@ impl Context {
             signals,
             deferred: SignalSet::default(),
             pool,
+            client: ClientInfo::default(),
             refuse_sessions: false,
             asked: Cell::new(None),
             front,

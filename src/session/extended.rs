@@ -6,7 +6,7 @@ use super::changes::Change;
 use super::end::End;
 use super::judge::named_statement;
 use super::requests::{Taken, front};
-use super::trace;
+use super::{message_log, trace};
 use crate::backend::{Awaited, Deliver};
 use crate::route::Transaction;
 use crate::sql::{Kind, Statement};
@@ -112,6 +112,7 @@ impl Session<'_> {
         let content = front(&self.client, self.direct, header, header.total);
         let parse = frontend::parse(content).map_err(|error| End::protocol_violation(&error))?;
         let facts = self.context.facts.get(parse.query, self.lexing);
+        message_log::unparsable(self.context, &facts, parse.query);
         let name = parse.statement;
         let is_new = name.is_empty() || self.statements.get(name).is_none();
         if !name.is_empty() && (!is_new || self.statements.has_stale()) {

@@ -6,12 +6,14 @@
 //! ([`MessageLog::received`]). While all is off this costs the callers one branch each, on [`MessageLog::requests`] and
 //! [`MessageLog::answers`].
 
-use super::Session;
 use super::end::End;
 use super::requests::{MAX_READ, Taken, front};
+use super::{Context, Session};
 use crate::backend::{ReplyState, ServerConnection};
 use crate::config::{LogBackendMessages, Settings};
 use crate::report::{Report, Severity, SqlState, is_logged};
+use crate::sql::{Kind, Statement};
+use crate::state::ClientInfo;
 use crate::wire::frontend::{self, Object};
 use crate::wire::{Header, backend, write};
 use std::borrow::Cow;
@@ -225,6 +227,26 @@ impl Session<'_> {
         let server = self.group.get(self.active);
         server.is_some_and(|server| matches!(server.state, ReplyState::Inside { deliver: true, .. }))
     }
+}
+
+/// The client as titles show it: `HOST(PORT)`, nothing for a Unix socket.
+pub(super) fn from(client: &ClientInfo) -> String {
+    match client.port {
+        0 => String::new(),
+        port => format!("{}({port})", client.host),
+    }
+}
+
+/// A statement that is not understood goes to the primary.
+pub(super) fn unparsable(context: &Context, facts: &Statement, text: &[u8]) {
+    let Kind::Unparsable(why) = &facts.kind else { return };
+    let from = match from(&context.client) {
+        from if from.is_empty() => "from local client".to_owned(),
+        from => format!("from client {from}"),
+    };
+    Report::log_line(format!("Unable to parse the query: \"{}\" {from}", words(without_zero(text))))
+        .detail(why.to_string())
+        .log();
 }
 
 /// A cancel request has come.

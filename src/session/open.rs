@@ -15,15 +15,15 @@ use super::requests::{Direct, RequestState};
 use super::retry::Kept;
 use super::startup::{self, Opening};
 use super::statements::Statements;
-use super::{Context, Session, finish, refusal, trace};
+use super::{Context, Session, finish, message_log, refusal, trace};
 use crate::auth::Credential;
 use crate::backend::{Demand, Group, Key, Login, ServerConnection};
 use crate::config::BackendClusteringMode;
-use crate::net::{Deadline, Peer, Stream, tls};
+use crate::net::{Deadline, Stream, tls};
 use crate::report::{self, Report, SqlState};
 use crate::route::{self, Candidate};
 use crate::sql::Lexing;
-use crate::state::{self, Cluster, NodeSet};
+use crate::state::{self, ClientInfo, Cluster, NodeSet};
 use crate::sys::title;
 use crate::wire::{TransactionStatus, write};
 use std::time::{Duration, Instant};
@@ -33,8 +33,6 @@ pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
     let began = Instant::now();
     let deadline = Deadline::after_seconds(context.settings.authentication_timeout);
     context.refresh_cluster();
-    let peer = stream.peer().clone();
-    let host = host_of(&peer);
     let opening = match startup::read(&mut stream, context, deadline) {
         Ok(Some(_)) if context.refuse_sessions => {
             turn_away(stream, context, too_many());
@@ -55,7 +53,7 @@ pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
     let database = String::from_utf8_lossy(&opening.key.database).into_owned();
     report::set_session(&user, &database);
     report::set_application_name(&String::from_utf8_lossy(&opening.application_name));
-    title::set_session(&format!("{user} {database} {host} "));
+    title::set_session(&format!("{user} {database} {} ", message_log::from(&context.client)));
     let mut client = Client::new(stream);
     match begin(context, &mut client, opening, deadline) {
         Ok(start) => run(context, client, start),
@@ -67,7 +65,7 @@ pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
         }
     }
     if context.settings.log_disconnections {
-        log_disconnection(began.elapsed(), &user, &database, &peer);
+        log_disconnection(began.elapsed(), &user, &database, &context.client);
     }
     report::clear_session();
     true
@@ -387,17 +385,13 @@ fn no_node(cluster: &Cluster) -> End {
 }
 
 /// HOST(PORT) of the title; empty for a Unix socket (process-model 5).
-fn host_of(peer: &Peer) -> String {
-    match peer {
-        Peer::Tcp(address, port) => format!("{address}({port})"),
-        Peer::Local => String::new(),
-    }
-}
-
-fn log_disconnection(time: Duration, user: &str, database: &str, peer: &Peer) {
+fn log_disconnection(time: Duration, user: &str, database: &str, client: &ClientInfo) {
     let (seconds, milliseconds) = (time.as_secs(), time.subsec_millis());
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let from = refusal::place(peer);
+    let from = match client {
+        ClientInfo { host, port: 0 } => format!("host={host}"),
+        ClientInfo { host, port } => format!("host={host} port={port}"),
+    };
     Report::log_line(format!(
         "frontend disconnection: session time: {hours}:{minutes:02}:{seconds:02}.{milliseconds:03} \
          user={user} database={database} {from}"

@@ -6,7 +6,7 @@
 
 use super::client::Client;
 use super::end::End;
-use super::{Session, trace};
+use super::{Session, message_log, trace};
 use crate::backend::{Awaited, Deliver, ReplyState};
 use crate::cache;
 use crate::report::{Report, SqlState};
@@ -272,6 +272,7 @@ impl Session<'_> {
         let content = front(&self.client, self.direct, header, header.total);
         let text = content.strip_suffix(b"\0").unwrap_or(content);
         self.message_log.reason = self.reason_for_log(&facts, text, node);
+        message_log::unparsable(self.context, &facts, text);
         trace::statement(self.context, &self.group, node, &facts, text);
         self.context.slot.count_reason(self.reason);
         if let Some(writes) = writes {

@@ -41,7 +41,7 @@ pub use cancel::{CancelTarget, ServerKey};
 pub use counters::{CountersOfNode, MAX_REASONS, NodeCounters, NodeCounts};
 pub use delays::{Delay, Delays};
 pub use failover::{Failover, Progress, Request, RequestKind, RequestsBusy};
-pub use health::{HealthStats, NodeHealth, RoundEnd};
+pub use health::{Condition, HealthStats, NodeHealth, RoundEnd};
 pub use hold::Hold;
 pub use latency::{BUCKETS as LATENCY_BUCKETS, Latency, LatencyRecord, upper_bound as latency_bound};
 pub use mutations::{TableKey, TableMutations, WriteAge};
@@ -278,6 +278,12 @@ impl Shared {
         if let Some(cache) = self.query_cache() {
             cache.doubt(&TableSet::everything());
         }
+    }
+
+    /// Whether another pgpool serves clients beside this one, whose writes are not told here: the query cache rests then.
+    pub fn share_servers(&self, with_another: bool) {
+        let Some(cache) = self.query_cache() else { return };
+        if with_another { cache.distrust() } else { cache.trust() }
     }
 
     /// What is known of the servers' catalogs.

@@ -241,6 +241,18 @@ impl QueryCache {
         until == 0 || millis() > until
     }
 
+    /// No answer counts, and none is kept, until [`trust`](Self::trust): somebody writes who does not tell.
+    pub fn distrust(&self) {
+        self.doubtful_until().store(u64::MAX, SeqCst);
+        self.invalidate(&TableSet::everything());
+    }
+
+    /// He has ended: what he has written last may come into force still, and then answers are kept again.
+    pub fn trust(&self) {
+        self.doubtful_until().store(millis() + DOUBT, SeqCst);
+        self.invalidate(&TableSet::everything());
+    }
+
     fn doubtful_until(&self) -> &AtomicU64 {
         &self.0.segment.slice(self.0.doubtful_until)[0]
     }
@@ -337,6 +349,19 @@ mod tests {
         assert!(!cache.is_sure() && cache.stamp("d", &tables) != stamp);
         cache.doubtful_until().store(1, SeqCst);
         assert!(cache.is_sure());
+    }
+
+    #[test]
+    fn while_somebody_writes_who_does_not_tell_nothing_is_kept() {
+        let cache = cache();
+        let tables = TableSet::of("d", [1]);
+        let stamp = cache.stamp("d", &tables);
+        cache.distrust();
+        cache.doubt(&tables);
+        assert!(!cache.is_sure() && cache.doubtful_until().load(SeqCst) == u64::MAX);
+        assert!(cache.stamp("d", &tables) != stamp);
+        cache.trust();
+        assert!(!cache.is_sure() && cache.doubtful_until().load(SeqCst) <= millis() + DOUBT);
     }
 
     #[test]

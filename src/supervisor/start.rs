@@ -8,6 +8,7 @@ use super::log_pipe::LogPipe;
 use super::pid_file::PidFile;
 use super::service::Service;
 use super::spare::Spare;
+use super::upgrade::{Again, Handed, use_stderr};
 use super::{Supervisor, nodes, status_file};
 use crate::auth::hba::Rules;
 use crate::auth::{self, passwords};
@@ -21,6 +22,7 @@ use crate::state::{Limits, NodeSet, Shared};
 use crate::sys::inherited;
 use crate::sys::service_manager::ServiceManager;
 use crate::sys::signal::{self, Signal, Signals};
+use nix::errno::Errno;
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -44,12 +46,19 @@ const HANDLED: [Signal; 8] = [
 ];
 
 /// Starts pgpool and runs it to its end. Returns the exit status. With `starter` this process is a daemon: `starter` gets
-/// one byte when the service is complete, and standard input, output and error are given up at the same moment.
-pub fn run(settings: Settings, files: FileLocations, discard_status: bool, starter: Option<OwnedFd>) -> i32 {
+/// one byte when the service is complete, and standard input, output and error are given up at the same moment. `again`:
+/// how a pgpool that replaces this one is to be started.
+pub fn run(
+    settings: Settings,
+    files: FileLocations,
+    discard_status: bool,
+    starter: Option<OwnedFd>,
+    again: Again,
+) -> i32 {
     let mut supervisor = match prepare(settings, files, discard_status, starter) {
-        Ok(supervisor) => supervisor,
+        Ok(supervisor) => Supervisor { again, ..supervisor },
         Err(report) => {
-            report.log();
+            with_remedy(report).log();
             return EXIT_NOT_STARTED;
         }
     };
@@ -76,7 +85,11 @@ fn prepare(
     signal::ignore(&[Signal::SIGPIPE]).map_err(failed("SIGPIPE cannot be ignored"))?;
     let signals = Signals::install(&HANDLED).map_err(failed("signals cannot be handled"))?;
     let service = Service::new(ServiceManager::from_environment());
-    let mut offered = Offered::new(inherited::take());
+    let mut handed = Handed::take();
+    let mut offered = match &mut handed {
+        Some(handed) => Offered::new(std::mem::take(&mut handed.sockets), true),
+        None => Offered::new(inherited::take(), false),
+    };
     let rules = admission(&settings, &files)?;
     let front = tls(&settings)?;
     let failover = Failover::new().map_err(failed("no pipe can be made"))?;
@@ -84,18 +97,31 @@ fn prepare(
     let shared = share(&settings)?;
     let status_file = status_file::path(&settings.work_dir);
     let mut listeners = Listeners::open(&settings, &mut offered)?;
-    // Only now: who did not get the sockets must not touch the files of the pgpool that has them.
-    let pid_file = PidFile::write(Path::new(&settings.pid_file_name)).inspect_err(|_| listeners.remove())?;
+    // Only now: who did not get the sockets must not touch the files of the pgpool that has them. Who is to replace another
+    // has them later.
+    let pid_file = match &handed {
+        Some(_) => None,
+        None => Some(PidFile::write(Path::new(&settings.pid_file_name)).inspect_err(|_| listeners.remove())?),
+    };
+    shared.share_servers(handed.is_some());
     let filled = nodes::fill(&shared, &settings, &status_file, discard_status);
     let log_pipe = filled
         .map_err(failed("the nodes cannot be prepared"))
         // What goes wrong before this is for whoever starts pgpool.
-        .and_then(|()| settings.logging_collector.then(|| LogPipe::open(&settings)).transpose());
+        .and_then(|()| {
+            let stderr = handed.as_mut().and_then(|handed| handed.stderr.take());
+            if let Some(stderr) = &stderr {
+                use_stderr(stderr);
+            }
+            settings.logging_collector.then(|| LogPipe::open(&settings)).transpose()
+        });
     let log_pipe = match log_pipe {
         Ok(log_pipe) => log_pipe,
         Err(report) => {
             listeners.remove();
-            pid_file.remove();
+            if let Some(pid_file) = pid_file {
+                pid_file.remove();
+            }
             return Err(report);
         }
     };
@@ -111,7 +137,7 @@ fn prepare(
         children.start(Role::Pcp);
     }
     let metrics_listeners = Listeners::open_metrics(&settings, &mut offered);
-    offered.warn_of_rest();
+    let unwanted = offered.rest();
     if !metrics_listeners.is_empty() {
         children.start(Role::Metrics);
     }
@@ -130,7 +156,7 @@ fn prepare(
         children,
         signals,
         service,
-        pid_file: Some(pid_file),
+        pid_file,
         status_file,
         starter,
         ready,
@@ -141,6 +167,11 @@ fn prepare(
         written: NodeSet::EMPTY,
         announced: false,
         stopping: None,
+        again: Again::default(),
+        predecessor: handed.map(|handed| handed.by(unwanted)),
+        successor: None,
+        retired: None,
+        registry: None,
     })
 }
 
@@ -199,6 +230,15 @@ fn share(settings: &Settings) -> Result<Shared> {
     })?;
     Report::log_line(format!("allocating shared memory segment of size: {} ", shared.size())).log();
     Ok(shared)
+}
+
+/// Whatever could not be opened for want of descriptors: not the thing is to be looked at, but the limit.
+fn with_remedy(report: Report) -> Report {
+    let lacks = |errno: Errno| report.detail.as_ref().is_some_and(|detail| detail.contains(errno.desc()));
+    if lacks(Errno::EMFILE) || lacks(Errno::ENFILE) {
+        return report.hint("Raise the limit of open files: ulimit -n, LimitNOFILE of the service, fs.file-max.");
+    }
+    report
 }
 
 pub(super) fn failed<E: Display>(what: &'static str) -> impl Fn(E) -> Report {

@@ -13,7 +13,7 @@ mod line;
 use crate::auth::hba::Rules;
 use crate::config::Settings;
 use crate::net::tls::Front;
-use crate::net::{Deadline, Peer, Stream};
+use crate::net::{Deadline, Peer, Stream, names};
 use crate::report::{self, Report};
 use crate::session::{self, Context};
 use crate::state::{ClientInfo, Shared};
@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 /// The signals a worker acts on (process-model 6).
 const SIGNALS: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+/// How long the name service may keep a client waiting for its name to be known.
+const NAME_LIMIT: Duration = Duration::from_secs(1);
 /// Title while no client is there.
 const WAITING: &str = "wait for connection request";
 
@@ -215,43 +217,30 @@ impl Worker {
         }
     }
 
+    /// The client as log and monitoring show it (`log_hostname`).
+    fn describe(&self, peer: &Peer) -> ClientInfo {
+        match peer {
+            Peer::Tcp(address, port) => {
+                let is_asked = self.context.settings.log_hostname;
+                let name = is_asked.then(|| names::name(*address, Deadline::after(NAME_LIMIT))).flatten();
+                ClientInfo { host: name.unwrap_or_else(|| address.to_string()), port: *port }
+            }
+            Peer::Local => ClientInfo { host: "[local]".to_owned(), port: 0 },
+        }
+    }
+
     /// A client is here: makes it visible and decides whether there is room for it (process-model 7.4).
     fn admit(&mut self, client: &Stream) {
-        let info = describe(client.peer());
+        let info = self.describe(client.peer());
         let connected = self.context.slot.begin_client(&info);
         self.mind_staff(connected);
         title::set("accept connection");
         let settings = &self.context.settings;
-        self.context.refuse_sessions = is_full(connected, settings.num_init_children, settings.reserved_connections);
-        if settings.log_connections {
+        self.context.refuse_sessions = settings.is_crowded_by(connected);
+        self.context.client = info.clone();
+        if self.context.settings.log_connections {
             let port = if info.port == 0 { String::new() } else { format!(" port={}", info.port) };
             Report::log_line("new connection received").detail(format!("connecting host={}{port}", info.host)).log();
         }
-    }
-}
-
-/// The client as monitoring shows it.
-fn describe(peer: &Peer) -> ClientInfo {
-    match peer {
-        Peer::Tcp(address, port) => ClientInfo { host: address.to_string(), port: *port },
-        Peer::Local => ClientInfo { host: "[local]".to_owned(), port: 0 },
-    }
-}
-
-/// Whether `connected` clients, the newest included, are more than there is room for.
-fn is_full(connected: usize, workers: i32, reserved: i32) -> bool {
-    let room = usize::try_from(workers.saturating_sub(reserved)).unwrap_or(0);
-    reserved > 0 && connected > room
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_full;
-
-    #[test]
-    fn reserved_places_are_not_given_away() {
-        assert!(!is_full(32, 32, 0));
-        assert!(!is_full(30, 32, 2) && is_full(31, 32, 2));
-        assert!(is_full(1, 32, 40));
     }
 }

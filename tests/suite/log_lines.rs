@@ -3,12 +3,15 @@
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{LOGIN, PATIENCE, Pgpool, Wire, frontend, shared, wait_for};
+use crate::harness::{
+    LOGIN, NameServer, Names, PATIENCE, Pgpool, Wire, foreign, frontend, process_title, shared, wait_for,
+};
 use crate::{needs_namespaces, needs_pgpool, only_ours};
 
 /// A pgpool with these settings, and a session.
@@ -67,7 +70,160 @@ fn verbosity_says_how_many_lines_a_message_has() {
         } else {
             assert!(!has(), "{}", pool.log());
         }
+        let location = || pool.log().contains("\nLOCATION:  src/worker/mod.rs:");
+        if verbosity == "verbose" {
+            wait_for("the place in the source", || foreign() || location());
+        } else {
+            assert!(!location());
+        }
     }
+}
+
+/// `text` with 0 for each digit.
+fn shape(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect()
+}
+
+#[test]
+fn who_comes_and_goes_is_told() {
+    needs_pgpool!();
+    let settings = [("log_connections", "on"), ("log_disconnections", "on"), ("log_line_prefix", "")];
+    let (pool, session) = serve(&settings);
+    line_with(&pool, "LOG:  new connection received");
+    let port = {
+        let title = process_title(pool.children("pgpool: postgres test 127.0.0.1(")[0].as_raw());
+        title.split(['(', ')']).nth(1).expect("a port").to_owned()
+    };
+    line_with(&pool, &format!("DETAIL:  connecting host=127.0.0.1 port={port}"));
+    session.close();
+    let line = line_with(&pool, "frontend disconnection");
+    let from = format!("user=postgres database=test host=127.0.0.1 port={port}");
+    assert!(line.ends_with(&from), "{line}");
+    assert!(shape(&line).starts_with("LOG:  frontend disconnection: session time: 0:00:00.000 user="), "{line}");
+    let mut local = Wire::open_unix(&pool.socket()).expect("connect");
+    local.start(LOGIN).expect("login");
+    line_with(&pool, "DETAIL:  connecting host=[local]");
+    local.close();
+    line_with(&pool, "user=postgres database=test host=[local]");
+    // What is no session comes, too.
+    let count = || pool.log().matches("new connection received").count();
+    let before = count();
+    pool.open().send(frontend::cancel(1, b"none"));
+    wait_for("the cancel request", || count() == before + 1);
+}
+
+#[test]
+fn clients_have_names_if_wished() {
+    needs_pgpool!();
+    needs_namespaces!();
+    let mut pool = Pgpool::on(shared())
+        .set("log_hostname", "on")
+        .set("log_connections", "on")
+        .set("log_disconnections", "on")
+        .prepare();
+    pool.use_names(&Arc::new(Names::new("", NameServer::None)));
+    pool.launch(&[]);
+    pool.wait_ready();
+    let session = pool.connect();
+    line_with(&pool, "connecting host=localhost port=");
+    assert_eq!(pool.children("pgpool: postgres test localhost(").len(), 1);
+    session.close();
+    line_with(&pool, "user=postgres database=test host=localhost port=");
+}
+
+#[test]
+fn the_application_is_named_while_its_session_lasts() {
+    needs_pgpool!();
+    only_ours!("the last client's name is left, or garbage");
+    let prefix = "[%a %u]";
+    let settings = [("num_init_children", "1"), ("log_connections", "on"), ("log_statement", "on")];
+    let (pool, mut session) = serve(&[&settings[..], &[("log_line_prefix", prefix)]].concat());
+    session.query("SELECT 'first'").succeeded();
+    line_with(&pool, "[shop postgres]LOG:  statement: SELECT 'first'");
+    session.query("SET application_name = 'other'").succeeded();
+    session.query("SELECT 'second'").succeeded();
+    line_with(&pool, "[other postgres]LOG:  statement: SELECT 'second'");
+    session.close();
+    drop(pool.open());
+    wait_for("the next client", || {
+        pool.log().matches("[child [No Connection]]LOG:  new connection received").count() == 2
+    });
+}
+
+#[test]
+fn log_min_messages_decides_what_is_written() {
+    needs_pgpool!();
+    only_ours!("other messages");
+    let settings = [("log_statement", "on"), ("notice_per_node_statement", "on"), ("log_line_prefix", "")];
+    // A single worker: what it has taken over, all have.
+    let (mut pool, session) = serve(&[&settings[..], &[("num_init_children", "1")]].concat());
+    drop(session);
+    pool.set("no_such_parameter", 1);
+    for (level, written) in [
+        ("debug1", "LOG NOTICE WARNING FATAL"),
+        ("log", "LOG FATAL"),
+        ("notice", "LOG NOTICE WARNING FATAL"),
+        ("warning", "LOG WARNING FATAL"),
+        ("error", "LOG FATAL"),
+        ("fatal", "FATAL"),
+        ("panic", ""),
+    ] {
+        // Twice: what the first reload writes may be of the level before it.
+        for step in ["one", "two"] {
+            let shown = format!("{level}{step}");
+            pool.set("log_min_messages", level);
+            pool.set("backend_application_name0", &shown);
+            pool.signal(Signal::SIGHUP);
+            let is_taken = || pool.connect().value("PGPOOL SHOW backend_application_name0") == shown;
+            wait_for("the reload", is_taken);
+            if step == "one" {
+                fs::write(pool.path("pgpool.log"), "").expect("an empty log");
+            }
+        }
+        pool.connect().query("SELECT 'level'").succeeded();
+        let mut old = pool.open();
+        old.send(frontend::packet(2 << 16, b"too old"));
+        old.read_until('E');
+        assert!(old.is_closed_within(PATIENCE));
+        let log = pool.log();
+        let has = |text: &str| log.lines().any(|line| line.starts_with(text));
+        let lines = [
+            ("LOG", "LOG:  statement: SELECT 'level'"),
+            ("NOTICE", "NOTICE:  DB node id: "),
+            ("WARNING", "WARNING:  unrecognized configuration parameter"),
+            ("FATAL", "FATAL:  invalid startup packet: protocol version 2"),
+        ];
+        let found: Vec<&str> = lines.iter().filter(|(_, line)| has(line)).map(|(word, _)| *word).collect();
+        assert_eq!(found.join(" "), written, "{level}:\n{log}");
+    }
+}
+
+#[test]
+fn client_min_messages_decides_what_a_client_hears() {
+    needs_pgpool!();
+    only_ours!("client_query_limit is ours");
+    for (level, hears) in [("warning", true), ("error", false)] {
+        let (pool, mut session) = serve(&[("client_min_messages", level), ("client_query_limit", "200")]);
+        let reply = session.query("SELECT pg_sleep(60)");
+        assert_eq!((reply.sqlstate().as_str(), reply.all('N').next().is_some()), ("57014", hears));
+        line_with(&pool, "WARNING:  client_query_limit (200 ms) is reached");
+    }
+}
+
+#[test]
+fn what_is_not_understood_is_told() {
+    needs_pgpool!();
+    only_ours!("other forms of the port");
+    let (pool, mut session) = serve(&[("log_line_prefix", "")]);
+    assert_eq!(session.query("SELEC 1").sqlstate(), "42601");
+    let line = line_with(&pool, "Unable to parse the query");
+    assert_eq!(shape(&line), shape("LOG:  Unable to parse the query: \"SELEC 1\" from client 127.0.0.1(00000)"));
+    session.ask([frontend::parse("", "SELEC 2", &[]), frontend::sync()].concat());
+    line_with(&pool, "Unable to parse the query: \"SELEC 2\" from client");
+    let mut local = Wire::open_unix(&pool.socket()).expect("connect");
+    local.start(LOGIN).expect("login");
+    assert_eq!(local.query("SELEC 3").sqlstate(), "42601");
+    line_with(&pool, "Unable to parse the query: \"SELEC 3\" from local client");
 }
 
 #[test]

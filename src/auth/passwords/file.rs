@@ -29,7 +29,8 @@ impl KeyFile {
         let _ = KEY_FILE.set(std::path::absolute(&path).unwrap_or(path));
     }
 
-    fn path() -> &'static Path {
+    /// Where it is.
+    pub fn path() -> &'static Path {
         KEY_FILE.get_or_init(Self::default_path)
     }
 

@@ -159,12 +159,14 @@ impl Checker {
                 failure.report(id, &node).log();
             }
             if waits {
+                self.health().suspect();
                 self.sleep(Deadline::after(NOT_READY).min(self.due), false)?;
                 continue;
             }
             if retries == most {
                 return Ok((Err(failure), retries));
             }
+            self.health().suspect();
             retries += 1;
             Report::log_line(format!("health check retrying on DB node: {id} (round:{retries})")).log();
             let delay = u64::try_from(node.health_check_retry_delay).unwrap_or(0);

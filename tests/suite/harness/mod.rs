@@ -43,7 +43,7 @@ pub use names::{NameServer, Names};
 pub use network::{Network, can_make_namespaces};
 pub use node::{Node, Stop};
 pub use password::Attempt;
-pub use pgpool::{Config, Pgpool, cpu_time, process_title};
+pub use pgpool::{Config, Pgpool, children_of, cpu_time, process_title};
 pub use ports::free_port;
 pub use program::{Outcome, Program};
 pub use reply::{Message, Reply};
