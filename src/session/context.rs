@@ -189,8 +189,7 @@ impl Context {
 
     /// The way to the query cache, if that is in memcached.
     pub(super) fn take_memcached(&mut self) -> Option<Box<Memcached>> {
-        let cache = self.shared.query_cache().filter(|cache| cache.store().is_none())?;
-        self.memcached.take().or_else(|| Some(Box::new(Memcached::new(&self.settings, cache))))
+        self.memcached.take().or_else(|| Memcached::new(&self.settings, &self.shared).map(Box::new))
     }
 
     /// Others that share the query cache hear now of a process that has died: it cannot tell what it has written.
