@@ -15,6 +15,7 @@ use crate::state::{ClientInfo, Cluster, NodeStatus, Shared, WorkerSlot, uptime};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
+use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,6 +45,8 @@ pub struct Context {
     pub client: ClientInfo,
     /// Too many clients are connected: refuse the next session (reserved_connections).
     pub refuse_sessions: bool,
+    /// Where cancel requests for sessions of a pgpool go that this one has replaced and that may still live.
+    pub former: Option<UnixDatagram>,
     /// The parameters of the file, which a session may have changed for itself.
     pub(super) file_settings: Arc<Settings>,
     /// When the node at work was asked, if one is.
@@ -88,6 +91,7 @@ impl Context {
             pool,
             client: ClientInfo::default(),
             refuse_sessions: false,
+            former: None,
             asked: Cell::new(None),
             front,
             gate,
@@ -110,6 +114,11 @@ impl Context {
         self.close_asker();
         self.pool.set_life_time(self.settings.connection_life_time);
         self.gate.reload(&self.settings, &self.shared);
+    }
+
+    /// Passes a cancel request on to the pgpool that this one has replaced. Returns whether it has taken it.
+    pub(super) fn ask_former(&self, request: &[u8]) -> bool {
+        self.former.as_ref().is_some_and(|former| former.send(request).is_ok())
     }
 
     /// Does so if a signal taken during the session asks for it, and tells whether.

@@ -55,7 +55,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use stop::Stopping;
-use upgrade::{Predecessor, Retired, Successor};
+use upgrade::{Cancels, Predecessor, Retired, Successor};
 
 /// How long clients wait at start for the finder to have asked every node once. It takes no longer than its slowest
 /// question, so this only matters if the finder fails.
@@ -108,6 +108,8 @@ struct Supervisor {
     successor: Option<Successor>,
     /// It has.
     retired: Option<Retired>,
+    /// Where cancel requests come from then.
+    cancels: Option<Cancels>,
     /// Where the loop's events come from.
     registry: Option<Registry>,
 }
