@@ -7,7 +7,6 @@ use crate::state::Shared;
 use crate::sys::listen_queue;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
-use socket2::SockRef;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
@@ -53,12 +52,7 @@ pub(super) struct Queue {
 
 impl Queue {
     pub fn new(socket: OwnedFd) -> Self {
-        let address = SockRef::from(&socket).local_addr().ok();
-        let name = address.and_then(|address| match address.as_socket() {
-            Some(address) => Some(address.to_string()),
-            None => address.as_pathname().map(|path| path.display().to_string()),
-        });
-        Self { name: name.unwrap_or_default(), socket }
+        Self { name: listen_queue::name(&socket), socket }
     }
 }
 

@@ -109,7 +109,7 @@ fn workers(workers: &WorkerFigures) -> Json {
 /// The rows of SHOW POOL_PROCESSES that have a session.
 fn processes(settings: &Settings, shared: &Shared) -> Json {
     let Some(command) = Command::from_name("pool_processes") else { return Json::List(Vec::new()) };
-    let table = admin::table(command, &View { settings, shared, load_balance_node: 0 });
+    let table = admin::table(command, &View { settings, shared, load_balance_node: 0, listeners: &[] });
     let waits = ProcessStatus::WaitForConnection.text();
     let busy = table.rows.into_iter().filter(|row| row.last().is_some_and(|status| status != waits));
     Json::Map(vec![

@@ -217,6 +217,8 @@ impl Supervisor {
             was_useful = !client.is_empty() || slot.finished_sessions() > 0;
             dismissed = slot.is_dismissed();
             slot.reclaim();
+            // It may have been the last one that was free.
+            self.children.signal(Signal::SIGURG, |role| role == Role::Doorman);
             if !client.is_empty() {
                 // Its last statement may have changed the catalog, or committed what nobody was told of.
                 self.shared.relcache().bump();

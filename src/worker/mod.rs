@@ -24,6 +24,7 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -70,7 +71,9 @@ fn live(start: Start) -> Exit {
     report::set_process("child", "CHILD");
     title::set(WAITING);
     let Start { index, listeners, settings, rules, front, shared } = start;
-    let prepared = Signals::install(&SIGNALS).and_then(|signals| Ok((Idle::new(listeners, &signals)?, signals)));
+    let listeners = Rc::<[_]>::from(listeners);
+    let prepared =
+        Signals::install(&SIGNALS).and_then(|signals| Ok((Idle::new(Rc::clone(&listeners), &signals)?, signals)));
     let (idle, signals) = match prepared {
         Ok(prepared) => prepared,
         Err(errno) => {
@@ -79,7 +82,8 @@ fn live(start: Start) -> Exit {
         }
     };
     let slot = shared.worker(index);
-    let context = Context::new(settings, rules, front, shared, slot, signals);
+    let mut context = Context::new(settings, rules, front, shared, slot, signals);
+    context.listeners = listeners;
     Worker { context, sessions: 0, last_client: None }.live(idle)
 }
 
