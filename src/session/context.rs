@@ -15,6 +15,7 @@ use crate::state::{ClientInfo, Cluster, NodeStatus, Shared, WorkerSlot, uptime};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct Context {
     pub signals: Signals,
     /// Signals taken during a session that are the worker's business.
     pub deferred: SignalSet,
+    /// The listening sockets of the clients.
+    pub listeners: Rc<[OwnedFd]>,
     /// Server connections between sessions.
     pub pool: Pool,
     /// Where the client comes from, as log and titles show it.
@@ -88,6 +91,7 @@ impl Context {
             slot,
             signals,
             deferred: SignalSet::default(),
+            listeners: Rc::new([]),
             pool,
             client: ClientInfo::default(),
             refuse_sessions: false,
