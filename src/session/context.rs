@@ -15,6 +15,7 @@ use crate::state::{ClientInfo, Cluster, NodeStatus, Shared, WorkerSlot, uptime};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct Context {
     pub signals: Signals,
     /// Signals taken during a session that are the worker's business.
     pub deferred: SignalSet,
+    /// The listening sockets of the clients.
+    pub listeners: Rc<[OwnedFd]>,
     /// Server connections between sessions.
     pub pool: Pool,
     /// Where the client comes from, as log and titles show it.
@@ -88,6 +91,7 @@ impl Context {
             slot,
             signals,
             deferred: SignalSet::default(),
+            listeners: Rc::new([]),
             pool,
             client: ClientInfo::default(),
             refuse_sessions: false,
@@ -198,8 +202,7 @@ impl Context {
 
     /// The way to the query cache, if that is in memcached.
     pub(super) fn take_memcached(&mut self) -> Option<Box<Memcached>> {
-        let cache = self.shared.query_cache().filter(|cache| cache.store().is_none())?;
-        self.memcached.take().or_else(|| Some(Box::new(Memcached::new(&self.settings, cache))))
+        self.memcached.take().or_else(|| Memcached::new(&self.settings, &self.shared).map(Box::new))
     }
 
     /// Others that share the query cache hear now of a process that has died: it cannot tell what it has written.

@@ -265,6 +265,8 @@ impl Supervisor {
             slot.count_processor_time(dead.processor_time);
             dismissed = slot.is_dismissed();
             slot.reclaim();
+            // It may have been the last one that was free.
+            self.children.signal(Signal::SIGURG, |role| role == Role::Doorman);
             if !client.is_empty() {
                 // Its last statement may have changed the catalog, or committed what nobody was told of.
                 self.shared.relcache().bump();

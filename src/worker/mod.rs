@@ -25,6 +25,7 @@ use nix::unistd::Pid;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -73,7 +74,9 @@ fn live(start: Start) -> Exit {
     report::set_process("child", "CHILD");
     title::set(WAITING);
     let Start { index, listeners, settings, rules, front, shared, former } = start;
-    let prepared = Signals::install(&SIGNALS).and_then(|signals| Ok((Idle::new(listeners, &signals)?, signals)));
+    let listeners = Rc::<[_]>::from(listeners);
+    let prepared =
+        Signals::install(&SIGNALS).and_then(|signals| Ok((Idle::new(Rc::clone(&listeners), &signals)?, signals)));
     let (idle, signals) = match prepared {
         Ok(prepared) => prepared,
         Err(errno) => {
@@ -85,6 +88,7 @@ fn live(start: Start) -> Exit {
     let mut context = Context::new(settings, rules, front, shared, slot, signals);
     context.former = former;
     context.tell_of_the_dead();
+    context.listeners = listeners;
     Worker { context, sessions: 0, last_client: None }.live(idle)
 }
 
