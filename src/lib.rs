@@ -12,7 +12,7 @@
 //! | floor | room | job | must not |
 //! |---|---|---|---|
 //! | 8 | `main.rs`, [`cli`] | arguments to a command | hold logic |
-//! | 8 | `bin/`, [`tools`] | the programs beside pgpool: PCP clients, pg_md5, pg_enc, pgproto | be used by pgpool |
+//! | 8 | `bin/`, [`tools`] | the programs beside pgpool: PCP clients, pg_md5, pg_enc, pgproto | be used by pgpool's processes |
 //! | 7 | [`supervisor`] | start, fork, reap, reload, failover, stop | wait on a lock shared with workers; speak to clients |
 //! | 6 | [`worker`] | accept, limits, one session after another; turn away who has waited too long | decide cluster state |
 //! | 6 | [`cluster`] | ask the servers what they are | touch sessions |
@@ -22,7 +22,7 @@
 //! | 5 | [`session`] | one client's life | open sockets or parse SQL itself |
 //! | 4 | [`route`] | pure: facts, session, catalog to a target with a reason | do I/O |
 //! | 4 | [`catalog`], [`admin`] | facts asked from servers; the row sets of SHOW POOL_* | know a wire format (`admin`) |
-//! | 4 | [`cache`] | which answers may be kept, under which key, and until which write | do I/O |
+//! | 4 | [`cache`] | which answers may be kept, under which key, and until which write; the way to memcached | ask PostgreSQL servers |
 //! | 4 | [`failover`] | asking the parent to detach, attach or promote a node | decide; change the node table |
 //! | 3 | [`backend`] | log in to servers, pool, reply queue, cancel, queries of our own | know clients |
 //! | 3 | [`auth`] | who may log in, and how that is proved; what logs in to servers | touch sockets of clients or servers |

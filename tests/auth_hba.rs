@@ -3,6 +3,7 @@
 use pgpool::auth::hba::{Client, Method, Names, Record, Rules, Slips, Sources};
 use proptest::prelude::*;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "/etc/pool_hba.conf";
@@ -109,6 +110,19 @@ fn slips_are_told_with_their_lines() {
         ),
         ("local all all ldap ldapport=0 ldapprefix=x", "invalid LDAP port number: \"0\""),
         ("local all all ldap ldapport=x ldapprefix=x", "invalid LDAP port number: \"x\""),
+        // What is not understood never means less than what was meant.
+        ("local all all ldap ldapprefix=x ldapscheme=tls", "invalid ldapscheme value: \"tls\" [Use ldap or ldaps.]"),
+        (
+            "local all all ldap ldapprefix=x ldapscheme=ldap://",
+            "invalid ldapscheme value: \"ldap://\" [Use ldap or ldaps.]",
+        ),
+        ("local all all ldap ldapprefix=x ldaptls=on", "invalid ldaptls value: \"on\" [Use 1 or 0.]"),
+        (
+            "local all all ldap ldapprefix=x backend_use_passwd=yes",
+            "invalid backend_use_passwd value: \"yes\" [Use 1 or 0.]",
+        ),
+        ("local all all pam backend_use_passwd=", "invalid backend_use_passwd value: \"\" [Use 1 or 0.]"),
+        ("local all all pam pam_use_hostname=true", "invalid pam_use_hostname value: \"true\" [Use 1 or 0.]"),
         (
             "local all all ldap",
             "authentication method \"ldap\" requires argument \"ldapbasedn\", \"ldapprefix\", or \"ldapsuffix\" to be set",
@@ -120,6 +134,10 @@ fn slips_are_told_with_their_lines() {
         (
             "local all all ldap ldapbasedn=y ldapsearchattribute=a ldapsearchfilter=f",
             "cannot use ldapsearchattribute together with ldapsearchfilter",
+        ),
+        (
+            "local all all ldap ldapbasedn=y ldapsearchfilter=(objectClass=person)",
+            "ldapsearchfilter does not depend on the user: there is no \"$username\" in it",
         ),
         (
             "local all @nowhere trust",
@@ -137,11 +155,64 @@ fn all_slips_are_found_at_once() {
     assert_eq!(told, ["1: invalid connection type \"x\"", "4: invalid authentication method \"y\""]);
     assert_eq!(slips("# nothing\n\n"), [format!(": configuration file \"{FILE}\" contains no entries")]);
     let long = "x".repeat(256);
-    assert_eq!(
-        slips(&format!("local {long} all trust"))[0],
-        format!("1: authentication file token too long, skipping: \"{long}\"")
-    );
+    let told = slips(&format!("local {long} all trust"));
+    assert_eq!(told[0], "1: authentication file token too long, skipping: 256 bytes");
     assert_eq!(slips(&format!("local {} all trust", "x,".repeat(5000))), ["1: authentication file line too long"]);
+}
+
+#[test]
+fn no_slip_shows_a_password() {
+    let long = format!("ldapbindpasswd=top{}", "SECRET".repeat(50));
+    for (options, told) in [
+        (&*long, "authentication file token too long, skipping: \"ldapbindpasswd=...\", of 318 bytes"),
+        ("ldapbindpasswd=half,SECRET", "option 3 of the line, behind ldapbindpasswd, is not understood"),
+        ("ldapbindpasswd=half SECRET=x", "option 3 of the line, behind ldapbindpasswd, is not understood"),
+        ("ldapbindpasswd half SECRET", "authentication option not in name=value format: ldapbindpasswd"),
+    ] {
+        let slips = read(&format!("local all all ldap ldapbasedn=x {options}\n")).expect_err(options);
+        let all = format!("{slips:?}");
+        assert!(slips.reports()[0].message == told && !all.contains("SECRET") && !all.contains("half"), "{all}");
+    }
+}
+
+#[test]
+fn files_that_include_themselves_many_times_are_not_read_for_ever() {
+    let itself = "@loop ".repeat(100);
+    let slips = read_with("local all @loop trust\n", &[("/etc/loop", &itself)]).expect_err("a loop");
+    let count = |end: &str| slips.reports().iter().filter(|report| report.message.ends_with(end)).count();
+    assert_eq!(count("too many files are included"), 1);
+    assert!(slips.reports().len() <= 1001, "{}", slips.reports().len());
+    // Many files are fine.
+    let other = "u ".repeat(100);
+    assert!(read_with(&format!("local all {} trust\n", ["@other"; 900].join(",")), &[("/etc/other", &other)]).is_ok());
+}
+
+#[test]
+fn what_means_less_than_it_seems_is_remarked_on() {
+    let path = std::env::temp_dir().join(format!("pgpool-hba-remarks-{}", std::process::id()));
+    let remarks = |text: &str, mode: u32| {
+        std::fs::write(&path, text).expect("write");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("mode");
+        let (_, remarks, _) = Rules::load(&path, true).expect("in order");
+        let shown = |report: &pgpool::report::Report| format!("{:?}: {}", report.severity, report.message);
+        remarks.reports().iter().map(shown).collect::<Vec<_>>()
+    };
+    let regex = "regular expressions are not supported for databases and users";
+    let group = "group token \"+\" is not supported by Pgpool-II";
+    for (line, told) in [
+        ("local all /^adm trust", vec![format!("Log: {regex}")]),
+        ("local \"/^a.*\" u reject", vec![format!("Warning: {regex}")]),
+        ("local all +admins reject", vec![format!("Warning: {group}")]),
+        ("local all +admins md5", vec![format!("Log: {group}")]),
+        ("local all u reject", vec![]),
+    ] {
+        assert_eq!(remarks(line, 0o644), told, "{line}");
+    }
+    let line = "local all all ldap ldapbasedn=x ldapbindpasswd=secret";
+    let open =
+        format!("Warning: everybody on this machine can read \"{}\", and there is an ldapbindpasswd", path.display());
+    assert_eq!([remarks(line, 0o644), remarks(line, 0o640)], [vec![open], vec![]]);
+    std::fs::remove_file(&path).expect("clean up");
 }
 
 #[test]

@@ -226,11 +226,6 @@ fn what_does_not_exist_yet_is_never_silently_ignored() {
         assert_eq!(message, format!("mode {mode} is not supported yet"));
         assert!(detail.is_some_and(|detail| detail.contains("the nodes would differ")));
     }
-    let text = "memqcache_method = memcached\nmemory_cache_enabled = on";
-    assert_eq!(warnings(text), ["memqcache_method has no effect yet"]);
-    let loaded = load(text).unwrap();
-    let place = loaded.warnings.iter().next().unwrap().place.as_ref().expect("a place");
-    assert_eq!((place.line, place.column), (4, 1));
     assert!(warnings("").is_empty());
 }
 
@@ -252,6 +247,10 @@ fn the_watchdog_needs_its_own_node() {
 fn what_is_probably_not_meant_is_warned_of() {
     let cases = [
         ("backend_weight0 = 0", "load_balance_mode is on but no node has a backend_weight above 0"),
+        (
+            "backend_hostname0 = '/var/run/postgresql'",
+            "nothing but the servers tells who clients are, and one is asked by a Unix socket",
+        ),
         ("recovery_password = 'md5e10adc3949ba59abbe56e057f20f883e'", "recovery_password cannot be used"),
         ("backend_hostname1 = 'a'\nbackend_port1 = 5432", "nodes 0 and 1 are the same server: a:5432"),
         ("this is not a setting", "unrecognized configuration parameter \"this\""),

@@ -1,6 +1,7 @@
 //! SHOW POOL_CACHE (show-commands 5.6).
 
 use super::View;
+use crate::state::Shared;
 
 /// The query cache at one moment; sizes in bytes. Without a cache everything is 0.
 #[derive(Debug, Default)]
@@ -29,14 +30,20 @@ columns! { figures: Figures;
 
 /// One row.
 pub(super) fn rows(view: &View<'_>) -> Vec<Vec<String>> {
-    vec![values(&Figures::of(view))]
+    vec![values(&Figures::of(view.shared))]
+}
+
+/// The same as numbers, each with its column.
+pub(super) fn columns(shared: &Shared) -> Vec<(&'static str, f64)> {
+    let values = values(&Figures::of(shared)).into_iter().map(|value| value.parse().unwrap_or_default());
+    COLUMNS.iter().copied().zip(values).collect()
 }
 
 impl Figures {
     /// Read without a lock: the figures belong to about the same moment.
-    pub fn of(view: &View<'_>) -> Self {
-        let Some(cache) = view.shared.query_cache() else { return Self::default() };
-        let (counted, store) = (cache.counted(), cache.store().figures());
+    pub fn of(shared: &Shared) -> Self {
+        let Some(cache) = shared.query_cache() else { return Self::default() };
+        let (counted, store) = (cache.counted(), cache.figures());
         Self {
             hits: counted.hits,
             misses: counted.misses,

@@ -2,11 +2,11 @@
 //!
 //! Nobody is asked for them: everything is in shared memory.
 
-use super::words;
+use super::{cache, words};
 use crate::config::Settings;
 use crate::route::Reason;
 use crate::state::{
-    Asker, CacheCounts, Cluster, Delay, HealthStats, Latency, NodeCounts, NodeStatus, PastFailover, Phases,
+    Asker, CacheCounts, Cluster, Condition, Delay, HealthStats, Latency, NodeCounts, NodeStatus, PastFailover, Phases,
     ProcessStatus, Progress, Refusal, RequestKind, Shared, StoreFigures, WorkerSlot,
 };
 use std::collections::BTreeMap;
@@ -41,6 +41,8 @@ pub struct Figures {
     pub held: bool,
     /// The query cache, if it is on.
     pub cache: Option<(CacheCounts, StoreFigures)>,
+    /// What SHOW POOL_CACHE shows, by column; 0 without a cache.
+    pub cache_columns: Vec<(&'static str, f64)>,
     /// Who was refused how often.
     pub refusals: Vec<(Refusal, u64)>,
 }
@@ -65,8 +67,10 @@ pub struct NodeFigures {
     pub sync_state: String,
     pub reason: String,
     pub last_status_change: u64,
-    pub failing: bool,
+    pub condition: Condition,
     pub health: HealthStats,
+    /// Failed checks, also where failover is disallowed, which [`HealthStats::fail_count`] leaves out.
+    pub failed_checks: u64,
     pub counts: NodeCounts,
     pub latency: Latency,
     /// Server connections of the pool.
@@ -124,6 +128,13 @@ pub struct PoolFigures {
     pub pooled: u64,
 }
 
+impl PoolFigures {
+    /// Those that hold connections.
+    pub fn filled(&self) -> u64 {
+        self.used + self.pooled
+    }
+}
+
 /// Makes them.
 pub fn figures(settings: &Settings, shared: &Shared) -> Figures {
     let cluster = shared.nodes().view();
@@ -152,7 +163,8 @@ pub fn figures(settings: &Settings, shared: &Shared) -> Figures {
         last_failovers: past.last(),
         progress: shared.failover().progress(),
         held: shared.hold().left().is_some(),
-        cache: shared.query_cache().map(|cache| (cache.counted(), cache.store().figures())),
+        cache: shared.query_cache().map(|cache| (cache.counted(), cache.figures())),
+        cache_columns: cache::columns(shared),
         refusals: Refusal::ALL.into_iter().map(|refusal| (refusal, shared.refusals().read(refusal))).collect(),
     }
 }
@@ -178,8 +190,9 @@ fn node_figures(settings: &Settings, shared: &Shared, cluster: &Cluster, id: usi
         sync_state: text(&node.sync_state),
         reason: if node.status == NodeStatus::Unused { String::new() } else { node.reason.clone() },
         last_status_change: node.last_status_change,
-        failing: shared.health(id).is_failing(),
+        condition: shared.health(id).condition(),
         health: shared.health(id).stats(),
+        failed_checks: shared.health(id).failures(),
         counts: shared.counters(id).read(),
         latency: shared.counters(id).latency(),
         connections: 0,

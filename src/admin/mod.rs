@@ -117,6 +117,11 @@ pub fn table(command: Command, view: &View<'_>) -> Table {
     Table { columns: command.columns(), rows: (command.0.rows)(view) }
 }
 
+/// The table of SHOW POOL_PROCESSES.
+pub fn processes(view: &View<'_>) -> Table {
+    Table { columns: owned(processes::COLUMNS), rows: processes::rows(view) }
+}
+
 fn owned(columns: &[&str]) -> Vec<String> {
     columns.iter().map(|column| (*column).to_owned()).collect()
 }

@@ -19,7 +19,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(3);
 /// What a server says at this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// Whether it accepts connections; `None` if health checks are off and it was not asked.
+    /// Whether it accepts connections; `None` if it was not asked, health checks being off or pgpool having no means left.
     pub accepts: Option<bool>,
     /// What it says about itself.
     pub role: Role,
@@ -56,14 +56,14 @@ struct Server<'a> {
 impl Server<'_> {
     fn answer(&self) -> Answer {
         let accepts = self.accepts_connections();
-        let role = if accepts { self.role().unwrap_or_default() } else { Role::Unknown };
-        Answer { accepts: Some(accepts), role }
+        let role = if accepts == Some(true) { self.role().unwrap_or_default() } else { Role::Unknown };
+        Answer { accepts, role }
     }
 
     /// As `pg_isready` sees it: a server that refuses this user, or wants a password, accepts connections; one that starts
     /// up or shuts down does not.
-    fn accepts_connections(&self) -> bool {
-        match self.login(&Account::health_check(self.settings, self.configured)) {
+    fn accepts_connections(&self) -> Option<bool> {
+        Some(match self.login(&Account::health_check(self.settings, self.configured)) {
             Ok(connection) => {
                 connection.close();
                 true
@@ -71,7 +71,8 @@ impl Server<'_> {
             Err(LoginError::NotConnected(..) | LoginError::Unreachable(_)) => false,
             Err(error @ LoginError::Refused(_)) => error.into_report(self.id).code != SqlState::CANNOT_CONNECT_NOW,
             Err(LoginError::Unsupported(_)) => true,
-        }
+            Err(LoginError::Ours(_)) => return None,
+        })
     }
 
     /// Asked only where it means something and `sr_check_period` says how to log in.

@@ -131,7 +131,7 @@ impl List<'_> {
     }
 
     fn cache(&mut self) {
-        let figures = Figures::of(self.view);
+        let figures = Figures::of(self.view.shared);
         if let Some(directory) = parameter("memqcache_oiddir") {
             self.add("memqcache_cache_oiddir", &self.view.settings.memqcache_oiddir, directory.doc);
         }

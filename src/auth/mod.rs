@@ -20,9 +20,16 @@ pub mod hba;
 pub mod md5;
 pub mod outside;
 pub mod passwords;
+mod salts;
 pub mod scram;
 mod secret;
 mod watched;
 
 pub use credential::Credential;
-pub use secret::{Secret, prepare, same};
+pub use secret::{Secret, same};
+
+/// Makes the secrets that all processes of this pgpool share; one of them stays in `work_dir`. For the parent, before it forks.
+pub fn prepare(work_dir: &std::path::Path) {
+    secret::prepare();
+    salts::prepare(work_dir);
+}

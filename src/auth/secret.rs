@@ -13,19 +13,24 @@ pub fn same(one: &[u8], two: &[u8]) -> bool {
 /// 32 random bytes of this pgpool, the same in all its processes: made by the parent before it forks ([`prepare`]).
 static OWN: LazyLock<[u8; 32]> = LazyLock::new(random);
 
-/// Makes what all processes of this pgpool must share. For the parent, before it forks.
-pub fn prepare() {
+/// Makes it.
+pub(super) fn prepare() {
     LazyLock::force(&OWN);
 }
 
 /// A fingerprint of `parts` that nobody can make who does not know this pgpool's own secret.
 pub(super) fn fingerprint(parts: &[&[u8]]) -> [u8; 32] {
+    fingerprint_by(&OWN, parts)
+}
+
+/// A fingerprint of `parts` that nobody can make who does not know `secret`.
+pub(super) fn fingerprint_by(secret: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     let mut whole = Vec::new();
     for part in parts {
         whole.extend((part.len() as u64).to_be_bytes());
         whole.extend_from_slice(part);
     }
-    hmac(&*OWN, &[Secret::new(whole).bytes()])
+    hmac(secret, &[Secret::new(whole).bytes()])
 }
 
 /// HMAC-SHA-256 (RFC 2104). OpenSSL's own looks for its implementation each time, which costs ten times the sum.

@@ -90,9 +90,14 @@ impl Connection {
     /// Runs `sql` and returns its rows.
     ///
     /// # Errors
-    /// The server's error, or that it went away, or that `deadline` has passed; the connection is then of no further use.
+    /// The server's error, or that it went away, or that `deadline` has passed: [`Connection::is_usable`] tells them apart.
     pub fn query(&mut self, sql: &str, deadline: Deadline) -> Result<Rows> {
         query(&mut self.0, sql, deadline)
+    }
+
+    /// Whether it can be asked again: the server has answered everything, be it by an error, and is in no transaction.
+    pub fn is_usable(&self) -> bool {
+        self.0.is_clean()
     }
 
     /// A descriptor that is readable as soon as the server goes away, or says something unasked.

@@ -7,7 +7,7 @@ use super::secure::{Insecure, may_ask_for, secure};
 use super::{ReplyQueue, ReplyState, ServerConnection};
 use crate::auth::Credential;
 use crate::net::tls::Session;
-use crate::net::{Address, ConnectError, Deadline, InBuffer, Received, Waited, connect, wait};
+use crate::net::{Address, ConnectError, Deadline, InBuffer, Peer, Received, Waited, connect, wait};
 use crate::report::{Report, Severity, SqlState};
 use crate::sys::signal;
 use crate::wire::{HEADER_LENGTH, Header, Malformed, TransactionStatus, backend, startup};
@@ -26,15 +26,20 @@ pub enum LoginError {
     Unreachable(Report),
     /// It refused: its ErrorResponse, whole message, to be relayed unchanged (protocol 7.4).
     Refused(Vec<u8>),
-    /// It asks for something we cannot do, or we lack what a connection takes: no fault of its own.
+    /// It asks for something we cannot do: no fault of its own.
     Unsupported(Report),
+    /// pgpool or its machine has no descriptor, port or memory left for a connection: nothing is known of the server.
+    Ours(Report),
 }
 
 impl LoginError {
     /// The error as a report, for logs and our own queries.
     pub fn into_report(self, node: usize) -> Report {
         match self {
-            Self::NotConnected(report, _) | Self::Unreachable(report) | Self::Unsupported(report) => report,
+            Self::NotConnected(report, _)
+            | Self::Unreachable(report)
+            | Self::Unsupported(report)
+            | Self::Ours(report) => report,
             Self::Refused(message) => {
                 let fields = backend::ErrorFields::new(message.get(HEADER_LENGTH..).unwrap_or_default());
                 Report::error(format!("DB node id: {node} refused the connection: {}", fields.message()))
@@ -104,6 +109,7 @@ impl<'a> Login<'a> {
         login.request = login.next_request()?;
         login.connection.demand = match login.request.demand() {
             Demand::Nothing if login.shows_certificate() => Demand::Certificate,
+            Demand::Nothing if *login.connection.stream.peer() == Peer::Local => Demand::OsUser,
             demand => demand,
         };
         if may_ask_for(login.demand()) { Ok(login) } else { Err(login.forbidden()) }
@@ -155,7 +161,7 @@ fn unreachable(node: usize, address: &Address, error: ConnectError) -> LoginErro
                 .hint("Raise the limits of pgpool's process or machine: ulimit -n, net.ipv4.ip_local_port_range.")
                 .code(SqlState::TOO_MANY_CONNECTIONS);
             report.log();
-            return LoginError::Unsupported(Report { severity: Severity::Fatal, ..report });
+            return LoginError::Ours(Report { severity: Severity::Fatal, ..report });
         }
     };
     let report = Report::error(format!("failed to create a backend {node} connection"))

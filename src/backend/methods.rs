@@ -62,7 +62,7 @@ impl Methods {
     /// Whether a server may ask for this.
     pub fn allow(self, demand: Demand) -> bool {
         match demand {
-            Demand::Nothing | Demand::Certificate => self.none,
+            Demand::Nothing | Demand::Certificate | Demand::OsUser => self.none,
             Demand::Password => self.password,
             Demand::Md5 => self.md5,
             Demand::Scram => self.scram,

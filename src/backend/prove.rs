@@ -15,6 +15,9 @@ pub enum Demand {
     Nothing,
     /// Nothing, of one who has `backend_sslcert`: that may have been pgpool's proof, and tells nothing of a client.
     Certificate,
+    /// Nothing, by a Unix socket: pgpool's operating system user may have been its proof (`peer`), and tells nothing of a
+    /// client.
+    OsUser,
     /// The password in clear text.
     Password,
     /// An answer to an md5 challenge.
@@ -29,6 +32,7 @@ impl Demand {
         match self {
             Self::Nothing => "trust",
             Self::Certificate => "cert",
+            Self::OsUser => "trust or peer",
             Self::Password => "password",
             Self::Md5 => "md5",
             Self::Scram => "scram-sha-256",

@@ -17,8 +17,15 @@ use crate::wire::startup;
 use parking_lot::RwLock;
 use std::io;
 
-/// What is wanted, or why that cannot be had.
-static WANTED: RwLock<Option<Result<Wanted>>> = RwLock::new(None);
+static WANTED: RwLock<Option<InForce>> = RwLock::new(None);
+
+/// What is in force in this process.
+struct InForce {
+    /// What is wanted, or why that cannot be had.
+    wanted: Result<Wanted>,
+    /// Parameters that could not be used, and are tried again with each connection: somebody may be replacing a file.
+    due: Option<Box<Settings>>,
+}
 
 /// What servers must have and may ask for.
 #[derive(Clone, Debug)]
@@ -40,6 +47,21 @@ impl Wanted {
     }
 }
 
+impl InForce {
+    /// What is in force behind `old` when these parameters are taken, and whether they could be.
+    fn behind(old: Option<Self>, settings: &Settings) -> (Self, Result<()>) {
+        match Wanted::new(settings) {
+            Ok(wanted) => (Self { wanted: Ok(wanted), due: None }, Ok(())),
+            Err(report) => {
+                let is_good_enough = |old: &Wanted| old.is_as_strict_as(settings);
+                let kept = old.and_then(|old| old.wanted.ok()).filter(is_good_enough);
+                let wanted = kept.ok_or_else(|| report.clone());
+                (Self { wanted, due: Some(Box::new(settings.clone())) }, Err(report))
+            }
+        }
+    }
+}
+
 /// Whether the parameters `backend_ssl*` and `backend_require_auth` of `settings` can be used.
 ///
 /// # Errors
@@ -48,31 +70,30 @@ pub fn check(settings: &Settings) -> Result<()> {
     Wanted::new(settings).map(drop)
 }
 
-/// Takes these parameters, and the limits of silence, for all connections from now on. If they cannot be used, what was in
-/// force stays, unless it is weaker than what is wanted now: then no server is connected to at all.
+/// Takes these parameters, and the limits of silence, for all connections from now on. If they cannot be used they are tried
+/// again with the next one; what was in force stays so long, unless it is weaker than what is wanted now: then no server is
+/// connected to at all.
 ///
 /// # Errors
 /// What is wrong, for whoever wants to tell.
 pub fn configure(settings: &Settings) -> Result<()> {
     Keepalive::set_for_servers(settings);
-    let made = Wanted::new(settings);
-    let outcome = made.as_ref().map(|_| ()).map_err(Report::clone);
-    let mut wanted = WANTED.write();
-    let is_good_enough = matches!(&*wanted, Some(Ok(old)) if old.is_as_strict_as(settings));
-    if made.is_ok() || !is_good_enough {
-        *wanted = Some(made);
-    }
+    let mut in_force = WANTED.write();
+    let (next, outcome) = InForce::behind(in_force.take(), settings);
+    *in_force = Some(next);
     outcome
 }
 
 /// Whether servers may ask for this.
 pub(super) fn may_ask_for(demand: Demand) -> bool {
-    matches!(&*WANTED.read(), Some(Ok(wanted)) if wanted.methods.allow(demand))
+    matches!(&*WANTED.read(), Some(InForce { wanted: Ok(wanted), .. }) if wanted.methods.allow(demand))
 }
 
-/// As [`configure`], for processes that have nobody to tell: the parent has told already.
+/// As [`configure`], for processes whose parent has found the parameters to be good.
 pub fn reload(settings: &Settings) {
-    let _ = configure(settings);
+    if let Err(report) = configure(settings) {
+        Report::warning(report.to_string()).hint("It is tried again with the next connection to a server.").log();
+    }
 }
 
 /// Why a connection cannot be used.
@@ -102,7 +123,11 @@ impl Insecure {
 
 /// Makes a new connection to the server at `address` as secure as is wanted.
 pub(super) fn secure(stream: &mut Stream, address: &Address, deadline: Deadline) -> Result<(), Insecure> {
-    let connector = match &*WANTED.read() {
+    let due = WANTED.read().as_ref().and_then(|in_force| in_force.due.clone());
+    if let Some(settings) = due {
+        let _ = configure(&settings);
+    }
+    let connector = match WANTED.read().as_ref().map(|in_force| &in_force.wanted) {
         Some(Ok(wanted)) => wanted.connector.clone(),
         Some(Err(report)) => {
             return Err(Insecure::refused(report.message.clone(), report.hint.clone().unwrap_or_default()));
@@ -236,6 +261,32 @@ mod tests {
         let secured = secure_by(&connector, &mut stream, &address, deadline).map(|()| stream.is_tls());
         drop(stream);
         (secured, server.join().expect("server"))
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_due_and_nothing_weaker_stays() {
+        let verifying = |authority: &str| Settings {
+            backend_sslrootcert: authority.to_owned(),
+            backend_require_auth: "scram-sha-256,none".to_owned(),
+            ..with(BackendSslmode::VerifyCa)
+        };
+        let mode = |in_force: &InForce| in_force.wanted.as_ref().ok().map(|wanted| wanted.connector.mode());
+        let (prefer, outcome) = InForce::behind(None, &with(BackendSslmode::Prefer));
+        assert!(outcome.is_ok() && prefer.due.is_none());
+        let (refusing, outcome) = InForce::behind(Some(prefer), &verifying("/nonexistent"));
+        assert!(outcome.is_err() && refusing.due.is_some() && mode(&refusing).is_none());
+        let system = verifying("");
+        let (verified, outcome) = InForce::behind(Some(refusing), &system);
+        assert!(outcome.is_ok() && verified.due.is_none() && mode(&verified) == Some(SslMode::VerifyCa));
+        // Another authority is another wish; the same one that cannot be read now is not.
+        let (other, _) = InForce::behind(Some(verified), &verifying("/nonexistent"));
+        assert!(mode(&other).is_none());
+        let (verified, _) = InForce::behind(None, &system);
+        let broken = Settings { backend_sslcert: "/nonexistent".to_owned(), ..system.clone() };
+        let (kept, outcome) = InForce::behind(Some(verified), &broken);
+        assert!(outcome.is_err() && kept.due.is_some() && mode(&kept) == Some(SslMode::VerifyCa));
+        let fewer = Settings { backend_require_auth: "scram-sha-256".to_owned(), ..broken };
+        assert!(mode(&InForce::behind(Some(kept), &fewer).0).is_none());
     }
 
     fn with(mode: BackendSslmode) -> Settings {

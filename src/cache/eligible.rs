@@ -79,7 +79,7 @@ pub fn obstacle<'s>(
             "it depends on when it runs (TABLESAMPLE, 'now', casts to timestamptz or timetz)",
         ));
     }
-    let functions = || statement.functions.iter().find_map(|name| of_function(name, catalog));
+    let functions = || statement.functions.iter().find_map(|name| of_function(name, settings, catalog));
     statement.reads().find_map(|name| of_relation(name, settings, catalog)).or_else(functions)
 }
 
@@ -103,7 +103,12 @@ fn of_relation<'s>(name: &'s Name, settings: &Settings, catalog: &dyn Catalog) -
     Some(Obstacle::Relation(name, what))
 }
 
-fn of_function<'s>(name: &'s Name, catalog: &dyn Catalog) -> Option<Obstacle<'s>> {
+/// `read_only_function_list` decides nothing here: not to write is not to answer the same for ever.
+fn of_function<'s>(name: &'s Name, settings: &Settings, catalog: &dyn Catalog) -> Option<Obstacle<'s>> {
+    let writing = &settings.write_function_list;
+    if !writing.is_empty() && writing.is_match(&name.to_string()) {
+        return Some(Obstacle::Function(name, "is in write_function_list"));
+    }
     let what = match catalog.function(name) {
         Known::Yes(Volatility::Immutable) => return None,
         Known::Yes(Volatility::Reads) => "is STABLE, not IMMUTABLE",
@@ -199,12 +204,16 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn lists_of_tables_decide() {
+    fn lists_of_tables_and_functions_decide() {
         let mut settings = Settings::default();
         settings.assign("cache_safe_memqcache_table_list", "view1,unlogged1,secured").expect("list");
         settings.assign("cache_unsafe_memqcache_table_list", "t9").expect("list");
         assert_eq!(answer("select * from view1, unlogged1", &settings), "yes");
         assert_eq!(answer("select * from secured", &settings), "no: secured has row security");
         assert_eq!(answer("select * from t1, t9", &settings), "no: t9 is in cache_unsafe_memqcache_table_list");
+        settings.assign("read_only_function_list", "now,random").expect("list");
+        assert_eq!(answer("select now()", &settings), "no: now() is STABLE, not IMMUTABLE");
+        settings.assign("write_function_list", "count").expect("list");
+        assert_eq!(answer("select count(*) from t1", &settings), "no: count() is in write_function_list");
     }
 }

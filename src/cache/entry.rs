@@ -1,6 +1,6 @@
 //! What is kept of an answer: the messages as the server sent them, and what they depend on.
 //!
-//! Layout, native byte order since no other program reads it: stamp, end of life, number of tables, their counters, then the
+//! Layout, all numbers in network byte order: stamp, end of life, number of tables, their counters, then the
 //! messages without ReadyForQuery.
 
 use crate::state::{TableSet, uptime};
@@ -11,10 +11,13 @@ use crate::wire::{Cursor, Header, backend};
 pub struct Expiry(u64);
 
 impl Expiry {
+    /// They do not.
+    pub const NEVER: Self = Self(0);
+
     /// `seconds` from now (`memqcache_expire`); 0: never.
     pub fn after(seconds: i32) -> Self {
         match u64::try_from(seconds) {
-            Ok(0) | Err(_) => Self(0),
+            Ok(0) | Err(_) => Self::NEVER,
             Ok(seconds) => Self(uptime().as_secs() + seconds),
         }
     }
@@ -108,6 +111,23 @@ pub fn answer_of_batch(bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// Whether `messages` are those of a kept answer, where that is not known: perhaps RowDescription, rows, CommandComplete.
+pub fn is_answer(messages: &[u8]) -> bool {
+    let mut at = 0;
+    loop {
+        let Some(Ok(Some(header))) = messages.get(at..).map(|rest| Header::read(rest, backend::name)) else {
+            return false;
+        };
+        match header.kind {
+            b'T' if at == 0 => {}
+            b'D' => {}
+            b'C' => return at + header.total == messages.len(),
+            _ => return false,
+        }
+        at += header.total;
+    }
+}
+
 /// A kept answer, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer<'a> {
@@ -144,6 +164,23 @@ mod tests {
         assert_eq!(Entry::decode(&bytes[..length - 1]), None);
         assert_eq!(Entry::decode(&Entry { expiry: Expiry(1), ..entry.clone() }.encode()), None);
         assert!(Entry::decode(&Entry { expiry: Expiry::after(100), ..entry }.encode()).is_some());
+    }
+
+    #[test]
+    fn what_others_have_kept_is_looked_at() {
+        let message =
+            |kind: u8, content: &[u8]| [&[kind][..], &(content.len() as u32 + 4).to_be_bytes(), content].concat();
+        let (t, d, c) = (message(b'T', b"\0\0"), message(b'D', b"\0\0"), message(b'C', b"SELECT 1\0"));
+        let whole = [&t[..], &d, &d, &c].concat();
+        assert!(is_answer(&whole) && is_answer(&[&d[..], &c].concat()) && is_answer(&c));
+        for cut in 0..whole.len() {
+            assert!(!is_answer(&whole[..cut]), "{cut}");
+        }
+        let foreign = message(b'R', &[0, 0, 0, 3]);
+        assert!(!is_answer(&[&whole[..], &foreign].concat()) && !is_answer(&[&foreign[..], &whole].concat()));
+        assert!(
+            !is_answer(&[&d[..], &t, &c].concat()) && !is_answer(b"D\0\0\0\x01") && !is_answer(b"C\xff\xff\xff\xff")
+        );
     }
 
     #[test]

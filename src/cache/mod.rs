@@ -23,31 +23,49 @@
 //! tells them for this session ([`identities`]), the protocol, the text, parameters and formats. Nothing is cut, and parts
 //! are set apart by their lengths. A session that may have changed a setting asks anew before it uses the cache again.
 //!
-//! This room decides and does no I/O; sessions ask the servers, and shared memory belongs to `state`.
+//! With `memqcache_method = memcached` answers and generations are in [`memcached`], which has more to say about this.
+//!
+//! This room decides and asks no PostgreSQL server: sessions do, and shared memory belongs to `state`.
 
+mod answers;
 mod eligible;
 mod entry;
 mod key;
+pub mod memcached;
 mod written;
 
+pub use answers::Answers;
 pub use eligible::{Obstacle, is_forced, may_be_cached, obstacle};
 pub use entry::{Answer, Entry, Expiry, answer_of_batch, answer_of_query};
-pub use key::{IDENTITY_QUERY, Identities, Identity, TEXT_AT, extended_key, identities, simple_key};
+pub use key::{Identities, Identity, TEXT_AT, extended_key, identities, identity_query, simple_key};
+pub use memcached::Memcached;
 pub use written::{Effects, Written, effects};
 
 #[cfg(test)]
 pub(crate) use eligible::tests;
 
 use crate::config::{MemqcacheMethod, Settings};
-use crate::state::StoreSize;
+use crate::state::{AnswerStore, QueryCache, StoreSize};
 
-/// How large the cache in shared memory is; `None`: it is off.
-pub fn size(settings: &Settings) -> Option<StoreSize> {
+/// Where answers are kept; `None`: the cache is off.
+pub fn store(settings: &Settings) -> Option<AnswerStore> {
     let size = |value: i64| usize::try_from(value).unwrap_or(0);
     let largest = settings.memqcache_maxcache.min(settings.memqcache_cache_block_size);
-    (settings.memory_cache_enabled && settings.memqcache_method == MemqcacheMethod::Shmem).then(|| StoreSize {
-        bytes: size(settings.memqcache_total_size),
-        entries: size(settings.memqcache_max_num_cache.into()),
-        largest: size(largest.into()),
-    })
+    let store = match settings.memqcache_method {
+        MemqcacheMethod::Memcached => AnswerStore::Elsewhere,
+        MemqcacheMethod::Shmem => AnswerStore::Here(StoreSize {
+            bytes: size(settings.memqcache_total_size),
+            entries: size(settings.memqcache_max_num_cache.into()),
+            largest: size(largest.into()),
+        }),
+    };
+    settings.memory_cache_enabled.then_some(store)
+}
+
+/// What this pgpool does when it becomes the leader of the watchdog (`clear_memqcache_on_escalation`): no answer kept while
+/// another one had the clients is given. Does no I/O.
+pub fn clear_on_escalation(settings: &Settings, cache: &QueryCache) {
+    if settings.clear_memqcache_on_escalation {
+        cache.clear();
+    }
 }

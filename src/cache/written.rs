@@ -28,13 +28,22 @@ pub struct Effects {
     pub sets_custom: bool,
     /// It runs code of which only the server knows what it does.
     pub runs_code: bool,
+    /// Names may stand for other tables in its database afterwards, or tables may be other than they were.
+    pub defines: bool,
+}
+
+impl Effects {
+    /// Of something that cannot be read.
+    pub const ANY: Self =
+        Self { written: Written::Everything, sets: true, sets_custom: true, runs_code: true, defines: true };
 }
 
 /// What `statement` may do. What its functions do is asked of the catalog; EXECUTE is to be judged by what it runs.
 pub fn effects(statement: &Statement, settings: &Settings, catalog: &dyn Catalog) -> Effects {
     let may_write = |name: &Name| may_write(name, settings, catalog);
     let only_explains = !statement.is_multi() && matches!(statement.kind, Kind::Explain { analyze: false, .. });
-    let calls = statement.has.unknown_functions && !only_explains && statement.functions.iter().any(may_write);
+    let may_call = !only_explains && (statement.has.unknown_functions || !settings.write_function_list.is_empty());
+    let calls = may_call && statement.functions.iter().any(may_write);
     let runs_code = calls || statement.kinds().any(runs_code);
     let sets = calls || may_set(statement);
     let tables = match statement.writes().next() {
@@ -47,7 +56,8 @@ pub fn effects(statement: &Statement, settings: &Settings, catalog: &dyn Catalog
     let kinds = statement.kinds().map(of_kind).max().unwrap_or(Written::Nothing);
     let written = kinds.max(tables).max(if calls { Written::Database } else { Written::Nothing });
     let sets_custom = runs_code || statement.kinds().any(sets_custom) || calls_set_config(statement);
-    Effects { written, sets: sets || written >= Written::Database, sets_custom, runs_code }
+    let defines = runs_code || written == Written::Everything || statement.kinds().any(defines);
+    Effects { written, sets: sets || written >= Written::Database, sets_custom, runs_code, defines }
 }
 
 /// What the facts do not name as written.
@@ -71,6 +81,14 @@ fn of_kind(kind: &Kind) -> Written {
         }
         // What PREPARE prepares is judged when it is executed.
         _ => Written::Nothing,
+    }
+}
+
+fn defines(kind: &Kind) -> bool {
+    match kind {
+        Kind::Explain { analyze: true, inner } => defines(inner),
+        Kind::CreateTable { temporary } | Kind::CreateTableAs { temporary } => !temporary,
+        kind => matches!(kind, Kind::Drop),
     }
 }
 
@@ -100,13 +118,19 @@ fn calls_set_config(statement: &Statement) -> bool {
     statement.functions.iter().any(|function| &*function.name == "set_config")
 }
 
+/// Whether calling it may write. The administrator's word counts more than the declaration.
 fn may_write(name: &Name, settings: &Settings, catalog: &dyn Catalog) -> bool {
-    if sets_or_locks(name) {
-        return false;
+    let (reading, writing) = (&settings.read_only_function_list, &settings.write_function_list);
+    let is_harmless = || sets_or_locks(name) || is_declared_harmless(name, catalog);
+    if reading.is_empty() && writing.is_empty() {
+        return !is_harmless();
     }
-    let list = &settings.read_only_function_list;
-    let is_listed = !list.is_empty() && list.is_match(&name.to_string());
-    !is_listed && !matches!(catalog.function(name), Known::Yes(Volatility::Immutable | Volatility::Reads))
+    let written = name.to_string();
+    writing.is_match(&written) || !(reading.is_match(&written) || is_harmless())
+}
+
+fn is_declared_harmless(name: &Name, catalog: &dyn Catalog) -> bool {
+    matches!(catalog.function(name), Known::Yes(Volatility::Immutable | Volatility::Reads))
 }
 
 /// Whether it is a function of PostgreSQL's that changes the session only.
@@ -222,5 +246,10 @@ mod tests {
         settings.assign("read_only_function_list", "f").expect("list");
         assert_eq!(written("select f()", &settings), Written::Nothing);
         assert_eq!(written("select f(), g()", &settings), Written::Database);
+        // What is declared and listed: the list counts.
+        let mut settings = Settings::default();
+        settings.assign("write_function_list", "count").expect("list");
+        assert_eq!(written("select count(*) from t1", &settings), Written::Database);
+        assert_eq!(written("select now() from t1", &settings), Written::Nothing);
     }
 }

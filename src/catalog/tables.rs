@@ -24,6 +24,8 @@ pub struct Tables {
     /// Whose rows a write changes: the table, all that inherit from it, and those that foreign keys change with it. `None`:
     /// triggers or rules may change anything.
     pub written: Option<Box<[u32]>>,
+    /// Its triggers may also set or define something, as far as their texts tell.
+    pub runs_code: bool,
 }
 
 /// Asks `server`, to which nothing is owed, about the relations of `statement` that are not known.
@@ -35,13 +37,15 @@ pub fn look_up_tables(facts: &mut Facts, statement: &Statement, server: &mut Ser
     names.dedup();
     names.retain(|name| facts.tables(name).is_none());
     for names in names.chunks(MAX_TABLES) {
-        let columns: Vec<_> = names.iter().flat_map(|name| [read_column(name), written_column(name)]).collect();
+        let columns: Vec<_> =
+            names.iter().flat_map(|name| [read_column(name), written_column(name), code_column(name)]).collect();
         let sql = format!("SELECT {}", columns.join(", "));
         let mut rows = control::query(server, &sql, Deadline::after(LIMIT))?;
         let answers = rows.pop().unwrap_or_default();
-        for (name, answer) in names.iter().zip(answers.chunks(2)) {
+        for (name, answer) in names.iter().zip(answers.chunks(3)) {
             let oids = |column: usize| answer.get(column).and_then(Option::as_deref).and_then(oids);
-            facts.learn_tables(name, Tables { read: oids(0), written: oids(1) });
+            let runs_code = answer.get(2).and_then(Option::as_deref) != Some("f");
+            facts.learn_tables(name, Tables { read: oids(0), written: oids(1), runs_code });
         }
     }
     Ok(())
@@ -73,18 +77,75 @@ fn read_column(name: &Name) -> String {
     )
 }
 
-fn written_column(name: &Name) -> String {
+/// The tables that a write of `name` reaches: itself, all that inherit from it, and those that foreign keys change with it.
+fn reached(name: &Name) -> String {
     format!(
-        "(WITH RECURSIVE t(o) AS (SELECT oid FROM pg_catalog.pg_class WHERE {} UNION SELECT f.o FROM t, LATERAL (\
+        "WITH RECURSIVE t(o) AS (SELECT oid FROM pg_catalog.pg_class WHERE {} UNION SELECT f.o FROM t, LATERAL (\
          SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent OPERATOR(pg_catalog.=) t.o UNION ALL \
          SELECT conrelid FROM pg_catalog.pg_constraint WHERE confrelid OPERATOR(pg_catalog.=) t.o AND \
          contype OPERATOR(pg_catalog.=) 'f' AND (confdeltype OPERATOR(pg_catalog.=) ANY ('{{c,n,d}}') OR \
-         confupdtype OPERATOR(pg_catalog.=) ANY ('{{c,n,d}}'))) AS f(o)) \
-         SELECT CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) {MAX_TABLES} AND COALESCE(pg_catalog.bool_and(\
+         confupdtype OPERATOR(pg_catalog.=) ANY ('{{c,n,d}}'))) AS f(o))",
+        relation_condition(name)
+    )
+}
+
+fn written_column(name: &Name) -> String {
+    format!(
+        "({} SELECT CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) {MAX_TABLES} AND COALESCE(pg_catalog.bool_and(\
          c.relkind OPERATOR(pg_catalog.=) ANY ('{{r,p}}') AND NOT c.relhasrules AND NOT EXISTS (\
          SELECT 1 FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid OPERATOR(pg_catalog.=) t.o AND NOT g.tgisinternal)), \
          true) THEN COALESCE(pg_catalog.string_agg(t.o::pg_catalog.text, ' '), '') END \
          FROM t, pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) t.o)",
-        relation_condition(name)
+        reached(name)
     )
+}
+
+/// Words in a trigger's text that may set or define something: definitions, SQL made at run time, settings, calls of other
+/// functions for their effect. An assignment of a function's result is not among them.
+const CODE: &str = r"\m(create|alter|drop|execute|set_config|discard|reset|call)\M\
+|(;|\mbegin|\mthen|\melse|\mloop)\s*set\s\
+|\mperform\s+(?!(pg_catalog\.)?pg_notify\M)";
+
+/// Whether a write runs such code by triggers, or more than can be told: in another language than those whose texts can be
+/// read, by rules, through a view.
+fn code_column(name: &Name) -> String {
+    let pattern = CODE.replace("\\\n", "").replace('\\', "\\\\");
+    format!(
+        "({} SELECT EXISTS (SELECT 1 FROM t, pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) t.o AND \
+         (c.relhasrules OR c.relkind OPERATOR(pg_catalog.<>) ALL ('{{r,p}}'))) OR EXISTS (\
+         SELECT 1 FROM t, pg_catalog.pg_trigger AS g, pg_catalog.pg_proc AS p, pg_catalog.pg_language AS l \
+         WHERE g.tgrelid OPERATOR(pg_catalog.=) t.o AND NOT g.tgisinternal AND p.oid OPERATOR(pg_catalog.=) g.tgfoid AND \
+         l.oid OPERATOR(pg_catalog.=) p.prolang AND l.lanname OPERATOR(pg_catalog.<>) ALL ('{{internal,c}}') AND \
+         (l.lanname OPERATOR(pg_catalog.<>) 'plpgsql' OR p.prosrc OPERATOR(pg_catalog.~*) E'{pattern}')))",
+        reached(name)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_operator_and_object_of_a_query_is_qualified() {
+        for column in [read_column, written_column, code_column].map(|column| column(&Name::bare("it's"))) {
+            let rest = ["=", "<>", "<=", "~*", "-"]
+                .iter()
+                .fold(column.clone(), |text, operator| text.replace(&format!("OPERATOR(pg_catalog.{operator})"), ""));
+            let rest = rest.split(" E'").next().unwrap_or_default();
+            assert!(!rest.contains(['=', '<', '>', '~']), "{rest}");
+            for word in [
+                "count(",
+                "bool_and(",
+                "string_agg(",
+                "to_regclass",
+                "pg_class",
+                "pg_trigger",
+                "pg_proc",
+                "pg_inherits",
+            ] {
+                let all = column.matches(word).count();
+                assert_eq!(column.matches(&format!("pg_catalog.{word}")).count(), all, "{word}: {column}");
+            }
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! `stop` and `reload`: signals to the pgpool that the pid file names (process-model 1.5, 1.6).
+//! `stop`, `reload` and `upgrade`: signals to the pgpool that the pid file names (process-model 1.5, 1.6).
 //!
 //! Unlike in the original, a pgpool.conf with errors does not keep a running pgpool from being stopped.
 
@@ -6,7 +6,7 @@ use super::options::StopMode;
 use super::tell;
 use crate::config::{self, FileLocations, LoadResult, Settings};
 use crate::report::{Report, Severity};
-use crate::supervisor::pid_file;
+use crate::supervisor::{self, pid_file};
 use crate::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -23,6 +23,10 @@ const LOOK: Duration = Duration::from_millis(20);
 const EXIT_NOT_STOPPED: i32 = 3;
 /// Exit status of a reload that was not possible.
 const EXIT_NOT_RELOADED: i32 = 1;
+/// Exit status of an upgrade that was not possible.
+const EXIT_NOT_UPGRADED: i32 = 1;
+/// How much longer than the new pgpool may take the old one has to say how it ended.
+const MARGIN: Duration = Duration::from_secs(10);
 
 /// Stops pgpool and waits for its end. Returns the exit status.
 pub(super) fn stop(files: &FileLocations, loaded: LoadResult, mode: StopMode) -> i32 {
@@ -71,6 +75,51 @@ pub(super) fn reload(files: &FileLocations, loaded: LoadResult) -> i32 {
         Err(errno) => {
             Report::fatal(format!("could not reload configuration file pid: {pid}")).detail(errno.desc()).log();
             EXIT_NOT_RELOADED
+        }
+    }
+}
+
+/// Has pgpool replaced by the program it was started from, and waits until the new one serves. Returns the exit status.
+/// A configuration that this program cannot use never comes here.
+pub(super) fn upgrade(settings: &Settings) -> i32 {
+    let path = Path::new(&settings.pid_file_name);
+    let Some(pid) = running(path) else { return EXIT_NOT_UPGRADED };
+    let outcome = supervisor::outcome_file(path);
+    let _ = fs::remove_file(&outcome);
+    if let Err(errno) = kill(pid, Signal::SIGURG) {
+        Report::fatal(format!("could not upgrade process with pid: {pid}")).detail(errno.desc()).log();
+        return EXIT_NOT_UPGRADED;
+    }
+    let patience = Duration::from_secs(u64::try_from(settings.upgrade_start_timeout).unwrap_or(0)) + MARGIN;
+    let started = Instant::now();
+    while started.elapsed() < patience && pid_file::is_alive(pid) {
+        // A line that is complete.
+        if let Some(text) = fs::read_to_string(&outcome).ok().filter(|text| text.ends_with('\n')) {
+            let _ = fs::remove_file(&outcome);
+            return tell_upgrade(pid, text.trim_end());
+        }
+        std::thread::sleep(LOOK);
+    }
+    Report::fatal(format!("process {pid} does not say how the upgrade ended"))
+        .hint("See its log. Is it a release that cannot be replaced in this way? Then restart it.")
+        .log();
+    EXIT_NOT_UPGRADED
+}
+
+fn tell_upgrade(pid: Pid, outcome: &str) -> i32 {
+    let said = outcome.split_once(": ");
+    match said {
+        Some(("ready", new)) => {
+            tell(&format!("pgpool({new}) has taken over from pgpool({pid}), which ends with its last session.\n"));
+            0
+        }
+        _ => {
+            let reason = said.map_or(outcome, |(_, reason)| reason);
+            Report::fatal(format!("upgrade failed: {reason}"))
+                .detail(format!("Process {pid} goes on serving as before."))
+                .hint("What the new process had to say is in the log.")
+                .log();
+            EXIT_NOT_UPGRADED
         }
     }
 }

@@ -78,6 +78,7 @@ fn carry_out(options: &Options) -> i32 {
     match (options.command, loaded) {
         (Command::Stop, loaded) => control::stop(&files, loaded, options.mode),
         (Command::Reload, loaded) => control::reload(&files, loaded),
+        (Command::Upgrade, Ok(loaded)) => control::upgrade(&loaded.settings),
         (_, Ok(loaded)) => {
             loaded.warnings.log(Severity::Warning);
             start::run(loaded.settings, files, options)

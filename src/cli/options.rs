@@ -15,6 +15,7 @@ pub(super) enum Command {
     Check,
     Route,
     Top,
+    Upgrade,
 }
 
 /// How to stop.
@@ -118,6 +119,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
         [] => {}
         ["stop"] => options.command = Command::Stop,
         ["reload"] => options.command = Command::Reload,
+        ["upgrade"] => options.command = Command::Upgrade,
         ["check"] => options.command = Command::Check,
         [other, ..] => return Err(Usage::Wrong(format!("unknown command \"{other}\""))),
     }
@@ -198,6 +200,7 @@ Usage:
   pgpool [OPTION]...                 start
   pgpool [OPTION]... [-m MODE] stop  stop a running pgpool
   pgpool [OPTION]... reload          let a running pgpool read its files again
+  pgpool [OPTION]... upgrade         replace a running pgpool by this program without losing a session
   pgpool [OPTION]... check           check the configuration without starting
   pgpool [OPTION]... route [ROUTE OPTION]... STATEMENT
                                      tell where a statement would go and why

@@ -2,16 +2,40 @@
 
 use super::options::Options;
 use super::{EXIT_FATAL, EXIT_USAGE, tell};
+use crate::auth::passwords::KeyFile;
 use crate::config::{self, FileLocations, Settings};
 use crate::report::{self, Report};
-use crate::supervisor::{self, pid_file};
-use crate::sys::{Fork, descriptor, fork};
+use crate::supervisor::{self, Again, pid_file};
+use crate::sys::{Fork, descriptor, fork, inherited};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// How a pgpool that replaces this one is to be started: the same, but in the foreground, and with a status file that counts.
+fn again(files: &FileLocations, options: &Options) -> Again {
+    let mut program = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    if program.components().count() > 1 {
+        program = std::path::absolute(&program).unwrap_or(program);
+    }
+    let mut arguments: Vec<OsString> = vec!["-n".into()];
+    for (option, path) in [
+        ("-f", files.config.as_path()),
+        ("-F", files.pcp.as_path()),
+        ("-a", files.hba.as_path()),
+        ("-k", KeyFile::path()),
+    ] {
+        arguments.extend([option.into(), path.into()]);
+    }
+    if options.debug {
+        arguments.push("-d".into());
+    }
+    Again { program, arguments }
+}
 
 /// Returns the exit status: in the foreground when pgpool has ended, for a daemon when it serves or has failed.
 pub(super) fn run(mut settings: Settings, files: FileLocations, options: &Options) -> i32 {
+    let again = again(&files, options);
     if options.debug {
         settings.log_min_messages = settings.log_min_messages.min(config::MessageLevel::Debug1);
         report::configure(settings.log_settings());
@@ -21,6 +45,7 @@ pub(super) fn run(mut settings: Settings, files: FileLocations, options: &Option
             tell(&format!("ERROR: pid file found. is another pgpool({pid}) is running?\n"));
             return EXIT_USAGE;
         }
+        Ok(Some(_)) if inherited::is_handed_over() => {}
         Ok(Some(_)) => tell("NOTICE: pid file found but it seems bogus. Trying to start pgpool anyway...\n"),
         Ok(None) => {}
         Err(report) => {
@@ -29,18 +54,18 @@ pub(super) fn run(mut settings: Settings, files: FileLocations, options: &Option
         }
     }
     if options.foreground {
-        return supervisor::run(settings, files, options.discard_status, None);
+        return supervisor::run(settings, files, options.discard_status, None, again);
     }
     if !settings.logging_collector && !settings.log_destination.syslog {
         Report::warning("a daemon has no stderr: nothing will be logged once it has started")
             .hint("Set logging_collector = on or log_destination = 'syslog', or start with -n under a service manager.")
             .log();
     }
-    daemonise(settings, files, options.discard_status)
+    daemonise(settings, files, options.discard_status, again)
 }
 
 /// Starts a daemon and waits for its word. Unlike the original's, the exit status tells whether it serves.
-fn daemonise(settings: Settings, files: FileLocations, discard_status: bool) -> i32 {
+fn daemonise(settings: Settings, files: FileLocations, discard_status: bool, again: Again) -> i32 {
     let failed = |errno: Errno| {
         Report::fatal("could not start a daemon").detail(errno.desc()).log();
         EXIT_FATAL
@@ -56,7 +81,7 @@ fn daemonise(settings: Settings, files: FileLocations, discard_status: bool) -> 
             drop(reader);
             let _ = nix::unistd::setsid();
             let _ = nix::unistd::chdir("/");
-            supervisor::run(settings, files, discard_status, Some(writer))
+            supervisor::run(settings, files, discard_status, Some(writer), again)
         }
         Ok(Fork::Parent(_)) => {
             drop(writer);

@@ -145,6 +145,19 @@ impl Checks<'_> {
                 .hint("Give the nodes that shall serve reads a weight, such as backend_weight0 = 1.");
             self.at("load_balance_mode", None, report);
         }
+        let local =
+            self.settings.used_nodes().find(|(_, node)| node.hostname.is_empty() || node.hostname.starts_with('/'));
+        if let Some((id, _)) = local.filter(|_| !self.settings.enable_pool_hba) {
+            let report = Report::warning(
+                "nothing but the servers tells who clients are, and one is asked by a Unix socket",
+            )
+            .detail(
+                "Where that server asks for no password (trust, peer) it may have taken pgpool's operating system \
+                     user for a proof. Clients are refused then, except that user's own.",
+            )
+            .hint("Set enable_pool_hba = on, and tell in pool_hba.conf how clients prove themselves.");
+            self.at("backend_hostname", Some(id), report);
+        }
     }
 
     /// Two nodes with the same address, or the same application name, are probably one typing error.

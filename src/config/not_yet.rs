@@ -4,7 +4,7 @@
 //! Whoever builds one of these features deletes its entry here; this file goes when the last one is gone.
 
 use super::apply::Positions;
-use super::choices::{BackendClusteringMode, MemqcacheMethod};
+use super::choices::BackendClusteringMode;
 use super::problem::Problems;
 use super::settings::Settings;
 use crate::report::Report;
@@ -20,20 +20,12 @@ struct Feature {
     hint: &'static str,
 }
 
-const FEATURES: &[Feature] = &[
-    Feature {
-        name: "memqcache_method",
-        is_wanted: |settings| settings.memory_cache_enabled && settings.memqcache_method == MemqcacheMethod::Memcached,
-        detail: "Nothing is kept in memcached; every query goes to a server.",
-        hint: "Use shmem.",
-    },
-    Feature {
-        name: "use_watchdog",
-        is_wanted: |settings| settings.use_watchdog,
-        detail: "Other pgpool nodes are not watched, and delegate_ip is not taken.",
-        hint: "Let a cluster manager watch pgpool and hold the address.",
-    },
-];
+const FEATURES: &[Feature] = &[Feature {
+    name: "use_watchdog",
+    is_wanted: |settings| settings.use_watchdog,
+    detail: "Other pgpool nodes are not watched, and delegate_ip is not taken.",
+    hint: "Let a cluster manager watch pgpool and hold the address.",
+}];
 
 /// Adds what `settings` ask for in vain.
 pub(super) fn check(settings: &Settings, positions: &Positions, problems: &mut Problems) {

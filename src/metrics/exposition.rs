@@ -122,7 +122,8 @@ mod tests {
             ..Node::default()
         };
         let update = |cluster: &mut Cluster| {
-            cluster.nodes = vec![node("a"), node("odd\"\\\nname")];
+            // The last two are the same server.
+            cluster.nodes = vec![node("a"), node("odd\"\\\nname"), node("c"), node("c")];
             (cluster.primary, cluster.main) = (Some(0), Some(0));
         };
         shared.nodes().update(update).expect("update");
@@ -154,6 +155,8 @@ mod tests {
         has("pgpool_pool_slots{state=\"free\"} 6");
         has("pgpool_failovers_total{kind=\"failover\",cause=\"health_check\"} 1");
         has("pgpool_failover_seconds_total{kind=\"failover\",phase=\"command\"} 0.25");
+        has("pgpool_node_attached{node=\"3\",server=\"c:5432\"} 1");
+        has("pgpool2_pool_cache_free_cache_entries_size 0");
         has("pgpool2_pool_nodes_select_cnt{hostname=\"a\",port=\"5432\",role=\"primary\"} 1");
     }
 
@@ -198,21 +201,56 @@ mod tests {
         assert!(text.len() < 100_000 && took < Duration::from_secs(2), "{} bytes in {took:?}", text.len());
     }
 
-    /// The dashboard asks for nothing that does not exist.
+    fn expressions(value: &serde_json::Value, found: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Array(values) => values.iter().for_each(|value| expressions(value, found)),
+            serde_json::Value::Object(entries) => {
+                found.extend(entries.get("expr").and_then(|expression| expression.as_str()).map(str::to_owned));
+                entries.values().for_each(|value| expressions(value, found));
+            }
+            _ => {}
+        }
+    }
+
+    /// The dashboard asks for nothing that does not exist: no metric, no label, no value of a label.
     #[test]
     fn the_dashboard_knows_the_names() {
-        let dashboard = include_str!("../../conf/grafana/pgpool.json");
-        let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_';
-        let words = dashboard.split(|character| !is_part(character)).filter(|word| word.starts_with("pgpool_"));
-        let words: HashSet<_> = words.collect();
-        assert!(words.len() > 20, "{words:?}");
-        for word in words {
-            let is_family = |family: &Family| {
-                let is_histogram = matches!(family.figures, Read::Histogram(_));
-                let parts = ["_bucket", "_sum", "_count"].map(|suffix| word.strip_suffix(suffix));
-                family.name == word || (is_histogram && parts.contains(&Some(family.name)))
+        let snapshot = snapshot();
+        let dashboard = serde_json::from_str(include_str!("../../conf/grafana/pgpool.json")).expect("JSON");
+        let mut found = Vec::new();
+        expressions(&dashboard, &mut found);
+        assert!(found.len() > 20, "{found:#?}");
+        let regex = |text: &str| regex::Regex::new(text).expect("regex");
+        let (metric, selector) = (regex(r"pgpool_\w+"), regex(r#"(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)""#));
+        let grouping = regex(r"by \(([^)]*)\)");
+        for expression in &found {
+            let families = metric.find_iter(expression).map(|word| {
+                let word = word.as_str();
+                let is_family = |family: &&Family| {
+                    let parts = ["_bucket", "_sum", "_count"].map(|suffix| word.strip_suffix(suffix));
+                    let is_histogram = matches!(family.figures, Read::Histogram(_));
+                    family.name == word || (is_histogram && parts.contains(&Some(family.name)))
+                };
+                FAMILIES.iter().find(is_family).unwrap_or_else(|| panic!("{word} in {expression}"))
+            });
+            let families: Vec<_> = families.collect();
+            // Prometheus and buckets have labels of their own.
+            let knows = |label: &str| {
+                ["instance", "job", "le"].contains(&label)
+                    || families.iter().any(|family| family.labels.contains(&label))
             };
-            assert!(FAMILIES.iter().any(is_family), "{word}");
+            let grouped = grouping.captures_iter(expression).flat_map(|it| it.extract::<1>().1[0].split(','));
+            grouped.for_each(|label| assert!(knows(label.trim()), "{label} in {expression}"));
+            for [label, how, value] in selector.captures_iter(expression).map(|it| it.extract().1) {
+                assert!(knows(label), "{label} in {expression}");
+                let has = |family: &&Family| {
+                    let (Read::Counter(read) | Read::Gauge(read)) = family.figures else { return false };
+                    let at = family.labels.iter().position(|name| *name == label);
+                    at.is_some_and(|at| read(&snapshot).iter().any(|(values, _)| values[at] == value))
+                };
+                let is_literal = how == "=" || how == "!=";
+                assert!(!is_literal || families.iter().copied().any(|family| has(&family)), "{value} in {expression}");
+            }
         }
     }
 

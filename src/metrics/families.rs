@@ -3,7 +3,7 @@
 use super::measure::Snapshot;
 use crate::admin::{NodeFigures, WorkerFigures};
 use crate::report::version;
-use crate::state::{CacheCounts, Delay, Latency, ProcessStatus, Progress, StoreFigures};
+use crate::state::{CacheCounts, Condition, Delay, Latency, ProcessStatus, Progress, StoreFigures};
 use std::time::Duration;
 
 /// A metric.
@@ -39,7 +39,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family { name: "pgpool_info", help: "The release of pgpool; always 1.", labels: &["version"],
         figures: Read::Gauge(|_| vec![(vec![version::VERSION.to_owned()], 1.0)]) },
     Family { name: "pgpool_start_time_seconds", help: "When pgpool was started, seconds since 1970.", labels: &[],
-        figures: Read::Gauge(|all| one(all.figures.started)) },
+        figures: Read::Gauge(|all| one(all.figures.started as f64)) },
 
     Family { name: "pgpool_node_attached", help: "Whether the node is used: 1, or 0 for one that is down or unused.", labels: NODE,
         figures: Read::Gauge(|all| nodes(all, |node| Some(flag(node.attached)))) },
@@ -47,7 +47,7 @@ pub(super) const FAMILIES: &[Family] = &[
         figures: Read::Gauge(node_info) },
     Family { name: "pgpool_node_primary", help: "Whether the node is the primary.", labels: NODE,
         figures: Read::Gauge(|all| nodes(all, |node| Some(flag(node.is_primary)))) },
-    Family { name: "pgpool_node_weight", help: "The node's share of the balanced reads, 0 to 1.", labels: NODE,
+    Family { name: "pgpool_node_weight", help: "The node's share of the balanced reads, 0 to 1; of those of all nodes, attached or not.", labels: NODE,
         figures: Read::Gauge(|all| nodes(all, |node| Some(node.weight))) },
     Family { name: "pgpool_node_replication_delay_seconds", help: "How old is what the standby replays; where the delay is measured in time.", labels: NODE,
         figures: Read::Gauge(|all| nodes(all, delay_seconds)) },
@@ -61,8 +61,8 @@ pub(super) const FAMILIES: &[Family] = &[
         figures: Read::Gauge(|all| nodes(all, |node| Some(node.connections as f64))) },
 
     Family { name: "pgpool_health_check_failing", help: "Whether the last health check of the node has failed, after its retries.", labels: NODE,
-        figures: Read::Gauge(|all| nodes(all, |node| Some(flag(node.failing)))) },
-    Family { name: "pgpool_health_checks_total", help: "Health checks of the node by result: success, fail, skip.", labels: &["node", "server", "result"],
+        figures: Read::Gauge(|all| nodes(all, |node| Some(flag(node.condition == Condition::Failing)))) },
+    Family { name: "pgpool_health_checks_total", help: "Health checks of the node by result: success, fail (also where failover is disallowed), skip.", labels: &["node", "server", "result"],
         figures: Read::Counter(health_checks) },
     Family { name: "pgpool_health_check_retries_total", help: "Retries in health checks of the node.", labels: NODE,
         figures: Read::Counter(|all| nodes(all, |node| Some(node.health.retry_count as f64))) },
@@ -77,24 +77,24 @@ pub(super) const FAMILIES: &[Family] = &[
         figures: Read::Gauge(sessions) },
     Family { name: "pgpool_account_sessions", help: "Sessions by user and database.", labels: &["user", "database"],
         figures: Read::Gauge(accounts) },
-    Family { name: "pgpool_sessions_total", help: "Sessions that have ended.", labels: &[],
-        figures: Read::Counter(|all| one(all.figures.workers.finished)) },
+    Family { name: "pgpool_sessions_total", help: "Sessions that have ended, in whatever way; who was refused had none.", labels: &[],
+        figures: Read::Counter(|all| one(all.figures.workers.finished as f64)) },
     Family { name: "pgpool_waiting_connections", help: "Clients that wait for a free process, by listening socket.", labels: &["socket"],
         figures: Read::Gauge(|all| by_socket(&all.waiting)) },
     Family { name: "pgpool_waiting_connections_limit", help: "How many clients may wait, by listening socket; the kernel drops requests beyond that.", labels: &["socket"],
         figures: Read::Gauge(|all| by_socket(&all.room)) },
-    Family { name: "pgpool_worker_cpu_seconds_total", help: "Processor time of the processes for sessions, as far as this process has seen it.", labels: &[],
-        figures: Read::Counter(|all| vec![(vec![], all.cpu.as_secs_f64())]) },
+    Family { name: "pgpool_worker_cpu_seconds_total", help: "Processor time of the processes for sessions, those that have ended included.", labels: &[],
+        figures: Read::Counter(|all| one(all.cpu.as_secs_f64())) },
     Family { name: "pgpool_pool_slots", help: "Places for groups of server connections: used by a client, pooled, free.", labels: &["state"],
         figures: Read::Gauge(pool_slots) },
 
-    Family { name: "pgpool_statements_total", help: "Statements sent to the node by class: select, insert, update, delete, ddl, other.", labels: &["node", "server", "class"],
+    Family { name: "pgpool_statements_total", help: "Statements sent to the node by class: select, insert, update, delete, ddl, other; delete holds those that could not be parsed, too.", labels: &["node", "server", "class"],
         figures: Read::Counter(statements) },
     Family { name: "pgpool_errors_total", help: "Errors that the node has answered, by severity: panic, fatal, error.", labels: &["node", "server", "severity"],
         figures: Read::Counter(errors) },
     Family { name: "pgpool_retried_reads_total", help: "Reads that the node refused as writes and that were sent to the primary instead.", labels: NODE,
         figures: Read::Counter(|all| nodes(all, |node| Some(node.counts.retried as f64))) },
-    Family { name: "pgpool_answer_seconds", help: "How long the node took to answer all that it was asked at once.", labels: NODE,
+    Family { name: "pgpool_answer_seconds", help: "From the first message to a node at rest to its last answer; what the client takes to send and to read the rest is part of it.", labels: NODE,
         figures: Read::Histogram(latencies) },
     Family { name: "pgpool_routing_total", help: "Destinations of statements by the reason that decided; PGPOOL EXPLAIN tells them in words.", labels: &["reason"],
         figures: Read::Counter(|all| all.figures.reasons.iter().map(|(reason, count)| (owned(&[reason]), *count as f64)).collect()) },
@@ -104,9 +104,9 @@ pub(super) const FAMILIES: &[Family] = &[
     Family { name: "pgpool_failover_seconds_total", help: "The time that took by phase: waiting for its turn, command, search for the primary, own work.", labels: &["kind", "phase"],
         figures: Read::Counter(failover_seconds) },
     Family { name: "pgpool_failover_in_progress", help: "0: nothing is under way, 1: a failover or failback that leaves the primary alone, 2: the primary is being replaced.", labels: &[],
-        figures: Read::Gauge(|all| vec![(vec![], progress(all))]) },
+        figures: Read::Gauge(|all| one(progress(all))) },
     Family { name: "pgpool_new_sessions_held", help: "Whether new sessions are held back for an administrator's request.", labels: &[],
-        figures: Read::Gauge(|all| vec![(vec![], flag(all.figures.held))]) },
+        figures: Read::Gauge(|all| one(flag(all.figures.held))) },
     Family { name: "pgpool_cache_answers_total", help: "SELECTs by who answered: cache, server; as in SHOW POOL_CACHE, while the query cache is on.", labels: &["by"],
         figures: Read::Counter(cache_answers) },
     Family { name: "pgpool_cache_bytes", help: "Memory of the query cache: used, free.", labels: &["state"],
@@ -118,11 +118,12 @@ pub(super) const FAMILIES: &[Family] = &[
     Family { name: "pgpool_refused_total", help: "Who was not let in: by a server (password, database), by pgpool (pool_hba.conf, password), for want of places (too_many_clients), by pcp, by metrics.", labels: &["by"],
         figures: Read::Counter(refused) },
     Family { name: "pgpool_snapshot_seconds", help: "How long it took to gather these figures.", labels: &[],
-        figures: Read::Gauge(|all| vec![(vec![], all.took.as_secs_f64())]) },
+        figures: Read::Gauge(|all| one(all.took.as_secs_f64())) },
 ];
 
-fn one(figure: u64) -> Vec<Sample> {
-    vec![(vec![], figure as f64)]
+/// A figure without labels.
+pub(super) fn one(figure: f64) -> Vec<Sample> {
+    vec![(vec![], figure)]
 }
 
 fn by_socket(figures: &[(String, u64)]) -> Vec<Sample> {
@@ -176,7 +177,7 @@ fn delay_bytes(node: &NodeFigures) -> Option<f64> {
 fn health_checks(all: &Snapshot) -> Vec<Sample> {
     split(all, |node| {
         let health = &node.health;
-        [("success", health.success_count), ("fail", health.fail_count), ("skip", health.skip_count)]
+        [("success", health.success_count), ("fail", node.failed_checks), ("skip", health.skip_count)]
             .map(|(result, count)| (result, count as f64))
     })
 }
@@ -231,14 +232,15 @@ fn sessions(all: &Snapshot) -> Vec<Sample> {
     states.filter_map(|(status, count)| Some((owned(&[session_state(status)?]), count as f64))).collect()
 }
 
-fn accounts(all: &Snapshot) -> Vec<Sample> {
+/// Sessions by user and database.
+pub(super) fn accounts(all: &Snapshot) -> Vec<Sample> {
     let accounts = all.figures.workers.accounts.iter();
     accounts.map(|((user, database), count)| (owned(&[user, database]), *count as f64)).collect()
 }
 
 fn pool_slots(all: &Snapshot) -> Vec<Sample> {
     let pool = &all.figures.pool;
-    let free = pool.slots.saturating_sub(pool.used + pool.pooled);
+    let free = pool.slots.saturating_sub(pool.filled());
     [("used", pool.used), ("pooled", pool.pooled), ("free", free)]
         .map(|(state, count)| (owned(&[state]), count as f64))
         .to_vec()

@@ -3,7 +3,7 @@
 //! They are made from what the health checks and the parent know: no server is asked, and no worker is needed.
 
 use crate::config::{BackendClusteringMode, Settings};
-use crate::state::{Cluster, Progress, Shared};
+use crate::state::{Cluster, Condition, Progress, Shared};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,9 @@ pub(super) fn look(probe: Probe, settings: &Settings, shared: &Shared) -> Result
         return Err("no process for sessions runs".to_owned());
     }
     let (all, busy) = (shared.limits().workers, workers.connected());
+    if settings.is_crowded_by(busy + 1) {
+        return Err("all processes but the reserved ones have a client: new ones are refused".to_owned());
+    }
     let what = if probe == Probe::Write { "takes writes" } else { "can be read from" };
     let room = match all.saturating_sub(busy) {
         0 => format!("all {all} processes have a client, new ones wait"),
@@ -64,10 +67,11 @@ fn find(probe: Probe, settings: &Settings, shared: &Shared, cluster: &Cluster) -
             None => "there is no primary".to_owned(),
         });
     }
-    if shared.health(node).is_failing() {
-        return Err(format!("{} does not answer its health check", name(cluster, node)));
+    match shared.health(node).condition() {
+        Condition::Well => Ok(node),
+        Condition::Suspected => Err(format!("{} does not answer; its health check is repeated", name(cluster, node))),
+        Condition::Failing => Err(format!("{} does not answer its health check", name(cluster, node))),
     }
-    Ok(node)
 }
 
 fn name(cluster: &Cluster, node: usize) -> String {
@@ -119,10 +123,25 @@ mod tests {
     }
 
     #[test]
+    fn who_refuses_new_sessions_says_so() {
+        let shared = shared();
+        let settings = Settings { num_init_children: 2, reserved_connections: 1, ..Settings::default() };
+        let ask = || [Probe::Read, Probe::Write].map(|probe| look(probe, &settings, &shared));
+        assert!(ask().iter().all(Result::is_ok));
+        shared.worker(0).begin_client(&ClientInfo::default());
+        assert_eq!(ask(), both("all processes but the reserved ones have a client: new ones are refused"));
+        assert!(look(Probe::Live, &settings, &shared).is_ok());
+        shared.worker(0).end_client(true);
+        assert!(ask().iter().all(Result::is_ok));
+    }
+
+    #[test]
     fn a_primary_that_is_lost_is_told_of() {
         let shared = shared();
         shared.health(1).end(RoundEnd::Failure { counted: true }, 0, Duration::ZERO);
         assert!(ask(&shared).iter().all(Result::is_ok), "a standby is not needed");
+        shared.health(0).suspect();
+        assert_eq!(ask(&shared), both("node 0 (db:5432) does not answer; its health check is repeated"));
         shared.health(0).end(RoundEnd::Failure { counted: true }, 0, Duration::ZERO);
         assert_eq!(ask(&shared), both("node 0 (db:5432) does not answer its health check"));
         shared.failover().begin(Progress::Primary);

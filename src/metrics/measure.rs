@@ -4,10 +4,7 @@
 use crate::admin::{self, Figures};
 use crate::config::Settings;
 use crate::state::Shared;
-use crate::sys::listen_queue;
-use nix::time::{clock_getcpuclockid, clock_gettime};
-use nix::unistd::Pid;
-use std::collections::HashMap;
+use crate::sys::{listen_queue, processor_time};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -26,7 +23,7 @@ pub(super) struct Snapshot {
     pub waiting: Vec<(String, u64)>,
     /// For how many there is room, where that is known.
     pub room: Vec<(String, u64)>,
-    /// Processor time of the processes for sessions, as far as it was seen.
+    /// Processor time of the processes for sessions since pgpool was started.
     pub cpu: Duration,
     /// How long it took to make this.
     pub took: Duration,
@@ -73,40 +70,36 @@ fn local_sockets() -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The connections to `path` that nobody has accepted (proc_net(5): the sixth field is the state, the eighth the path).
+/// The connections to `path` that nobody has accepted.
 fn count_waiting(table: &str, path: &str) -> u64 {
-    let waits = |line: &&str| {
-        let mut fields = line.split_ascii_whitespace().skip(5);
-        fields.next() == Some(NOT_ACCEPTED) && fields.nth(1) == Some(path)
-    };
-    table.lines().filter(waits).count() as u64
+    table.lines().filter(|line| state_and_path(line) == Some((NOT_ACCEPTED, path))).count() as u64
 }
 
-/// Adds up the processor time of processes that come and go, so that it never becomes less.
+/// Of a line of /proc/net/unix (proc_net(5)): the sixth field, and all that is behind the seventh.
+fn state_and_path(line: &str) -> Option<(&str, &str)> {
+    let (mut fields, mut rest) = ([""; 7], line);
+    for field in &mut fields {
+        (*field, rest) = rest.trim_start().split_once(' ')?;
+    }
+    Some((fields[5], rest))
+}
+
+/// Adds up the processor time of the processes for sessions.
 #[derive(Default)]
 pub(super) struct Meter {
-    known: HashMap<u32, Duration>,
-    total: Duration,
+    last: Duration,
 }
 
 impl Meter {
+    /// What the living have used, and what the dead had. One that dies just now may be among neither: the sum does not become
+    /// less for that.
     fn read(&mut self, shared: &Shared) -> Duration {
-        let mut living = HashMap::with_capacity(self.known.len());
-        for pid in shared.workers().iter().map(|slot| slot.pid()).filter(|pid| *pid != 0) {
-            let before = self.known.get(&pid).copied().unwrap_or_default();
-            let now = cpu_time(pid).unwrap_or(before);
-            self.total += now.saturating_sub(before);
-            living.insert(pid, now);
-        }
-        self.known = living;
-        self.total
+        let dead: Duration = shared.workers().iter().map(|slot| slot.processor_time_of_dead()).sum();
+        let pids = shared.workers().iter().map(|slot| slot.pid()).filter(|pid| *pid != 0);
+        let living: Duration = pids.filter_map(processor_time::of_process).sum();
+        self.last = self.last.max(dead + living);
+        self.last
     }
-}
-
-/// The processor time of a process; `None` if there is none any more.
-fn cpu_time(pid: u32) -> Option<Duration> {
-    let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid).ok()?)).ok()?;
-    clock_gettime(clock).ok().map(Duration::from)
 }
 
 #[cfg(test)]
@@ -117,7 +110,7 @@ mod tests {
 
     #[test]
     fn those_who_wait_on_a_unix_socket_are_counted() {
-        let path = std::env::temp_dir().join(format!("pgpool-queue-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("pgpool queue  {}", std::process::id()));
         let listener = UnixListener::bind(&path).expect("bind");
         let queue = [Queue::new(listener.try_clone().expect("clone").into())];
         let name = path.display().to_string();
@@ -130,17 +123,19 @@ mod tests {
     }
 
     #[test]
-    fn processor_time_grows_and_is_kept() {
+    fn processor_time_is_that_of_the_living_and_the_dead_whoever_asks() {
         let shared = Shared::create(Limits { workers: 2, pool_slots: 1, ..Limits::default() }).expect("shared");
         let mut meter = Meter::default();
         assert_eq!(meter.read(&shared), Duration::ZERO);
         shared.worker(1).occupy(std::process::id());
         let first = meter.read(&shared);
         assert!(first > Duration::ZERO);
-        while meter.read(&shared) == first {}
-        let last = meter.read(&shared);
         shared.worker(1).reclaim();
-        assert!(meter.read(&shared) >= last, "what the dead have used stays");
-        assert_eq!(cpu_time(u32::MAX), None);
+        assert_eq!(meter.read(&shared), first, "it has just died");
+        let hour = Duration::from_secs(3600);
+        shared.worker(1).count_processor_time(hour);
+        assert_eq!(meter.read(&shared), hour);
+        shared.worker(1).occupy(std::process::id());
+        assert!(Meter::default().read(&shared) > hour, "another process goes on with the figure");
     }
 }

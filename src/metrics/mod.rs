@@ -3,7 +3,7 @@
 //! ```text
 //! process --visitors--> request --> site --+--> exposition   /metrics       (families, aliases)
 //!  events   sockets,     bytes       paths +--> health       /health/...
-//!           limits                         +--> status       /status.json
+//!           limits              penalties  +--> status       /status.json
 //!                                          +--> page.html    /
 //! ```
 //!
@@ -21,6 +21,7 @@ mod families;
 mod health;
 mod json;
 mod measure;
+mod penalties;
 mod process;
 mod request;
 mod response;

@@ -126,9 +126,8 @@ impl Process {
                 }
                 match accept(listener) {
                     Ok(Some(stream)) => {
-                        if let Some(place) = self.visitors.welcome(stream, self.poll.registry())? {
-                            self.visitors.attend(place, &mut self.site);
-                        }
+                        let place = self.visitors.welcome(stream, self.poll.registry())?;
+                        self.visitors.attend(place, &mut self.site);
                     }
                     Ok(None) => break,
                     // pgpool stops: the signal comes as well.

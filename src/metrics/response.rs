@@ -12,6 +12,7 @@ pub(super) enum Status {
     NotFound,
     NotAllowed,
     RequestTimeout,
+    TooManyRequests,
     HeadTooLarge,
     Unavailable,
 }
@@ -26,6 +27,7 @@ impl Status {
             Self::NotFound => "404 Not Found",
             Self::NotAllowed => "405 Method Not Allowed",
             Self::RequestTimeout => "408 Request Timeout",
+            Self::TooManyRequests => "429 Too Many Requests",
             Self::HeadTooLarge => "431 Request Header Fields Too Large",
             Self::Unavailable => "503 Service Unavailable",
         }
@@ -62,12 +64,14 @@ pub(super) struct Answer {
     pub status: Status,
     kind: Kind,
     body: Rc<[u8]>,
+    /// The body is kept back: HEAD.
+    head_only: bool,
 }
 
 impl Answer {
     /// An answer of this kind.
     pub fn new(status: Status, kind: Kind, body: Rc<[u8]>) -> Self {
-        Self { status, kind, body }
+        Self { status, kind, body, head_only: false }
     }
 
     /// One line of text.
@@ -80,14 +84,14 @@ impl Answer {
         Self::line(status, status.line())
     }
 
-    /// The same, of which only the head is sent.
-    pub fn without_body(self) -> Self {
-        Self { body: Rc::default(), ..self }
+    /// The same for HEAD: its head tells the length of the body, which is not sent.
+    pub fn head_only(self) -> Self {
+        Self { head_only: true, ..self }
     }
 
     /// What follows the head.
     pub fn body(&self) -> &[u8] {
-        &self.body
+        if self.head_only { &[] } else { &self.body }
     }
 
     /// Everything in front of the body. A browser is told to let the page load nothing from anywhere else.
@@ -95,6 +99,7 @@ impl Answer {
         let more = match self.status {
             Status::Unauthorized => "WWW-Authenticate: Basic realm=\"pgpool\", charset=\"UTF-8\"\r\n",
             Status::NotAllowed => "Allow: GET, HEAD\r\n",
+            Status::TooManyRequests => "Retry-After: 1\r\n",
             _ => "",
         };
         format!(

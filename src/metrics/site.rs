@@ -1,15 +1,17 @@
 //! Which path has which answer, and who gets it.
 
 use super::measure::{Meter, Queue, Snapshot};
+use super::penalties::{PENALTY, Penalties};
 use super::request::Request;
 use super::response::{Answer, Kind, Status};
 use super::{exposition, health, status};
 use crate::auth::base64;
 use crate::config::Settings;
-use crate::net::Peer;
+use crate::net::{Deadline, Peer};
 use crate::pcp;
 use crate::report::{self, Report};
 use crate::state::{Refusal, Shared};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,13 +20,25 @@ use std::time::{Duration, Instant};
 const PAGE: &str = include_str!("page.html");
 /// What takes a while to be made serves all who ask within this time.
 const FRESH: Duration = Duration::from_millis(200);
-/// How long the answer takes to a wrong password.
-const PENALTY: Duration = Duration::from_secs(1);
+/// So many characters of a name are logged.
+const SHOWN_NAME: usize = 64;
 
-/// An answer; whether its body is wanted; and how long it is kept back.
+/// What a visitor gets.
 pub(super) enum Outcome {
-    Now(Answer, bool),
-    Later(Answer, bool, Duration),
+    /// This, at once.
+    Now(Answer),
+    /// This, at that moment.
+    At(Deadline, Answer),
+}
+
+/// Why somebody is not admitted.
+enum Refused {
+    /// He has named no password. A browser asks so first, and gets to know that it needs one.
+    Unasked,
+    /// From his address come so many wrong ones that his was not looked at.
+    TooOften,
+    /// It is wrong; he is to hear of it at that moment.
+    Wrong(Deadline),
 }
 
 /// What there is to be had.
@@ -34,6 +48,7 @@ pub(super) struct Site {
     /// pcp.conf.
     users: PathBuf,
     queues: Vec<Queue>,
+    penalties: Penalties,
     meter: Meter,
     metrics: Option<Made>,
     status: Option<Made>,
@@ -44,7 +59,8 @@ struct Made(Instant, Rc<[u8]>);
 
 impl Site {
     pub fn new(settings: Arc<Settings>, shared: Shared, users: PathBuf, queues: Vec<Queue>) -> Self {
-        Self { settings, shared, users, queues, meter: Meter::default(), metrics: None, status: None }
+        let (penalties, meter) = (Penalties::of(PENALTY), Meter::default());
+        Self { settings, shared, users, queues, penalties, meter, metrics: None, status: None }
     }
 
     /// Takes over the parameters of a reload.
@@ -57,21 +73,34 @@ impl Site {
 
     /// The answer to a request.
     pub fn answer(&mut self, request: &Request<'_>, peer: &Peer) -> Outcome {
-        let wanted = !request.head_only;
+        let outcome = self.outcome(request, peer);
+        match outcome {
+            Outcome::Now(answer) if request.head_only => Outcome::Now(answer.head_only()),
+            Outcome::At(until, answer) if request.head_only => Outcome::At(until, answer.head_only()),
+            outcome => outcome,
+        }
+    }
+
+    fn outcome(&mut self, request: &Request<'_>, peer: &Peer) -> Outcome {
         if let Some(probe) = health::Probe::of_path(request.path) {
             let (status, line) = match health::look(probe, &self.settings, &self.shared) {
                 Ok(line) => (Status::Ok, line),
                 Err(line) => (Status::Unavailable, line),
             };
-            return Outcome::Now(Answer::line(status, &line), wanted);
+            return Outcome::Now(Answer::line(status, &line));
         }
         if self.settings.metrics_require_login
-            && let Err(told) = self.admit(request, peer)
+            && let Err(refused) = self.admit(request, peer)
         {
             let answer = Answer::line(Status::Unauthorized, "a user of pcp.conf and his password are needed");
-            return if told { Outcome::Later(answer, wanted, PENALTY) } else { Outcome::Now(answer, wanted) };
+            let often = || Answer::line(Status::TooManyRequests, "too many wrong passwords come from your address");
+            return match refused {
+                Refused::Unasked => Outcome::Now(answer),
+                Refused::TooOften => Outcome::Now(often()),
+                Refused::Wrong(until) => Outcome::At(until, answer),
+            };
         }
-        let answer = match request.path {
+        Outcome::Now(match request.path {
             "/" => Answer::new(Status::Ok, Kind::Html, PAGE.as_bytes().into()),
             "/metrics" => Answer::new(Status::Ok, Kind::Metrics, self.metrics()),
             "/status.json" => Answer::new(Status::Ok, Kind::Json, self.status()),
@@ -79,28 +108,33 @@ impl Site {
                 Status::NotFound,
                 "there is /, /metrics, /status.json, /health/live, /health/read and /health/write",
             ),
-        };
-        Outcome::Now(answer, wanted)
+        })
     }
 
-    /// `Err`: he may not; whether he has tried.
-    fn admit(&self, request: &Request<'_>, peer: &Peer) -> Result<(), bool> {
-        // A browser asks without a password first, and gets to know that it needs one.
-        let credentials = request.authorization.ok_or(false)?;
-        let (user, password) = decode(credentials).ok_or(true)?;
+    fn admit(&mut self, request: &Request<'_>, peer: &Peer) -> Result<(), Refused> {
+        let credentials = request.authorization.ok_or(Refused::Unasked)?;
+        let (address, place) = match peer {
+            Peer::Tcp(address, port) => (Some(*address), format!("HTTP connection from {address}({port})")),
+            Peer::Local => (None, "HTTP connection".to_owned()),
+        };
+        if self.penalties.is_full(address) {
+            return Err(Refused::TooOften);
+        }
+        let Some((user, password)) = decode(credentials) else { return Err(self.wrong(address)) };
         let outcome = pcp::is_password(&self.users, user.as_bytes(), password.as_bytes());
         if matches!(outcome, Ok(true)) {
             return Ok(());
         }
-        self.shared.refusals().count(Refusal::ByMetrics);
-        let place = match peer {
-            Peer::Tcp(address, port) => format!("HTTP connection from {address}({port})"),
-            Peer::Local => "HTTP connection".to_owned(),
-        };
+        let user: String = user.chars().take(SHOWN_NAME).collect();
         let refusal = Report::error(format!("authentication failed for user \"{user}\""))
             .detail("username and/or password does not match");
         outcome.err().unwrap_or(refusal).context(place).log();
-        Err(true)
+        Err(self.wrong(address))
+    }
+
+    fn wrong(&mut self, address: Option<IpAddr>) -> Refused {
+        self.shared.refusals().count(Refusal::ByMetrics);
+        Refused::Wrong(self.penalties.add(address))
     }
 
     fn metrics(&mut self) -> Rc<[u8]> {
@@ -121,6 +155,18 @@ impl Site {
         let body: Rc<[u8]> = status::text(&snapshot, &self.settings, &self.shared).into_bytes().into();
         self.status = Some(Made(Instant::now(), Rc::clone(&body)));
         body
+    }
+
+    /// The same with penalties of that length.
+    #[cfg(test)]
+    pub fn punishing(self, time: Duration) -> Self {
+        Self { penalties: Penalties::of(time), ..self }
+    }
+
+    /// How many passwords were wrong.
+    #[cfg(test)]
+    pub fn guesses(&self) -> u64 {
+        self.shared.refusals().read(Refusal::ByMetrics)
     }
 
     fn look(&mut self) -> Snapshot {
@@ -158,8 +204,8 @@ mod tests {
     fn ask(site: &mut Site, path: &str, authorization: Option<&str>) -> (Status, bool) {
         let request = Request { head_only: false, path, authorization };
         match site.answer(&request, &Peer::Local) {
-            Outcome::Now(answer, _) => (answer.status, false),
-            Outcome::Later(answer, _, _) => (answer.status, true),
+            Outcome::Now(answer) => (answer.status, false),
+            Outcome::At(_, answer) => (answer.status, true),
         }
     }
 
@@ -180,7 +226,7 @@ mod tests {
         assert_eq!(ask(&mut site, "/", Some("Basic YW5uOng=")), (Status::Unauthorized, true));
         assert_eq!(ask(&mut site, "/nowhere", Some("Bearer x")), (Status::Unauthorized, true));
         assert_eq!(ask(&mut site, "/health/live", None), (Status::Ok, false));
-        assert_eq!(site.shared.refusals().read(Refusal::ByMetrics), 1);
+        assert_eq!(site.guesses(), 2);
     }
 
     #[test]

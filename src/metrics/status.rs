@@ -4,14 +4,16 @@ use super::families::session_state;
 use super::health::{self, Probe};
 use super::json::Json;
 use super::measure::Snapshot;
-use crate::admin::{self, Command, NodeFigures, View, WorkerFigures};
+use crate::admin::{self, NodeFigures, View, WorkerFigures};
 use crate::config::Settings;
 use crate::report::version;
-use crate::state::{Delay, PastFailover, ProcessStatus, Shared, now};
+use crate::state::{CacheCounts, Condition, Delay, PastFailover, ProcessStatus, Shared, StoreFigures, now};
 use std::time::Duration;
 
 /// So many processes with a session are listed.
 const MAX_PROCESSES: usize = 200;
+/// Stands for a command.
+const SET: &str = "(set)";
 
 pub(super) fn text(snapshot: &Snapshot, settings: &Settings, shared: &Shared) -> String {
     let figures = &snapshot.figures;
@@ -35,6 +37,7 @@ pub(super) fn text(snapshot: &Snapshot, settings: &Settings, shared: &Shared) ->
             let pool = &figures.pool;
             Json::Map(vec![("slots", pool.slots.into()), ("used", pool.used.into()), ("pooled", pool.pooled.into())])
         }),
+        ("cache", figures.cache.as_ref().map(cache).into()),
         ("accounts", {
             let accounts = figures.workers.accounts.iter();
             let account = |((user, database), sessions): (&(String, String), &u64)| {
@@ -50,7 +53,7 @@ pub(super) fn text(snapshot: &Snapshot, settings: &Settings, shared: &Shared) ->
         ("failovers", figures.last_failovers.iter().map(failover).collect()),
         ("reasons", reasons.map(|(reason, count)| named("reason", reason, *count)).collect()),
         ("refused", figures.refusals.iter().map(|(by, count)| named("by", by.word(), *count)).collect()),
-        ("changed", admin::changed(settings).rows.into_iter().map(Json::from_iter).collect()),
+        ("changed", changed(settings)),
     ])
     .to_string()
 }
@@ -74,7 +77,7 @@ fn node(node: &NodeFigures) -> Json {
         ("status", node.status.into()),
         ("role", node.role.into()),
         ("attached", node.attached.into()),
-        ("failing", node.failing.into()),
+        ("failing", (node.condition == Condition::Failing).into()),
         ("weight", node.weight.into()),
         ("delay_seconds", seconds.into()),
         ("delay_bytes", bytes.into()),
@@ -106,16 +109,39 @@ fn workers(workers: &WorkerFigures) -> Json {
     Json::Map(entries)
 }
 
+fn cache((counts, store): &(CacheCounts, StoreFigures)) -> Json {
+    Json::Map(vec![
+        ("hits", counts.hits.into()),
+        ("misses", counts.misses.into()),
+        ("entries", store.entries.into()),
+        ("evictions", store.evictions.into()),
+        ("used", store.used.into()),
+        ("capacity", store.capacity.into()),
+    ])
+}
+
 /// The rows of SHOW POOL_PROCESSES that have a session.
 fn processes(settings: &Settings, shared: &Shared) -> Json {
-    let Some(command) = Command::from_name("pool_processes") else { return Json::List(Vec::new()) };
-    let table = admin::table(command, &View { settings, shared, load_balance_node: 0, listeners: &[] });
+    let table = admin::processes(&View { settings, shared, load_balance_node: 0, listeners: &[] });
     let waits = ProcessStatus::WaitForConnection.text();
     let busy = table.rows.into_iter().filter(|row| row.last().is_some_and(|status| status != waits));
     Json::Map(vec![
         ("columns", Json::from_iter(table.columns)),
         ("rows", busy.take(MAX_PROCESSES).map(Json::from_iter).collect()),
     ])
+}
+
+/// The parameters that differ from their defaults. Commands may have passwords in them: what they are is only for those who
+/// have named theirs.
+fn changed(settings: &Settings) -> Json {
+    let row = |mut row: Vec<String>| {
+        let is_command = row[0].ends_with("_command");
+        if is_command && !settings.metrics_require_login && !row[1].is_empty() {
+            SET.clone_into(&mut row[1]);
+        }
+        Json::from_iter(row)
+    };
+    admin::changed(settings).rows.into_iter().map(row).collect()
 }
 
 fn failover(past: &PastFailover) -> Json {
@@ -129,4 +155,23 @@ fn failover(past: &PastFailover) -> Json {
         ("phases", Json::Map(phases.to_vec())),
         ("cause", past.cause.as_str().into()),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_shown_to_those_who_have_named_their_password() {
+        let settings = |metrics_require_login| Settings {
+            failover_command: "PGPASSWORD=secret promote %h".into(),
+            failover_command_timeout: 7,
+            metrics_require_login,
+            ..Settings::default()
+        };
+        let shown = changed(&settings(false)).to_string();
+        assert!(shown.contains("[\"failover_command\",\"(set)\",\"\"]") && !shown.contains("secret"), "{shown}");
+        assert!(shown.contains("[\"failover_command_timeout\",\"7"), "{shown}");
+        assert!(changed(&settings(true)).to_string().contains("secret promote"));
+    }
 }

@@ -2,14 +2,14 @@
 //!
 //! Invariants:
 //! - There are at most [`PLACES`], and [`PLACES_OF_ONE`] for one address. Whoever comes when all are taken gets the place of
-//!   the one that has been there longest without having asked, else of the one that has been there longest. So silent or
-//!   slow ones, however many, keep nobody out.
+//!   one who waits for his penalty, else of the one that has been there longest without having asked, else of the one that
+//!   has been there longest. So silent, slow or guessing ones, however many, keep nobody out.
 //! - Nothing waits for a visitor. He has [`REQUEST_LIMIT`] to ask and [`ANSWER_LIMIT`] to take the answer.
-//! - Who is refused for his password hears of it after a penalty and keeps his place as long, also if he leaves; so who
-//!   guesses at one address takes nobody's place at another. Only if all places are taken he makes room, after the others.
+//! - Who is refused for his password hears of it after a penalty, which counts on if he leaves or has to make room
+//!   ([`super::penalties`]).
 
 use super::request::{self, Head, MAX_HEAD};
-use super::response::Answer;
+use super::response::{Answer, Status};
 use super::site::{Outcome, Site};
 use crate::net::{Deadline, Peer, Received, Stream};
 use mio::unix::SourceFd;
@@ -48,7 +48,7 @@ enum State {
     /// What he has sent so far.
     Asking(Vec<u8>),
     /// He gets this at the limit.
-    Punished(Answer, bool),
+    Punished(Answer),
     /// He gets this, of which so much is sent.
     Answered { head: Vec<u8>, answer: Answer, sent: usize },
 }
@@ -61,19 +61,18 @@ enum Step {
 }
 
 impl Visitors {
-    /// Gives him a place and watches him; `None`: there is none, he is sent away.
+    /// Gives him a place, somebody else's if there is no other, and watches him. Returns the place.
     ///
     /// # Errors
     /// Out of memory.
-    pub fn welcome(&mut self, stream: Stream, registry: &Registry) -> io::Result<Option<usize>> {
+    pub fn welcome(&mut self, stream: Stream, registry: &Registry) -> io::Result<usize> {
         let origin = origin(&stream);
-        let of_same = self.inside().filter(|(_, visitor)| self::origin(&visitor.stream) == origin).count();
-        let crowded = of_same >= PLACES_OF_ONE;
-        if crowded || self.inside().count() >= PLACES {
-            let is_same = |visitor: &Visitor| self::origin(&visitor.stream) == origin;
-            let may_go = |visitor: &Visitor| !crowded || (is_same(visitor) && !visitor.is_punished());
-            let Some(place) = self.longest(may_go) else { return Ok(None) };
-            self.places[place] = None;
+        let is_neighbour = |visitor: &Visitor| self::origin(&visitor.stream) == origin;
+        let neighbours = self.inside().filter(|(_, visitor)| is_neighbour(visitor)).count();
+        if neighbours >= PLACES_OF_ONE {
+            self.make_room(is_neighbour);
+        } else if self.inside().count() >= PLACES {
+            self.make_room(|_| true);
         }
         let place = self.places.iter().position(Option::is_none).unwrap_or(self.places.len());
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -85,18 +84,21 @@ impl Visitors {
             Some(free) => *free = Some(visitor),
             None => self.places.push(Some(visitor)),
         }
-        Ok(Some(place))
+        Ok(place)
+    }
+
+    /// One of those who are meant has to go.
+    fn make_room(&mut self, is_meant: impl Fn(&Visitor) -> bool) {
+        let candidates = self.inside().filter(|(_, visitor)| is_meant(visitor));
+        let order = |visitor: &Visitor| (!visitor.is_punished(), !visitor.is_asking(), visitor.number);
+        let first = candidates.min_by_key(|(_, visitor)| order(visitor)).map(|(place, _)| place);
+        if let Some(place) = first {
+            self.places[place] = None;
+        }
     }
 
     fn inside(&self) -> impl Iterator<Item = (usize, &Visitor)> {
         self.places.iter().enumerate().filter_map(|(place, visitor)| Some((place, visitor.as_ref()?)))
-    }
-
-    /// Who has to make room.
-    fn longest(&self, may_go: impl Fn(&Visitor) -> bool) -> Option<usize> {
-        let candidates = self.inside().filter(|(_, visitor)| may_go(visitor));
-        let order = |visitor: &Visitor| (visitor.is_punished(), !visitor.is_asking(), visitor.number);
-        candidates.min_by_key(|(_, visitor)| order(visitor)).map(|(place, _)| place)
     }
 
     /// When somebody's time is over.
@@ -155,25 +157,20 @@ impl Visitor {
                     Ok(Received::Nothing) => return Step::Stay,
                     Ok(Received::Closed) | Err(_) => return Step::Leave,
                 },
-                Head::Bad(status) => Outcome::Now(Answer::refusal(status), false),
+                Head::Bad(status) => Outcome::Now(Answer::refusal(status)),
                 Head::Request(request) => site.answer(&request, self.stream.peer()),
             };
             match outcome {
-                Outcome::Now(answer, body_wanted) => self.answer(answer, body_wanted),
-                Outcome::Later(answer, body_wanted, penalty) => {
-                    self.limit = Deadline::after(penalty);
-                    self.state = State::Punished(answer, body_wanted);
-                }
+                Outcome::Now(answer) => self.answer(answer),
+                Outcome::At(until, answer) => (self.limit, self.state) = (until, State::Punished(answer)),
             }
             return Step::Stay;
         }
     }
 
-    fn answer(&mut self, answer: Answer, body_wanted: bool) {
+    fn answer(&mut self, answer: Answer) {
         self.limit = Deadline::after(ANSWER_LIMIT);
-        let head = answer.head();
-        let answer = if body_wanted { answer } else { answer.without_body() };
-        self.state = State::Answered { head, answer, sent: 0 };
+        self.state = State::Answered { head: answer.head(), answer, sent: 0 };
     }
 
     /// Sends what he takes.
@@ -199,13 +196,12 @@ impl Visitor {
     /// His time is over.
     fn late(&mut self) -> Step {
         match std::mem::replace(&mut self.state, State::Asking(Vec::new())) {
-            State::Punished(answer, body_wanted) => {
-                self.answer(answer, body_wanted);
+            State::Punished(answer) => {
+                self.answer(answer);
                 self.send()
             }
             State::Asking(received) if !received.is_empty() => {
-                let answer = Answer::refusal(super::response::Status::RequestTimeout);
-                self.answer(answer, true);
+                self.answer(Answer::refusal(Status::RequestTimeout));
                 // It fits into any buffer that is not full; who does not take it has had his time.
                 let _ = self.send();
                 Step::Leave
@@ -238,6 +234,7 @@ fn origin(stream: &Stream) -> Option<IpAddr> {
 mod tests {
     use super::*;
     use crate::config::Settings;
+    use crate::metrics::penalties::AT_ONCE;
     use crate::state::{Limits, Shared};
     use mio::Poll;
     use std::io::{Read, Write};
@@ -258,19 +255,23 @@ mod tests {
     }
 
     impl House {
-        fn connect_from(&mut self, peer: Peer) -> (UnixStream, Option<usize>) {
+        fn connect_from(&mut self, peer: Peer) -> (UnixStream, usize) {
             let (client, server) = UnixStream::pair().expect("sockets");
             client.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
             let place = self.visitors.welcome(Stream::new(server.into(), peer), self.poll.registry()).expect("watch");
             (client, place)
         }
 
+        /// The answer; its head tells how long the body is.
         fn ask(&mut self, peer: Peer, request: &[u8]) -> String {
             let (mut client, place) = self.connect_from(peer);
             client.write_all(request).expect("write");
-            self.visitors.attend(place.expect("a place"), &mut self.site);
+            self.visitors.attend(place, &mut self.site);
             let mut text = String::new();
             client.read_to_string(&mut text).expect("the end");
+            let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).expect("a length");
+            assert!(request.starts_with(b"HEAD") || length == body.len().to_string(), "{text}");
             text
         }
     }
@@ -284,41 +285,47 @@ mod tests {
         let mut house = house();
         let silent: Vec<_> = (0..1000).map(|_| house.connect_from(address(1))).collect();
         assert_eq!((house.visitors.inside().count(), silent.len()), (PLACES_OF_ONE, 1000));
-        assert!(house.ask(address(1), b"GET /health/live HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(house.ask(address(1), LIVE).starts_with("HTTP/1.1 200 OK\r\n"));
         let crowd: Vec<_> = (0..=255).map(|number| house.connect_from(address(number))).collect();
         assert_eq!((house.visitors.inside().count(), crowd.len()), (PLACES, 256));
         assert!(house.ask(address(2), b"GET / HTTP/1.0\r\n\r\n").contains("<!doctype html>"));
     }
 
+    const LIVE: &[u8] = b"GET /health/live HTTP/1.1\r\n\r\n";
+
     #[test]
-    fn who_guesses_has_his_places_and_no_more() {
+    fn who_guesses_keeps_nobody_out_and_is_slow() {
         let mut house = house();
+        let users = std::env::temp_dir().join(format!("pgpool-users-{}", std::process::id()));
+        std::fs::write(&users, "ann:5ebe2294ecd0e0f08eab7690d2a6ee69\n").expect("pcp.conf");
         house.site = Site::new(
             Arc::new(Settings { metrics_require_login: true, ..Settings::default() }),
             Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared"),
-            PathBuf::from("/nowhere/pcp.conf"),
+            users.clone(),
             Vec::new(),
-        );
-        let guess = |house: &mut House, peer| {
-            let (mut client, place) = house.connect_from(peer);
-            let Some(place) = place else { return false };
+        )
+        .punishing(Duration::from_secs(600));
+        let right = b"GET / HTTP/1.1\r\nAuthorization: Basic YW5uOnNlY3JldA==\r\n\r\n";
+        assert!(house.ask(address(1), right).starts_with("HTTP/1.1 200 "));
+        // He does not wait for the answers.
+        for _ in 0..100 {
+            let (mut client, place) = house.connect_from(address(1));
             client.write_all(b"GET / HTTP/1.1\r\nAuthorization: Basic YW5uOng=\r\n\r\n").expect("write");
             house.visitors.attend(place, &mut house.site);
-            true
-        };
-        // He does not wait for the answer.
-        let tried = (0..100).filter(|_| guess(&mut house, address(1))).count();
-        assert_eq!((tried, house.visitors.inside().count()), (PLACES_OF_ONE, PLACES_OF_ONE));
-        assert!((0..=255).all(|number| number == 1 || guess(&mut house, address(number))), "all others have places");
-        assert_eq!(house.visitors.inside().count(), PLACES);
-        assert!(house.ask(address(2), b"GET /health/live HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 OK\r\n"));
+        }
+        assert_eq!(house.site.guesses(), AT_ONCE as u64, "only so many were looked at");
+        assert!(house.visitors.inside().count() <= PLACES_OF_ONE);
+        assert!(house.ask(address(1), LIVE).starts_with("HTTP/1.1 200 OK\r\n"), "whoever shares his address");
+        let early = house.ask(address(1), right);
+        assert!(early.starts_with("HTTP/1.1 429 ") && early.contains("Retry-After: 1\r\n"), "{early}");
+        assert!(house.ask(address(2), right).starts_with("HTTP/1.1 200 "), "whoever has another one");
+        std::fs::remove_file(users).expect("remove");
     }
 
     #[test]
     fn a_request_may_come_in_pieces_and_its_time_ends() {
         let mut house = house();
         let (mut client, place) = house.connect_from(address(1));
-        let place = place.expect("a place");
         for piece in [&b"GET /hea"[..], b"lth/live HTTP/1.1\r\nHost: x\r", b"\n\r\n"] {
             client.write_all(piece).expect("write");
             house.visitors.attend(place, &mut house.site);
@@ -329,9 +336,8 @@ mod tests {
 
         let (mut client, place) = house.connect_from(address(1));
         client.write_all(b"GET /").expect("write");
-        house.visitors.attend(place.expect("a place"), &mut house.site);
-        house.visitors.places[place.expect("a place")].as_mut().expect("inside").limit =
-            Deadline::after(Duration::ZERO);
+        house.visitors.attend(place, &mut house.site);
+        house.visitors.places[place].as_mut().expect("inside").limit = Deadline::after(Duration::ZERO);
         house.visitors.heed_time();
         let mut text = String::new();
         client.read_to_string(&mut text).expect("the end");

@@ -52,11 +52,13 @@ pub enum ConnectError {
 }
 
 fn failed(error: io::Error) -> ConnectError {
+    if is_ours(&error) { ConnectError::Ours(error) } else { ConnectError::Failed(error) }
+}
+
+/// Whether this process or machine lacks something.
+pub(super) fn is_ours(error: &io::Error) -> bool {
     let ours = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL];
-    match error.raw_os_error() {
-        Some(code) if ours.contains(&code) => ConnectError::Ours(error),
-        _ => ConnectError::Failed(error),
-    }
+    error.raw_os_error().is_some_and(|code| ours.contains(&code))
 }
 
 /// Connects to `address`, trying every address its name has until `deadline`. The stream has the patience of a relay.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// A point in time, or never. Everything that can wait takes one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deadline(Option<Instant>);
 
 impl Deadline {

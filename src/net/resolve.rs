@@ -5,6 +5,7 @@
 //! connect to anybody, so the thread is nobody's trouble. Addresses need neither thread nor resolver. A name that has no
 //! answer now means what it meant a moment ago ([`known`](super::known)).
 
+use super::connect::is_ours;
 use super::known::Known;
 use super::wait::{Waited, wait};
 use super::{Address, ConnectError, Deadline};
@@ -51,9 +52,11 @@ pub(super) fn look_up(host: &str, deadline: Deadline) -> Result<Vec<SocketAddr>,
     let failed = |cause| ConnectError::Resolve { host: host.to_owned(), cause };
     let name = host.to_owned();
     let answer = within(deadline, move || (name.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>));
-    match answer.map_err(failed)? {
+    // Without an answer there was no descriptor or no thread to ask by.
+    match answer.map_err(ConnectError::Ours)? {
         Ok(Ok(found)) if found.is_empty() => Err(failed(io::Error::other("no address"))),
         Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) if is_ours(&error) => Err(ConnectError::Ours(error)),
         Ok(Err(error)) => Err(failed(error)),
         Err(Waited::Stopped) => Err(ConnectError::Stopped),
         Err(_) => Err(failed(io::ErrorKind::TimedOut.into())),

@@ -12,6 +12,7 @@ impl SqlState {
     pub const PROTOCOL_VIOLATION: Self = Self(*b"08P01");
     pub const NO_NODE: Self = Self(*b"08S01");
     pub const FEATURE_NOT_SUPPORTED: Self = Self(*b"0A000");
+    pub const CHARACTER_NOT_IN_REPERTOIRE: Self = Self(*b"22021");
     pub const INVALID_PARAMETER_VALUE: Self = Self(*b"22023");
     pub const IN_FAILED_TRANSACTION: Self = Self(*b"25P02");
     pub const IDLE_IN_TRANSACTION_TIMEOUT: Self = Self(*b"25P03");

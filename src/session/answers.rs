@@ -214,7 +214,7 @@ impl Session<'_> {
 
     fn parameter_status(&mut self, node: usize, header: Header) -> Result<bool, End> {
         if let Some(caching) = &mut self.caching {
-            caching.setting_changed();
+            caching.identity.setting_changed();
         }
         let content = self.reply_content(node, header);
         if let Ok((name, value)) = backend::parameter_status(content) {

@@ -4,7 +4,8 @@
 //! - The query runs as `auth_user` in `auth_dbname`, never with anything of the client's startup packet but the user name,
 //!   and that as a parameter; the search path is fixed.
 //! - Whatever the query says, a role whose password has expired, or that may not log in, has none.
-//! - The connection is kept for a few seconds behind its last question: whoever tries many names costs queries, not logins.
+//! - The connection is kept for a few seconds behind its last question, however that was answered: whoever tries many
+//!   names costs queries, not logins.
 //! - An answer counts for a second, so that many logins at once cost one query and a changed password works at once.
 
 use super::Context;
@@ -104,11 +105,12 @@ impl Context {
         if self.answers.asker.as_ref().is_some_and(|asker| asker.node != node || asker.asked.elapsed() >= IDLE) {
             self.close_asker();
         }
-        // The server may have ended it meanwhile.
-        if let Some(asker) = self.answers.asker.take()
-            && let Ok(entry) = self.ask(asker.connection, node, user, limit)
-        {
-            return Ok(entry);
+        if let Some(asker) = self.answers.asker.take() {
+            let answer = self.ask(asker.connection, node, user, limit);
+            // Without an answer, be it an error, the connection is gone: the server may have ended it meanwhile.
+            if answer.is_ok() || self.answers.asker.is_some() {
+                return answer;
+            }
         }
         let settings = Arc::clone(&self.settings);
         let account = Account::by(&mut self.gate.passwords, &settings.auth_user, "", &settings.auth_dbname);
@@ -117,12 +119,19 @@ impl Context {
         self.ask(connection, node, user, limit)
     }
 
-    /// Asks on `connection`, and keeps it if it answers.
+    /// Asks on `connection`, and keeps it if it answers; an error of the query is an answer, too.
     fn ask(&mut self, mut connection: Connection, node: usize, user: &[u8], limit: Deadline) -> Result<Entry> {
-        let rows = connection.query_with(&self.settings.auth_query, &[user], limit)?;
-        let valid = connection.query_with(IS_VALID, &[user], limit)?;
-        self.answers.asker = Some(Asker { connection, node, asked: Instant::now() });
-        Ok(judge(user, rows, &valid))
+        let rows = connection.query_with(&self.settings.auth_query, &[user], limit);
+        let both = rows.and_then(|rows| Ok((rows, connection.query_with(IS_VALID, &[user], limit)?)));
+        if connection.is_usable() {
+            self.answers.asker = Some(Asker { connection, node, asked: Instant::now() });
+        }
+        match both {
+            Ok((rows, valid)) => Ok(judge(user, rows, &valid)),
+            // Bytes that are no text there: nobody can have that name.
+            Err(report) if report.code == SqlState::CHARACTER_NOT_IN_REPERTOIRE => Ok(Entry::None),
+            Err(report) => Err(report),
+        }
     }
 }
 

@@ -66,7 +66,7 @@ impl Session<'_> {
         }
         out.extend_from_slice(answer.rows);
         write::ready_for_query(out, status);
-        caching.cache.count_hit(self.context.slot.index());
+        caching.shared().count_hit(self.context.slot.index());
         if let Some(parse) = sight.parse {
             self.statements.prepare_nowhere(&sight.name, &batch[parse], sight.facts, self.home);
         }

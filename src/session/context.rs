@@ -4,6 +4,7 @@ use super::auth_query::Answers;
 use super::gate::Gate;
 use crate::auth::hba::Rules;
 use crate::backend::{self, Key, Pool};
+use crate::cache::Memcached;
 use crate::catalog::{self, Facts};
 use crate::config::Settings;
 use crate::net::tls::Front;
@@ -55,6 +56,8 @@ pub struct Context {
     /// Who may come in.
     pub(super) gate: Gate,
     pub(super) answers: Answers,
+    /// The way to the query cache in memcached, between sessions.
+    pub(super) memcached: Option<Box<Memcached>>,
     pub(super) facts: FactsCache,
     /// The nodes as this worker last looked.
     pub(super) cluster: Cluster,
@@ -93,6 +96,7 @@ impl Context {
             front,
             gate,
             answers: Answers::default(),
+            memcached: None,
             facts: FactsCache::new(FactsCache::DEFAULT_BYTES),
             cluster: Cluster::default(),
             catalogs: HashMap::new(),
@@ -185,6 +189,23 @@ impl Context {
     /// Whether reads look for another node because this one is too far behind (`prefer_lower_delay_standby`, routing 2.5).
     pub(super) fn is_shunned(&self, node: usize) -> bool {
         self.settings.prefer_lower_delay_standby && route::exceeds_limit(self.shared.delays().of(node), &self.settings)
+    }
+
+    /// The way to the query cache, if that is in memcached.
+    pub(super) fn take_memcached(&mut self) -> Option<Box<Memcached>> {
+        let cache = self.shared.query_cache().filter(|cache| cache.store().is_none())?;
+        self.memcached.take().or_else(|| Some(Box::new(Memcached::new(&self.settings, cache))))
+    }
+
+    /// Others that share the query cache hear now of a process that has died: it cannot tell what it has written.
+    pub fn tell_of_the_dead(&mut self) {
+        let cache = self.shared.query_cache().filter(|cache| cache.store().is_none());
+        if cache.is_some_and(|cache| cache.remote().owes_for_the_dead()) {
+            let mut memcached = self.take_memcached();
+            // If memcached is away, the next session tells it.
+            let _ = memcached.as_mut().map(|memcached| memcached.is_told());
+            self.memcached = memcached;
+        }
     }
 
     /// Catalog facts of earlier sessions for which names meant the same.

@@ -26,6 +26,9 @@ impl Session<'_> {
         if self.caching.is_some() && self.batch.is_none() && self.answer_batch_from_cache()? {
             return Ok(Taken::Shortened);
         }
+        if self.caching.is_some() && self.batch.is_none() {
+            self.prepare_to_judge_batch()?;
+        }
         // A name may be about to become free.
         if header.kind == b'P' && self.journal.will_discard() && !self.is_quiet() {
             return Ok(Taken::Blocked);

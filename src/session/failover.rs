@@ -186,8 +186,8 @@ impl Context {
             }
             LoginError::NotConnected(report, _) => self.node_failed(node, &report.to_string()),
             LoginError::Unreachable(_) => failover::suspect(&self.shared, node),
-            // The server is well.
-            LoginError::Refused(_) | LoginError::Unsupported(_) => {}
+            // The server is well, or nothing is known of it.
+            LoginError::Refused(_) | LoginError::Unsupported(_) | LoginError::Ours(_) => {}
         }
     }
 }

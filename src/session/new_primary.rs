@@ -381,7 +381,7 @@ fn settings_refused(node: usize, report: &Report) -> Report {
 /// What a failed login means to a session that has been served before: a server that is full may let it in later, too.
 fn missing(node: usize, error: LoginError) -> Missing {
     match error {
-        LoginError::Unsupported(report) => Missing::Never(report),
+        LoginError::Unsupported(report) | LoginError::Ours(report) => Missing::Never(report),
         LoginError::Refused(message) if !is_passing_code(&message, &[b"53300"]) => Missing::Refused(message),
         error => Missing::Yet(error.into_report(node)),
     }
@@ -392,7 +392,7 @@ pub(super) fn is_passing(error: &LoginError) -> bool {
     match error {
         LoginError::NotConnected(..) | LoginError::Unreachable(_) => true,
         LoginError::Refused(message) => is_passing_code(message, &[]),
-        LoginError::Unsupported(_) => false,
+        LoginError::Unsupported(_) | LoginError::Ours(_) => false,
     }
 }
 

@@ -15,9 +15,9 @@ use super::requests::{Direct, RequestState};
 use super::retry::Kept;
 use super::startup::{self, Opening};
 use super::statements::Statements;
-use super::{Context, Session, finish, message_log, trace};
+use super::{Context, Session, finish, message_log, refusal, trace};
 use crate::auth::Credential;
-use crate::backend::{Demand, Group, Key, Login, LoginError, ServerConnection};
+use crate::backend::{Demand, Group, Key, Login, ServerConnection};
 use crate::config::BackendClusteringMode;
 use crate::net::{Deadline, Stream, tls};
 use crate::report::{self, Report, SqlState};
@@ -25,7 +25,7 @@ use crate::route::{self, Candidate};
 use crate::sql::Lexing;
 use crate::state::{self, ClientInfo, Cluster, NodeSet};
 use crate::sys::title;
-use crate::wire::{HEADER_LENGTH, TransactionStatus, backend, write};
+use crate::wire::{TransactionStatus, write};
 use std::time::{Duration, Instant};
 
 /// Serves one client to its end. Returns whether it was a session: cancel requests and probes are none.
@@ -57,9 +57,9 @@ pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
     let mut client = Client::new(stream);
     match begin(context, &mut client, opening, deadline) {
         Ok(start) => run(context, client, start),
-        Err(end) => {
-            if matches!(&end, End::Failed(report) if is_refusal(report.code)) {
-                context.shared.refusals().count(state::Refusal::ByPgpool);
+        Err(mut end) => {
+            if let End::Failed(report) = &mut end {
+                refusal::by_pgpool(context, &client, report, deadline);
             }
             finish::dismiss(client, &end);
         }
@@ -90,18 +90,6 @@ fn turn_away(stream: Stream, context: &Context, report: Report) {
     finish::dismiss(Client::new(stream), &report.into());
 }
 
-/// Whether a login that pgpool has ended with this code was the client's failure: it may not come in, has broken the
-/// exchange, or has run out of time.
-fn is_refusal(code: SqlState) -> bool {
-    [
-        SqlState::INVALID_AUTHORIZATION,
-        SqlState::INVALID_PASSWORD,
-        SqlState::PROTOCOL_VIOLATION,
-        SqlState::OPERATOR_INTERVENTION,
-    ]
-    .contains(&code)
-}
-
 /// What a session starts with.
 struct Start {
     group: Group,
@@ -129,7 +117,8 @@ fn run(context: &mut Context, client: Client, start: Start) {
     let database = String::from_utf8_lossy(&group.key.database).into_owned();
     let message_log = MessageLog::new(settings);
     let journal = Journal::opened(&group.key.startup);
-    let caching = context.shared.query_cache().map(|cache| Box::new(Caching::new(cache)));
+    let remote = context.take_memcached();
+    let caching = context.shared.query_cache().map(|cache| Box::new(Caching::new(cache, remote)));
     let mut session = Session {
         catalog: context.take_catalog(&group.key),
         context,
@@ -181,7 +170,8 @@ fn run(context: &mut Context, client: Client, start: Start) {
     if session.batch.is_some() && matches!(end, End::Terminated) {
         end = End::ClientGone;
     }
-    let Session { context, client, group, catalog, .. } = session;
+    let Session { context, client, group, catalog, caching, .. } = session;
+    context.memcached = caching.and_then(|caching| caching.answers.into_memcached());
     // The client is let go first: what is left to do for its connections does not concern it.
     finish::dismiss(client, &end);
     finish::release(context, group, &end);
@@ -257,7 +247,7 @@ fn enter(
                 group.close();
             }
             return Err(match refusal {
-                Refusal::By(error) => refused(context, client, error),
+                Refusal::By(error) => refusal::by_server(context, client, applicant.user, error, deadline),
                 Refusal::End(end) => end,
             });
         }
@@ -392,27 +382,6 @@ fn no_node(cluster: &Cluster) -> End {
         .hint("repair the backend nodes and restart pgpool")
         .code(SqlState::NO_NODE)
         .into()
-}
-
-fn refused(context: &Context, client: &mut Client, error: LoginError) -> End {
-    match error {
-        LoginError::Refused(message) => {
-            // Of the user, the password or the database; not that the server is full or starts up.
-            let fields = backend::ErrorFields::new(message.get(HEADER_LENGTH..).unwrap_or_default());
-            if [&b"28"[..], b"3D", b"42"].iter().any(|class| fields.code().starts_with(class)) {
-                context.shared.refusals().count(state::Refusal::ByServer);
-            }
-            client.output.extend_from_slice(&message);
-            let _ = client.flush();
-            End::Told
-        }
-        LoginError::NotConnected(mut report, _)
-        | LoginError::Unreachable(mut report)
-        | LoginError::Unsupported(mut report) => {
-            report.severity = report::Severity::Fatal;
-            report.into()
-        }
-    }
 }
 
 /// HOST(PORT) of the title; empty for a Unix socket (process-model 5).

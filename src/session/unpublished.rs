@@ -3,15 +3,16 @@
 //! Answers are made wrong by a commit, not by a write, so that a long transaction does not take the cache from everybody. But
 //! a write counts as committed as soon as it could be: outside of a block, and behind every statement that may end one.
 
+use crate::cache::Answers;
 use crate::sql::{Kind, Statement};
-use crate::state::{QueryCache, TableSet};
+use crate::state::TableSet;
 use crate::wire::TransactionStatus;
 
 /// What was written and is not published, with what has been sent since the primary was last at rest.
 #[derive(Debug, Default)]
 pub(super) struct Unpublished {
     tables: TableSet,
-    /// The stamp of the database before the first write was judged by its tables.
+    /// How often the database had been defined otherwise before the first write was judged by its tables.
     judged: Option<u64>,
     /// When the primary last owed nothing, it was in a block, from which no statement since leads out.
     stays_in_block: bool,
@@ -49,9 +50,9 @@ impl Unpublished {
         self.add(&TableSet::everything());
     }
 
-    /// Something is about to be judged by its tables, as they are under this stamp of the database.
-    pub fn judge(&mut self, stamp: u64) {
-        self.judged.get_or_insert(stamp);
+    /// Something was judged by its tables, as they were with so many `definitions` of the database.
+    pub fn judge(&mut self, definitions: u64) {
+        self.judged.get_or_insert(definitions);
     }
 
     fn add(&mut self, tables: &TableSet) {
@@ -67,10 +68,10 @@ impl Unpublished {
     }
 
     /// A statement has come to its end.
-    pub fn completed(&mut self, cache: &QueryCache, database: &str, invalidates: bool) {
+    pub fn completed(&mut self, answers: &mut Answers, database: &str, invalidates: bool) {
         self.has_completed = true;
         if !self.stays_in_block {
-            self.publish(cache, database, invalidates);
+            self.publish(answers, database, invalidates);
         }
     }
 
@@ -79,14 +80,14 @@ impl Unpublished {
         &mut self,
         status: TransactionStatus,
         settled: bool,
-        cache: &QueryCache,
+        answers: &mut Answers,
         database: &str,
         invalidates: bool,
     ) {
         let is_idle = status == TransactionStatus::Idle;
         let is_undone = is_idle && settled && self.nothing_was_done();
         if !self.stays_in_block && !is_undone {
-            self.publish(cache, database, invalidates);
+            self.publish(answers, database, invalidates);
         }
         if settled && is_idle {
             *self = Self::default();
@@ -100,15 +101,25 @@ impl Unpublished {
         !self.has_completed && (!self.commits_inside || (self.is_refused && self.sent == 1))
     }
 
-    fn publish(&mut self, cache: &QueryCache, database: &str, invalidates: bool) {
-        // What was looked up to judge a write may have changed before it could run.
-        if self.judged.is_some_and(|stamp| stamp != cache.stamp(database, &TableSet::default())) {
-            self.tables.add(&TableSet::database(database));
+    fn publish(&mut self, answers: &mut Answers, database: &str, invalidates: bool) {
+        let all = TableSet::database(database);
+        if self.is_misjudged(answers, database) {
+            self.tables.add(&all);
         }
         // Definitions and privileges are no matter of taste.
-        if !self.tables.is_empty() && (invalidates || self.tables.counters().contains(&0)) {
-            cache.invalidate(&self.tables);
+        if self.tables.is_empty() || !(invalidates || self.tables.counters().contains(&0)) {
+            return;
         }
+        answers.invalidate(database, &self.tables);
+        // Memcached may just have told what others have defined.
+        if self.is_misjudged(answers, database) && answers.are_elsewhere() {
+            answers.invalidate(database, &all);
+        }
+    }
+
+    /// What was looked up to judge a write may have changed before it could run.
+    fn is_misjudged(&self, answers: &Answers, database: &str) -> bool {
+        self.judged.is_some_and(|definitions| definitions != answers.shared().definitions(database))
     }
 }
 
@@ -129,7 +140,7 @@ fn commits_inside(kind: &Kind) -> bool {
 mod tests {
     use super::*;
     use crate::sql::{Lexing, analyse};
-    use crate::state::{Limits, Shared, StoreSize};
+    use crate::state::{AnswerStore, Limits, QueryCache, Shared, StoreSize};
 
     const TABLE: u32 = 4711;
 
@@ -142,7 +153,7 @@ mod tests {
 
     impl Stage {
         fn new() -> Self {
-            let cache = Some(StoreSize { bytes: 1 << 20, entries: 100, largest: 1000 });
+            let cache = Some(AnswerStore::Here(StoreSize { bytes: 1 << 20, entries: 100, largest: 1000 }));
             let limits = Limits { workers: 1, pool_slots: 1, query_cache: cache, ..Limits::default() };
             Self { shared: Shared::create(limits).expect("shared"), unpublished: Unpublished::default(), stamp: 0 }
         }
@@ -165,13 +176,13 @@ mod tests {
 
         fn complete(&mut self) -> bool {
             let cache = self.cache();
-            self.unpublished.completed(&cache, "d", true);
+            self.unpublished.completed(&mut Answers::new(&cache, None), "d", true);
             self.is_heard()
         }
 
         fn ready(&mut self, status: TransactionStatus, settled: bool) -> bool {
             let cache = self.cache();
-            self.unpublished.ready(status, settled, &cache, "d", true);
+            self.unpublished.ready(status, settled, &mut Answers::new(&cache, None), "d", true);
             self.is_heard()
         }
     }
@@ -270,7 +281,7 @@ mod tests {
         let cache = stage.cache();
         let other = TableSet::of("d", [1]);
         let before = cache.stamp("d", &other);
-        stage.unpublished.judge(cache.stamp("d", &TableSet::default()));
+        stage.unpublished.judge(cache.definitions("d"));
         stage.send("insert into t values (1)");
         stage.complete();
         assert_eq!(cache.stamp("d", &other), before);

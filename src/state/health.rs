@@ -1,6 +1,6 @@
 //! Statistics of the health checks (failover 4.6), and the wish of others for a check at once.
 //!
-//! Written by the health check process of the node only.
+//! Written by the health check process of the node; the parent clears what was thought of a node when it attaches it.
 
 use super::now;
 use pgpool_shm::shareable;
@@ -24,16 +24,30 @@ pub enum RoundEnd {
     Skipped,
 }
 
+/// What the checks think of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Condition {
+    /// The last check has succeeded, or there was none.
+    Well = 0,
+    /// An attempt has failed, another one is to follow.
+    Suspected = 1,
+    /// The last check has failed, after all its retries.
+    Failing = 2,
+}
+
 shareable! {
     /// The checks of one node.
     #[derive(Debug)]
     pub struct NodeHealth {
         pid: AtomicU32,
         wanted: AtomicU32,
-        failing: AtomicU32,
+        condition: AtomicU32,
         total: AtomicU64,
         success: AtomicU64,
+        /// Without those of nodes whose failover is disallowed.
         fail: AtomicU64,
+        all_failures: AtomicU64,
         skip: AtomicU64,
         retry: AtomicU64,
         max_retry: AtomicU64,
@@ -71,24 +85,29 @@ pub struct HealthStats {
 impl NodeHealth {
     /// This process checks the node from now on.
     pub fn attend(&self, pid: u32) {
-        self.min_duration.store(NO_DURATION, Ordering::Relaxed);
+        self.show_no_minimum(NO_DURATION);
         self.pid.store(pid, Ordering::Release);
     }
 
     /// Checks are turned off.
     pub fn turned_off(&self) {
-        self.min_duration.store(0, Ordering::Relaxed);
-        self.failing.store(0, Ordering::Relaxed);
+        self.show_no_minimum(0);
+        self.set(Condition::Well);
     }
 
     /// A round begins.
     pub fn begin(&self) {
         self.wanted.store(0, Ordering::Release);
-        if self.min_duration.load(Ordering::Relaxed) == 0 && self.max_duration.load(Ordering::Relaxed) == 0 {
-            self.min_duration.store(NO_DURATION, Ordering::Relaxed);
-        }
+        self.show_no_minimum(NO_DURATION);
         self.total.fetch_add(1, Ordering::Relaxed);
         self.last.store(now(), Ordering::Relaxed);
+    }
+
+    /// An attempt has failed, another one follows.
+    pub fn suspect(&self) {
+        if self.condition() == Condition::Well {
+            self.set(Condition::Suspected);
+        }
     }
 
     /// A round has ended, after `retries` retries.
@@ -104,13 +123,31 @@ impl NodeHealth {
             count.fetch_add(1, Ordering::Relaxed);
         }
         last.store(now(), Ordering::Relaxed);
+        match end {
+            RoundEnd::Success => self.set(Condition::Well),
+            RoundEnd::Failure { .. } => {
+                self.all_failures.fetch_add(1, Ordering::Relaxed);
+                self.set(Condition::Failing);
+            }
+            RoundEnd::Skipped => {}
+        }
         if end != RoundEnd::Skipped {
-            self.failing.store((end != RoundEnd::Success).into(), Ordering::Relaxed);
             let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
             self.max_duration.fetch_max(milliseconds, Ordering::Relaxed);
             self.min_duration.fetch_min(milliseconds, Ordering::Relaxed);
             self.total_duration.fetch_add(milliseconds, Ordering::Relaxed);
         }
+    }
+
+    /// What `min_duration` shows as long as the node was never checked.
+    fn show_no_minimum(&self, shown: u64) {
+        if self.success.load(Ordering::Relaxed) + self.failures() == 0 {
+            self.min_duration.store(shown, Ordering::Relaxed);
+        }
+    }
+
+    fn set(&self, condition: Condition) {
+        self.condition.store(condition as u32, Ordering::Relaxed);
     }
 }
 
@@ -127,9 +164,23 @@ impl NodeHealth {
         self.wanted.load(Ordering::Acquire) != 0
     }
 
-    /// Whether the last check has failed, after all its retries.
-    pub fn is_failing(&self) -> bool {
-        self.failing.load(Ordering::Relaxed) != 0
+    /// The node is attached: what checks have found before its return does not count any more.
+    pub fn attached(&self) {
+        self.set(Condition::Well);
+    }
+
+    /// What the checks think of the node.
+    pub fn condition(&self) -> Condition {
+        match self.condition.load(Ordering::Relaxed) {
+            0 => Condition::Well,
+            1 => Condition::Suspected,
+            _ => Condition::Failing,
+        }
+    }
+
+    /// Failed checks, also where failover is disallowed.
+    pub fn failures(&self) -> u64 {
+        self.all_failures.load(Ordering::Relaxed)
     }
 
     /// The statistics. Averages over no check at all are 0.
@@ -182,9 +233,19 @@ mod tests {
         assert_eq!((stats.retry_count, stats.max_retry_count), (4, 3));
         assert_eq!((stats.min_duration, stats.max_duration, stats.average_duration), (20, 40, 30.0));
         assert!(stats.last_failed_health_check > 0 && stats.last_skip_health_check > 0);
-        assert!(health.is_failing(), "what was skipped says nothing");
-        health.end(RoundEnd::Success, 0, Duration::ZERO);
-        assert!(!health.is_failing());
+        assert_eq!(health.failures(), 2);
+        assert_eq!(health.condition(), Condition::Failing, "what was skipped says nothing");
+        health.suspect();
+        assert_eq!(health.condition(), Condition::Failing);
+        health.end(RoundEnd::Success, 0, Duration::from_millis(30));
+        assert_eq!(health.condition(), Condition::Well);
+        health.suspect();
+        assert_eq!(health.condition(), Condition::Suspected);
+        health.attached();
+        assert_eq!(health.condition(), Condition::Well);
+        health.attend(4712);
+        health.end(RoundEnd::Success, 0, Duration::from_millis(25));
+        assert_eq!(health.stats().min_duration, 20, "another process goes on with the figures");
         assert_eq!(shared.health(0).stats(), HealthStats::default());
     }
 

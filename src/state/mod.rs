@@ -32,6 +32,7 @@ mod query_cache;
 mod queue;
 mod refusals;
 mod relcache;
+mod remote_cache;
 mod settings;
 mod staff;
 mod workers;
@@ -40,7 +41,7 @@ pub use cancel::{CancelTarget, ServerKey};
 pub use counters::{CountersOfNode, MAX_REASONS, NodeCounters, NodeCounts};
 pub use delays::{Delay, Delays};
 pub use failover::{Failover, Progress, Request, RequestKind, RequestsBusy};
-pub use health::{HealthStats, NodeHealth, RoundEnd};
+pub use health::{Condition, HealthStats, NodeHealth, RoundEnd};
 pub use hold::Hold;
 pub use latency::{BUCKETS as LATENCY_BUCKETS, Latency, LatencyRecord, upper_bound as latency_bound};
 pub use mutations::{TableKey, TableMutations, WriteAge};
@@ -48,9 +49,10 @@ pub use node_set::NodeSet;
 pub use nodes::{Cluster, History, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
 pub use past_failovers::{Asker, PastFailover, PastFailovers, Phases};
 pub use pools::{PoolEntry, PoolSlot, STATEMENT_LIMIT};
-pub use query_cache::{CacheCounts, QueryCache, TableSet};
+pub use query_cache::{AnswerStore, CacheCounts, QueryCache, TableSet};
 pub use refusals::{Refusal, Refusals};
 pub use relcache::{Fingerprint, Relcache, SharedFact};
+pub use remote_cache::{Debt, RemoteCache};
 pub use staff::Staff;
 pub use workers::{ClientInfo, ProcessStatus, SessionInfo, WorkerSlot, Workers};
 
@@ -82,7 +84,7 @@ pub struct Limits {
     /// `track_table_mutation_table_size`.
     pub mutation_places: usize,
     /// The query cache; none without `memory_cache_enabled`.
-    pub query_cache: Option<StoreSize>,
+    pub query_cache: Option<AnswerStore>,
 }
 
 /// The shared state. Clones and forked processes see the same.
@@ -182,7 +184,7 @@ impl Shared {
             epoch,
             facts,
             mutations: TableMutations::create(limits.mutation_buckets, limits.mutation_places)?,
-            query_cache: limits.query_cache.map(|size| QueryCache::create(size, limits.workers)).transpose()?,
+            query_cache: limits.query_cache.map(|store| QueryCache::create(store, limits.workers)).transpose()?,
             settings,
             log,
             failover,
@@ -276,6 +278,12 @@ impl Shared {
         if let Some(cache) = self.query_cache() {
             cache.doubt(&TableSet::everything());
         }
+    }
+
+    /// Whether another pgpool serves clients beside this one, whose writes are not told here: the query cache rests then.
+    pub fn share_servers(&self, with_another: bool) {
+        let Some(cache) = self.query_cache() else { return };
+        if with_another { cache.distrust() } else { cache.trust() }
     }
 
     /// What is known of the servers' catalogs.

@@ -8,11 +8,15 @@
 //! - Who is about to read takes the stamp first; who has written moves the counters after the commit. So an answer whose
 //!   stamp still holds was read after every write that anybody has been told of.
 //! - Moving a counter is one atomic addition: no lock, nothing to be left half done.
+//!
+//! Where the answers are elsewhere, in memcached, generations are there, too, and count for answers. Those here move when
+//! somebody of this pgpool notices that those there have: so they tell when to look anew at what was learnt from catalogs,
+//! and which standby shows what was written.
 
 use super::counters::count;
+use super::remote_cache::{self, RemoteCache};
 use super::uptime;
-use pgpool_shm::{Layout, Region, Segment, SegmentError, Store, StoreSize, shareable};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use pgpool_shm::{Layout, Region, Segment, SegmentError, Store, StoreFigures, StoreSize, shareable};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
@@ -20,6 +24,15 @@ use std::time::Duration;
 
 /// Counters, the first of which is that of everything.
 const COUNTERS: u32 = 1 << 16;
+
+/// Where the answers are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerStore {
+    /// In shared memory of this size.
+    Here(StoreSize),
+    /// Not here.
+    Elsewhere,
+}
 
 /// A write of which nobody heard whether it came into force may still do so for this long, in milliseconds: nothing is kept
 /// meanwhile.
@@ -31,6 +44,8 @@ shareable! {
         number: AtomicU64,
         /// Milliseconds of [`uptime`].
         written: AtomicU64,
+        /// If the answers are elsewhere: what their generation there was when somebody looked last.
+        seen: AtomicU64,
     }
 }
 
@@ -56,6 +71,11 @@ impl TableSet {
     /// All tables of a database.
     pub fn database(database: &str) -> Self {
         Self(vec![counter(database, 0)])
+    }
+
+    /// What stands behind names in a database: not its rows, but which tables there are and what they are.
+    pub fn definitions(database: &str) -> Self {
+        Self(vec![counter(database, u32::MAX)])
     }
 
     /// The tables with these OIDs.
@@ -88,13 +108,18 @@ impl TableSet {
     pub fn counters(&self) -> &[u32] {
         &self.0
     }
+
+    /// All counters that an answer from these tables of `database` depends on.
+    pub fn behind(&self, database: &str) -> impl Iterator<Item = u32> + '_ {
+        [0, counter(database, 0)].into_iter().chain(self.0.iter().copied())
+    }
 }
 
+/// FNV-1a. It must stay what it is: releases that share a memcached are to agree. A collision costs an invalidation too many.
 fn counter(database: &str, oid: u32) -> u32 {
-    // Without a random key: a collision costs an invalidation too many.
-    let mut hasher = DefaultHasher::new();
-    (database, oid).hash(&mut hasher);
-    1 + (hasher.finish() % u64::from(COUNTERS - 1)) as u32
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let hash = database.as_bytes().iter().chain(&oid.to_be_bytes()).fold(0xcbf2_9ce4_8422_2325, step);
+    1 + (hash % u64::from(COUNTERS - 1)) as u32
 }
 
 /// The query cache of one pgpool. Clones and forked processes see the same.
@@ -108,7 +133,9 @@ struct Inner {
     counts: Region<Counts>,
     /// Milliseconds of [`uptime`].
     doubtful_until: Region<AtomicU64>,
-    store: Store,
+    remote: Region<remote_cache::Record>,
+    /// `None`: the answers are elsewhere.
+    store: Option<Store>,
     started: u64,
 }
 
@@ -123,25 +150,48 @@ pub struct CacheCounts {
 
 impl QueryCache {
     /// Called by the parent, before it forks.
-    pub(super) fn create(size: StoreSize, workers: usize) -> Result<Self, SegmentError> {
+    pub(super) fn create(store: AnswerStore, workers: usize) -> Result<Self, SegmentError> {
         let mut layout = Layout::new();
         let generations = layout.array(COUNTERS as usize);
         let counts = layout.array(workers);
         let doubtful_until = layout.array(1);
+        let remote = layout.array(1);
         let segment = Segment::create(layout)?;
-        let store = Store::create(size)?;
-        Ok(Self(Arc::new(Inner { segment, generations, counts, doubtful_until, store, started: millis() })))
+        let store = match store {
+            AnswerStore::Here(size) => Some(Store::create(size)?),
+            AnswerStore::Elsewhere => None,
+        };
+        let started = millis();
+        Ok(Self(Arc::new(Inner { segment, generations, counts, doubtful_until, remote, store, started })))
     }
 
-    /// Keys and answers.
-    pub fn store(&self) -> &Store {
-        &self.0.store
+    /// Keys and answers, if they are here.
+    #[inline]
+    pub fn store(&self) -> Option<&Store> {
+        self.0.store.as_ref()
+    }
+
+    /// What is known of the cache elsewhere.
+    pub fn remote(&self) -> RemoteCache<'_> {
+        let record = &self.0.segment.slice(self.0.remote)[0];
+        RemoteCache::new(record, self.doubtful_until().load(SeqCst), millis())
     }
 
     /// The stamp of answers that are read from now on and depend on `tables` of `database`.
     pub fn stamp(&self, database: &str, tables: &TableSet) -> u64 {
         let sum = |sum: u64, counter: u32| sum.wrapping_add(self.generation(counter).number.load(SeqCst));
-        [0, counter(database, 0)].into_iter().chain(tables.0.iter().copied()).fold(0, sum)
+        tables.behind(database).fold(0, sum)
+    }
+
+    /// The generation of `counter` elsewhere is `number`. If it was another one when somebody looked last, the tables were
+    /// written since, as far as is known here at this moment.
+    pub fn saw(&self, counter: u32, number: u64) {
+        let generation = self.generation(counter);
+        if generation.seen.load(SeqCst) != number {
+            generation.written.fetch_max(millis(), SeqCst);
+            generation.number.fetch_add(1, SeqCst);
+            generation.seen.store(number, SeqCst);
+        }
     }
 
     /// How often privileges or definitions of any kind may have changed.
@@ -150,10 +200,16 @@ impl QueryCache {
         self.generation(0).number.load(SeqCst)
     }
 
+    /// Moves when anything in the database may be defined otherwise than before.
+    pub fn definitions(&self, database: &str) -> u64 {
+        let sum = |sum: u64, counter: u32| sum.wrapping_add(self.generation(counter).number.load(SeqCst));
+        [0, counter(database, u32::MAX)].into_iter().fold(0, sum)
+    }
+
     /// When any of `tables` of `database` was written last, as [`uptime`] tells it; pgpool's start counts as a write.
     pub fn written(&self, database: &str, tables: &TableSet) -> Duration {
-        let counters = [0, counter(database, 0)].into_iter().chain(tables.0.iter().copied());
-        let last = counters.map(|counter| self.generation(counter).written.load(Acquire)).max().unwrap_or(0);
+        let last =
+            tables.behind(database).map(|counter| self.generation(counter).written.load(Acquire)).max().unwrap_or(0);
         Duration::from_millis(last.max(self.0.started))
     }
 
@@ -170,6 +226,7 @@ impl QueryCache {
     pub fn doubt(&self, tables: &TableSet) {
         self.doubtful_until().fetch_max(millis() + DOUBT, SeqCst);
         self.invalidate(tables);
+        self.remote().owe();
     }
 
     /// Whether answers may be kept: nobody has died lately in the middle of a write.
@@ -179,14 +236,35 @@ impl QueryCache {
         until == 0 || millis() > until
     }
 
+    /// No answer counts, and none is kept, until [`trust`](Self::trust): somebody writes who does not tell.
+    pub fn distrust(&self) {
+        self.doubtful_until().store(u64::MAX, SeqCst);
+        self.invalidate(&TableSet::everything());
+    }
+
+    /// He has ended: what he has written last may come into force still, and then answers are kept again.
+    pub fn trust(&self) {
+        self.doubtful_until().store(millis() + DOUBT, SeqCst);
+        self.invalidate(&TableSet::everything());
+    }
+
     fn doubtful_until(&self) -> &AtomicU64 {
         &self.0.segment.slice(self.0.doubtful_until)[0]
     }
 
-    /// Nothing read before counts any more, and its memory is given back.
+    /// Nothing read before counts any more, and its memory is given back. If the answers are elsewhere, nobody of this
+    /// pgpool uses them before somebody has said so there.
     pub fn clear(&self) {
         self.invalidate(&TableSet::everything());
-        self.0.store.clear();
+        match self.store() {
+            Some(store) => store.clear(),
+            None => self.remote().owe(),
+        }
+    }
+
+    /// What is held of answers here.
+    pub fn figures(&self) -> StoreFigures {
+        self.store().map(Store::figures).unwrap_or_default()
     }
 
     /// `worker` has answered from the cache.
@@ -232,7 +310,7 @@ mod tests {
 
     fn cache() -> QueryCache {
         let size = StoreSize { bytes: 1 << 20, entries: 64, largest: 1 << 16 };
-        QueryCache::create(size, 2).expect("cache")
+        QueryCache::create(AnswerStore::Here(size), 2).expect("cache")
     }
 
     #[test]
@@ -266,6 +344,19 @@ mod tests {
         assert!(!cache.is_sure() && cache.stamp("d", &tables) != stamp);
         cache.doubtful_until().store(1, SeqCst);
         assert!(cache.is_sure());
+    }
+
+    #[test]
+    fn while_somebody_writes_who_does_not_tell_nothing_is_kept() {
+        let cache = cache();
+        let tables = TableSet::of("d", [1]);
+        let stamp = cache.stamp("d", &tables);
+        cache.distrust();
+        cache.doubt(&tables);
+        assert!(!cache.is_sure() && cache.doubtful_until().load(SeqCst) == u64::MAX);
+        assert!(cache.stamp("d", &tables) != stamp);
+        cache.trust();
+        assert!(!cache.is_sure() && cache.doubtful_until().load(SeqCst) <= millis() + DOUBT);
     }
 
     #[test]

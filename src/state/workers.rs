@@ -3,6 +3,7 @@
 use super::{NodeSet, PoolSlot, Shared, now};
 use pgpool_shm::{Text, Versioned, plain, shareable};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// What a worker does at present (show-commands 4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,8 +86,10 @@ shareable! {
         status: AtomicU32,
         started: AtomicU64,
         finished_sessions: AtomicU64,
-        /// Of all processes that this slot has had.
+        /// Sessions of all processes that this slot has had, however they ended.
         all_sessions: AtomicU64,
+        /// Of those processes, in nanoseconds.
+        processor_time_of_dead: AtomicU64,
         restart: AtomicU32,
         dismissed: AtomicU32,
         served: AtomicU32,
@@ -133,14 +136,19 @@ impl WorkerSlot {
         ProcessStatus::from_number(self.record().status.load(Ordering::Relaxed))
     }
 
-    /// Sessions this process has finished.
+    /// Clients this process has finished with, also those that were not let in.
     pub fn finished_sessions(&self) -> u64 {
         self.record().finished_sessions.load(Ordering::Relaxed)
     }
 
-    /// Sessions that all processes of this slot have finished.
+    /// Sessions of all processes of this slot that have ended, also those that ended with their process; not who was refused.
     pub fn all_sessions(&self) -> u64 {
         self.record().all_sessions.load(Ordering::Relaxed)
+    }
+
+    /// Processor time of the processes of this slot that have ended.
+    pub fn processor_time_of_dead(&self) -> Duration {
+        Duration::from_nanos(self.record().processor_time_of_dead.load(Ordering::Relaxed))
     }
 
     /// Since when this process waits for its next client, seconds since 1970; none before its first one and while it has
@@ -237,13 +245,12 @@ impl WorkerSlot {
         });
     }
 
-    /// The client has left. `counts`: it was a session (not a cancel request) and is counted as finished.
+    /// The client has left. `counts`: it wanted a session (not a cancel request) and is counted as finished.
     pub fn end_client(&self, counts: bool) {
         self.forget_client();
         self.record().waiting_since.store(now(), Ordering::Relaxed);
         if counts {
             self.record().finished_sessions.fetch_add(1, Ordering::Relaxed);
-            self.record().all_sessions.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -272,6 +279,9 @@ impl WorkerSlot {
         record.cancel_key.write(&[]);
         self.set_busy(NodeSet::EMPTY);
         self.set_idle(false);
+        if record.session.get().pool_slot != 0 {
+            record.all_sessions.fetch_add(1, Ordering::Relaxed);
+        }
         record.session.set(SessionRecord::default());
         record.client.set(ClientRecord::default());
         self.set_status(ProcessStatus::WaitForConnection);
@@ -297,6 +307,12 @@ impl WorkerSlot {
         if record.pid.swap(pid, Ordering::AcqRel) == 0 {
             self.shared.worker_came();
         }
+    }
+
+    /// The slot's process is dead and has used that much.
+    pub fn count_processor_time(&self, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.record().processor_time_of_dead.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
     /// The slot's process is dead, in whatever it was doing: nothing of it stays behind.
@@ -381,5 +397,25 @@ mod tests {
         assert_eq!((slot.pool(1).server(127), slot.pool(1).statement(127)), (None, vec![]));
         assert_eq!(shared.find_cancel_target(4242, b"key"), None);
         assert_eq!(shared.workers().connected(), 1);
+    }
+
+    #[test]
+    fn sessions_are_counted_however_they_end_and_the_refused_are_not() {
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
+        let slot = shared.worker(0);
+        let session = SessionInfo { user: "ann".to_owned(), database: "shop".to_owned(), pool_slot: Some(0) };
+        let counted = || (slot.finished_sessions(), slot.all_sessions());
+        slot.begin_client(&ClientInfo::default());
+        slot.end_client(true);
+        assert_eq!(counted(), (1, 0), "it was refused");
+        slot.begin_client(&ClientInfo::default());
+        slot.set_session(&session);
+        slot.end_client(true);
+        assert_eq!(counted(), (2, 1));
+        slot.begin_client(&ClientInfo::default());
+        slot.set_session(&session);
+        slot.reclaim();
+        slot.occupy(4243);
+        assert_eq!(counted(), (0, 2), "it was killed");
     }
 }

@@ -5,6 +5,7 @@
 //! cannot keep the machine busy.
 
 use crate::net::Deadline;
+use crate::sys::processor_time;
 use crate::sys::signal::Signal;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
@@ -41,6 +42,8 @@ pub(super) enum Role {
     Script(ScriptKind),
     /// The log collector, which ends when all others have.
     Collector,
+    /// A pgpool that is to replace this one.
+    Successor,
 }
 
 /// Tells one search from another.
@@ -58,6 +61,11 @@ pub(super) enum ScriptKind {
 }
 
 impl Role {
+    /// Whether it is a process of this pgpool, and no other program.
+    fn is_ours(self) -> bool {
+        !matches!(self, Self::Script(_) | Self::Successor)
+    }
+
     /// Its name in log lines.
     pub fn name(self) -> &'static str {
         match self {
@@ -71,6 +79,7 @@ impl Role {
             Self::Search(_) => "primary search",
             Self::Script(_) => "command",
             Self::Collector => "pgpool log collector",
+            Self::Successor => "new pgpool",
         }
     }
 }
@@ -101,6 +110,8 @@ pub(super) struct Dead {
     pub pid: Pid,
     pub end: End,
     pub lived: Duration,
+    /// What it has used, its own children included.
+    pub processor_time: Duration,
 }
 
 #[derive(Debug)]
@@ -144,7 +155,7 @@ impl Children {
 
     /// Whether no child is left but the log collector.
     pub fn is_empty(&self) -> bool {
-        self.living.values().all(|child| child.role == Role::Collector)
+        self.living.values().all(|child| matches!(child.role, Role::Collector | Role::Successor))
     }
 
     /// Whether a child of this role lives.
@@ -155,6 +166,7 @@ impl Children {
     /// Collects the dead.
     pub fn reap(&mut self) -> Vec<Dead> {
         let mut dead = Vec::new();
+        let mut counted = processor_time::of_the_dead();
         loop {
             let (pid, end) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, status)) => (pid, End::Exit(status)),
@@ -163,8 +175,10 @@ impl Children {
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(_) => return dead,
             };
+            let processor_time = processor_time::of_the_dead().saturating_sub(counted);
+            counted += processor_time;
             if let Some(Child { role, started }) = self.living.remove(&pid) {
-                dead.push(Dead { role, pid, end, lived: started.elapsed() });
+                dead.push(Dead { role, pid, end, lived: started.elapsed(), processor_time });
             }
         }
     }
@@ -209,7 +223,7 @@ impl Children {
 
     /// Kills all processes of ours but the log collector.
     pub fn kill_all(&self) {
-        self.signal(Signal::SIGKILL, |role| !matches!(role, Role::Script(_) | Role::Collector));
+        self.signal(Signal::SIGKILL, |role| role.is_ours() && role != Role::Collector);
     }
 
     /// Sends `signal` to those whose role `is_meant`.
@@ -221,7 +235,7 @@ impl Children {
 
     /// Sends `signal` to all processes of ours.
     pub fn signal_all(&self, signal: Signal) {
-        self.signal(signal, |role| !matches!(role, Role::Script(_)));
+        self.signal(signal, Role::is_ours);
     }
 }
 
@@ -230,7 +244,7 @@ mod tests {
     use super::*;
 
     fn dead(lived: Duration) -> Dead {
-        Dead { role: Role::Worker(3), pid: Pid::this(), end: End::Exit(1), lived }
+        Dead { role: Role::Worker(3), pid: Pid::this(), end: End::Exit(1), lived, processor_time: Duration::ZERO }
     }
 
     fn pause(children: &mut Children, lived: Duration, was_useful: bool) -> Duration {

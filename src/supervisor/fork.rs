@@ -95,7 +95,9 @@ impl Supervisor {
             let _ = self.leave_terminal();
         }
         // Who reads the pipe is the collector alone.
-        let log_pipe = self.log_pipe.take();
+        let log_pipe = self.log_pipe.take().filter(|_| role == Role::Collector);
+        // Other pgpools see the end of the parent, not that of its children.
+        (self.predecessor, self.successor, self.retired) = (None, None, None);
         let (settings, shared) = (Arc::clone(&self.settings), self.shared.clone());
         let (listeners, pcp_listeners, metrics_listeners) = self.take_listeners(role);
         match role {
@@ -112,8 +114,8 @@ impl Supervisor {
                 self.search_writer.as_ref().map_or(EXIT_RESTART, |found| primary::run(&settings, &shared, found))
             }
             Role::Collector => log_pipe.map_or(EXIT_RESTART, |pipe| pipe.collect(self)),
-            // Those are run by the shell.
-            Role::Script(_) => EXIT_RESTART,
+            // Those are other programs.
+            Role::Script(_) | Role::Successor => EXIT_RESTART,
             Role::ReplicationCheck => replication::run(settings, shared),
             Role::Pcp => {
                 pcp::run(pcp::Start { listeners: pcp_listeners, users: self.files.pcp.clone(), settings, shared })

@@ -63,6 +63,11 @@ impl LogPipe {
         Ok(Self { reader, fallback, first })
     }
 
+    /// What was standard error.
+    pub fn fallback(&self) -> &OwnedFd {
+        &self.fallback
+    }
+
     /// A daemon has no terminal.
     pub fn leave_terminal(&mut self) -> io::Result<()> {
         self.fallback = descriptor::stdin_to_null()?;

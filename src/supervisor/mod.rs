@@ -25,9 +25,11 @@ mod staff;
 mod start;
 mod status_file;
 mod stop;
+mod upgrade;
 
 pub use nodes::at_start;
 pub use start::run;
+pub use upgrade::{Again, outcome_file};
 
 use crate::auth::hba::Rules;
 use crate::config::{FileLocations, Settings};
@@ -44,15 +46,16 @@ use fork::ReadyPipe;
 use listen::Listeners;
 use log_pipe::LogPipe;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 use pid_file::PidFile;
 use service::Service;
 use spare::Spare;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use stop::Stopping;
+use upgrade::{Predecessor, Retired, Successor};
 
 /// How long clients wait at start for the finder to have asked every node once. It takes no longer than its slowest
 /// question, so this only matters if the finder fails.
@@ -60,6 +63,7 @@ const SEARCH_LIMIT: Duration = Duration::from_secs(15);
 const SIGNALS: Token = Token(0);
 const READY: Token = Token(1);
 const OUTPUT: Token = Token(2);
+const LEASH: Token = Token(3);
 
 /// The running parent.
 struct Supervisor {
@@ -96,6 +100,16 @@ struct Supervisor {
     /// The service was announced as complete.
     announced: bool,
     stopping: Option<Stopping>,
+    /// How this pgpool was started.
+    again: Again,
+    /// The pgpool that this one replaces, while it lives.
+    predecessor: Option<Predecessor>,
+    /// A pgpool that is to replace this one, while it starts.
+    successor: Option<Successor>,
+    /// It has.
+    retired: Option<Retired>,
+    /// Where the loop's events come from.
+    registry: Option<Registry>,
 }
 
 impl Supervisor {
@@ -110,11 +124,16 @@ impl Supervisor {
         poll.registry().register(&mut SourceFd(&ready), READY, Interest::READABLE)?;
         let output = self.failover.output.reader().as_raw_fd();
         poll.registry().register(&mut SourceFd(&output), OUTPUT, Interest::READABLE)?;
+        self.registry = Some(poll.registry().try_clone()?);
+        if let Some(predecessor) = &self.predecessor {
+            self.watch(predecessor.leash());
+        }
         let search_limit = Deadline::after(SEARCH_LIMIT);
         loop {
             let mut deadline = self.children.next_start().min(self.stop_deadline()).min(self.failover.deadline());
             deadline = deadline.min(self.renewal_deadline()).min(self.spare.deadline());
             deadline = deadline.min(self.service.next_sign_of_life());
+            deadline = deadline.min(self.upgrade_deadline());
             if !self.announced {
                 deadline = deadline.min(search_limit);
             }
@@ -126,6 +145,8 @@ impl Supervisor {
             // The pipe is edge-triggered, so it is looked at whatever has woken us.
             self.failover.output.log();
             self.heed_signals();
+            self.heed_predecessor();
+            self.heed_successor();
             self.proceed();
             self.end_late_renewal();
             if let Some(status) = self.finish_stop() {
@@ -147,6 +168,18 @@ impl Supervisor {
         }
     }
 
+    /// The loop wakes up when this has something to say.
+    fn watch(&self, leash: &impl AsFd) {
+        let descriptor = leash.as_fd().as_raw_fd();
+        let watched = self
+            .registry
+            .as_ref()
+            .map(|registry| registry.register(&mut SourceFd(&descriptor), LEASH, Interest::READABLE));
+        if let Some(Err(error)) = watched {
+            Report::warning("an upgrade cannot be watched").detail(error.to_string()).log();
+        }
+    }
+
     /// One health check for every configured node that has none (failover 4.1).
     fn start_health_checks(&mut self) {
         for (id, _) in self.settings.used_nodes() {
@@ -162,7 +195,12 @@ impl Supervisor {
         self.write_status();
         Report::log_line(format!("pgpool-II successfully started. version {}", version::text())).log();
         nodes::tell(&self.shared.nodes().view(), self.settings.backend_clustering_mode);
-        self.service.tell_ready(&self.in_one_line());
+        if self.predecessor.is_some() {
+            // The service manager hears it from the one whom it knows.
+            self.take_over();
+        } else {
+            self.service.tell_ready(&self.in_one_line());
+        }
         if let Some(starter) = self.starter.take() {
             // From here on a daemon has no terminal.
             if let Err(error) = self.leave_terminal() {
@@ -192,7 +230,11 @@ impl Supervisor {
         if taken.has(Signal::SIGHUP) && self.stopping.is_none() {
             self.reload();
         }
-        if taken.has(Signal::SIGUSR1) && self.stopping.is_none() {
+        if taken.has(Signal::SIGURG) {
+            self.upgrade();
+        }
+        // While another process is about to take over nothing is decided: it looks for itself.
+        if taken.has(Signal::SIGUSR1) && self.stopping.is_none() && self.successor.is_none() {
             self.heed_requests();
         }
         if taken.has(Signal::SIGUSR2) {
@@ -207,6 +249,9 @@ impl Supervisor {
             Role::Search(_) | Role::Script(_) => return self.failover_child_ended(dead),
             _ => {}
         }
+        if dead.role == Role::Successor {
+            return self.successor_ended(dead);
+        }
         let (mut client, mut was_useful, mut dismissed) = (String::new(), false, false);
         if dead.role == Role::Collector {
             self.shared.publish_collector(0);
@@ -215,6 +260,7 @@ impl Supervisor {
             let slot = self.shared.worker(index);
             client = slot.client().host;
             was_useful = !client.is_empty() || slot.finished_sessions() > 0;
+            slot.count_processor_time(dead.processor_time);
             dismissed = slot.is_dismissed();
             slot.reclaim();
             // It may have been the last one that was free.
@@ -234,6 +280,9 @@ impl Supervisor {
         }
         if dead.role == Role::Doorman {
             self.shared.set_doorman(0);
+        }
+        if dead.role == Role::Pcp && self.successor.is_some() {
+            return;
         }
         if self.is_done_with(dismissed) || (dead.role == Role::Doorman && dead.end == End::Exit(0)) {
             return;

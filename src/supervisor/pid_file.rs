@@ -95,6 +95,21 @@ impl PidFile {
         }
     }
 
+    /// Writes this process's pid in place of another's: whoever reads it finds the one or the other.
+    ///
+    /// # Errors
+    /// The file cannot be written; it is what it was.
+    pub fn take_over(path: &Path) -> Result<Self> {
+        let mut new = path.as_os_str().to_owned();
+        new.push(".new");
+        let file = Self::write(Path::new(&new))?;
+        fs::rename(&file.0, path).map_err(|error| {
+            let _ = fs::remove_file(&file.0);
+            Report::error(format!("could not write pid file \"{}\"", path.display())).detail(error.to_string())
+        })?;
+        Ok(Self(path.to_owned()))
+    }
+
     /// Deletes the file.
     pub fn remove(self) {
         delete(&self.0, Pid::this());

@@ -5,9 +5,10 @@ use super::Supervisor;
 use crate::net::Deadline;
 use crate::sys::service_manager::ServiceManager;
 use crate::sys::signal::Signal;
+use std::ffi::OsString;
 
 /// The service manager, and when it next needs a sign of life.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Service {
     manager: ServiceManager,
     next: Deadline,
@@ -43,6 +44,16 @@ impl Service {
 
     pub fn tell_reloading(&self) {
         self.manager.reloading();
+    }
+
+    /// Another process takes this one's place.
+    pub fn main_process_is(self, pid: u32, status: &str) {
+        self.manager.main_process_is(pid, status);
+    }
+
+    /// What that process needs to know of the manager.
+    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
+        self.manager.environment()
     }
 
     pub fn tell_stopping(&self, signal: Signal) {

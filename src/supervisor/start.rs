@@ -8,6 +8,7 @@ use super::log_pipe::LogPipe;
 use super::pid_file::PidFile;
 use super::service::Service;
 use super::spare::Spare;
+use super::upgrade::{Again, Handed, use_stderr};
 use super::{Supervisor, nodes, status_file};
 use crate::auth::hba::Rules;
 use crate::auth::{self, passwords};
@@ -45,10 +46,17 @@ const HANDLED: [Signal; 8] = [
 ];
 
 /// Starts pgpool and runs it to its end. Returns the exit status. With `starter` this process is a daemon: `starter` gets
-/// one byte when the service is complete, and standard input, output and error are given up at the same moment.
-pub fn run(settings: Settings, files: FileLocations, discard_status: bool, starter: Option<OwnedFd>) -> i32 {
+/// one byte when the service is complete, and standard input, output and error are given up at the same moment. `again`:
+/// how a pgpool that replaces this one is to be started.
+pub fn run(
+    settings: Settings,
+    files: FileLocations,
+    discard_status: bool,
+    starter: Option<OwnedFd>,
+    again: Again,
+) -> i32 {
     let mut supervisor = match prepare(settings, files, discard_status, starter) {
-        Ok(supervisor) => supervisor,
+        Ok(supervisor) => Supervisor { again, ..supervisor },
         Err(report) => {
             with_remedy(report).log();
             return EXIT_NOT_STARTED;
@@ -77,7 +85,11 @@ fn prepare(
     signal::ignore(&[Signal::SIGPIPE]).map_err(failed("SIGPIPE cannot be ignored"))?;
     let signals = Signals::install(&HANDLED).map_err(failed("signals cannot be handled"))?;
     let service = Service::new(ServiceManager::from_environment());
-    let mut offered = Offered::new(inherited::take());
+    let mut handed = Handed::take();
+    let mut offered = match &mut handed {
+        Some(handed) => Offered::new(std::mem::take(&mut handed.sockets), true),
+        None => Offered::new(inherited::take(), false),
+    };
     let rules = admission(&settings, &files)?;
     let front = tls(&settings)?;
     let failover = Failover::new().map_err(failed("no pipe can be made"))?;
@@ -85,18 +97,31 @@ fn prepare(
     let shared = share(&settings)?;
     let status_file = status_file::path(&settings.work_dir);
     let mut listeners = Listeners::open(&settings, &mut offered)?;
-    // Only now: who did not get the sockets must not touch the files of the pgpool that has them.
-    let pid_file = PidFile::write(Path::new(&settings.pid_file_name)).inspect_err(|_| listeners.remove())?;
+    // Only now: who did not get the sockets must not touch the files of the pgpool that has them. Who is to replace another
+    // has them later.
+    let pid_file = match &handed {
+        Some(_) => None,
+        None => Some(PidFile::write(Path::new(&settings.pid_file_name)).inspect_err(|_| listeners.remove())?),
+    };
+    shared.share_servers(handed.is_some());
     let filled = nodes::fill(&shared, &settings, &status_file, discard_status);
     let log_pipe = filled
         .map_err(failed("the nodes cannot be prepared"))
         // What goes wrong before this is for whoever starts pgpool.
-        .and_then(|()| settings.logging_collector.then(|| LogPipe::open(&settings)).transpose());
+        .and_then(|()| {
+            let stderr = handed.as_mut().and_then(|handed| handed.stderr.take());
+            if let Some(stderr) = &stderr {
+                use_stderr(stderr);
+            }
+            settings.logging_collector.then(|| LogPipe::open(&settings)).transpose()
+        });
     let log_pipe = match log_pipe {
         Ok(log_pipe) => log_pipe,
         Err(report) => {
             listeners.remove();
-            pid_file.remove();
+            if let Some(pid_file) = pid_file {
+                pid_file.remove();
+            }
             return Err(report);
         }
     };
@@ -112,7 +137,7 @@ fn prepare(
         children.start(Role::Pcp);
     }
     let metrics_listeners = Listeners::open_metrics(&settings, &mut offered);
-    offered.warn_of_rest();
+    let unwanted = offered.rest();
     if !metrics_listeners.is_empty() {
         children.start(Role::Metrics);
     }
@@ -131,7 +156,7 @@ fn prepare(
         children,
         signals,
         service,
-        pid_file: Some(pid_file),
+        pid_file,
         status_file,
         starter,
         ready,
@@ -142,12 +167,17 @@ fn prepare(
         written: NodeSet::EMPTY,
         announced: false,
         stopping: None,
+        again: Again::default(),
+        predecessor: handed.map(|handed| handed.by(unwanted)),
+        successor: None,
+        retired: None,
+        registry: None,
     })
 }
 
 /// Reads who may come in. Nothing is started on rules that cannot be used.
 fn admission(settings: &Settings, files: &FileLocations) -> Result<Option<Arc<Rules>>> {
-    auth::prepare();
+    auth::prepare(Path::new(&settings.work_dir));
     passwords::create(settings)?;
     passwords::review(settings).iter().for_each(Report::log);
     if !settings.enable_pool_hba {
@@ -193,7 +223,7 @@ fn share(settings: &Settings) -> Result<Shared> {
         relcache: catalog::shared_facts(settings),
         mutation_buckets: count(settings.track_table_mutation_table_buckets),
         mutation_places: count(settings.track_table_mutation_table_size),
-        query_cache: cache::size(settings),
+        query_cache: cache::store(settings),
     };
     let shared = Shared::create(limits).map_err(|error| {
         failed("could not create shared memory")(error).hint("Reduce num_init_children or max_pool, or free memory.")

@@ -17,6 +17,8 @@ pub(super) struct Stopping {
     signal: Signal,
     /// When those still there are killed.
     kill_at: Deadline,
+    /// Until when the end of a pgpool that this one has replaced is waited for.
+    wait_for_predecessor: Deadline,
 }
 
 /// The order of the modes.
@@ -28,18 +30,30 @@ fn strength(signal: Signal) -> u8 {
     }
 }
 
+impl Stopping {
+    /// Clients go elsewhere, and those that are here may stay.
+    pub fn with_the_last_session() -> Self {
+        Self { signal: Signal::SIGTERM, kill_at: Deadline::NEVER, wait_for_predecessor: Deadline::NEVER }
+    }
+}
+
 impl Supervisor {
     /// SIGTERM, SIGINT or SIGQUIT has arrived.
     pub(super) fn stop(&mut self, signal: Signal) {
         let number = signal as i32;
         Report::log_line(format!("exit handler called (signal: {number})")).log();
+        self.abandon_upgrade();
+        self.stop_predecessor(signal);
         let before = self.stopping.as_ref();
         if before.is_some_and(|stopping| strength(stopping.signal) >= strength(signal)) {
             return;
         }
         let killed_before = before.map_or(Deadline::NEVER, |stopping| stopping.kill_at);
         let kill_at = if signal == Signal::SIGTERM { Deadline::NEVER } else { Deadline::after(PATIENCE) };
-        self.stopping = Some(Stopping { signal, kill_at: kill_at.min(killed_before) });
+        // It kills what does not end in time, too.
+        let wait_for_predecessor =
+            if signal == Signal::SIGTERM { Deadline::NEVER } else { Deadline::after(2 * PATIENCE) };
+        self.stopping = Some(Stopping { signal, kill_at: kill_at.min(killed_before), wait_for_predecessor });
         Report::log_line(format!("shutting down by signal {number}")).log();
         Report::log_line("terminating all child processes").log();
         self.service.tell_stopping(signal);
@@ -57,7 +71,7 @@ impl Supervisor {
     }
 
     pub(super) fn stop_deadline(&self) -> Deadline {
-        self.stopping.as_ref().map_or(Deadline::NEVER, |stopping| stopping.kill_at)
+        self.stopping.as_ref().map_or(Deadline::NEVER, |stopping| stopping.kill_at.min(stopping.wait_for_predecessor))
     }
 
     /// Goes on with a stop. `Some`: everything has ended; the exit status.
@@ -70,8 +84,16 @@ impl Supervisor {
             // They may clean up, and have as long again for it.
             self.failover.end_commands();
         }
-        if !self.children.is_empty() {
+        if stopping.wait_for_predecessor.passed() {
+            stopping.wait_for_predecessor = Deadline::NEVER;
+            self.predecessor = None;
+        }
+        if !self.children.is_empty() || self.is_waiting_for_predecessor() {
             return None;
+        }
+        if self.retired.is_some() {
+            Report::log_line("upgrade: the last session of this process has ended").log();
+            return Some(0);
         }
         self.leave_nothing_behind();
         Report::log_line("Pgpool-II system is shutdown").log();

@@ -1,13 +1,21 @@
-//! Descriptors that whoever started this process has opened for it: the protocol of sd_listen_fds(3).
+//! Descriptors that whoever started this process has opened for it: a service manager, by the protocol of sd_listen_fds(3),
+//! or the pgpool that this one is to replace, by one of its own. And giving such to another program.
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use std::env;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::{CommandExt, parent_id};
+use std::process::Command;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// How many there are, what each is for, and for which process.
 const COUNT: &str = "LISTEN_FDS";
 const NAMES: &str = "LISTEN_FDNAMES";
 const MEANT: &str = "LISTEN_PID";
+/// From the pgpool to be replaced: its process id and the names of the descriptors.
+const HANDED: &str = "PGPOOL_HANDED_OVER";
 /// The number of the first.
 const FIRST: RawFd = 3;
 /// More are not believed.
@@ -37,6 +45,65 @@ pub fn take() -> Vec<Inherited> {
     let count = count.and_then(|text| text.parse().ok()).unwrap_or(0).clamp(0, MOST);
     own(count, &names.unwrap_or_default())
 }
+
+/// Whether the parent of this process is a pgpool that wants to be replaced by it.
+pub fn is_handed_over() -> bool {
+    env::var_os(HANDED).is_some_and(|value| is_parents(&value))
+}
+
+/// Takes over what the pgpool to be replaced has passed to this very process, its child; `None`: there is none. A second
+/// call finds none. To be called while the process has one thread.
+pub fn take_handed_over() -> Option<Vec<Inherited>> {
+    let value = env::var_os(HANDED);
+    // SAFETY: there is no other thread that could read the environment.
+    unsafe { env::remove_var(HANDED) };
+    let value = value.filter(|value| is_parents(value))?;
+    let (_, names) = value.to_str()?.split_once(':')?;
+    Some(own(RawFd::try_from(names.split(':').count()).ok()?.min(MOST), names))
+}
+
+fn is_parents(value: &OsStr) -> bool {
+    value.to_str().and_then(|text| text.split(':').next()) == Some(&parent_id().to_string())
+}
+
+/// Starts `command` as a pgpool that is to replace this one, and hands it these descriptors, in this order. It leads a
+/// process group of its own.
+///
+/// # Errors
+/// Out of processes or descriptors, or the program cannot be run.
+pub fn hand_over(mut command: Command, descriptors: &[(BorrowedFd<'_>, String)]) -> io::Result<u32> {
+    let names: String = descriptors.iter().map(|(_, name)| format!(":{name}")).collect();
+    let numbers: Vec<RawFd> = descriptors.iter().map(|(descriptor, _)| descriptor.as_raw_fd()).collect();
+    let end = FIRST + RawFd::try_from(numbers.len()).map_err(io::Error::other)?;
+    command.env(HANDED, format!("{}{names}", std::process::id())).process_group(0);
+    let arrange = move || {
+        // Two steps, since a source may have the number of another's target. What is left over closes on exec.
+        for (source, target) in numbers.iter().zip(FIRST..) {
+            // SAFETY: no memory is involved, and the process is about to become another program.
+            let high = unsafe { libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, end) };
+            SPARE[(target - FIRST) as usize].store(high, Ordering::Relaxed);
+            if high < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        for (spare, target) in SPARE.iter().zip(FIRST..end) {
+            // SAFETY: as above.
+            if unsafe { libc::dup2(spare.load(Ordering::Relaxed), target) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    if end - FIRST > MOST {
+        return Err(io::ErrorKind::ArgumentListTooLong.into());
+    }
+    // SAFETY: it only makes system calls and stores to static memory.
+    unsafe { command.pre_exec(arrange) };
+    command.spawn().map(|child| child.id())
+}
+
+/// Used between fork and exec, where nothing may be allocated.
+static SPARE: [AtomicI32; MOST as usize] = [const { AtomicI32::new(-1) }; MOST as usize];
 
 fn own(count: RawFd, names: &str) -> Vec<Inherited> {
     let mut names = names.split(':').map(str::to_owned);

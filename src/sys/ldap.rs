@@ -15,6 +15,7 @@ pub const MAX_ENTRIES: usize = 100;
 
 const SUCCESS: c_int = 0;
 const SIZE_LIMIT_EXCEEDED: c_int = 4;
+const REFERRALS: c_int = 0x0008;
 const PROTOCOL_VERSION: c_int = 0x0011;
 const DIAGNOSTIC_MESSAGE: c_int = 0x0032;
 const TIMEOUT: c_int = 0x5002;
@@ -80,7 +81,8 @@ impl Ldap {
         Ok(Self { functions: Functions::load(&Library::load(&names)?)? })
     }
 
-    /// Prepares a connection to `uri`, which is made by the first request. Each step of it may take `limit`.
+    /// Prepares a connection to `uri`, which is made by the first request. Each step of it may take `limit`. Referrals to
+    /// other servers are not followed: the library would ask them as nobody and in clear, and take their word.
     ///
     /// # Errors
     /// A malformed `uri`; out of memory.
@@ -90,6 +92,7 @@ impl Ldap {
         self.check(unsafe { (self.functions.initialize)(&raw mut handle, uri.as_ptr()) }, null_mut())?;
         let connection = Connection { ldap: self, handle };
         connection.set(PROTOCOL_VERSION, &3_i32)?;
+        connection.set_off(REFERRALS)?;
         let limit = timeval {
             tv_sec: limit.as_secs().try_into().unwrap_or(libc::time_t::MAX),
             tv_usec: limit.subsec_micros().into(),
@@ -224,6 +227,12 @@ impl Connection<'_> {
             SUCCESS => Ok(()),
             code => self.check(code),
         }
+    }
+
+    /// Turns off a switch.
+    fn set_off(&self, option: c_int) -> Result<(), Error> {
+        // SAFETY: an open handle; the value of a switch is a pointer that is compared, never followed: null is off.
+        self.check(unsafe { (self.ldap.functions.set_option)(self.handle, option, null()) })
     }
 
     fn check(&self, code: c_int) -> Result<(), Error> {

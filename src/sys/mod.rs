@@ -1,5 +1,5 @@
-//! What only the operating system can do: fork, signals, process titles, descriptors, the service manager; its libraries of
-//! PAM and LDAP. And memory that is wiped.
+//! What only the operating system can do: fork, signals, process titles, descriptors, terminals, the service manager; its
+//! libraries of PAM and LDAP. And memory that is wiped.
 //!
 //! The one room outside crate `shm` with unsafe code, each block with its reason; everything it offers is safe to call.
 //! Its statics are values that exist once per process by their nature: the pending signals and the title.
@@ -16,9 +16,11 @@ mod library;
 pub mod listen_queue;
 pub mod names;
 pub mod pam;
+pub mod processor_time;
 mod secret;
 pub mod service_manager;
 pub mod signal;
+pub mod terminal;
 pub mod thread;
 pub mod title;
 pub mod tls;

@@ -15,6 +15,8 @@ const CONVERSATION_ERROR: c_int = 19;
 /// `PAM_USER`, `PAM_RHOST`.
 const USER: c_int = 2;
 const REMOTE_HOST: c_int = 4;
+/// The longest answer in bytes: `PAM_MAX_RESP_SIZE` without the zero byte at its end. Modules were written for no more.
+pub const MAX_ANSWER: usize = 511;
 /// `PAM_MAX_NUM_MSG`
 const MAX_MESSAGES: c_int = 32;
 
@@ -33,7 +35,7 @@ pub enum Style {
 
 /// What it gets for it.
 pub enum Reply {
-    /// The answer, without a zero byte in it. It is wiped.
+    /// The answer, of at most [`MAX_ANSWER`] bytes, without a zero byte in it. It is wiped. Any other ends the conversation.
     Answer(Vec<u8>),
     /// It was heard.
     Heard,
@@ -196,7 +198,7 @@ unsafe extern "C" fn converse(
 
 /// A copy for PAM; the original is wiped.
 fn duplicate(answer: Vec<u8>) -> Option<*mut c_char> {
-    let answer = CString::new(answer).ok()?;
+    let answer = CString::new(answer).ok().filter(|answer| answer.count_bytes() <= MAX_ANSWER)?;
     // SAFETY: a C string.
     let copy = unsafe { libc::strdup(answer.as_ptr()) };
     let mut answer = answer.into_bytes();
@@ -273,5 +275,8 @@ mod tests {
         assert_eq!(ask(&[(1, c"one"), (1, c"two")], &mut talk), Err(CONVERSATION_ERROR));
         assert_eq!(ask(&[(1, c"one")], &mut |_, _: &str| Reply::Answer(b"a\0b".to_vec())), Err(CONVERSATION_ERROR));
         assert_eq!(ask(&[], &mut |_, _: &str| Reply::Heard), Err(CONVERSATION_ERROR));
+        let long = |length: usize| ask(&[(1, c"one")], &mut |_, _: &str| Reply::Answer(vec![b'x'; length]));
+        assert_eq!(long(MAX_ANSWER).map(|answers| answers[0].len()), Ok(MAX_ANSWER));
+        assert_eq!(long(MAX_ANSWER + 1), Err(CONVERSATION_ERROR));
     }
 }

@@ -1,7 +1,7 @@
 //! The programs beside `pgpool` (pcp 8-9, tools 1, 5, 6): the clients of PCP, `pg_md5`, `pg_enc`, `pgproto`.
 //!
 //! Each takes the arguments with the program's name first and returns the exit status. They are small clients: nothing here
-//! is used by the server.
+//! is used by the server. `prompt` asks for the password of `pgpool top`, too.
 
 mod account;
 mod getopt;
@@ -13,7 +13,7 @@ pub mod pg_enc;
 pub mod pg_md5;
 pub mod pgproto;
 mod pool_passwd;
-mod prompt;
+pub(crate) mod prompt;
 
 use nix::errno::Errno;
 use std::ffi::OsStr;

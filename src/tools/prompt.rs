@@ -16,7 +16,7 @@ const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Si
 
 /// Asks on the terminal of the process, or on stderr and stdin where there is none (pcp 8.2). At most `limit` bytes count;
 /// the end of the input is an empty password.
-pub(super) fn on_terminal(prompt: &str, limit: usize) -> Vec<u8> {
+pub(crate) fn on_terminal(prompt: &str, limit: usize) -> Vec<u8> {
     match File::options().read(true).write(true).open("/dev/tty") {
         Ok(terminal) => {
             let ask = || _ = (&terminal).write_all(prompt.as_bytes());
@@ -45,7 +45,7 @@ pub(super) fn on_stdin(prompt: &str, limit: usize) -> Option<Vec<u8>> {
 }
 
 /// A line of stdin, whatever that is.
-pub(super) fn from_stdin(limit: usize) -> Vec<u8> {
+pub(crate) fn from_stdin(limit: usize) -> Vec<u8> {
     line(io::stdin().lock(), limit)
 }
 

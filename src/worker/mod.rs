@@ -84,6 +84,7 @@ fn live(start: Start) -> Exit {
     let slot = shared.worker(index);
     let mut context = Context::new(settings, rules, front, shared, slot, signals);
     context.listeners = listeners;
+    context.tell_of_the_dead();
     Worker { context, sessions: 0, last_client: None }.live(idle)
 }
 
@@ -239,29 +240,11 @@ impl Worker {
         self.mind_staff(connected);
         title::set("accept connection");
         let settings = &self.context.settings;
-        self.context.refuse_sessions = is_full(connected, settings.num_init_children, settings.reserved_connections);
+        self.context.refuse_sessions = settings.is_crowded_by(connected);
         self.context.client = info.clone();
         if self.context.settings.log_connections {
             let port = if info.port == 0 { String::new() } else { format!(" port={}", info.port) };
             Report::log_line("new connection received").detail(format!("connecting host={}{port}", info.host)).log();
         }
-    }
-}
-
-/// Whether `connected` clients, the newest included, are more than there is room for.
-fn is_full(connected: usize, workers: i32, reserved: i32) -> bool {
-    let room = usize::try_from(workers.saturating_sub(reserved)).unwrap_or(0);
-    reserved > 0 && connected > room
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_full;
-
-    #[test]
-    fn reserved_places_are_not_given_away() {
-        assert!(!is_full(32, 32, 0));
-        assert!(!is_full(30, 32, 2) && is_full(31, 32, 2));
-        assert!(is_full(1, 32, 40));
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 
 use crate::harness::frontend::query;
-use crate::harness::{Cluster, LOGIN, Pgpool, Stop, Wire, eventually, shared, wait_for};
+use crate::harness::{Cluster, LOGIN, Pgpool, Program, Stop, Wire, eventually, lines_in_order, shared, wait_for};
 use crate::only_ours;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -184,6 +184,39 @@ fn what_pgpool_itself_lacks_is_not_blamed_on_the_server() {
     assert!(!pool.log().contains("degenerate"), "{}", pool.log());
     limit(1024);
     assert_eq!(pool.connect().value("SELECT 1"), "1");
+}
+
+/// Nor does it hide that a server has died.
+#[test]
+fn a_health_check_without_means_finds_no_server_well() {
+    only_ours!("it makes a failover");
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::checking(&cluster).set("health_check_max_retries", 1).set("health_check_retry_delay", 0).start();
+    let checker = *pool.children("health check process(1)").first().expect("a health check process");
+    let limit = |most: &str| {
+        let arguments = [format!("--pid={checker}"), format!("--nofile={most}:4096")];
+        assert!(Program::new("prlimit").args(arguments).run().status.success());
+    };
+    // The counts of rounds that have ended: well, failed.
+    let ended = || {
+        let rows = pool.connect().query("SHOW POOL_HEALTH_CHECK_STATS").rows();
+        [7, 8].map(|column| rows[1][column].clone().unwrap_or_default())
+    };
+    wait_for("a round", || ended()[0] != "0");
+    // The standard ones, which are open.
+    limit("3");
+    let unasked = "health check: DB node 1 cannot be asked, and nobody knows how it is";
+    wait_for("a round that cannot ask", || pool.log().contains(unasked));
+    let before = ended();
+    cluster.node(1).kill();
+    let lacks = || pool.log().matches("no connection to DB node 1 can be made").count();
+    let so_far = lacks();
+    wait_for("more attempts", || lacks() >= so_far + 3);
+    assert_eq!(ended(), before, "{}", pool.log());
+    assert!(!pool.log().contains("health check failed on node 1"), "{}", pool.log());
+    limit("1024");
+    wait_for("the failover", || pool.log().contains("=== Failover done."));
+    lines_in_order(&pool.log(), &[unasked, "health check failed on node 1", "=== Failover done."]);
 }
 
 #[test]

@@ -44,5 +44,7 @@ mod service_manager;
 mod session;
 mod show;
 mod tls;
+mod top;
 mod transactions;
+mod upgrade;
 mod upkeep;

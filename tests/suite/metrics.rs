@@ -1,8 +1,9 @@
-//! Metrics, health answers, status page and `pgpool top`, of real clusters.
+//! Metrics, health answers and status page, of real clusters.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -71,17 +72,96 @@ fn prometheus_reads_a_scrape_and_finds_what_was_done() {
         "pgpool_sessions|state=idle|1",
         "pgpool_routing_total|reason=balance_off|4",
         "pgpool2_frontend_total||4",
+        "pgpool2_pool_cache_num_hash_entries||0",
         "pgpool2_up||1",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
     let of = |name: &str| text.lines().filter(|line| line.starts_with(&format!("{name}|"))).count();
     assert_eq!([of("pgpool_node_attached"), of("pgpool2_pool_nodes_status"), of("pgpool_failovers_total")], [3, 3, 20]);
-    // All workers together have used some time for that.
-    let cpu = text.lines().find_map(|line| line.strip_prefix("pgpool_worker_cpu_seconds_total||")).expect("cpu");
-    assert!(cpu.parse::<f64>().expect("seconds") > 0.0);
     drop(session);
     wait_for("the session to be counted as ended", || tells(&pool, "pgpool_sessions_total 1"));
+}
+
+/// A figure without labels.
+fn figure(pool: &Pgpool, name: &str) -> f64 {
+    let (_, text) = get(pool, "/metrics");
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name}:\n{text}"))
+}
+
+#[test]
+fn what_the_dead_have_done_stays_counted() {
+    only_ours!("it has no metrics of its own");
+    let pool = Pgpool::on(shared()).with_metrics().set("num_init_children", 1).start();
+    let mut session = pool.connect();
+    for _ in 0..500 {
+        assert_eq!(session.value("SELECT 1"), "1");
+    }
+    let cpu = "pgpool_worker_cpu_seconds_total";
+    let mut before = 0.0;
+    wait_for("some processor time", || {
+        before = figure(&pool, cpu);
+        before > 0.01
+    });
+    let kill_one = |title| {
+        let victim = pool.children(title)[0];
+        kill(victim, Signal::SIGKILL).expect("kill");
+        victim
+    };
+    kill_one("postgres test");
+    wait_for("the killed session to be counted", || tells(&pool, "pgpool_sessions_total 1"));
+    let former = kill_one("pgpool: metrics");
+    wait_for("another one", || pool.children("pgpool: metrics").first().is_some_and(|pid| *pid != former));
+    wait_for("its answer", || ask(pool.metrics_port(), "/health/live", "").is_some_and(|answer| answer.0 == 200));
+    let after = figure(&pool, cpu);
+    assert!(after >= before, "{after} after {before}");
+}
+
+#[test]
+fn a_node_that_is_attached_again_is_well_until_a_check_says_otherwise() {
+    only_ours!("it has no metrics of its own");
+    let cluster = Cluster::streaming(2).start();
+    let mut pool = Pgpool::checking(&cluster).with_metrics().prepare();
+    // The administrator's user and password are secret, too.
+    fs::write(pool.path("pcp.conf"), USERS).expect("pcp.conf");
+    let pass = pool.path("pcppass");
+    fs::write(&pass, "*:*:ann:secret\n").expect("pcppass");
+    fs::set_permissions(&pass, fs::Permissions::from_mode(0o600)).expect("pcppass");
+    pool.launch(&[]);
+    pool.wait_ready();
+    wait_for("writes", || get(&pool, "/health/write").0 == 200);
+    cluster.node(0).kill();
+    wait_for("the failover", || tells(&pool, "pgpool_failovers_total{kind=\"failover\",cause=\"health_check\"} 1"));
+    wait_for("no writes", || get(&pool, "/health/write").0 == 503 && tells(&pool, "pgpool_failover_in_progress 0"));
+    // From here on no check comes in time to tell that it is well.
+    let reloads = pool.log().matches("reloading config file").count();
+    pool.set("health_check_period", 600);
+    pool.signal(Signal::SIGHUP);
+    wait_for("the checks to know", || pool.log().matches("reloading config file").count() >= reloads + 2);
+    cluster.node(0).start();
+    let port = pool.pcp_port().to_string();
+    let attach = ["attach_node", "-h", "127.0.0.1", "-p", &port, "-U", "ann", "-w", "-n", "0"];
+    let program = Program::new(env!("CARGO_BIN_EXE_pcp")).args(attach);
+    program.env("PCPPASSFILE", &pass.display().to_string()).run().succeeded();
+    wait_for("writes again", || get(&pool, "/health/write").0 == 200);
+}
+
+#[test]
+fn a_check_that_is_being_repeated_is_told_of() {
+    only_ours!("it has no metrics of its own");
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::checking(&cluster)
+        .with_metrics()
+        .set("health_check_max_retries", 300)
+        .set("health_check_retry_delay", 1)
+        .start();
+    wait_for("writes", || get(&pool, "/health/write").0 == 200);
+    cluster.node(0).kill();
+    let why = "does not answer; its health check is repeated\n";
+    wait_for("no writes", || matches!(get(&pool, "/health/write"), (503, text) if text.ends_with(why)));
+    cluster.node(0).start();
+    wait_for("writes again", || get(&pool, "/health/write").0 == 200);
 }
 
 #[test]
@@ -202,7 +282,8 @@ fn who_is_not_let_in_is_counted() {
     pool.wait_ready();
     let log_in = |user, database| Wire::login_with(pool.port, &[("user", user), ("database", database)]);
     assert!(log_in("postgres", "no_such_database").is_err() && log_in("nobody", "postgres").is_err());
-    assert!(log_in("postgres", "postgres").is_ok());
+    drop(log_in("postgres", "postgres").expect("a session"));
+    wait_for("the session to be counted", || tells(&pool, "pgpool_sessions_total 1"));
     for by in ["server", "pgpool"] {
         assert!(tells(&pool, &format!("pgpool_refused_total{{by=\"{by}\"}} 1")), "{}", get(&pool, "/metrics").1);
     }
@@ -211,6 +292,9 @@ fn who_is_not_let_in_is_counted() {
     shared().primary().sql(role);
     assert!(log_in("crowded", "postgres").is_err());
     shared().primary().sql("DROP ROLE crowded");
+    // Figures that know of this session know of what was before it; who was refused has had none.
+    drop(log_in("postgres", "postgres").expect("a session"));
+    wait_for("both sessions to be counted", || tells(&pool, "pgpool_sessions_total 2"));
     assert!(tells(&pool, "pgpool_refused_total{by=\"server\"} 1"), "{}", get(&pool, "/metrics").1);
 }
 
@@ -252,6 +336,7 @@ fn no_password_is_on_the_page() {
         .with_metrics()
         .set("health_check_password", "top secret")
         .set("recovery_password", "top secret")
+        .set("failback_command", "PGPASSWORD=secret true")
         .start();
     let _session = pool.connect();
     let (_, status) = get(&pool, "/status.json");
@@ -269,6 +354,7 @@ fn no_password_is_on_the_page() {
 fn the_process_is_replaced_and_goes_with_the_parent() {
     only_ours!("it has no metrics of its own");
     let mut pool = Pgpool::on(shared()).with_metrics().start();
+    assert_eq!(get(&pool, "/health/live").0, 200);
     let before = pool.children("pgpool: metrics")[0];
     kill(before, Signal::SIGKILL).expect("kill");
     wait_for("another one", || pool.children("pgpool: metrics").first().is_some_and(|pid| *pid != before));
@@ -277,28 +363,6 @@ fn the_process_is_replaced_and_goes_with_the_parent() {
     assert_eq!(ask(pool.metrics_port(), "/health/live", ""), None);
     let without = Pgpool::on(shared()).start();
     assert!(without.children("pgpool: metrics").is_empty());
-}
-
-#[test]
-fn top_shows_the_nodes_once_or_again_and_again() {
-    only_ours!("there is none");
-    let pool = Pgpool::on(shared()).with_metrics().start();
-    let program = env!("CARGO_BIN_EXE_pgpool");
-    let config = pool.path("pgpool.conf").display().to_string();
-    let text = Program::new(program).args(["top", "--once", "-f", &config]).run().succeeded();
-    assert!(text.contains("0 of 4 processes busy"), "{text}");
-    for node in shared().nodes() {
-        let role = if node.id == 0 { "primary" } else { "standby" };
-        let server = format!("127.0.0.1:{}", node.port);
-        let row = text.lines().find(|line| line.contains(&server)).unwrap_or_else(|| panic!("{server}\n{text}"));
-        assert!(row.contains(role) && !row.contains('\x1b'), "{row}");
-    }
-    // Without a terminal it goes on in plain text, until nobody reads.
-    let two = format!("'{program}' top -f '{config}' | head -n 20");
-    let text = Program::new("/bin/sh").args(["-c", &two]).run().succeeded();
-    assert_eq!(text.matches("pgpool at 127.0.0.1:").count(), 2 + usize::from(text.lines().count() > 20), "{text}");
-    let closed = Program::new(program).args(["top", "--once", "-h", "127.0.0.1", "-p", "1"]).run();
-    assert!(closed.stderr.contains("no figures from 127.0.0.1:1: ") && closed.status.code() == Some(1), "{closed:?}");
 }
 
 /// The page in a real browser, with what its script has made of the figures.
@@ -312,7 +376,7 @@ fn a_browser_shows_the_page() {
         return;
     };
     let cluster = Cluster::streaming(3).start();
-    let pool = Pgpool::on(&cluster)
+    let mut pool = Pgpool::on(&cluster)
         .with_metrics()
         .set("health_check_period", 1)
         .set("health_check_user", "postgres")
@@ -323,20 +387,22 @@ fn a_browser_shows_the_page() {
     assert_eq!(session.value("SELECT 1"), "1");
     cluster.node(2).kill();
     wait_for("the failover", || get(&pool, "/status.json").1.contains("\"kind\":\"failover\",\"node\":2"));
-    let url = format!("http://127.0.0.1:{}/", pool.metrics_port());
+    let plain = format!("http://127.0.0.1:{}/", pool.metrics_port());
     let profile = pool.path("browser").display().to_string();
     let screenshots = target_dir().join("screenshots");
     fs::create_dir_all(&screenshots).expect("directory");
-    let open = |size: &str, what: &str| {
+    let open = |size: &str, what: &str, url: &str| {
         let outcome = Program::new(browser)
             .env("HOME", &profile)
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"])
             .args([&format!("--user-data-dir={profile}"), &format!("--window-size={size}")])
-            .args(["--virtual-time-budget=6000", what, &url])
+            .args(["--virtual-time-budget=6000", what, url])
             .run();
         outcome.stdout
     };
-    let dom = open("1200,900", "--dump-dom");
+    // What the script has made, without the script.
+    let shown = |url: &str| open("1200,900", "--dump-dom", url).split("<script>").next().unwrap_or_default().to_owned();
+    let dom = shown(&plain);
     for node in cluster.nodes() {
         assert!(dom.contains(&format!("{}  127.0.0.1:{}", node.id, node.port)), "{dom}");
     }
@@ -347,7 +413,14 @@ fn a_browser_shows_the_page() {
     for (name, size) in [("desktop", "1200,1400"), ("phone", "500,1800")] {
         let file = screenshots.join(format!("{name}.png"));
         let _ = fs::remove_file(&file);
-        open(size, &format!("--screenshot={}", file.display()));
+        open(size, &format!("--screenshot={}", file.display()), &plain);
         assert!(eventually(Duration::from_secs(5), || file.exists()), "no screenshot of {name}");
     }
+    // A bookmark may carry the login.
+    fs::write(pool.path("pcp.conf"), USERS).expect("pcp.conf");
+    pool.set("metrics_require_login", "on");
+    pool.signal(Signal::SIGHUP);
+    wait_for("the password to be needed", || get(&pool, "/").0 == 401);
+    let dom = shown(&plain.replace("//", "//ann:secret@"));
+    assert!(dom.contains("takes writes") && dom.contains("as of "), "{dom}");
 }

@@ -6,7 +6,7 @@ mod limits;
 mod operator;
 mod orders;
 mod programs;
-mod raw;
+pub mod raw;
 
 use std::fs;
 
@@ -19,7 +19,7 @@ const PASSWORD: &str = "secret";
 
 /// Starts the pgpool with that user.
 #[track_caller]
-fn start(config: Config) -> Pgpool {
+pub fn start(config: Config) -> Pgpool {
     let mut pool = config.prepare();
     fs::write(pool.path("pcp.conf"), format!("# who\n{USER}:{}\n", raw::md5_hex(&[PASSWORD.as_bytes()])))
         .expect("pcp.conf");
@@ -30,7 +30,7 @@ fn start(config: Config) -> Pgpool {
 
 /// A connection that has logged in.
 #[track_caller]
-fn login(pool: &Pgpool) -> Raw {
+pub fn login(pool: &Pgpool) -> Raw {
     let mut raw = Raw::open(pool.pcp_port());
     assert_eq!(raw.log_in(USER, PASSWORD), (b'r', b"AuthenticationOK\0".to_vec()), "{}", pool.log());
     raw

@@ -7,13 +7,15 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 
 use crate::harness::frontend::startup;
 use crate::harness::{
-    Config, LOGIN, Pgpool, Program, Scratch, Stop, Wire, give_to_server_user, pgpool_program, shared, wait_for,
+    Config, LOGIN, Pgpool, Program, Scratch, Stop, Wire, give_to_server_user, pgpool_program, process_title, shared,
+    wait_for,
 };
 use crate::only_ours;
 
@@ -165,6 +167,34 @@ fn its_sockets_are_used_and_outlive_pgpool() {
     pool.launch(&[]);
     waiting.read_until('Z').succeeded();
     assert_eq!(waiting.value("SELECT 3"), "3");
+}
+
+#[test]
+fn it_is_told_who_comes_in_an_upgrade_and_keeps_its_sockets() {
+    only_ours!("the original does not know service managers");
+    let manager = Manager::new();
+    let clients = tcp("127.0.0.1:0");
+    let clients_port = port(&clients);
+    let config = Pgpool::on(shared()).set("port", clients_port).env("WATCHDOG_USEC", 200_000);
+    let mut pool = manager.owns(config).prepare();
+    pool.port = clients_port;
+    Sockets::of(vec![("clients", clients.into())]).pass_to(&mut pool);
+    pool.launch(&[]);
+    pool.wait_ready();
+    manager.wait_for("READY=1", 1);
+    pool.run_by(&["/usr/bin/env"]);
+    let new = pool.upgrade().expect("the upgrade");
+    manager.wait_for(&format!("MAINPID={new}\nREADY=1\nSTATUS=3 of 3 nodes"), 1);
+    assert_eq!(pool.wait_end(Duration::from_secs(30)).and_then(|status| status.code()), Some(0));
+    assert_eq!(manager.count("READY=1"), 2, "{:?}", manager.heard.borrow());
+    let before = manager.count("WATCHDOG=1");
+    wait_for("signs of life of the new one", || manager.count("WATCHDOG=1") > before + 2);
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
+    assert_eq!(manager.count("STOPPING=1"), 0);
+    kill(new, Signal::SIGINT).expect("kill");
+    wait_for("the new one to end", || process_title(new.as_raw()).is_empty());
+    manager.wait_for("STOPPING=1", 1);
+    assert!(Wire::open(clients_port).is_ok(), "the socket is the manager's");
 }
 
 #[test]

@@ -51,11 +51,14 @@ impl Address {
 pub(super) struct HostName(Option<Option<String>>);
 
 impl HostName {
-    /// A name counts only if it leads back to the address.
     fn of(&mut self, client: IpAddr, names: &mut dyn Names) -> Option<&str> {
-        let look_up = || names.name(client).filter(|name| names.addresses(name).contains(&client));
-        self.0.get_or_insert_with(look_up).as_deref()
+        self.0.get_or_insert_with(|| confirmed_name(client, names)).as_deref()
     }
+}
+
+/// The name of a client. It counts only if it leads back to the address: whoever an address belongs to names it as he likes.
+pub fn confirmed_name(client: IpAddr, names: &mut dyn Names) -> Option<String> {
+    names.name(client).filter(|name| names.addresses(name).contains(&client))
 }
 
 fn name_matches(name: &str, pattern: &str) -> bool {

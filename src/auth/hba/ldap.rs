@@ -23,8 +23,8 @@ pub struct Ldap {
     pub server: String,
     /// Port; `None`: that of the scheme.
     pub port: Option<u16>,
-    /// `ldap` or `ldaps`; empty: `ldap`.
-    pub scheme: String,
+    /// `ldaps`: TLS from the first byte.
+    pub secure: bool,
     /// StartTLS.
     pub tls: bool,
     /// In front of the user's name, for a simple bind.
@@ -69,8 +69,9 @@ impl Ldap {
         NAMES.contains(&name)
     }
 
-    /// Takes one of the known options. `Ok(Some)`: it is taken with this remark.
-    pub(super) fn set(&mut self, name: &str, value: &str) -> Result<Option<Report>, Report> {
+    /// Takes one of the known options. A value that is not understood is never taken for another: `ldapscheme=LDPAS` must
+    /// not mean that passwords are sent in clear.
+    pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), Report> {
         match name {
             "ldapserver" => value.clone_into(&mut self.server),
             "ldapport" => {
@@ -79,12 +80,11 @@ impl Ldap {
                     Some(port.ok_or_else(|| Report::log_line(format!("invalid LDAP port number: \"{value}\"")))?);
             }
             "ldapscheme" => {
-                value.clone_into(&mut self.scheme);
-                if !matches!(value, "ldap" | "ldaps") {
-                    return Ok(Some(Report::log_line(format!("invalid ldapscheme value: \"{value}\""))));
-                }
+                let slip =
+                    || Report::log_line(format!("invalid ldapscheme value: \"{value}\"")).hint("Use ldap or ldaps.");
+                self.secure = is_secure(value).ok_or_else(slip)?;
             }
-            "ldaptls" => self.tls = value == "1",
+            "ldaptls" => self.tls = is_on(name, value)?,
             "ldapprefix" => value.clone_into(&mut self.prefix),
             "ldapsuffix" => value.clone_into(&mut self.suffix),
             "ldapbasedn" => value.clone_into(&mut self.base_dn),
@@ -92,19 +92,18 @@ impl Ldap {
             "ldapbindpasswd" => self.bind_password = Secret::new(value),
             "ldapsearchattribute" => value.clone_into(&mut self.search_attribute),
             "ldapsearchfilter" => value.clone_into(&mut self.search_filter),
-            "backend_use_passwd" => self.use_for_servers = value == "1",
+            "backend_use_passwd" => self.use_for_servers = is_on(name, value)?,
             _ => self.set_url(value)?,
         }
-        Ok(None)
+        Ok(())
     }
 
     /// `ldap[s]://host[:port]/basedn[?attribute[?scope[?filter]]]`
     fn set_url(&mut self, url: &str) -> Result<(), Report> {
         let broken = |why: &str| Report::log_line(format!("could not parse LDAP URL \"{url}\": {why}"));
         let (scheme, rest) = url.split_once("://").ok_or_else(|| broken("no scheme"))?;
-        if !matches!(scheme, "ldap" | "ldaps") {
-            return Err(Report::log_line(format!("unsupported LDAP URL scheme: {scheme}")));
-        }
+        let unsupported = || Report::log_line(format!("unsupported LDAP URL scheme: {scheme}"));
+        let secure = is_secure(scheme).ok_or_else(unsupported)?;
         let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (host, port) = match place.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
@@ -116,13 +115,17 @@ impl Ldap {
         let mut parts = path.split('?');
         let mut next = || decode(parts.next().unwrap_or_default()).ok_or_else(|| broken("bad percent encoding"));
         let (base_dn, attributes, scope, filter) = (next()?, next()?, next()?, next()?);
+        // Such as `!StartTLS`: who asks for it must not get less.
+        if parts.any(|extension| !extension.is_empty()) {
+            return Err(broken("extensions are not supported").hint("Use ldaptls=1, ldapbinddn and ldapbindpasswd."));
+        }
         self.scope = match scope.as_str() {
             "" | "base" => Scope::Base,
             "one" | "onelevel" => Scope::One,
             "sub" | "subtree" => Scope::Subtree,
             _ => return Err(broken("bad scope")),
         };
-        scheme.clone_into(&mut self.scheme);
+        self.secure = secure;
         self.server = decode(host).ok_or_else(|| broken("bad host"))?;
         self.port = port.or(self.port);
         self.base_dn = base_dn;
@@ -135,10 +138,15 @@ impl Ldap {
         Ok(())
     }
 
+    /// Whether a password is given for who searches.
+    pub(super) fn has_password(&self) -> bool {
+        !self.bind_password.bytes().is_empty()
+    }
+
     /// Whether the options go together.
     pub(super) fn check(&self) -> Result<(), Report> {
         let searches = [&self.base_dn, &self.bind_dn, &self.search_attribute, &self.search_filter];
-        let searches = searches.iter().any(|text| !text.is_empty()) || !self.bind_password.bytes().is_empty();
+        let searches = searches.iter().any(|text| !text.is_empty()) || self.has_password();
         let binds = !self.prefix.is_empty() || !self.suffix.is_empty();
         let slip = if binds && searches {
             "cannot use ldapbasedn, ldapbinddn, ldapbindpasswd, ldapsearchattribute, ldapsearchfilter, or ldapurl \
@@ -147,10 +155,28 @@ impl Ldap {
             "authentication method \"ldap\" requires argument \"ldapbasedn\", \"ldapprefix\", or \"ldapsuffix\" to be set"
         } else if !self.search_attribute.is_empty() && !self.search_filter.is_empty() {
             "cannot use ldapsearchattribute together with ldapsearchfilter"
+        } else if !self.search_filter.is_empty() && !self.search_filter.contains("$username") {
+            // It finds the same entry for everybody: whoever is in it could be any user.
+            "ldapsearchfilter does not depend on the user: there is no \"$username\" in it"
         } else {
             return Ok(());
         };
         Err(Report::log_line(slip))
+    }
+}
+
+/// Whether a scheme, in letters of any case, is the one with TLS. `None`: it is neither.
+fn is_secure(scheme: &str) -> Option<bool> {
+    let is = |known: &str| scheme.eq_ignore_ascii_case(known);
+    (is("ldap") || is("ldaps")).then(|| is("ldaps"))
+}
+
+/// The value of a switch.
+pub(super) fn is_on(name: &str, value: &str) -> Result<bool, Report> {
+    match value {
+        "1" => Ok(true),
+        "0" => Ok(false),
+        _ => Err(Report::log_line(format!("invalid {name} value: \"{value}\"")).hint("Use 1 or 0.")),
     }
 }
 
@@ -183,7 +209,7 @@ mod tests {
     #[test]
     fn urls() {
         let ldap = from_url("ldaps://a.b:6360/dc=x,dc=y%20z?cn,mail?sub?(cn=$username)").expect("a URL");
-        assert_eq!((ldap.scheme.as_str(), ldap.server.as_str(), ldap.port), ("ldaps", "a.b", Some(6360)));
+        assert_eq!((ldap.secure, ldap.server.as_str(), ldap.port), (true, "a.b", Some(6360)));
         assert_eq!((ldap.base_dn.as_str(), ldap.search_attribute.as_str()), ("dc=x,dc=y z", "cn"));
         assert_eq!((ldap.scope, ldap.search_filter.as_str()), (Scope::Subtree, "(cn=$username)"));
         let ldap = from_url("ldap://[::1]/dc=x").expect("a URL");
@@ -195,6 +221,8 @@ mod tests {
             ("ldap://h:0/x", "could not parse LDAP URL"),
             ("ldap://h/x??far", "could not parse LDAP URL"),
             ("ldap://h/%zz", "could not parse LDAP URL"),
+            ("ldap://h/dc=x?uid?sub?(uid=$username)?!StartTLS", "could not parse LDAP URL"),
+            ("ldap://h/dc=x????bindname=cn%3dreader", "could not parse LDAP URL"),
         ] {
             let slip = from_url(url).expect_err(url);
             assert!(slip.starts_with(text), "{slip}");
@@ -206,5 +234,17 @@ mod tests {
         let mut ldap = from_url("ldap://h/dc=x??one").expect("a URL");
         ldap.set("ldaptls", "1").expect("taken");
         assert_eq!((ldap.scope, ldap.tls), (Scope::One, true));
+    }
+
+    #[test]
+    fn schemes_in_any_case() {
+        for (scheme, secure) in [("ldap", false), ("LDAP", false), ("ldaps", true), ("LDAPS", true), ("Ldaps", true)] {
+            let mut ldap = Ldap::default();
+            ldap.set("ldapscheme", scheme).expect(scheme);
+            assert_eq!(ldap.secure, secure, "{scheme}");
+            assert_eq!(from_url(&format!("{scheme}://h/dc=x")).expect(scheme).secure, secure, "{scheme}");
+        }
+        let mut ldap = Ldap::default();
+        assert!(ldap.set("ldapscheme", "ldapss").is_err() && ldap.set("ldaptls", "2").is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Methods and their options (auth 3.8, 3.9).
 
-use super::ldap::Ldap;
+use super::ldap::{Ldap, is_on};
 use super::token::Token;
 use crate::report::Report;
 
@@ -66,6 +66,14 @@ impl Method {
         }
     }
 
+    /// Whether the token is an option of some method, by its name.
+    pub(super) fn knows(option: &Token) -> bool {
+        let text = String::from_utf8_lossy(&option.text);
+        text.split_once('=').is_some_and(|(name, _)| {
+            matches!(name, "pamservice" | "pam_use_hostname" | "clientcert") || Ldap::knows(name)
+        })
+    }
+
     /// Takes one option. `Ok(Some)`: it is taken with this remark.
     pub(super) fn set(&mut self, option: &Token) -> Result<Option<Report>, Report> {
         let text = String::from_utf8_lossy(&option.text);
@@ -74,14 +82,14 @@ impl Method {
         };
         match (name, &mut *self) {
             ("pamservice", Self::Pam(pam)) => value.clone_into(&mut pam.service),
-            ("pam_use_hostname", Self::Pam(pam)) => pam.use_hostname = value == "1",
-            ("backend_use_passwd", Self::Pam(pam)) => pam.use_for_servers = value == "1",
+            ("pam_use_hostname", Self::Pam(pam)) => pam.use_hostname = is_on(name, value)?,
+            ("backend_use_passwd", Self::Pam(pam)) => pam.use_for_servers = is_on(name, value)?,
             ("pamservice" | "pam_use_hostname", _) => {
                 return Ok(Some(Report::log_line(format!(
                     "{name} authentication option can only be configured for authentication method \"pam\""
                 ))));
             }
-            (name, Self::Ldap(ldap)) if Ldap::knows(name) => return ldap.set(name, value),
+            (name, Self::Ldap(ldap)) if Ldap::knows(name) => ldap.set(name, value)?,
             (name, _) if Ldap::knows(name) => {
                 return Err(Report::log_line(format!(
                     "authentication option \"{name}\" is only valid for authentication methods ldap"

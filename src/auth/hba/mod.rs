@@ -12,7 +12,7 @@ mod rules;
 mod sources;
 mod token;
 
-pub use address::{Address, Names};
+pub use address::{Address, Names, confirmed_name};
 pub use ldap::{Ldap, Scope};
 pub use matching::Client;
 pub use method::{Method, Pam};

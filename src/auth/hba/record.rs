@@ -3,7 +3,7 @@
 use super::address::{Address, mask, numeric};
 use super::method::Method;
 use super::token::{Line, Token};
-use crate::report::{Report, Result};
+use crate::report::{Report, Result, Severity};
 
 /// The kinds of connections a rule is for (auth 3.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,23 +105,25 @@ impl Record {
         }
         let databases = fields.next("database specification")?;
         let users = fields.next("role specification")?;
-        let is_group = |token: &Token| token.is("samegroup") || token.is("samerole");
-        if databases.iter().any(is_group) {
-            let text = "group tokens \"samegroup\" and \"samerole\" are not supported by Pgpool-II";
-            remark(Report::log_line(text).detail("The line does not match once such a token is reached."));
-        }
-        if users.iter().any(is_group_of_users) {
-            let text = "group token \"+\" is not supported by Pgpool-II";
-            remark(Report::log_line(text).detail("The line does not match once such a token is reached."));
-        }
+        let remarks = remarks_on(&databases, &users);
         let address = if connection == Connection::Local { Address::All } else { address(&mut fields)? };
         let method = fields.single(
             "authentication method",
             multiple("authentication type", "Specify exactly one authentication type per line."),
         )?;
         let mut method = Method::new(&method)?;
+        // Who is meant by such a line to stay out comes in by a later one.
+        let lets_in_more = method == Method::Reject;
+        for report in remarks {
+            remark(if lets_in_more { Report { severity: Severity::Warning, ..report } } else { report });
+        }
         let mut client_cert = ClientCert::default();
-        for option in fields.0.flatten() {
+        let mut follows_password = false;
+        for (at, option) in fields.0.flatten().enumerate() {
+            if follows_password && !Method::knows(&option) {
+                return Err(rest_of_password(at + 1));
+            }
+            follows_password |= option.text.starts_with(b"ldapbindpasswd");
             if let Some(value) = option.to_string().strip_prefix("clientcert=") {
                 client_cert = ClientCert::read(value, connection, &method)?;
             } else if let Some(report) = method.set(&option)? {
@@ -131,6 +133,33 @@ impl Record {
         method.check()?;
         Ok(Self { line: line.number, connection, address, method, client_cert, databases, users })
     }
+}
+
+/// What there is to say of databases and users of which fewer are meant than it seems.
+fn remarks_on(databases: &[Token], users: &[Token]) -> Vec<Report> {
+    let mut remarks = Vec::new();
+    let mut remark = |text: &str, detail: &str| remarks.push(Report::log_line(text).detail(detail));
+    let no_match = "The line does not match once such a token is reached.";
+    if databases.iter().any(|token| token.is("samegroup") || token.is("samerole")) {
+        remark("group tokens \"samegroup\" and \"samerole\" are not supported by Pgpool-II", no_match);
+    }
+    if users.iter().any(is_group_of_users) {
+        remark("group token \"+\" is not supported by Pgpool-II", no_match);
+    }
+    if databases.iter().chain(users).any(|token| token.text.len() > 1 && token.text[0] == b'/') {
+        remark(
+            "regular expressions are not supported for databases and users",
+            "What begins with a slash is taken for a name with a slash in it.",
+        );
+    }
+    remarks
+}
+
+/// What is no option, behind a password, may be the rest of it: it is not shown.
+fn rest_of_password(place: usize) -> Report {
+    Report::log_line(format!("option {place} of the line, behind ldapbindpasswd, is not understood"))
+        .detail("It is not shown, since it may be a part of the password.")
+        .hint("Put a password with blanks, commas or \"#\" in it into double quotes.")
 }
 
 /// Whether the token names a group, which nobody here knows the members of.

@@ -1,5 +1,6 @@
 //! The file as a whole: all rules, or all slips.
 
+use super::method::Method;
 use super::record::Record;
 use super::sources::Sources;
 use super::token::Tokenizer;
@@ -45,7 +46,14 @@ impl Rules {
     /// Everything that is wrong with the file.
     pub fn load(path: &Path, ssl: bool) -> Result<(Self, Slips, Sources), Slips> {
         let mut sources = Sources::default();
-        let (rules, remarks) = Self::read(path, ssl, &mut |path| sources.read(path))?;
+        let (rules, mut remarks) = Self::read(path, ssl, &mut |path| sources.read(path))?;
+        let has_password = |record: &&Record| matches!(&record.method, Method::Ldap(ldap) if ldap.has_password());
+        if let (Some(record), Some(file)) = (rules.records.iter().find(has_password), sources.open_to_all()) {
+            let text =
+                format!("everybody on this machine can read \"{}\", and there is an ldapbindpasswd", file.display());
+            let hint = "Permissions should be u=rw,g=r (0640) or less.";
+            remarks.add(path, record.line, Report::warning(text).hint(hint));
+        }
         Ok((rules, remarks, sources))
     }
 
@@ -72,7 +80,7 @@ impl Rules {
             }
         };
         let (mut slips, mut remarks) = (Slips::default(), Slips::default());
-        let lines = Tokenizer { read, slips: &mut slips }.lines(path, &content, 0);
+        let lines = Tokenizer { read, slips: &mut slips, included: 0 }.lines(path, &content, 0);
         let mut records = Vec::new();
         for line in lines {
             let number = line.number;

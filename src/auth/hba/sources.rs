@@ -4,7 +4,11 @@ use crate::state::parts;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// The bit of a mode that lets everybody read.
+const OTHERS_READ: u32 = 0o004;
 
 /// Files with their contents, in the order read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +33,12 @@ impl Sources {
     pub(super) fn get(&self, path: &Path) -> io::Result<Vec<u8>> {
         let found = self.0.iter().find(|(known, _)| known == path);
         found.map(|(_, content)| content.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// One that every user of this machine may read.
+    pub(super) fn open_to_all(&self) -> Option<&Path> {
+        let is_open = |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & OTHERS_READ != 0);
+        self.0.iter().map(|(path, _)| path.as_path()).find(|path| is_open(path))
     }
 
     /// The file that the others are included in.

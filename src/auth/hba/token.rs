@@ -10,8 +10,12 @@ use std::path::Path;
 const MAX_LINE: usize = 8191;
 /// The longest token in bytes.
 const MAX_TOKEN: usize = 255;
+/// The longest name of an option that is shown, in bytes.
+const MAX_SHOWN: usize = 30;
 /// How deep files may include each other.
 const MAX_DEPTH: usize = 10;
+/// How many may be included in all: files that include themselves many times are not read for ever.
+const MAX_INCLUDED: usize = 1000;
 
 /// One word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +50,8 @@ pub(super) struct Tokenizer<'a> {
     /// How files are read.
     pub read: &'a mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
     pub slips: &'a mut Slips,
+    /// Files included so far.
+    pub included: usize,
 }
 
 impl Tokenizer<'_> {
@@ -72,8 +78,7 @@ impl Tokenizer<'_> {
             let mut field = Vec::new();
             for Word { token, .. } in &words {
                 if token.text.len() > MAX_TOKEN {
-                    let text = format!("authentication file token too long, skipping: \"{token}\"");
-                    self.slip(path, number, Report::log_line(text));
+                    self.slip(path, number, too_long(token));
                 } else if !token.quoted && token.text.len() > 1 && token.text[0] == b'@' {
                     field.extend(self.included(path, number, token, depth));
                 } else {
@@ -95,6 +100,14 @@ impl Tokenizer<'_> {
             let place = full.display();
             Report::log_line(format!("could not open secondary authentication file \"@{name}\" as \"{place}\": {why}"))
         };
+        self.included += 1;
+        if self.included > MAX_INCLUDED {
+            // Said once; nothing of the file is taken.
+            if self.included == MAX_INCLUDED + 1 {
+                self.slip(path, number, failed("too many files are included"));
+            }
+            return Vec::new();
+        }
         if depth >= MAX_DEPTH {
             self.slip(path, number, failed("files include each other too deeply"));
             return Vec::new();
@@ -114,6 +127,17 @@ impl Tokenizer<'_> {
     fn slip(&mut self, path: &Path, number: usize, report: Report) {
         self.slips.add(path, number, report);
     }
+}
+
+/// It may hold a password: only the name of an option is shown.
+fn too_long(token: &Token) -> Report {
+    let length = token.text.len();
+    let text = token.to_string();
+    let shown = match text.split_once('=') {
+        Some((name, _)) if name.len() <= MAX_SHOWN => format!("\"{name}=...\", of {length} bytes"),
+        _ => format!("{length} bytes"),
+    };
+    Report::log_line(format!("authentication file token too long, skipping: {shown}"))
 }
 
 /// A token, and whether a comma follows.

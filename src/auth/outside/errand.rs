@@ -1,6 +1,7 @@
 //! The worker's side: a process that asks PAM or a directory, and what it reports.
 
 use super::line::{Kind, Line, said};
+use super::orphans::Orphans;
 use super::{Request, VERB};
 use crate::auth::Secret;
 use crate::net::{Deadline, Waited, wait};
@@ -12,11 +13,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// A process that was sent to ask; it is gone when this is dropped.
+/// A process that was sent to ask; it is gone when this is dropped, and without a verdict all that it has started, too.
 #[derive(Debug)]
 pub struct Errand {
     process: Child,
     line: Line,
+    /// There is a verdict: the process ends by itself, and what a module has started meanwhile is its own affair.
+    is_done: bool,
 }
 
 /// What it reports.
@@ -52,7 +55,7 @@ impl Errand {
             .stdin(Stdio::from(its_end))
             .stdout(Stdio::null())
             .spawn()?;
-        let errand = Self { process, line };
+        let errand = Self { process, line, is_done: false };
         errand.line.send(Kind::Request, &request)?;
         errand.line.send(Kind::Secret, password.bytes())?;
         Ok(errand)
@@ -68,7 +71,7 @@ impl Errand {
             Waited::TooLate => return Ok(Event::TooLate),
             Waited::Stopped => return Ok(Event::Stopped),
         }
-        Ok(match self.line.receive() {
+        let event = match self.line.receive() {
             Ok((Kind::Ask, _)) => Event::Asked,
             Ok((Kind::Say, content)) => said(content.bytes()).map_or(Event::Lost, Event::Said),
             Ok((Kind::Granted, _)) => Event::Granted,
@@ -76,7 +79,9 @@ impl Errand {
             Ok((Kind::Request | Kind::Secret, _)) => Event::Lost,
             Err(error) if is_end(&error) => Event::Lost,
             Err(error) => return Err(error),
-        })
+        };
+        self.is_done |= matches!(event, Event::Granted | Event::Refused);
+        Ok(event)
     }
 
     /// The client's password. If the process is gone [`Self::next`] says so.
@@ -97,13 +102,17 @@ fn is_end(error: &io::Error) -> bool {
 
 impl Drop for Errand {
     fn drop(&mut self) {
+        let orphans = (!self.is_done).then(Orphans::adopt);
         let _ = self.process.kill();
         // A moment is enough, unless the process hangs in the kernel. Then it stays a zombie until this worker ends.
         for _ in 0..PATIENCE {
             if !matches!(self.process.try_wait(), Ok(None)) {
-                return;
+                break;
             }
             sleep(Duration::from_millis(1));
+        }
+        if let Some(orphans) = orphans {
+            orphans.end();
         }
     }
 }

@@ -81,7 +81,7 @@ fn servers(options: &Ldap, library: &ldap::Ldap, line: &Line) -> Option<Vec<Stri
 
 /// The servers of `ldapserver`, with their port.
 fn addresses(options: &Ldap) -> Vec<String> {
-    let port = options.port.unwrap_or(if options.scheme == "ldaps" { 636 } else { 389 });
+    let port = options.port.unwrap_or(if options.secure { 636 } else { 389 });
     let address = |host: &str| match host {
         // An address of IPv6 without its brackets.
         host if host.contains(':') && !host.starts_with('[') => format!("[{host}]:{port}"),
@@ -165,7 +165,7 @@ impl Question<'_> {
 
     /// A connection with TLS where it is wanted. `None`: it will never be.
     fn connect(&self) -> Result<Option<Connection<'_>>, Unreachable> {
-        let scheme = if self.options.scheme == "ldaps" { "ldaps" } else { "ldap" };
+        let scheme = if self.options.secure { "ldaps" } else { "ldap" };
         let Ok(uri) = CString::new(format!("{scheme}://{}", self.server)) else { return Ok(None) };
         let connection = match self.library.connect(&uri, self.limit) {
             Ok(connection) => connection,
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn servers_have_the_port_of_the_scheme() {
         assert_eq!(addresses(&options()), ["a:389", "[::1]:389", "[::2]:389"]);
-        let secure = Ldap { scheme: "ldaps".to_owned(), ..options() };
+        let secure = Ldap { secure: true, ..options() };
         assert_eq!(addresses(&secure)[0], "a:636");
         assert_eq!(addresses(&Ldap { port: Some(7), ..secure })[0], "a:7");
     }

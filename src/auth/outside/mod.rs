@@ -14,13 +14,15 @@
 //! Invariants:
 //! - Only the message `granted` lets anybody in; a process that ends in any other way has refused.
 //! - Passwords go through the socket only, never through arguments, environment or files.
-//! - The process does not outlive the [`Errand`], nor the worker.
+//! - The process does not outlive the [`Errand`], nor the worker; what a module has started does not outlive one that had to
+//!   be ended.
 
 mod attempt;
 mod errand;
 mod escape;
 mod ldap;
 mod line;
+mod orphans;
 mod pam;
 mod serve;
 

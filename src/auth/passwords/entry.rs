@@ -17,10 +17,10 @@ pub enum Entry {
     Verifier(Box<Verifier>),
     /// An encrypted password that cannot be decrypted.
     Undecryptable,
+    /// An empty password, which is nobody's: methods that ask for a proof would take it from anybody.
+    Empty,
     /// What begins like a verifier and is none that is understood.
     Garbage,
-    /// An empty password, which is none: anybody could prove to know it.
-    Empty,
 }
 
 impl Entry {
@@ -30,18 +30,18 @@ impl Entry {
             Self::Md5(hash)
         } else if let Some(text) = text.strip_prefix(b"AES") {
             match decrypt(text) {
-                Some(password) if password.bytes().is_empty() => Self::Empty,
-                Some(password) => Self::Password(password, true),
+                Some(password) => Self::password(password, true),
                 None => Self::Undecryptable,
             }
         } else if text.starts_with(b"SCRAM-SHA-") {
             Verifier::parse(text).map_or(Self::Garbage, |verifier| Self::Verifier(Box::new(verifier)))
         } else {
-            match text.strip_prefix(b"TEXT").unwrap_or(text) {
-                [] => Self::Empty,
-                password => Self::Password(Secret::new(password), false),
-            }
+            Self::password(Secret::new(text.strip_prefix(b"TEXT").unwrap_or(text)), false)
         }
+    }
+
+    fn password(password: Secret, was_encrypted: bool) -> Self {
+        if password.bytes().is_empty() { Self::Empty } else { Self::Password(password, was_encrypted) }
     }
 
     /// What a server has stored: a hash or a verifier. What is of another form is of no use, and never a password itself.
@@ -61,8 +61,8 @@ impl Entry {
             Self::Md5(_) => "an md5 hash",
             Self::Verifier(_) => "a SCRAM verifier",
             Self::Undecryptable => "an encrypted password that cannot be decrypted",
+            Self::Empty => "an empty password, which lets nobody in",
             Self::Garbage => "a malformed SCRAM verifier",
-            Self::Empty => "an empty password, which is none",
         }
     }
 
@@ -77,7 +77,7 @@ impl Entry {
             Self::Password(known, _) => Some(same(known.bytes(), password)),
             Self::Md5(hash) => Some(hash.is_of(password, user)),
             Self::Verifier(verifier) => Some(verifier.is_of(password)),
-            Self::None | Self::Undecryptable | Self::Garbage | Self::Empty => None,
+            Self::None | Self::Undecryptable | Self::Empty | Self::Garbage => None,
         }
     }
 
@@ -125,8 +125,9 @@ mod tests {
             (hash, "an md5 hash"),
             ("AESgood", "an encrypted password"),
             ("AES", "an encrypted password that cannot be decrypted"),
-            ("AESempty", "an empty password, which is none"),
-            ("TEXT", "an empty password, which is none"),
+            ("AESempty", "an empty password, which lets nobody in"),
+            ("TEXT", "an empty password, which lets nobody in"),
+            ("", "an empty password, which lets nobody in"),
             ("SCRAM-SHA-256$x", "a malformed SCRAM verifier"),
             ("SCRAM-SHA-512$4096:salt$a:b", "a malformed SCRAM verifier"),
             (&LoginKeys::derive(b"secret", b"salt", 1).verifier().to_string(), "a SCRAM verifier"),
@@ -148,7 +149,8 @@ mod tests {
         assert_eq!(entry("AESgood").is_of(b"decrypted", b"u"), Some(true));
         for text in ["AESbad", "SCRAM-SHA-256$x", "TEXT", "AESempty"] {
             assert_eq!(entry(text).is_of(b"", b"alice"), None);
-            assert!(entry(text).is_there() && entry(text).md5(b"alice").is_none());
+            assert!(entry(text).is_there() && entry(text).md5(b"alice").is_none(), "{text}");
+            assert!(matches!(entry(text).credential(), Credential::None), "{text}");
         }
         assert_eq!(Entry::None.is_of(b"", b"alice"), None);
     }

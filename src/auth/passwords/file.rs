@@ -29,7 +29,8 @@ impl KeyFile {
         let _ = KEY_FILE.set(std::path::absolute(&path).unwrap_or(path));
     }
 
-    fn path() -> &'static Path {
+    /// Where it is.
+    pub fn path() -> &'static Path {
         KEY_FILE.get_or_init(Self::default_path)
     }
 
@@ -83,11 +84,14 @@ impl Passwords {
             "" => self.entry(user.as_bytes()),
             text => read(text.as_bytes(), &mut self.key),
         };
-        if matches!(entry, Entry::Undecryptable) {
-            Report::warning(format!("could not get the password for user:{user}"))
+        let unusable = Report::warning(format!("could not get the password for user:{user}"));
+        match entry {
+            Entry::Undecryptable => unusable
                 .detail("unable to decrypt password from pool_passwd")
                 .hint("verify the valid pool_key exists")
-                .log();
+                .log(),
+            Entry::Empty => unusable.detail("the password is empty").log(),
+            _ => {}
         }
         entry.credential()
     }

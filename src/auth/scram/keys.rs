@@ -1,6 +1,7 @@
 //! Keys and verifiers.
 
 use super::super::base64;
+use super::super::salts::salt_of;
 use super::super::secret::{fingerprint, hmac, same};
 use super::MAX_ITERATIONS;
 use super::prepare::prepare;
@@ -98,13 +99,12 @@ impl LoginKeys {
 }
 
 /// A verifier of our own with so many iterations, for a user whose password is in pool_passwd; for one who is not known, a
-/// verifier that looks the same from outside and that nobody can satisfy. That costs no more than reading the verifier of one
-/// who is known. Salts stay the same as long as this pgpool runs.
+/// verifier that looks the same from outside and that nobody can satisfy. It costs no more than reading the verifier of one
+/// who is known. Salts stay the same ([`salt_of`]).
 pub fn own_verifier(user: &[u8], password: Option<&[u8]>, iterations: u32) -> Verifier {
-    let salt = fingerprint(&[b"salt", user]);
-    let salt = &salt[..16];
+    let salt = salt_of(user);
     match password {
-        Some(password) => super::keys_of(password, salt, iterations).verifier(),
+        Some(password) => super::keys_of(password, &salt, iterations).verifier(),
         // Of no password; no proof is accepted for it.
         None => Verifier {
             iterations,

@@ -8,6 +8,9 @@
 //! A suspicion is often raised by a server that recovers from the crash of one process. One that says it is on its way up, or
 //! down, is therefore looked at again until it has arrived, or the next regular round is due: only that takes it for dead.
 //!
+//! A node that cannot be asked, because pgpool's machine has no port, descriptor or memory left, is neither well nor not: the
+//! round goes on until it can.
+//!
 //! It must never fork (its attempts resolve names in threads), and never wait for a server without the limits configured.
 
 mod probe;
@@ -30,6 +33,8 @@ const SIGNALS: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 /// Pause before a suspected server that is not ready is looked at again.
 const NOT_READY: Duration = Duration::from_millis(100);
+/// Pause before a node that could not be asked is tried again.
+const UNASKED: Duration = Duration::from_secs(1);
 /// Exit status of one that is to be replaced (process-model 9).
 const EXIT_RESTART: i32 = 1;
 
@@ -120,7 +125,7 @@ impl Checker {
     fn attempts(&mut self) -> Result<(Result<(), Failure>, u64), Leave> {
         let (id, node) = (self.id, self.node());
         let most = u64::try_from(node.health_check_max_retries).unwrap_or(0);
-        let (mut retries, mut told) = (0, false);
+        let (mut retries, mut told, mut unasked) = (0, false, false);
         loop {
             let mut outcome = probe(&self.settings, id, &node);
             if outcome.is_ok() && self.settings.health_check_test {
@@ -137,6 +142,14 @@ impl Checker {
             };
             // A stop ends an attempt, which is not the server's failure.
             self.heed_signals()?;
+            if failure.kind == Kind::Unasked {
+                // Neither well nor not: what was found before stands, and no retry is used up.
+                if !std::mem::replace(&mut unasked, true) {
+                    failure.report(id, &node).log();
+                }
+                self.sleep(Deadline::after(UNASKED), false)?;
+                continue;
+            }
             if !probe::counts(&self.settings, &failure) {
                 self.tell_refusal(&failure);
                 return Ok((Ok(()), retries));
@@ -146,12 +159,14 @@ impl Checker {
                 failure.report(id, &node).log();
             }
             if waits {
+                self.health().suspect();
                 self.sleep(Deadline::after(NOT_READY).min(self.due), false)?;
                 continue;
             }
             if retries == most {
                 return Ok((Err(failure), retries));
             }
+            self.health().suspect();
             retries += 1;
             Report::log_line(format!("health check retrying on DB node: {id} (round:{retries})")).log();
             let delay = u64::try_from(node.health_check_retry_delay).unwrap_or(0);

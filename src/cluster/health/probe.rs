@@ -23,6 +23,8 @@ pub(super) enum Kind {
     Starting,
     /// It is alive and has said why it lets nobody in now.
     Refused,
+    /// It could not be asked: pgpool's machine has no descriptor, port or memory left. That tells nothing of the node.
+    Unasked,
 }
 
 /// A failed attempt.
@@ -49,6 +51,7 @@ impl Failure {
             Kind::Lost => format!("{place}, the login was not completed"),
             Kind::Starting => format!("{place}, it is not ready yet"),
             Kind::Refused => format!("health check: DB node {id} is alive but refuses the login"),
+            Kind::Unasked => format!("health check: DB node {id} cannot be asked, and nobody knows how it is"),
         };
         let detail = match self.kind {
             Kind::TimedOut => format!("health check timer expired: {}", self.cause),
@@ -86,6 +89,7 @@ fn judge(id: usize, error: LoginError, too_late: bool) -> Option<Failure> {
         // It wants a password that we do not have: that is an answer of a server in good health.
         LoginError::Unsupported(_) => return None,
         LoginError::Refused(_) => Kind::Refused,
+        LoginError::Ours(_) => Kind::Unasked,
     };
     let report = error.into_report(id);
     let kind = match report.code {
@@ -172,6 +176,16 @@ mod tests {
             assert!(counts(&Settings::default(), &failure), "as the original");
             assert!(!counts(&Settings { failover_on_login_refused: false, ..Settings::default() }, &failure));
         }
+    }
+
+    #[test]
+    fn what_pgpool_lacks_tells_nothing_of_the_node() {
+        let lack = || Report::fatal("no connection to DB node 1 can be made").code(SqlState::TOO_MANY_CONNECTIONS);
+        for too_late in [false, true] {
+            let failure = judge(1, LoginError::Ours(lack()), too_late).expect("not well");
+            assert_eq!(failure.kind, Kind::Unasked);
+        }
+        assert_eq!(judge(1, LoginError::Unsupported(lack()), false), None, "the server has answered");
     }
 
     #[test]

@@ -35,16 +35,21 @@ pub struct Connector {
     /// A server without TLS is good enough, too.
     is_opportunistic: bool,
     direct: bool,
-    /// The file of revoked certificates.
-    lists: String,
+    /// The files and the directory that tell whom to trust.
+    trusted: [String; 3],
     /// None with [`SslMode::Disable`].
     context: Option<SslContext>,
 }
 
 impl Connector {
     /// No TLS at all.
-    pub const PLAIN: Self =
-        Self { mode: SslMode::Disable, is_opportunistic: true, direct: false, lists: String::new(), context: None };
+    pub const PLAIN: Self = Self {
+        mode: SslMode::Disable,
+        is_opportunistic: true,
+        direct: false,
+        trusted: [String::new(), String::new(), String::new()],
+        context: None,
+    };
 
     /// By `ssl`, `ssl_ca_cert`, `ssl_ca_cert_dir` and the parameters `backend_ssl*`.
     ///
@@ -58,7 +63,7 @@ impl Connector {
         let is_opportunistic = is_opportunistic(settings, mode);
         let direct = settings.backend_sslnegotiation == BackendSslnegotiation::Direct && !is_opportunistic;
         let context = Some(context(settings, mode)?);
-        Ok(Self { mode, is_opportunistic, direct, lists: settings.backend_sslcrl.clone(), context })
+        Ok(Self { mode, is_opportunistic, direct, trusted: trusted(settings), context })
     }
 
     /// Tells what is wrong with the files and does no harm. For the parent, so that it is told once.
@@ -69,11 +74,11 @@ impl Connector {
         }
     }
 
-    /// Whether it asks servers for no less than `settings` do.
+    /// Whether it asks servers for no less than `settings` do, and trusts those whom they trust.
     pub fn is_as_strict_as(&self, settings: &Settings) -> bool {
         let mode = mode(settings);
-        let has_lists = mode < SslMode::VerifyCa || self.lists == settings.backend_sslcrl;
-        has_lists && self.mode >= mode && (!self.is_opportunistic || is_opportunistic(settings, mode))
+        let trusts_the_same = mode < SslMode::VerifyCa || self.trusted == trusted(settings);
+        trusts_the_same && self.mode >= mode && (!self.is_opportunistic || is_opportunistic(settings, mode))
     }
 
     /// What is wanted.
@@ -134,6 +139,11 @@ fn mode(settings: &Settings) -> SslMode {
 /// `backend_sslrootcert`, or what also serves for clients.
 fn authorities(settings: &Settings) -> &str {
     if settings.backend_sslrootcert.is_empty() { &settings.ssl_ca_cert } else { &settings.backend_sslrootcert }
+}
+
+/// Whom to trust: authorities and revoked certificates.
+fn trusted(settings: &Settings) -> [String; 3] {
+    [authorities(settings), &settings.ssl_ca_cert_dir, &settings.backend_sslcrl].map(str::to_owned)
 }
 
 fn has_authorities(settings: &Settings) -> bool {

@@ -22,9 +22,11 @@ use crate::auth::passwords::Entry;
 use crate::auth::scram::{DEFAULT_ITERATIONS, own_verifier};
 use crate::auth::{Credential, Secret};
 use crate::backend::{Demand, ServerConnection};
-use crate::net::{Deadline, Peer};
+use crate::net::{Deadline, Peer, Stream};
 use crate::report::{Report, Severity, SqlState, is_logged};
 use dialogue::Dialogue;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::geteuid;
 use std::time::{Duration, Instant};
 
 /// How long a password that only a server can check opens the pooled connection that was made with it. Behind that the
@@ -123,7 +125,7 @@ pub(super) fn by_demand(
     deadline: Deadline,
 ) -> Result<Admitted, End> {
     let known = match demand {
-        Demand::Nothing | Demand::Certificate => {
+        Demand::Nothing | Demand::Certificate | Demand::OsUser => {
             Known { entry: context.gate.passwords.entry(applicant.user), source: "pool_passwd" }
         }
         _ => context.password_of(applicant.user, deadline)?,
@@ -132,7 +134,8 @@ pub(super) fn by_demand(
     let may_type = context.settings.allow_clear_text_frontend_auth && !known.entry.is_there();
     let admitted = match demand {
         Demand::Nothing => Admitted::complete(known.entry.credential()),
-        Demand::Certificate => return Err(unproved(decided.text()).into()),
+        Demand::OsUser if is_own_user(&client.stream) => Admitted::complete(known.entry.credential()),
+        Demand::Certificate | Demand::OsUser => return Err(unproved(demand, decided.text()).into()),
         Demand::Md5 | Demand::Scram if may_type => {
             Report::log_line("using clear text authentication with frontend")
                 .detail(match demand {
@@ -165,7 +168,7 @@ fn is_fresh(made: Instant, now: Instant) -> bool {
 /// A server has let in a session with this proof: the proof is now checked, or was so before.
 pub(super) fn confirm(server: &mut ServerConnection, admitted: &Admitted, applicant: Applicant<'_>) -> Result<(), End> {
     let Some(typed) = &admitted.typed else { return Ok(()) };
-    if matches!(server.demand, Demand::Nothing | Demand::Certificate) {
+    if matches!(server.demand, Demand::Nothing | Demand::Certificate | Demand::OsUser) {
         return Err(Report::fatal("clear text authentication failed")
             .detail("password does not match")
             .context(format!(
@@ -279,10 +282,24 @@ impl Decided<'_> {
     }
 }
 
-/// The server has asked for nothing, but pgpool has a certificate for it: that is no proof of the client's.
-fn unproved(context: String) -> Report {
+/// Whether the client is a process of pgpool's operating system user: what a server concludes from that user (`peer`) then
+/// holds for the client, too.
+fn is_own_user(stream: &Stream) -> bool {
+    let peer = getsockopt(stream, PeerCredentials);
+    *stream.peer() == Peer::Local && peer.is_ok_and(|peer| peer.uid() == geteuid().as_raw())
+}
+
+/// The server has asked for nothing, but may have taken something of pgpool's own for a proof: that is none of the client's.
+fn unproved(demand: Demand, context: String) -> Report {
+    let detail = match demand {
+        Demand::OsUser => {
+            "the server is asked by a Unix socket, where it may have taken pgpool's operating system user for a proof \
+             (peer), and nothing tells who the client is"
+        }
+        _ => "pgpool has a certificate for the server (backend_sslcert), and nothing tells who the client is",
+    };
     Report::fatal("client authentication failed")
-        .detail("pgpool has a certificate for the server (backend_sslcert), and nothing tells who the client is")
+        .detail(detail)
         .hint("set enable_pool_hba = on, and tell in pool_hba.conf how clients prove themselves")
         .context(context)
         .code(SqlState::INVALID_AUTHORIZATION)

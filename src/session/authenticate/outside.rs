@@ -12,9 +12,9 @@ use crate::auth::{Credential, Secret};
 use crate::net::{Deadline, Peer};
 use crate::report::{Report, SqlState};
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long they may take where authentication_timeout sets no limit.
+/// How long they may take in all, without the time in which the client types, where authentication_timeout sets no limit.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Who is asked, and what becomes of the password.
@@ -25,6 +25,19 @@ struct Case<'a> {
     /// The password of `ldapbinddn`.
     password: &'a Secret,
     use_for_servers: bool,
+}
+
+/// Time that is used up bit by bit: whoever goes on talking gets no more for it.
+struct Allowance(Duration);
+
+impl Allowance {
+    /// Does `work`, which may take what is left.
+    fn spend<R>(&mut self, work: impl FnOnce(Duration) -> R) -> R {
+        let since = Instant::now();
+        let done = work(self.0);
+        self.0 = self.0.saturating_sub(since.elapsed());
+        done
+    }
 }
 
 impl Decided<'_> {
@@ -91,8 +104,9 @@ impl Decided<'_> {
         let mut errand = Errand::start(&request, case.password).map_err(failed)?;
         // The first answer is the password; others are something else, such as a code that is good for once.
         let mut first: Option<Secret> = None;
+        let mut allowance = Allowance(PATIENCE);
         loop {
-            match errand.next(dialogue.within(PATIENCE)).map_err(failed)? {
+            match allowance.spend(|left| errand.next(dialogue.within(left))).map_err(failed)? {
                 Event::Asked => {
                     let password = ready.take().map_or_else(|| challenge::password(dialogue), Ok)?;
                     errand.answer(&password).map_err(failed)?;
@@ -126,5 +140,24 @@ impl Decided<'_> {
             .hint("see pgpool log for details")
             .context(why)
             .code(SqlState::INVALID_AUTHORIZATION)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread::sleep;
+
+    #[test]
+    fn an_allowance_is_used_up() {
+        let mut allowance = Allowance(Duration::from_millis(30));
+        let mut given = Vec::new();
+        for _ in 0..3 {
+            allowance.spend(|left| {
+                given.push(left);
+                sleep(Duration::from_millis(20));
+            });
+        }
+        assert!(given[1] <= Duration::from_millis(10) && given[2] == Duration::ZERO, "{given:?}");
     }
 }

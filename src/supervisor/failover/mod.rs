@@ -128,6 +128,13 @@ impl Failover {
         self.reloaded = true;
     }
 
+    /// Whether nothing is under way, and nothing waits.
+    pub fn is_idle(&self) -> bool {
+        let nothing_waits = self.events.is_empty() && self.actions.is_empty();
+        let nothing_runs = self.script.is_none() && self.search.is_none() && self.following.is_empty();
+        nothing_waits && nothing_runs
+    }
+
     fn scripts(&mut self) -> impl Iterator<Item = &mut Script> {
         let following = self.following.front_mut().and_then(|following| following.running.as_mut());
         self.script.iter_mut().chain(following.map(|(_, script)| script))
@@ -224,6 +231,9 @@ impl Supervisor {
             Action::Log(report) => report.log(),
             Action::SetStatus(node, status, ref reason) => {
                 self.change(|cluster| cluster.set_status(node, status, reason)).map_err(|()| action)?;
+                if status.is_attached() {
+                    self.shared.health(node).attached();
+                }
             }
             Action::SetMissing(node, ref reason) => {
                 self.change(|cluster| cluster.set_missing(node, reason)).map_err(|()| action)?;

@@ -8,6 +8,7 @@ mod offered;
 mod tcp;
 mod unix;
 
+use offered::Offer;
 pub(super) use offered::Offered;
 
 use crate::config::Settings;
@@ -16,7 +17,7 @@ use crate::report::{Report, Result, Severity};
 use socket2::{SockRef, Socket};
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use unix::SocketFile;
 
 /// The longest backlog asked for.
@@ -65,6 +66,8 @@ const PCP_PERMISSIONS: i32 = 0o777;
 pub(super) struct Listeners {
     sockets: Vec<Listening>,
     files: Vec<SocketFile>,
+    /// Those that are still the former pgpool's.
+    files_to_come: Vec<SocketFile>,
 }
 
 #[derive(Debug)]
@@ -72,7 +75,12 @@ struct Listening {
     socket: OwnedFd,
     /// It is the service manager's, who keeps it for the next start: it must not be shut down.
     is_lent: bool,
+    /// For whoever inherits it.
+    purpose: &'static str,
 }
+
+/// At the end of the purpose of a socket that is lent.
+const LENT: &str = "-lent";
 
 impl Listeners {
     /// Opens all sockets for clients, or takes those that are `offered`. Unix ones first: workers take clients in that order.
@@ -96,12 +104,12 @@ impl Listeners {
     fn open_unix(&mut self, settings: &Settings, offered: &mut Offered) -> Result<()> {
         let paths = unix::paths(&settings.unix_socket_directories, settings.port, &FOR_CLIENTS)?;
         for path in paths {
-            if let Some(socket) = offered.take_unix(&path) {
-                self.lend(socket, MAX_BACKLOG)?;
+            if let Some(offer) = offered.take_unix(&path) {
+                self.inherit(offer, MAX_BACKLOG, &FOR_CLIENTS)?;
                 continue;
             }
             let (group, mode) = (&settings.unix_socket_group, settings.unix_socket_permissions);
-            self.add(unix::open(path, group, mode, &FOR_CLIENTS)?);
+            self.add(unix::open(path, group, mode, &FOR_CLIENTS)?, &FOR_CLIENTS);
         }
         Ok(())
     }
@@ -109,7 +117,7 @@ impl Listeners {
     fn open_tcp(&mut self, settings: &Settings, offered: &mut Offered) -> Result<()> {
         let backlog = backlog(settings);
         let opened = tcp::open(&settings.listen_addresses, settings.port, backlog, &FOR_CLIENTS, offered)?;
-        self.add_tcp(opened);
+        self.sockets.extend(opened);
         self.take_rest(settings.port, backlog, &FOR_CLIENTS, offered)?;
         // Also on those that were lent; Unix sockets do without.
         self.sockets.iter().for_each(|listening| Keepalive::of_clients(settings).apply(&listening.socket));
@@ -121,17 +129,17 @@ impl Listeners {
         let mut listeners = Self::default();
         let paths = unix::paths(&settings.pcp_socket_dir, settings.pcp_port, &FOR_PCP);
         for path in paths.map_err(warn).unwrap_or_default() {
-            if let Some(socket) = offered.take_unix(&path) {
-                let _ = listeners.lend(socket, PCP_BACKLOG).map_err(warn);
+            if let Some(offer) = offered.take_unix(&path) {
+                let _ = listeners.inherit(offer, PCP_BACKLOG, &FOR_PCP).map_err(warn);
                 continue;
             }
             match unix::open(path, "", PCP_PERMISSIONS, &FOR_PCP) {
-                Ok(opened) => listeners.add(opened),
+                Ok(opened) => listeners.add(opened, &FOR_PCP),
                 Err(report) => warn(report),
             }
         }
         match tcp::open(&settings.pcp_listen_addresses, settings.pcp_port, PCP_BACKLOG, &FOR_PCP, offered) {
-            Ok(opened) => listeners.add_tcp(opened),
+            Ok(opened) => listeners.sockets.extend(opened),
             Err(report) => warn(report),
         }
         let _ = listeners.take_rest(settings.pcp_port, PCP_BACKLOG, &FOR_PCP, offered).map_err(warn);
@@ -143,29 +151,49 @@ impl Listeners {
         let Settings { metrics_listen_addresses: addresses, metrics_port: port, .. } = settings;
         let mut listeners = Self::default();
         match tcp::open(addresses, *port, PCP_BACKLOG, &FOR_METRICS, offered) {
-            Ok(opened) => listeners.add_tcp(opened),
+            Ok(opened) => listeners.sockets.extend(opened),
             Err(report) => warn(report),
         }
         let _ = listeners.take_rest(*port, PCP_BACKLOG, &FOR_METRICS, offered).map_err(warn);
         listeners
     }
 
-    fn add(&mut self, (socket, file): (OwnedFd, SocketFile)) {
-        self.sockets.push(Listening { socket, is_lent: false });
+    fn add(&mut self, (socket, file): (OwnedFd, SocketFile), names: &Names) {
+        self.sockets.push(Listening::own(socket, names));
         self.files.push(file);
     }
 
-    fn add_tcp(&mut self, opened: Vec<Listening>) {
-        self.sockets.extend(opened);
-    }
-
-    fn lend(&mut self, socket: OwnedFd, backlog: i32) -> Result<()> {
-        self.sockets.push(Listening::lent(socket, backlog)?);
+    fn inherit(&mut self, offer: Offer, backlog: i32, names: &Names) -> Result<()> {
+        self.inherit_file(&offer);
+        self.sockets.push(Listening::of(offer, backlog, names)?);
         Ok(())
     }
 
+    /// The file of a former pgpool's socket will be ours.
+    fn inherit_file(&mut self, offer: &Offer) {
+        let file = offer.path().filter(|_| !offer.is_lent).and_then(SocketFile::of);
+        self.files_to_come.extend(file);
+    }
+
     fn take_rest(&mut self, port: i32, backlog: i32, names: &Names, offered: &mut Offered) -> Result<()> {
-        offered.take_rest(port, names).into_iter().try_for_each(|socket| self.lend(socket, backlog))
+        offered.take_rest(port, names).into_iter().try_for_each(|offer| self.inherit(offer, backlog, names))
+    }
+
+    /// The former pgpool has handed over its business: its socket files are ours to delete now.
+    pub fn own_files(&mut self) {
+        self.files.append(&mut self.files_to_come);
+    }
+
+    /// The sockets, and what a successor has to know of each.
+    pub fn for_successor(&self) -> impl Iterator<Item = (BorrowedFd<'_>, String)> {
+        self.sockets.iter().map(|Listening { socket, is_lent, purpose }| {
+            (socket.as_fd(), format!("{purpose}{}", if *is_lent { LENT } else { "" }))
+        })
+    }
+
+    /// A successor has them: this process's copies are closed, and nothing else is done.
+    pub fn leave_to_successor(&mut self) {
+        *self = Self::default();
     }
 
     /// Whether there is no socket.
@@ -201,20 +229,20 @@ impl Listeners {
 }
 
 impl Listening {
-    fn own(socket: OwnedFd) -> Self {
-        Self { socket, is_lent: false }
+    fn own(socket: OwnedFd, names: &Names) -> Self {
+        Self { socket, is_lent: false, purpose: names.purpose }
     }
 
     /// Makes somebody's socket as ours are.
-    fn lent(socket: OwnedFd, backlog: i32) -> Result<Self> {
+    fn of(Offer { socket, is_lent, .. }: Offer, backlog: i32, names: &Names) -> Result<Self> {
         let reference = SockRef::from(&socket);
         let is_tcp = reference.local_addr().is_ok_and(|address| address.as_socket().is_some());
         let options = if is_tcp { net::set_inherited_options(&reference) } else { Ok(()) };
         let prepared = options.and_then(|()| reference.set_nonblocking(true)).and_then(|()| reference.listen(backlog));
         prepared.map_err(|error| {
-            Report::fatal("a socket of the service manager cannot be used").detail(error.to_string())
+            Report::fatal("a socket that was passed to pgpool cannot be used").detail(error.to_string())
         })?;
-        Ok(Self { socket, is_lent: true })
+        Ok(Self { socket, is_lent, purpose: names.purpose })
     }
 }
 

@@ -1,9 +1,12 @@
-//! Listening sockets that somebody else has opened for this process: a service manager (process-model 3 knows none).
+//! Listening sockets that somebody else has opened for this process: a service manager, or the pgpool that this one
+//! replaces (process-model 3 knows neither).
 //!
-//! What is configured and offered is taken instead of being bound. What is offered and not configured is used all the same,
-//! if it can be told what for: by its name, or by its port.
+//! What is configured and offered is taken instead of being bound. What a service manager offers and is not configured is
+//! used all the same, if it can be told what for: by its name, or by its port. What a former pgpool had and is not
+//! configured any more is closed when it has handed over its business, not before.
 
 use super::Names;
+use super::{Listeners, Listening};
 use crate::report::Report;
 use crate::sys::inherited::Inherited;
 use socket2::{SockRef, Type};
@@ -20,11 +23,14 @@ enum Place {
     Unix(PathBuf),
 }
 
+/// A socket that is offered.
 #[derive(Debug)]
-struct Offer {
-    socket: OwnedFd,
+pub(super) struct Offer {
+    pub socket: OwnedFd,
     name: String,
     place: Place,
+    /// It is the service manager's.
+    pub is_lent: bool,
 }
 
 /// What is offered and not taken yet.
@@ -36,74 +42,93 @@ pub(in crate::supervisor) struct Offered {
 }
 
 impl Offered {
-    /// What of `inherited` are sockets to accept from; the rest is closed, with a warning.
-    pub fn new(inherited: Vec<Inherited>) -> Self {
-        let offers: Vec<Offer> = inherited.into_iter().filter_map(Offer::new).collect();
+    /// What of `inherited` are sockets to accept from; the rest is closed, with a warning. Those of a former pgpool have a
+    /// mark at their names if they are a service manager's.
+    pub fn new(inherited: Vec<Inherited>, is_former_pgpools: bool) -> Self {
+        let offers: Vec<Offer> =
+            inherited.into_iter().filter_map(|inherited| Offer::new(inherited, is_former_pgpools)).collect();
         let places = offers.iter().map(|offer| offer.place.clone()).collect();
         Self { offers, places }
     }
 
     /// The socket that listens on this address.
-    pub fn take_tcp(&mut self, address: SocketAddr) -> Option<OwnedFd> {
+    pub(super) fn take_tcp(&mut self, address: SocketAddr) -> Option<Offer> {
         self.take(|place| matches!(place, Place::Tcp(offered, _) if *offered == address))
     }
 
     /// The socket of this path.
-    pub fn take_unix(&mut self, path: &Path) -> Option<OwnedFd> {
+    pub(super) fn take_unix(&mut self, path: &Path) -> Option<Offer> {
         self.take(|place| matches!(place, Place::Unix(offered) if offered == path))
     }
 
-    fn take(&mut self, is_it: impl Fn(&Place) -> bool) -> Option<OwnedFd> {
+    /// The socket of a wildcard address that has this one in it.
+    pub(super) fn take_covering(&mut self, address: SocketAddr) -> Option<Offer> {
+        self.take(|place| place.covers(address))
+    }
+
+    fn take(&mut self, is_it: impl Fn(&Place) -> bool) -> Option<Offer> {
         let found = self.offers.iter().position(|offer| is_it(&offer.place))?;
         let offer = self.offers.remove(found);
         offer.tell();
-        Some(offer.socket)
+        Some(offer)
     }
 
     /// Whether a wildcard address that was offered has this one in it.
     pub fn covers(&self, address: SocketAddr) -> bool {
-        self.places.iter().any(|place| match place {
-            Place::Tcp(wildcard, and_ipv4) => {
-                let same_family = wildcard.is_ipv4() == address.is_ipv4() || (*and_ipv4 && address.is_ipv4());
-                wildcard.ip().is_unspecified() && wildcard.port() == address.port() && same_family
-            }
-            Place::Unix(_) => false,
-        })
+        self.places.iter().any(|place| place.covers(address))
     }
 
-    /// All that is left for `names`, Unix sockets first.
-    pub(super) fn take_rest(&mut self, port: i32, names: &Names) -> Vec<OwnedFd> {
+    /// All of the service manager's that is left for `names`, Unix sockets first.
+    pub(super) fn take_rest(&mut self, port: i32, names: &Names) -> Vec<Offer> {
         let (mut meant, rest): (Vec<_>, Vec<_>) = self.offers.drain(..).partition(|offer| offer.is_for(port, names));
         self.offers = rest;
         meant.sort_by_key(|offer| matches!(offer.place, Place::Tcp(..)));
         meant.iter().for_each(Offer::tell);
-        meant.into_iter().map(|offer| offer.socket).collect()
+        meant
     }
 
-    /// Closes what nothing was found for.
-    pub fn warn_of_rest(self) {
-        for offer in self.offers {
+    /// What nothing was found for. The service manager's is closed, with a warning; the former pgpool's is returned.
+    pub fn rest(self) -> Listeners {
+        let (lent, former): (Vec<_>, Vec<_>) = self.offers.into_iter().partition(|offer| offer.is_lent);
+        for offer in lent {
             Report::warning(format!("the service manager has opened {}, which pgpool has no use for", offer.place))
                 .hint("Name it clients, pcp or metrics (FileDescriptorName=), or use the port of pgpool.conf.")
                 .log();
         }
+        let mut rest = Listeners::default();
+        for offer in former {
+            rest.inherit_file(&offer);
+            rest.sockets.push(Listening { socket: offer.socket, is_lent: false, purpose: "" });
+        }
+        rest
     }
 }
 
 impl Offer {
-    fn new(inherited: Inherited) -> Option<Self> {
+    fn new(inherited: Inherited, is_former_pgpools: bool) -> Option<Self> {
         let Inherited { descriptor: socket, name } = inherited;
         let place = place_of(&socket);
         if place.is_none() {
-            Report::warning(format!("a descriptor of the service manager, named \"{name}\", is no listening socket"))
-                .log();
+            Report::warning(format!(
+                "a descriptor that was passed to pgpool, named \"{name}\", is no listening socket"
+            ))
+            .log();
         }
-        Some(Self { place: place?, socket, name })
+        let is_lent = !is_former_pgpools || name.ends_with(super::LENT);
+        Some(Self { place: place?, socket, name: name.trim_end_matches(super::LENT).to_owned(), is_lent })
+    }
+
+    /// The file of a Unix socket.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Unix(path) => Some(path),
+            Place::Tcp(..) => None,
+        }
     }
 
     fn is_for(&self, port: i32, names: &Names) -> bool {
-        if names.purpose == self.name {
-            return true;
+        if !self.is_lent || names.purpose == self.name {
+            return self.is_lent;
         }
         let is_named = super::ALL.iter().any(|other| other.purpose == self.name);
         !is_named
@@ -114,7 +139,8 @@ impl Offer {
     }
 
     fn tell(&self) {
-        Report::log_line(format!("listening on {}, which the service manager has opened", self.place)).log();
+        let whose = if self.is_lent { "the service manager has opened" } else { "is taken over" };
+        Report::log_line(format!("listening on {}, which {whose}", self.place)).log();
     }
 }
 
@@ -127,6 +153,15 @@ fn place_of(socket: &OwnedFd) -> Option<Place> {
     match address.as_socket() {
         Some(tcp) => Some(Place::Tcp(tcp, tcp.is_ipv6() && !socket.only_v6().unwrap_or(true))),
         None => address.as_pathname().map(|path| Place::Unix(path.to_owned())),
+    }
+}
+
+impl Place {
+    /// Whether it is a wildcard address that has this one in it.
+    fn covers(&self, address: SocketAddr) -> bool {
+        let Self::Tcp(wildcard, and_ipv4) = self else { return false };
+        let same_family = wildcard.is_ipv4() == address.is_ipv4() || (*and_ipv4 && address.is_ipv4());
+        wildcard.ip().is_unspecified() && wildcard.port() == address.port() && same_family
     }
 }
 
@@ -163,7 +198,7 @@ mod tests {
         let (tcp, address) = listener("127.0.0.1:0");
         let unix = UnixListener::bind(&path).expect("bind");
         let udp = UdpSocket::bind("127.0.0.1:0").expect("bind");
-        let mut offered = Offered::new(vec![named(tcp, ""), named(unix, ""), named(udp, "")]);
+        let mut offered = Offered::new(vec![named(tcp, ""), named(unix, ""), named(udp, "")], false);
         assert!(offered.take_tcp(SocketAddr::from(([127, 0, 0, 2], address.port()))).is_none());
         assert!(offered.take_tcp(address).is_some() && offered.take_tcp(address).is_none());
         assert!(offered.take_unix(Path::new("/other")).is_none() && offered.take_unix(&path).is_some());
@@ -176,7 +211,7 @@ mod tests {
     fn a_wildcard_covers_its_port_also_when_it_is_taken() {
         let (four, address) = listener("0.0.0.0:0");
         let local = SocketAddr::from(([127, 0, 0, 1], address.port()));
-        let mut offered = Offered::new(vec![named(four, "")]);
+        let mut offered = Offered::new(vec![named(four, "")], false);
         assert!(offered.covers(local) && offered.take_tcp(address).is_some() && offered.covers(local));
         assert!(!offered.covers(SocketAddr::from(([127, 0, 0, 1], address.port() ^ 1))));
         assert!(!offered.covers(SocketAddr::from(([0; 16], address.port()))));
@@ -187,7 +222,7 @@ mod tests {
         let (one, at) = listener("127.0.0.1:0");
         let (two, other) = listener("127.0.0.1:0");
         let (port, other_port) = (i32::from(at.port()), i32::from(other.port()));
-        let mut offered = Offered::new(vec![named(one, "pcp"), named(two, "pgpool.socket")]);
+        let mut offered = Offered::new(vec![named(one, "pcp"), named(two, "pgpool.socket")], false);
         assert!(offered.take_rest(port, &FOR_CLIENTS).is_empty(), "it has another name");
         assert_eq!(offered.take_rest(0, &FOR_PCP).len(), 1);
         assert!(offered.take_rest(port, &FOR_METRICS).is_empty());

@@ -36,20 +36,23 @@ pub(super) fn open(
                 serves = true;
                 continue;
             }
-            if let Some(socket) = offered.take_tcp(*address) {
-                sockets.push(Listening::lent(socket, backlog)?);
+            if let Some(offer) = offered.take_tcp(*address) {
+                sockets.push(Listening::of(offer, backlog, names)?);
                 bound.push(*address);
                 serves = true;
                 continue;
             }
             if offered.covers(*address) {
+                if let Some(offer) = offered.take_covering(*address) {
+                    sockets.push(Listening::of(offer, backlog, names)?);
+                }
                 serves = true;
                 continue;
             }
             Report::log_line(format!("Setting up socket for {}:{}", address.ip(), address.port())).log();
             match bind(*address, backlog) {
                 Ok(socket) => {
-                    sockets.push(Listening::own(socket));
+                    sockets.push(Listening::own(socket, names));
                     bound.push(*address);
                     serves = true;
                 }

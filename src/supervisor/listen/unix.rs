@@ -23,6 +23,12 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
+    /// The file of a socket that somebody else has made; none if it is gone.
+    pub fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::symlink_metadata(path).ok()?;
+        Some(Self { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
+    }
+
     /// Deletes the file, unless another socket has taken its place.
     pub fn remove(self) {
         let removed = match fs::symlink_metadata(&self.path) {

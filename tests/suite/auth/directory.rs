@@ -1,7 +1,7 @@
 //! A directory of the test's own: Debian's slapd with an entry for every user of the stage, and some with odd names.
 
 use super::stage::{ENTRIES, METHODS, SECRET, user};
-use crate::harness::{Program, Scratch, Service, give_to_server_user, target_dir, wait_for};
+use crate::harness::{Program, Scratch, Service, free_port, give_to_server_user, no_skips, target_dir, wait_for};
 use std::fmt::Write;
 use std::fs;
 use std::net::TcpStream;
@@ -15,6 +15,8 @@ pub const PEOPLE: &str = "ou=people,dc=example,dc=com";
 /// Who may read everything, and its password.
 pub const ADMIN: &str = "cn=admin,dc=example,dc=com";
 pub const ADMIN_SECRET: &str = "the admin's";
+/// Below this name, entries are said to be in another directory: at [`Directory::elsewhere`].
+pub const REFERRED: &str = "ou=elsewhere,dc=example,dc=com";
 /// A user whose name is special in names and in filters, and who has no other attribute in common with it.
 pub const ODD: &str = "o(d)d, *\\";
 
@@ -22,6 +24,8 @@ pub const ODD: &str = "o(d)d, *\\";
 pub struct Directory {
     pub port: u16,
     pub tls_port: u16,
+    /// Where its referrals lead; nobody listens there.
+    pub elsewhere: u16,
     _service: Service,
     scratch: Scratch,
 }
@@ -42,8 +46,11 @@ macro_rules! needs_slapd {
     };
 }
 
+/// Whether there is one. Where nothing may be left out, as before a change is taken, there must be.
 pub fn is_there() -> bool {
-    slapd().exists()
+    let is_there = slapd().exists();
+    assert!(is_there || !no_skips(), "no slapd, and PGPOOL_TEST_NO_SKIPS is set: run scripts/setup --slapd");
+    is_there
 }
 
 impl Directory {
@@ -51,7 +58,7 @@ impl Directory {
     pub fn start() -> Directory {
         let scratch = Scratch::new("slapd");
         let here = scratch.path().to_owned();
-        let (port, tls_port) = (crate::harness::free_port(), crate::harness::free_port());
+        let [port, tls_port, elsewhere] = [(); 3].map(|()| free_port());
         let write = |name: &str, content: &str| {
             fs::write(here.join(name), content).expect(name);
             give_to_server_user(&here.join(name));
@@ -62,7 +69,7 @@ impl Directory {
         give_to_server_user(&here.join("server.key"));
         let root = target_dir().join("slapd/root");
         write("slapd.conf", &configuration(&root.display().to_string(), &here.display().to_string()));
-        write("people.ldif", &people());
+        write("people.ldif", &people(elsewhere));
         let arguments = ["-T", "add", "-f", &files("slapd.conf"), "-l", &files("people.ldif")];
         Program::new(slapd()).args(arguments).run().succeeded();
         for file in fs::read_dir(here.join("data")).expect("data").flatten() {
@@ -75,7 +82,7 @@ impl Directory {
             &["-f", &files("slapd.conf"), "-h", &urls, "-d", "stats"],
             &here.join("slapd.log"),
         );
-        let directory = Directory { port, tls_port, _service: service, scratch };
+        let directory = Directory { port, tls_port, elsewhere, _service: service, scratch };
         wait_for("slapd to listen", || [port, tls_port].iter().all(|port| TcpStream::connect((HOST, *port)).is_ok()));
         directory
     }
@@ -114,11 +121,16 @@ fn configuration(root: &str, here: &str) -> String {
     )
 }
 
-fn people() -> String {
+fn people(elsewhere: u16) -> String {
     let mut ldif = "dn: dc=example,dc=com\nobjectClass: domain\ndc: example\n\n".to_owned();
     for unit in ["people", "hidden", "twins"] {
         let _ = write!(ldif, "dn: ou={unit},dc=example,dc=com\nobjectClass: organizationalUnit\nou: {unit}\n\n");
     }
+    let _ = write!(
+        ldif,
+        "dn: {REFERRED}\nobjectClass: referral\nobjectClass: extensibleObject\nou: elsewhere\n\
+         ref: ldap://{HOST}:{elsewhere}/{REFERRED}\n\n"
+    );
     let mut person = |name: &str, uid: &str, unit: &str, password: &str| {
         let _ = write!(
             ldif,

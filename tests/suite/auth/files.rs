@@ -1,7 +1,7 @@
 //! pool_hba.conf and pool_passwd while pgpool runs (auth 3, 4.5), and what the log tells.
 
 use super::stage::{SECRET, pool, prepared_pool, servers, user};
-use crate::harness::{Attempt, Pgpool, Wire, wait_for};
+use crate::harness::{Attempt, Pgpool, Stop, Wire, frontend, wait_for};
 use crate::only_ours;
 use nix::sys::signal::Signal;
 use std::time::Duration;
@@ -176,4 +176,28 @@ fn sockets_and_addresses_have_rules_of_their_own() {
     wait_for("the rules to count", || other().contains(expected_there));
     assert_eq!(local(), expected);
     assert_eq!(Attempt::new(pool.port, "trust_none", SECRET).summary(), "ok");
+}
+
+#[test]
+fn salts_do_not_tell_strangers_from_others_after_a_restart() {
+    only_ours!("refuses strangers unasked");
+    let mut pool = pool(servers(), Some("scram-sha-256"));
+    let salt = |pool: &Pgpool, user: &str| {
+        let mut wire = Wire::open(pool.port).ok()?;
+        wire.send(frontend::startup(0, &[("user", user), ("database", "test")]));
+        wire.try_read().ok()??;
+        let first = b"n,,n=,r=abc";
+        let content = [&b"SCRAM-SHA-256\0"[..], &(first.len() as u32).to_be_bytes(), first].concat();
+        wire.send(frontend::message('p', &content));
+        let challenge = String::from_utf8(wire.try_read().ok()??.body).ok()?;
+        challenge.split(',').find_map(|part| part.strip_prefix("s=").map(str::to_owned))
+    };
+    let users = ["trust_ver", "trust_text", "stranger"];
+    let before = users.map(|user| salt(&pool, user).expect("a salt"));
+    assert_ne!(before[1], before[2]);
+    pool.stop(Stop::Fast);
+    let key = pool.path("key").display().to_string();
+    pool.launch(&["-k", &key]);
+    wait_for("pgpool to serve again", || salt(&pool, users[0]).is_some());
+    assert_eq!(users.map(|user| salt(&pool, user).expect("a salt")), before);
 }

@@ -1,14 +1,14 @@
 //! The method `ldap` against a real directory (auth 21).
 
-use super::directory::{ADMIN, ADMIN_SECRET, Directory, HOST, ODD, PEOPLE};
+use super::directory::{ADMIN, ADMIN_SECRET, Directory, HOST, ODD, PEOPLE, REFERRED};
 use super::matrix::{Table, check};
-use super::stage::{SECRET, prepared_pool, servers, user};
+use super::stage::{SECRET, prepared_pool, servers, started, unstarted_pool, user};
 use crate::harness::{Attempt, Config, Pgpool, Program, free_port, process_title, wait_for};
 use crate::{needs_slapd, only_ours};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -137,12 +137,38 @@ fn searches_that_fail() {
             "could not perform initial LDAP bind for ldapbinddn \"cn=admin,dc=example,dc=com\" on server",
         ),
         ("ldapbasedn=\"dc=nowhere\"".to_owned(), "twin", "could not search LDAP for filter \"(uid=twin)\" on server"),
-        (format!("{base} ldapsearchfilter=\"(uid=\""), "twin", "could not search LDAP for filter \"(uid=\" on server"),
+        (
+            format!("{base} ldapsearchfilter=\"(uid=$username\""),
+            "twin",
+            "could not search LDAP for filter \"(uid=twin\" on server",
+        ),
         (format!("{} ldaptls=1", simple()), "twin", "could not start LDAP TLS session"),
     ] {
         let pool = pool(&options);
         assert!(refusal(&pool, user, SECRET).starts_with(REFUSED), "{options}");
         assert!(pool.log().contains(said), "{said}\n{}", pool.log());
+    }
+}
+
+/// Another directory that this one names is not asked: neither for its entries, nor whether a password is right.
+#[test]
+fn referrals_are_not_followed() {
+    only_ours!("follows them");
+    needs_slapd!();
+    let elsewhere = TcpListener::bind((HOST, directory().elsewhere)).expect("a listener");
+    elsewhere.set_nonblocking(true).expect("a listener that does not wait");
+    let user = user("trust", "none");
+    for (options, in_or_out) in [
+        // A search of the whole directory answers with its own entries and the reference.
+        ("ldapbasedn=\"dc=example,dc=com\"".to_owned(), "T ok"),
+        // One that begins there, and a bind, are told to go there altogether.
+        (format!("ldapbasedn=\"{REFERRED}\""), "T 28000"),
+        (format!("ldapprefix=\"uid=\" ldapsuffix=\",{REFERRED}\""), "T 28000"),
+    ] {
+        let pool = pool(&options);
+        let summary = Attempt::new(pool.port, &user, SECRET).summary();
+        assert_eq!(summary, in_or_out, "{options}\n{}", pool.log());
+        assert!(elsewhere.accept().is_err(), "{options}: the other directory was asked");
     }
 }
 
@@ -207,6 +233,22 @@ fn tls_with_a_trusted_certificate_only() {
     }
 }
 
+/// OpenLDAP reads a file `ldaprc` in the working directory: not the one that pgpool was started from.
+#[test]
+fn no_file_in_the_working_directory_turns_off_the_checks() {
+    only_ours!("the environment of Debian's is another");
+    needs_slapd!();
+    let tls_port = directory().tls_port;
+    let rule = format!("ldap ldapserver={HOST} ldapport={tls_port} ldapscheme=ldaps {}", simple());
+    let mut pool = unstarted_pool(servers(), Some(&rule), |config| config);
+    pool.write("ldaprc", "TLS_REQCERT never\n");
+    let here = pool.path("").display().to_string();
+    pool.run_by(&["sh", "-c", &format!("cd {here} && exec \"$@\""), "sh"]);
+    let pool = started(pool);
+    assert!(refusal(&pool, &user("trust", "none"), SECRET).starts_with(REFUSED));
+    assert!(pool.log().contains("Can't contact LDAP server"), "{}", pool.log());
+}
+
 #[test]
 fn another_server_is_asked_when_one_cannot_answer() {
     only_ours!("waits for the one that hangs");
@@ -243,6 +285,43 @@ fn another_server_is_asked_when_one_cannot_answer() {
 
     let pool = pool_of("127.0.0.3");
     assert!(refusal(&pool, &user, SECRET).starts_with(REFUSED));
+}
+
+/// The next connection.
+fn accepted(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).expect("a listener that does not wait");
+    let mut asked = None;
+    wait_for("a connection", || {
+        asked = listener.accept().ok();
+        asked.is_some()
+    });
+    let (asked, _) = asked.expect("a connection");
+    asked.set_nonblocking(false).expect("a connection that waits");
+    asked
+}
+
+/// Whoever is asked by `ldaps`, however it is written, sees nothing before a handshake.
+#[test]
+fn no_spelling_of_ldaps_sends_anything_in_clear() {
+    only_ours!("the environment of Debian's is another");
+    for options in ["ldapscheme=ldaps", "ldapscheme=LDAPS", "ldapurl=LDAPS://HOST"] {
+        let port = free_port();
+        let clear = TcpListener::bind((HOST, port)).expect("a listener");
+        let options = options.replace("HOST", &format!("{HOST}:{port}/dc=x"));
+        let name = if options.contains("url") { String::new() } else { "ldapprefix=uid=".to_owned() };
+        let rule = format!("ldap ldapserver={HOST} ldapport={port} {name} {options}");
+        let pool = prepared_pool(servers(), Some(&rule), |config| config.set("authentication_timeout", 10));
+        let pool_port = pool.port;
+        let client = std::thread::spawn(move || Attempt::new(pool_port, "trust_none", SECRET).summary());
+        let mut first = [0];
+        let mut asked = accepted(&clear);
+        asked.set_read_timeout(Some(Duration::from_secs(30))).expect("patience");
+        std::io::Read::read_exact(&mut asked, &mut first).expect("a byte");
+        // The record type of a handshake; requests of LDAP begin with 0x30.
+        assert_eq!(first, [0x16], "{options}");
+        drop((asked, clear));
+        assert_eq!(client.join().expect("a client"), "T 28000", "{options}\n{}", pool.log());
+    }
 }
 
 /// The processes that this one has started.

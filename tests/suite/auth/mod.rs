@@ -2,9 +2,11 @@
 
 mod directory;
 mod files;
+mod guessing;
 mod hostile;
 mod ldap;
 mod matrix;
+mod os_user;
 mod own_users;
 mod pam;
 mod programs;

@@ -1,15 +1,14 @@
 //! The method `pam` against a service whose module runs a script of the test (auth 20).
 
 use super::matrix::{Table, check};
-use super::stage::{ENTRIES, METHODS, SECRET, prepared_pool, servers, user};
-use crate::harness::{Attempt, Pgpool, Scratch, Wire, server_user, wait_for};
-use crate::only_ours;
-use pgpool::sys::names::name_of;
+use super::stage::{ENTRIES, METHODS, SECRET, pool_with_names, prepared_pool, servers, user};
+use crate::harness::{Attempt, NameServer, Names, Pgpool, Scratch, Wire, server_user, wait_for};
+use crate::{needs_namespaces, only_ours};
 use std::fmt::Write;
 use std::fs;
-use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,11 +22,15 @@ if [ "$PAM_TYPE" = account ]; then
 fi
 password=$(tr -d '\0')
 case $password in
-hang) echo $$ >hanging; exec sleep 300 ;;
+hang) setsid sh -c 'echo $$ >hiding; exec sleep 300' & echo $$ >hanging; exec sleep 300 ;;
+leave) setsid sh -c 'echo $$ >left; exec sleep 300' & exit 1 ;;
 crash) kill -ABRT $PPID; exit 1 ;;
 esac
 grep -qxF "$PAM_USER:$password" users
 "#;
+
+/// What the script starts and does not wait for, by the files with their process ids.
+const STARTED: [&str; 3] = ["hanging", "hiding", "left"];
 
 /// A service in /etc/pam.d; gone when dropped.
 struct PamService {
@@ -89,8 +92,10 @@ impl PamService {
 
 impl Drop for PamService {
     fn drop(&mut self) {
-        if let Ok(pid) = self.read("hanging").trim().parse() {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        for name in STARTED {
+            if let Ok(pid) = self.read(name).trim().parse() {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            }
         }
         let _ = fs::remove_file(self.file());
     }
@@ -158,10 +163,6 @@ fn pam_is_told_who_and_from_where_and_the_log_why() {
     assert_eq!(Attempt::new(pool.port, "trust_none", SECRET).summary(), "T ok", "{}", pool.log());
     assert_eq!(service.read("asked"), "auth trust_none 127.0.0.1\naccount trust_none 127.0.0.1\n");
     let heard = |user: &str, password: &str| refusal(&pool, user, password).replace(user, "USER");
-    let by_name = service.pool("pam_use_hostname=1");
-    assert_eq!(Attempt::new(by_name.port, "trust_none", SECRET).summary(), "T ok", "{}", by_name.log());
-    let name = name_of(IpAddr::from([127, 0, 0, 1])).unwrap_or_else(|| "127.0.0.1".to_owned());
-    assert!(service.read("asked").ends_with(&format!("account trust_none {name}\n")), "{}", service.read("asked"));
     let told = heard("trust_none", "wrong");
     assert!(told.starts_with(REFUSED), "{told}");
     assert_eq!([heard("nobody_at_all", SECRET), heard("trust_text", SECRET)], [told.clone(), told]);
@@ -174,6 +175,41 @@ fn pam_is_told_who_and_from_where_and_the_log_why() {
     assert!(log.contains("CONTEXT:  method pam by line 2 of"), "{log}");
     for secret in [SECRET, "wrong"] {
         assert!(!log.contains(secret), "{log}");
+    }
+}
+
+/// Modules were written for 511 bytes.
+#[test]
+fn modules_get_no_longer_password_than_pam_has_them() {
+    only_ours!("hands on what it gets");
+    needs_root!();
+    let service = PamService::new();
+    let [just, longer] = [511, 512].map(|length| "x".repeat(length));
+    service.write("users", &format!("trust_none:{just}\ntrust_none:{longer}\n"));
+    let pool = service.pool("");
+    assert_eq!(Attempt::new(pool.port, "trust_none", &just).summary(), "T ok", "{}", pool.log());
+    assert!(refusal(&pool, "trust_none", &longer).starts_with(REFUSED));
+    assert!(pool.log().contains("DETAIL:  the password is longer than PAM takes (511 bytes)"), "{}", pool.log());
+}
+
+/// A client names its own address; only a name that leads back to it reaches a module.
+#[test]
+fn a_name_that_a_client_has_made_up_is_not_told() {
+    only_ours!("does not tell from where");
+    needs_root!();
+    needs_namespaces!();
+    // 127.0.0.9 says that it is 127.0.0.1, and 127.0.0.7 what is no name.
+    let names = Names::new("\n127.0.0.8 honest.example.com\n127.0.0.9 127.0.0.1\n127.0.0.7 a;reboot", NameServer::None);
+    let service = PamService::new();
+    let rule = format!("pam pamservice={} pam_use_hostname=1", service.name);
+    let pool = pool_with_names(servers(), Some(&rule), &Arc::new(names));
+    for (address, told) in [("127.0.0.8", "honest.example.com"), ("127.0.0.9", "127.0.0.9"), ("127.0.0.7", "127.0.0.7")]
+    {
+        let wire = Wire::open_from(address, pool.port).expect("a connection");
+        let attempt = Attempt::on(wire, &[("user", "trust_none"), ("database", "test")], SECRET);
+        assert_eq!(attempt.summary(), "T ok", "{}", pool.log());
+        let asked = service.read("asked");
+        assert!(asked.ends_with(&format!("account trust_none {told}\n")), "{address}: {asked}");
     }
 }
 
@@ -225,6 +261,16 @@ fn modules_that_crash_or_hang_harm_nobody() {
     let told = refusal(&pool, "trust_none", "hang");
     assert!(told.contains("authentication timeout") && started.elapsed() < Duration::from_secs(20), "{told}");
     assert!(pool.log().contains("PAM did not answer in time"), "{}", pool.log());
+    // Nor does the module's program, or what it has started, stay.
+    let is_there = |name: &str| Path::new("/proc").join(service.read(name).trim()).exists();
+    for name in ["hanging", "hiding"] {
+        assert!(!service.read(name).is_empty(), "{name}");
+        wait_for(name, || !is_there(name));
+    }
+    // What a module leaves behind having answered is its own affair.
+    assert!(refusal(&pool, "trust_none", "leave").starts_with(REFUSED));
+    wait_for("what it has left", || !service.read("left").trim().is_empty());
+    assert!(is_there("left"));
     assert_eq!(Attempt::new(pool.port, "trust_none", SECRET).outcome.expect("in").pid, server);
 }
 

@@ -2,7 +2,7 @@
 
 use super::hostile::challenge;
 use super::stage::{METHODS, SECRET, prepared};
-use crate::harness::{Attempt, Cluster, Pgpool, wait_for};
+use crate::harness::{Attempt, Cluster, Pgpool, frontend, wait_for};
 use crate::only_ours;
 
 const QUERY: &str = "SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1";
@@ -132,6 +132,16 @@ fn made_up_names_cost_no_logins() {
     assert!(first.parse::<u32>().is_ok(), "one connection: {first:?}");
     let names: Vec<_> = (0..20).map(|number| format!("nobody{number}")).collect();
     names.iter().for_each(|name| assert_eq!(attempt(name), "S 28P01"));
+    assert_eq!(askers(), first);
+    // Nor do those that no server can have, being no text in its encoding; they hear the same.
+    for number in 0..20 {
+        let name = format!("nobody?{number}");
+        let startup = frontend::startup(0, &[("user", &name), ("database", "test")]);
+        let mut wire = pool.open();
+        wire.send(startup.iter().map(|byte| if *byte == b'?' { 0xff } else { *byte }).collect::<Vec<_>>());
+        let asked = wire.read();
+        assert_eq!((asked.kind, asked.body.get(..4)), (b'R', Some(&[0, 0, 0, 10][..])), "{asked:?}\n{}", pool.log());
+    }
     assert_eq!(askers(), first);
     // A connection that the server has ended is no reason to refuse anybody, and one that is not needed does not stay.
     cluster.primary().sql(&format!("SELECT pg_terminate_backend({first}, 30000)"));

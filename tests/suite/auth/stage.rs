@@ -1,9 +1,9 @@
 //! Servers that ask each user for another method, and a pgpool in front of them with an entry of another kind for each.
 
-use crate::harness::{Cluster, Config, Pgpool};
+use crate::harness::{Cluster, Config, Names, Pgpool};
 use pgpool::auth::scram::LoginKeys;
 use std::fmt::Write;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// The password of every user.
 pub const SECRET: &str = "secret";
@@ -86,19 +86,36 @@ pub fn pool(cluster: &Cluster, rule: Option<&str>) -> Pgpool {
 
 /// As [`pool`], with other settings.
 pub fn prepared_pool(cluster: &Cluster, rule: Option<&str>, set: impl FnOnce(Config) -> Config) -> Pgpool {
+    started(unstarted_pool(cluster, rule, set))
+}
+
+/// As [`pool`], with these names only.
+pub fn pool_with_names(cluster: &Cluster, rule: Option<&str>, names: &Arc<Names>) -> Pgpool {
+    let mut pool = unstarted_pool(cluster, rule, |config| config);
+    pool.use_names(names);
+    started(pool)
+}
+
+/// As [`prepared_pool`], not started yet.
+pub fn unstarted_pool(cluster: &Cluster, rule: Option<&str>, set: impl FnOnce(Config) -> Config) -> Pgpool {
     let config = Pgpool::on(cluster)
         .set("num_init_children", 1)
         .set("max_pool", METHODS.len() * ENTRIES.len())
         .set("log_connections", "on")
         .set("enable_pool_hba", if rule.is_some() { "on" } else { "off" })
         .set("pool_passwd", "pool_passwd");
-    let mut pool = set(config).prepare();
+    let pool = set(config).prepare();
     let entries = METHODS.iter().flat_map(|method| ENTRIES.map(|kind| entry(cluster, method, kind)));
     pool.write("pool_passwd", &entries.collect::<String>());
     pool.write("key", &format!("{KEY}\n"));
     if let Some(rule) = rule {
         pool.write("pool_hba.conf", &format!("# rules\nhost all all all {rule}\n"));
     }
+    pool
+}
+
+/// Starts it.
+pub fn started(mut pool: Pgpool) -> Pgpool {
     let key = pool.path("key").display().to_string();
     pool.launch(&["-k", &key]);
     pool.wait_ready();

@@ -25,6 +25,11 @@ pub fn under_test() -> UnderTest {
     }
 }
 
+/// Whether tests that lack a program fail instead of being left out: PGPOOL_TEST_NO_SKIPS, as before a change is taken.
+pub fn no_skips() -> bool {
+    std::env::var_os("PGPOOL_TEST_NO_SKIPS").is_some()
+}
+
 /// The program `pgpool` under test.
 pub fn pgpool_program() -> PathBuf {
     match under_test() {

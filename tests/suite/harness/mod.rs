@@ -33,8 +33,8 @@ mod wire;
 
 pub use cluster::{Cluster, shared, without_lag};
 pub use environment::{
-    client_program, client_version, foreign, has_server_program, is_bare_server, pgpool_program, server_program,
-    server_user, server_version, target_dir,
+    client_program, client_version, foreign, has_server_program, is_bare_server, no_skips, pgpool_program,
+    server_program, server_user, server_version, target_dir,
 };
 pub use heard::{Entry, Listener};
 pub use load::{Habit, Load};
@@ -43,7 +43,7 @@ pub use names::{NameServer, Names};
 pub use network::{Network, can_make_namespaces};
 pub use node::{Node, Stop};
 pub use password::Attempt;
-pub use pgpool::{Config, Pgpool, cpu_time, process_title};
+pub use pgpool::{Config, Pgpool, children_of, cpu_time, process_title};
 pub use ports::free_port;
 pub use program::{Outcome, Program};
 pub use reply::{Message, Reply};

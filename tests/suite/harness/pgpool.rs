@@ -24,6 +24,8 @@ pub struct Pgpool {
     config: Config,
     /// Its own name service.
     names: Option<Arc<Names>>,
+    /// Those that have replaced it.
+    successors: Vec<Pid>,
     /// The program that runs it, with its arguments, if it is not to be run directly.
     runner: Vec<String>,
     scratch: Scratch,
@@ -100,7 +102,15 @@ impl Config {
         for (name, content) in [("pcp.conf", ""), ("pool_hba.conf", "local all all trust\nhost all all all trust\n")] {
             fs::write(scratch.path().join(name), content).expect("configuration file");
         }
-        let pool = Pgpool { port, process: None, config: self, names: None, runner: Vec::new(), scratch };
+        let pool = Pgpool {
+            port,
+            process: None,
+            config: self,
+            names: None,
+            successors: Vec::new(),
+            runner: Vec::new(),
+            scratch,
+        };
         pool.write_config();
         pool
     }
@@ -248,6 +258,23 @@ impl Pgpool {
         status
     }
 
+    /// Has it replaced by the program it was started from; what the command said, and the new parent if there is one.
+    pub fn upgrade(&mut self) -> Result<Pid, String> {
+        let output = self.command().arg("upgrade").output().expect("pgpool upgrade");
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        Ok(self.adopt())
+    }
+
+    /// Makes the process of the pid file one that is ended with this value, and returns its id.
+    pub fn adopt(&mut self) -> Pid {
+        let pid = fs::read_to_string(self.path("pgpool.pid")).expect("pid file").trim().parse().expect("a pid");
+        register_process(pid);
+        self.successors.push(Pid::from_raw(pid as i32));
+        Pid::from_raw(pid as i32)
+    }
+
     /// Logs in as postgres to the tests' database.
     #[track_caller]
     pub fn connect(&self) -> Wire {
@@ -305,12 +332,16 @@ impl Pgpool {
     /// Process ids of the parent's children whose title contains this text. The PCP main process, which waits in the same
     /// words as workers, is meant only by a text with PCP in it.
     pub fn children(&self, title: &str) -> Vec<Pid> {
-        let parent = self.pid();
-        let pids = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-        let pids = pids.split_whitespace().filter_map(|pid| pid.parse().ok());
-        let is_meant = |shown: &str| shown.contains(title) && (title.contains("PCP") || !shown.contains("PCP: "));
-        pids.filter(|pid| is_meant(&process_title(*pid))).map(Pid::from_raw).collect()
+        children_of(self.pid(), title)
     }
+}
+
+/// Process ids of the children of this parent, as [`Pgpool::children`].
+pub fn children_of(parent: Pid, title: &str) -> Vec<Pid> {
+    let pids = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    let pids = pids.split_whitespace().filter_map(|pid| pid.parse().ok());
+    let is_meant = |shown: &str| shown.contains(title) && (title.contains("PCP") || !shown.contains("PCP: "));
+    pids.filter(|pid| is_meant(&process_title(*pid))).map(Pid::from_raw).collect()
 }
 
 /// The processor time a process has used.
@@ -347,6 +378,12 @@ impl Drop for Pgpool {
             let _ = killpg(pid, Signal::SIGKILL);
             let _ = child.wait();
             forget_process(child.id());
+        }
+        for pid in self.successors.drain(..) {
+            let _ = kill(pid, Signal::SIGQUIT);
+            eventually(Duration::from_secs(5), || process_title(pid.as_raw()).is_empty());
+            let _ = killpg(pid, Signal::SIGKILL);
+            forget_process(pid.as_raw() as u32);
         }
         // A shared cluster outlives a failed test: its logs are kept here.
         shared_if_started().for_each(|cluster| keep_if_failed(cluster.directory()));

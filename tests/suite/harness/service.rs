@@ -31,12 +31,18 @@ impl Service {
         register_process(child.id());
         Service(child)
     }
+
+    /// Signals it.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id() as i32), signal).expect("kill");
+    }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
         let pid = Pid::from_raw(self.0.id() as i32);
         let _ = kill(pid, Signal::SIGTERM);
+        let _ = kill(pid, Signal::SIGCONT);
         eventually(Duration::from_secs(5), || matches!(self.0.try_wait(), Ok(Some(_))));
         let _ = killpg(pid, Signal::SIGKILL);
         let _ = self.0.wait();

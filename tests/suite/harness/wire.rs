@@ -3,7 +3,7 @@
 use openssl::ssl::SslStream;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -42,7 +42,19 @@ impl Wire {
 
     /// As `open`, at another address.
     pub fn open_at(host: &str, port: u16) -> io::Result<Wire> {
-        let stream = TcpStream::connect((host, port))?;
+        Wire::over_tcp(TcpStream::connect((host, port))?)
+    }
+
+    /// As `open`, as a client at this address of the machine.
+    pub fn open_from(address: &str, port: u16) -> io::Result<Wire> {
+        let from: SocketAddr = (address.parse::<IpAddr>().expect("an address"), 0).into();
+        let socket = socket2::Socket::new(socket2::Domain::for_address(from), socket2::Type::STREAM, None)?;
+        socket.bind(&from.into())?;
+        socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into())?;
+        Wire::over_tcp(socket.into())
+    }
+
+    fn over_tcp(stream: TcpStream) -> io::Result<Wire> {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Wire::on(Socket::Tcp(stream)))

@@ -3,8 +3,11 @@
 //! Each test has tables of its own in the shared cluster, and a pgpool of its own that reads on the primary, where nothing
 //! lags; `model` compares random histories with answers that no cache has touched.
 
+mod applications;
 mod extended;
 mod keys;
+mod killed;
+mod memcached;
 mod model;
 mod standby;
 mod unseen;

@@ -1,6 +1,7 @@
 //! Random histories of several sessions: each read is compared with what the server says to the same session in the same
 //! moment without a cache. And writers that are killed in the middle.
 
+use super::memcached::{self, Memcached};
 use super::{caching, counts, is_kept, make};
 use crate::harness::frontend::query;
 use crate::harness::{Pgpool, Wire, shared, wait_for};
@@ -8,7 +9,7 @@ use crate::only_ours;
 use nix::sys::signal::{Signal, kill};
 use std::time::Duration;
 
-const SESSIONS: usize = 3;
+const SESSIONS: usize = 4;
 const STEPS: usize = 250;
 const SEEDS: [u64; 4] = [1, 2, 3, 4];
 
@@ -61,19 +62,24 @@ const CHANGES: [&str; 34] = [
     "PGPOOL SET CACHE DELETE 'SELECT count(*) FROM qm_child'",
 ];
 
-fn define() {
+fn define(more: &str) {
+    let named = |sql: &str| sql.replace("qm_", &format!("q{more}m_"));
     make(
-        "DROP SCHEMA IF EXISTS qm_1, qm_2 CASCADE; DROP TABLE IF EXISTS qm_t, qm_u, qm_part, qm_child, qm_parent CASCADE; \
-         DROP FUNCTION IF EXISTS qm_write",
-        "CREATE SCHEMA qm_1; CREATE SCHEMA qm_2; CREATE TABLE qm_t (a int, b text DEFAULT 'old'); \
-         CREATE TABLE qm_1.qm_t (a int, b text DEFAULT 'one'); CREATE TABLE qm_2.qm_t (a int, b text DEFAULT 'two'); \
-         CREATE TABLE qm_u (a int); CREATE TABLE qm_1.qm_u (a int); \
-         CREATE TABLE qm_part (a int, b int) PARTITION BY LIST (a); \
-         CREATE TABLE qm_part1 PARTITION OF qm_part FOR VALUES IN (1); \
-         CREATE TABLE qm_part2 PARTITION OF qm_part FOR VALUES IN (2); \
-         CREATE TABLE qm_parent (a serial PRIMARY KEY); \
-         CREATE TABLE qm_child (a int REFERENCES qm_parent ON DELETE CASCADE); \
-         CREATE FUNCTION qm_write() RETURNS int LANGUAGE sql AS 'INSERT INTO public.qm_t VALUES (7) RETURNING a'",
+        &named(
+            "DROP SCHEMA IF EXISTS qm_1, qm_2 CASCADE; DROP TABLE IF EXISTS qm_t, qm_u, qm_part, qm_child, qm_parent CASCADE; \
+             DROP FUNCTION IF EXISTS qm_write",
+        ),
+        &named(
+            "CREATE SCHEMA qm_1; CREATE SCHEMA qm_2; CREATE TABLE qm_t (a int, b text DEFAULT 'old'); \
+             CREATE TABLE qm_1.qm_t (a int, b text DEFAULT 'one'); CREATE TABLE qm_2.qm_t (a int, b text DEFAULT 'two'); \
+             CREATE TABLE qm_u (a int); CREATE TABLE qm_1.qm_u (a int); \
+             CREATE TABLE qm_part (a int, b int) PARTITION BY LIST (a); \
+             CREATE TABLE qm_part1 PARTITION OF qm_part FOR VALUES IN (1); \
+             CREATE TABLE qm_part2 PARTITION OF qm_part FOR VALUES IN (2); \
+             CREATE TABLE qm_parent (a serial PRIMARY KEY); \
+             CREATE TABLE qm_child (a int REFERENCES qm_parent ON DELETE CASCADE); \
+             CREATE FUNCTION qm_write() RETURNS int LANGUAGE sql AS 'INSERT INTO public.qm_t VALUES (7) RETURNING a'",
+        ),
     );
 }
 
@@ -85,14 +91,29 @@ fn connect(pool: &Pgpool) -> Wire {
 #[test]
 fn random_histories_are_answered_as_without_a_cache() {
     only_ours!("the original misses many of these writes");
-    define();
+    define("");
     // A small cache, so that answers are evicted too.
     let pool = caching().set("memqcache_total_size", 65536).set("memqcache_cache_block_size", 32768);
-    let pool = pool.set("memqcache_maxcache", 8192).start();
+    compare(&[pool.set("memqcache_maxcache", 8192).start()], "");
+}
+
+#[test]
+fn so_they_are_by_two_pgpools_that_share_a_memcached() {
+    only_ours!("the original misses many of these writes");
+    define("r");
+    let memcached = Memcached::start();
+    let pool = || memcached::on(memcached.port).start();
+    compare(&[pool(), pool()], "r");
+}
+
+/// Plays histories with the sessions of these pgpools, and the objects with names that begin with `q`, `more` and `m_`.
+fn compare(pools: &[Pgpool], more: &str) {
+    let named = |sql: &str| sql.replace("qm_", &format!("q{more}m_"));
+    let all_hits = || pools.iter().map(|pool| counts(&mut pool.connect()).0).sum::<u64>();
     let mut hits = 0;
     for seed in SEEDS {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut sessions: Vec<_> = (0..SESSIONS).map(|_| connect(&pool)).collect();
+        let mut sessions: Vec<_> = (0..SESSIONS).map(|at| connect(&pools[at % pools.len()])).collect();
         let mut history = Vec::new();
         for _ in 0..STEPS {
             let at = random.usize(..SESSIONS);
@@ -101,14 +122,14 @@ fn random_histories_are_answered_as_without_a_cache() {
                 session.query("ROLLBACK").succeeded();
             }
             if random.u8(..8) == 0 {
-                let change = CHANGES[random.usize(..CHANGES.len())];
+                let change = named(CHANGES[random.usize(..CHANGES.len())]);
+                session.query(&change);
                 history.push(format!("{at}: {change}"));
-                session.query(change);
                 continue;
             }
-            let read = READS[random.usize(..READS.len())];
+            let read = named(READS[random.usize(..READS.len())]);
             history.push(format!("{at}: {read}"));
-            let through = session.query(read);
+            let through = session.query(&read);
             if through.state() == 'E' {
                 continue;
             }
@@ -120,7 +141,8 @@ fn random_histories_are_answered_as_without_a_cache() {
                 history.join("\n")
             );
         }
-        hits = counts(&mut pool.connect()).0;
+        drop(sessions);
+        hits = all_hits();
     }
     assert!(hits > 50, "only {hits} answers came from the cache");
 }

@@ -145,3 +145,29 @@ fn a_snapshot_that_stays_is_not_served_and_not_kept() {
     old.query("COMMIT").succeeded();
     assert_eq!(old.value(read), "2");
 }
+
+#[test]
+fn functions_are_what_the_lists_say() {
+    only_ours!("a function that is declared IMMUTABLE is not called again there");
+    make(
+        "DROP FUNCTION IF EXISTS qw_secret, qw_writer, qw_reader; DROP TABLE IF EXISTS qw_listed",
+        "CREATE TABLE qw_listed AS SELECT 0 AS a; \
+         CREATE FUNCTION qw_writer() RETURNS int LANGUAGE sql AS 'UPDATE qw_listed SET a = a + 1 RETURNING a'; \
+         CREATE FUNCTION qw_secret() RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN qw_writer(); END'; \
+         CREATE FUNCTION qw_reader() RETURNS int LANGUAGE sql AS 'SELECT max(a) FROM qw_listed'",
+    );
+    let pool = caching().set("write_function_list", "qw_secret").start();
+    let mut session = pool.connect();
+    let read = "SELECT a FROM qw_listed";
+    for value in 1..4 {
+        assert!(is_kept(&mut session, read));
+        assert_eq!(session.value("SELECT qw_secret()"), value.to_string());
+        assert_eq!(session.value(read), value.to_string());
+    }
+    let pool = caching().set("read_only_function_list", "qw_reader").start();
+    let mut session = pool.connect();
+    assert!(is_kept(&mut session, read));
+    session.value("SELECT qw_reader()");
+    assert!(is_hit(&mut session, read), "it is said to read only");
+    assert!(!is_kept(&mut session, "SELECT qw_reader()"), "which is not to answer the same for ever");
+}

@@ -1,0 +1,221 @@
+//! What a session's statements make wrong in the query cache (query-cache 6).
+//!
+//! Every statement is looked at before it is sent: what it writes counts from then on as not published. The tables behind its
+//! names are looked up before a batch begins, since in its middle nobody can be asked.
+
+use super::Session;
+use super::end::End;
+use crate::cache::{self, Effects, Written};
+use crate::catalog;
+use crate::route::Transaction;
+use crate::sql::{DiscardTarget, Kind, Name, Statement};
+use crate::state::TableSet;
+use crate::wire::{Header, TransactionStatus, frontend};
+use std::rc::Rc;
+
+/// Which locks a session may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Locks {
+    None,
+    /// To the end of the transaction.
+    OfTransaction,
+    /// Until it gives them back.
+    OfSession,
+}
+
+impl Locks {
+    /// What it holds behind the statement with these `facts`, perhaps.
+    fn with(self, facts: &Statement) -> Self {
+        let gives_back = facts.functions.iter().any(|name| &*name.name == "pg_advisory_unlock_all");
+        if gives_back || facts.kind == Kind::Discard(DiscardTarget::All) {
+            return Self::None;
+        }
+        let takes = |name: &Name| match &*name.name {
+            name if !name.contains("advisory") || name.contains("unlock") => Self::None,
+            name if name.contains("_xact_") => Self::OfTransaction,
+            _ => Self::OfSession,
+        };
+        let by_function = facts.functions.iter().map(takes).max().unwrap_or(Self::None);
+        let locks = facts.has.locking || facts.kinds().any(|kind| matches!(kind, Kind::Lock { .. }));
+        self.max(by_function).max(if locks { Self::OfTransaction } else { Self::None })
+    }
+
+    /// What it holds outside of a transaction.
+    fn at_rest(self) -> Self {
+        if self == Self::OfTransaction { Self::None } else { self }
+    }
+}
+
+/// What a write changes, as far as the tables behind its names tell.
+struct Judged {
+    tables: TableSet,
+    /// Triggers may set or define something.
+    runs_code: bool,
+}
+
+impl Session<'_> {
+    /// A statement of the client is about to be sent: from now on it may change what answers depend on.
+    /// `is_forced`: the client says that its answer may be kept, so that it changes nothing.
+    pub(super) fn note_for_cache(&mut self, facts: &Rc<Statement>, is_forced: bool) -> Result<(), End> {
+        if self.caching.is_none() || (is_forced && cache::may_be_cached(facts)) {
+            return Ok(());
+        }
+        let runs = self.executed(facts).map(|prepared| Rc::clone(&prepared.facts));
+        let facts = runs.as_ref().unwrap_or(facts);
+        self.catalog.begin_statement(self.transaction() != Transaction::Idle);
+        if facts.has.unknown_functions && self.catalog.lacks(facts, &self.context.settings) {
+            self.learn(facts)?;
+        }
+        let mut effects = cache::effects(facts, &self.context.settings, &self.catalog);
+        let mut tables = match effects.written {
+            Written::Nothing => TableSet::default(),
+            Written::Tables => {
+                let Judged { tables, runs_code } = self.judge_write(facts)?;
+                effects.runs_code |= runs_code;
+                tables
+            }
+            Written::Database => TableSet::database(&self.database),
+            Written::Everything => TableSet::everything(),
+        };
+        if effects.defines || effects.runs_code {
+            tables.add(&TableSet::definitions(&self.database));
+        }
+        let Some(caching) = &mut self.caching else { return Ok(()) };
+        caching.unpublished.send(facts, &tables);
+        caching.locks = caching.locks.with(facts);
+        if caching.identity.send(&effects) {
+            self.catalog.doubt();
+        }
+        Ok(())
+    }
+
+    /// The same for the Execute at the front.
+    pub(super) fn note_executed_for_cache(&mut self, header: Header) -> Result<(), End> {
+        let portal = frontend::execute(self.content(header)).map_err(|error| End::protocol_violation(&error))?;
+        let Some(bound) = self.portals.definition(portal).map(Rc::clone) else {
+            self.note_unknown_for_cache();
+            return Ok(());
+        };
+        self.note_for_cache(&bound.facts, cache::is_forced(bound.text()))
+    }
+
+    /// Something that cannot be read is about to be sent: it may change anything.
+    pub(super) fn note_unknown_for_cache(&mut self) {
+        if let Some(caching) = &mut self.caching {
+            caching.unpublished.send_unknown();
+            caching.identity.send(&Effects::ANY);
+            self.catalog.doubt();
+        }
+    }
+
+    /// Before a batch with a statement of these `facts` begins: learns what is to be known of what it writes.
+    pub(super) fn prepare_to_judge(&mut self, facts: &Statement) -> Result<(), End> {
+        if facts.writes().next().is_none() || !self.is_free(self.home) {
+            return Ok(());
+        }
+        self.resolve_names()?;
+        self.learn_tables(facts)
+    }
+
+    fn judge_write(&mut self, facts: &Statement) -> Result<Judged, End> {
+        self.catalog.begin_tables(self.definitions());
+        // Where triggers may write anything it does not matter what else the names could mean.
+        if let Some(judged) = self.judge_by_triggers(facts) {
+            return Ok(judged);
+        }
+        self.resolve_names()?;
+        let definitions = self.definitions();
+        self.learn_tables(facts)?;
+        if let Some(judged) = self.judge_by_triggers(facts) {
+            return Ok(judged);
+        }
+        let anything = Judged { tables: TableSet::database(&self.database), runs_code: true };
+        if self.names_are_doubtful() {
+            return Ok(anything);
+        }
+        let mut oids = Vec::new();
+        for name in facts.writes() {
+            let Some(tables) = self.catalog.tables(name) else { return Ok(anything) };
+            oids.extend_from_slice(tables.written.as_deref().unwrap_or_default());
+        }
+        if let Some(caching) = &mut self.caching {
+            caching.unpublished.judge(definitions);
+        }
+        Ok(Judged { tables: TableSet::of(&self.database, oids), runs_code: false })
+    }
+
+    /// If a table with triggers or rules is written that is known as one.
+    fn judge_by_triggers(&self, facts: &Statement) -> Option<Judged> {
+        let written = facts.writes().filter_map(|name| self.catalog.tables(name));
+        let mut triggered = written.filter(|tables| tables.written.is_none()).peekable();
+        triggered.peek()?;
+        let runs_code = self.names_are_doubtful() || triggered.any(|tables| tables.runs_code);
+        Some(Judged { tables: TableSet::database(&self.database), runs_code })
+    }
+
+    fn names_are_doubtful(&self) -> bool {
+        self.caching.as_ref().is_some_and(|caching| caching.identity.is_doubtful())
+    }
+
+    /// Asks what names mean, if code has run that may have changed it.
+    fn resolve_names(&mut self) -> Result<(), End> {
+        if self.names_are_doubtful() {
+            self.identities()?;
+        }
+        Ok(())
+    }
+
+    /// Moves when anything in the database may be defined otherwise than before.
+    pub(super) fn definitions(&self) -> u64 {
+        self.caching.as_ref().map_or(0, |caching| caching.shared().definitions(&self.database))
+    }
+
+    /// Learns which tables stand behind the names in `facts`, if the primary is free to tell.
+    pub(super) fn learn_tables(&mut self, facts: &Statement) -> Result<(), End> {
+        self.catalog.begin_tables(self.definitions());
+        let lacks = facts.relations.iter().any(|relation| self.catalog.tables(&relation.name).is_none());
+        if !lacks || !self.is_free(self.home) {
+            return Ok(());
+        }
+        let node = self.home;
+        let Some(server) = self.group.get_mut(node) else { return Ok(()) };
+        let looked_up = catalog::look_up_tables(&mut self.catalog, facts, server);
+        self.statements.unnamed_lost(node);
+        self.hear_aside(node);
+        if let Err(report) = looked_up {
+            self.without_cache(&report)?;
+        }
+        Ok(())
+    }
+
+    /// The primary has confirmed a statement: others must see what was written before the client knows.
+    #[inline]
+    pub(super) fn completed_for_cache(&mut self) {
+        let invalidates = self.context.settings.memqcache_auto_cache_invalidation;
+        if let Some(caching) = self.caching.as_deref_mut() {
+            caching.unpublished.completed(&mut caching.answers, &self.database, invalidates);
+        }
+    }
+
+    /// The primary is ready for the next statement. `settled`: it owes nothing.
+    #[inline]
+    pub(super) fn ready_for_cache(&mut self, status: TransactionStatus, settled: bool) {
+        let invalidates = self.context.settings.memqcache_auto_cache_invalidation;
+        if let Some(caching) = self.caching.as_deref_mut() {
+            caching.unpublished.ready(status, settled, &mut caching.answers, &self.database, invalidates);
+            if settled && status == TransactionStatus::Idle {
+                caching.locks = caching.locks.at_rest();
+                caching.identity.rest();
+            }
+        }
+    }
+
+    /// The session ends. What is answered and not committed will be rolled back; what is not answered may come into force.
+    pub(super) fn end_caching(&mut self) {
+        let has_answered = self.group.get(self.home).is_some_and(|server| server.replies.is_empty());
+        if let Some(caching) = self.caching.as_ref().filter(|caching| !caching.unpublished.is_empty() && !has_answered)
+        {
+            caching.shared().doubt(caching.unpublished.tables());
+        }
+    }
+}

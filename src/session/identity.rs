@@ -1,0 +1,142 @@
+//! As whom a session asks the query cache: what decides its answers beside statements and data, asked of the primary.
+//!
+//! What was told counts until a statement may have changed a setting, or anybody has changed privileges or definitions.
+
+use super::Session;
+use super::end::End;
+use crate::backend::control;
+use crate::cache::{self, Effects, Identities};
+use crate::net::Deadline;
+use crate::report::{Report, SqlState};
+use crate::state::uptime;
+use std::time::Duration;
+
+/// How long the server may take to tell what the session's settings are.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What is known of it.
+#[derive(Debug)]
+pub(super) struct OwnIdentity {
+    known: Known,
+    /// What was told last, in so far as it is shared.
+    last: Option<cache::Identity>,
+    /// What no other session has.
+    number: (u32, u128),
+    /// The session may have settings that servers do not list.
+    has_custom: bool,
+    /// A statement under way, or one in this transaction, may have changed a setting.
+    is_uncertain: bool,
+    /// Code has run since the identity was asked for: names may mean something else.
+    is_doubtful: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// It is to be asked for.
+    NotYet,
+    /// The session has none: it does without the cache.
+    None,
+    /// With the number of changes to privileges and definitions, anybody's, when it was asked for.
+    Identity(Identities, u64),
+}
+
+impl OwnIdentity {
+    /// Nothing is known.
+    pub fn new() -> Self {
+        Self {
+            known: Known::NotYet,
+            last: None,
+            number: (std::process::id(), uptime().as_nanos()),
+            has_custom: false,
+            is_uncertain: false,
+            is_doubtful: false,
+        }
+    }
+
+    /// Whether a setting may have changed in the transaction under way.
+    #[inline]
+    pub fn is_uncertain(&self) -> bool {
+        self.is_uncertain
+    }
+
+    /// Whether names may mean something else than when it was asked for.
+    pub fn is_doubtful(&self) -> bool {
+        self.is_doubtful
+    }
+
+    /// Whether it is known, there having been so many `changes`.
+    pub fn is_known(&self, changes: u64) -> bool {
+        matches!(self.known, Known::Identity(_, then) if then == changes)
+    }
+
+    /// A server has told of a setting, perhaps because its configuration was changed.
+    pub fn setting_changed(&mut self) {
+        self.is_uncertain = true;
+    }
+
+    /// A statement with these effects is about to be sent. Whether names may mean something else afterwards.
+    pub fn send(&mut self, effects: &Effects) -> bool {
+        self.is_uncertain |= effects.sets || effects.runs_code;
+        self.has_custom |= effects.sets_custom || effects.runs_code;
+        self.is_doubtful |= effects.runs_code;
+        effects.runs_code
+    }
+
+    /// The primary owes nothing and is outside of a block.
+    pub fn rest(&mut self) {
+        if std::mem::take(&mut self.is_uncertain) {
+            self.known = Known::NotYet;
+        }
+    }
+}
+
+impl Session<'_> {
+    /// As whom this session asks, asked of the primary if it is not known. `None`: it cannot be told.
+    pub(super) fn identities(&mut self) -> Result<Option<Identities>, End> {
+        let Some(caching) = self.caching.as_ref() else { return Ok(None) };
+        let now = caching.shared().changes();
+        match caching.identity.known {
+            Known::Identity(identities, then) if then == now => return Ok(Some(identities)),
+            Known::None => return Ok(None),
+            _ if !self.is_free(self.home) => return Ok(None),
+            _ => {}
+        }
+        let question = cache::identity_query(caching.answers.are_elsewhere());
+        let node = self.home;
+        let Some(server) = self.group.get_mut(node) else { return Ok(None) };
+        let answer = control::query(server, question, Deadline::after(LIMIT));
+        self.statements.unnamed_lost(node);
+        self.hear_aside(node);
+        match answer {
+            Ok(rows) => Ok(self.identified(rows.first().map_or(&[][..], Vec::as_slice), now)),
+            Err(report) => self.without_cache(&report).map(|()| None),
+        }
+    }
+
+    /// The primary has told as whom this session asks, so many `changes` having been made before it was asked.
+    fn identified(&mut self, answer: &[Option<String>], changes: u64) -> Option<Identities> {
+        let shared = &self.context.shared;
+        let identity = &mut self.caching.as_mut()?.identity;
+        let told = cache::identities(shared, answer, &self.group.key.startup, identity.number);
+        // What a session was given when it began stays, whatever becomes of where it was given.
+        identity.has_custom |= told.is_some_and(|told| told.own.is_some());
+        let identities = told.map(|told| if identity.has_custom { told.apart(shared, identity.number) } else { told });
+        identity.known = identities.map_or(Known::None, |identities| Known::Identity(identities, changes));
+        let common = told.map(|told| told.common);
+        let is_same = common.is_some() && identity.last == common;
+        identity.last = common;
+        if std::mem::take(&mut identity.is_doubtful) {
+            self.catalog.resolve_doubt(is_same);
+        }
+        identities
+    }
+
+    /// A question of the cache's has failed: the statement goes its way without.
+    pub(super) fn without_cache(&mut self, report: &Report) -> Result<(), End> {
+        if report.code == SqlState::CONNECTION_FAILURE {
+            return Err(End::server_lost(self.home, report.detail.as_deref().unwrap_or(&report.message)));
+        }
+        report.log();
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! What two parents, one of which replaces the other, say to each other: one byte each.
+
+use crate::sys::signal::Signal;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+/// One end.
+#[derive(Debug)]
+pub(in crate::supervisor) struct Leash(UnixStream);
+
+/// What the other end has said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// The new one serves.
+    Ready,
+    /// The old one is to end like this.
+    Stop(Signal),
+    /// The other has ended.
+    End,
+}
+
+const STOPS: [(u8, Signal); 3] = [(b's', Signal::SIGTERM), (b'f', Signal::SIGINT), (b'i', Signal::SIGQUIT)];
+const READY: u8 = b'r';
+
+impl Leash {
+    /// Both ends, closed on exec.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn pair() -> std::io::Result<(Self, Self)> {
+        let (one, other) = UnixStream::pair()?;
+        Ok((Self::new(one)?, Self::new(other)?))
+    }
+
+    fn new(stream: UnixStream) -> std::io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self(stream))
+    }
+
+    /// The end that was inherited.
+    ///
+    /// # Errors
+    /// It is no socket.
+    pub fn inherited(descriptor: OwnedFd) -> std::io::Result<Self> {
+        Self::new(descriptor.into())
+    }
+
+    /// The other end gets to know that this process serves.
+    pub(super) fn say_ready(&self) {
+        let _ = (&self.0).write(&[READY]);
+    }
+
+    /// The other end is to stop.
+    pub fn say_stop(&self, signal: Signal) {
+        let word = STOPS.iter().find(|(_, meant)| *meant == signal).map_or(b's', |(byte, _)| *byte);
+        let _ = (&self.0).write(&[word]);
+    }
+
+    /// The next word, if one has come. Unknown ones, of a later release, are passed over.
+    pub(super) fn hear(&self) -> Option<Word> {
+        loop {
+            let mut byte = [0];
+            match (&self.0).read(&mut byte) {
+                Ok(0) => return Some(Word::End),
+                Ok(_) if byte[0] == READY => return Some(Word::Ready),
+                Ok(_) => {
+                    if let Some((_, signal)) = STOPS.iter().find(|(word, _)| *word == byte[0]) {
+                        return Some(Word::Stop(*signal));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                Err(_) => return Some(Word::End),
+            }
+        }
+    }
+}
+
+impl AsFd for Leash {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_at_one_end_is_heard_at_the_other() {
+        let (new, old) = Leash::pair().expect("pair");
+        assert_eq!(old.hear(), None);
+        new.say_ready();
+        let _ = (&new.0).write(b"?");
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
+            new.say_stop(signal);
+        }
+        drop(new);
+        assert_eq!(old.hear(), Some(Word::Ready));
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
+            assert_eq!(old.hear(), Some(Word::Stop(signal)));
+        }
+        assert_eq!([old.hear(), old.hear()], [Some(Word::End); 2]);
+    }
+}

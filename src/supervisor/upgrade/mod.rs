@@ -1,0 +1,36 @@
+//! Replacing this pgpool by another program, of a newer release or the same, without a client noticing.
+//!
+//! `pgpool upgrade` sends SIGURG to the parent. It starts the program again and hands it the listening sockets. When the
+//! new one serves, the old one accepts nobody any more, its sessions go on until they end, and it ends with the last of
+//! them. A new one that ends or is not ready in time changes nothing.
+//!
+//! Between both parents there is a *leash*, a pair of sockets: the new one says that it serves, and later how the old one is
+//! to stop; the end of either is seen at the other end.
+//!
+//! Who owns what, in the order of events:
+//!
+//! | | sockets accept | socket files, pid file | pgpool_status | service manager |
+//! |---|---|---|---|---|
+//! | until the new one is ready | old | old | old | old |
+//! | it is ready: writes the pid file, starts workers, says so | both | new | new | old, which says who comes |
+//! | the old one has heard it | new | new | new | new |
+//!
+//! Each has a shared memory of its own: neither knows what sessions of the other write. So the query cache of both rests
+//! until the old one has ended. Nothing about nodes is decided while the new one starts, nor by the old one afterwards.
+
+mod leash;
+mod predecessor;
+mod successor;
+
+pub(super) use predecessor::{Handed, Predecessor, use_stderr};
+pub use successor::Again;
+pub(super) use successor::{Retired, Successor};
+
+use std::path::{Path, PathBuf};
+
+/// Where the parent leaves for `pgpool upgrade` how it ended: beside the pid file.
+pub fn outcome_file(pid_file: &Path) -> PathBuf {
+    let mut path = pid_file.as_os_str().to_owned();
+    path.push(".upgrade");
+    path.into()
+}

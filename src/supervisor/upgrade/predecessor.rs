@@ -1,0 +1,126 @@
+//! In the new pgpool: the one that it replaces.
+
+use super::leash::{Leash, Word};
+use crate::report::{self, Report};
+use crate::supervisor::Supervisor;
+use crate::supervisor::listen::Listeners;
+use crate::supervisor::pid_file::PidFile;
+use crate::sys::inherited::{self, Inherited};
+use crate::sys::signal::Signal;
+use nix::unistd::Pid;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// What the first two descriptors are called.
+pub(super) const LEASH: &str = "leash";
+pub(super) const STDERR: &str = "stderr";
+
+/// The pgpool that this one replaces, as long as it lives.
+#[derive(Debug)]
+pub(in crate::supervisor) struct Predecessor {
+    pid: Pid,
+    leash: Leash,
+    /// Sockets of its that are not configured any more.
+    unwanted: Listeners,
+    /// It has left everything to this one.
+    has_retired: bool,
+}
+
+/// What it has handed over.
+pub(in crate::supervisor) struct Handed {
+    leash: Leash,
+    /// Standard error, which ours may not be: its log collector could never end.
+    pub stderr: Option<OwnedFd>,
+    pub sockets: Vec<Inherited>,
+}
+
+impl Handed {
+    /// Takes it over; none if nobody is to be replaced.
+    pub fn take() -> Option<Self> {
+        let mut inherited = inherited::take_handed_over()?;
+        let mut named = |name: &str| {
+            let found = inherited.iter().position(|one| one.name == name)?;
+            Some(inherited.remove(found).descriptor)
+        };
+        let (leash, stderr) = (named(LEASH)?, named(STDERR));
+        Some(Self { leash: Leash::inherited(leash).ok()?, stderr, sockets: inherited })
+    }
+
+    /// Who has done that. `unwanted`: what of its sockets there is no use for.
+    pub fn by(self, unwanted: Listeners) -> Predecessor {
+        Predecessor { pid: Pid::parent(), leash: self.leash, unwanted, has_retired: false }
+    }
+}
+
+impl Predecessor {
+    /// Readable when there is something to [`heed`](Supervisor::heed_predecessor).
+    pub fn leash(&self) -> &Leash {
+        &self.leash
+    }
+}
+
+impl Supervisor {
+    /// This pgpool serves: what was the predecessor's is its own from now on.
+    pub(in crate::supervisor) fn take_over(&mut self) {
+        let Some(predecessor) = &mut self.predecessor else { return };
+        predecessor.has_retired = true;
+        match PidFile::take_over(Path::new(&self.settings.pid_file_name)) {
+            Ok(file) => self.pid_file = Some(file),
+            Err(report) => report.log(),
+        }
+        for listeners in [&mut self.listeners, &mut self.pcp_listeners, &mut self.metrics_listeners] {
+            listeners.own_files();
+        }
+        predecessor.unwanted.own_files();
+        predecessor.unwanted.refuse();
+        Report::log_line(format!("upgrade: process {} is replaced by this one", predecessor.pid)).log();
+        predecessor.leash.say_ready();
+    }
+
+    /// Hears whether it has ended.
+    pub(in crate::supervisor) fn heed_predecessor(&mut self) {
+        let Some(predecessor) = &mut self.predecessor else { return };
+        loop {
+            match predecessor.leash.hear() {
+                None => return,
+                Some(Word::End) => break,
+                Some(_) => {}
+            }
+        }
+        let (pid, has_retired) = (predecessor.pid, predecessor.has_retired);
+        if has_retired {
+            Report::log_line(format!("upgrade: process {pid}, which this one has replaced, has ended")).log();
+        } else {
+            // What it had is left behind.
+            Report::warning(format!("upgrade: process {pid} has ended before it was replaced")).log();
+            self.take_over();
+        }
+        self.predecessor = None;
+        self.shared.share_servers(false);
+        self.shared.relcache().bump();
+    }
+
+    /// It stops as well.
+    pub(in crate::supervisor) fn stop_predecessor(&self, signal: Signal) {
+        if let Some(predecessor) = &self.predecessor
+            && predecessor.has_retired
+        {
+            predecessor.leash.say_stop(signal);
+        }
+    }
+
+    /// Its end comes before that of this one, so that whoever waits for the one waits for both.
+    pub(in crate::supervisor) fn is_waiting_for_predecessor(&self) -> bool {
+        self.predecessor.as_ref().is_some_and(|predecessor| predecessor.has_retired)
+    }
+}
+
+/// Makes what was handed over as standard error ours, where no log collector has it.
+pub(in crate::supervisor) fn use_stderr(stderr: &OwnedFd) {
+    for stream in [1, 2] {
+        if let Err(error) = crate::sys::descriptor::replace(stderr, stream) {
+            Report::warning("standard error cannot be taken over").detail(error.to_string()).log();
+        }
+    }
+    report::finish();
+}

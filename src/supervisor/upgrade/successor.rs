@@ -1,0 +1,203 @@
+//! In the old pgpool: the one that is to replace it.
+
+use super::leash::{Leash, Word};
+use super::outcome_file;
+use super::predecessor::{LEASH, STDERR};
+use crate::net::Deadline;
+use crate::report::Report;
+use crate::supervisor::Supervisor;
+use crate::supervisor::children::{Dead, End, Role};
+use crate::supervisor::pid_file::{self, PidFile};
+use crate::supervisor::stop::Stopping;
+use crate::sys::inherited;
+use crate::sys::signal::Signal;
+use nix::sys::signal::killpg;
+use nix::unistd::Pid;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// How this pgpool was started, to start the same once more.
+#[derive(Clone, Debug, Default)]
+pub struct Again {
+    /// The program by the name by which it was found, not the file that it was: that may be an older one.
+    pub program: PathBuf,
+    /// For the foreground, and with absolute paths.
+    pub arguments: Vec<OsString>,
+}
+
+/// A new pgpool that is starting.
+#[derive(Debug)]
+pub(in crate::supervisor) struct Successor {
+    pid: Pid,
+    leash: Leash,
+    limit: Deadline,
+    seconds: i32,
+}
+
+/// After the new one has taken over.
+#[derive(Debug)]
+pub(in crate::supervisor) struct Retired {
+    leash: Leash,
+    /// How long sessions may go on.
+    pub limit: Deadline,
+    seconds: i32,
+}
+
+impl Supervisor {
+    /// SIGURG: starts the program again, to be replaced by it.
+    pub(in crate::supervisor) fn upgrade(&mut self) {
+        let refused = if self.stopping.is_some() {
+            "pgpool is being stopped"
+        } else if self.successor.is_some() {
+            "an upgrade is under way already"
+        } else if !self.announced {
+            "pgpool has not started completely"
+        } else if !self.failover.is_idle() {
+            "a failover is under way"
+        } else {
+            return self.start_successor().unwrap_or_else(|error| {
+                self.end_upgrade(&format!("{} cannot be started: {error}", self.again.program.display()));
+            });
+        };
+        Report::warning(format!("upgrade: not now, {refused}")).log();
+        self.tell_outcome(&format!("failed: {refused}"));
+    }
+
+    fn start_successor(&mut self) -> io::Result<()> {
+        let Again { program, arguments } = &self.again;
+        Report::log_line(format!("upgrade: starting {}", program.display())).log();
+        // From the moment when it serves its sessions write, and nobody here is told.
+        self.shared.share_servers(true);
+        let (leash, its) = Leash::pair()?;
+        let stderr = match &self.log_pipe {
+            Some(pipe) => pipe.fallback().try_clone()?,
+            None => io::stderr().as_fd().try_clone_to_owned()?,
+        };
+        let mut descriptors = vec![(its.as_fd(), LEASH.to_owned()), (stderr.as_fd(), STDERR.to_owned())];
+        for listeners in [&self.listeners, &self.pcp_listeners, &self.metrics_listeners] {
+            descriptors.extend(listeners.for_successor());
+        }
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).envs(self.service.environment());
+        let pid = inherited::hand_over(command, &descriptors)?;
+        let pid = Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?);
+        self.children.add(pid, Role::Successor);
+        // Who asks for something now would be told that it is done. He waits, and asks the new one.
+        self.children.signal(Signal::SIGTERM, |role| role == Role::Pcp);
+        self.watch(&leash);
+        let seconds = self.settings.upgrade_start_timeout;
+        self.successor = Some(Successor { pid, leash, limit: Deadline::after_seconds(seconds), seconds });
+        Ok(())
+    }
+
+    /// When something is to be done about an upgrade even if nothing happens.
+    pub(in crate::supervisor) fn upgrade_deadline(&self) -> Deadline {
+        let starting = self.successor.as_ref().map_or(Deadline::NEVER, |successor| successor.limit);
+        starting.min(self.retired.as_ref().map_or(Deadline::NEVER, |retired| retired.limit))
+    }
+
+    /// Hears what the new pgpool says, and ends what takes too long.
+    pub(in crate::supervisor) fn heed_successor(&mut self) {
+        if let Some(successor) = &self.successor {
+            let word = successor.leash.hear();
+            if word == Some(Word::Ready) {
+                return self.retire();
+            }
+            // Its end is told by the kernel, with the reason.
+            if successor.limit.passed() {
+                let seconds = successor.seconds;
+                self.end_upgrade(&format!("the new process was not ready within {seconds} seconds"));
+            }
+        }
+        while let Some(Word::Stop(signal)) = self.retired.as_ref().and_then(|retired| retired.leash.hear()) {
+            self.stop(signal);
+        }
+        if let Some(retired) = self.retired.as_mut().filter(|retired| retired.limit.passed()) {
+            retired.limit = Deadline::NEVER;
+            Report::warning("upgrade: the sessions that are left are ended")
+                .detail(format!("upgrade_session_timeout is {} seconds.", retired.seconds))
+                .log();
+            self.stop(Signal::SIGINT);
+        }
+    }
+
+    /// The process that was to replace this one has ended.
+    pub(in crate::supervisor) fn successor_ended(&mut self, dead: &Dead) {
+        if self.successor.as_ref().is_some_and(|successor| successor.pid == dead.pid) {
+            let how = match dead.end {
+                End::Exit(status) => format!("the new process has ended with status {status}"),
+                End::Signal(signal, _) => format!("the new process was ended by {signal}"),
+            };
+            self.end_upgrade(&how);
+        }
+    }
+
+    /// Nothing has happened: this process goes on.
+    fn end_upgrade(&mut self, reason: &str) {
+        if let Some(successor) = self.successor.take() {
+            let _ = killpg(successor.pid, Signal::SIGKILL);
+        }
+        Report::error(format!("upgrade failed: {reason}"))
+            .detail("This process goes on serving as before.")
+            .hint("What the new process had to say is in the log, or on standard error.")
+            .log();
+        self.tell_outcome(&format!("failed: {reason}"));
+        self.shared.share_servers(self.predecessor.is_some());
+        if self.stopping.is_some() {
+            return;
+        }
+        let path = Path::new(&self.settings.pid_file_name);
+        // It may have come so far as to write its own.
+        if !matches!(pid_file::read(path), Ok(Some(pid)) if pid == Pid::this()) {
+            match PidFile::take_over(path) {
+                Ok(file) => self.pid_file = Some(file),
+                Err(report) => report.log(),
+            }
+        }
+        if !self.pcp_listeners.is_empty() && !self.children.has(Role::Pcp) {
+            self.children.start(Role::Pcp);
+        }
+        self.heed_requests();
+    }
+
+    /// The new pgpool serves: this one ends with its last session.
+    fn retire(&mut self) {
+        let Some(Successor { pid, leash, .. }) = self.successor.take() else { return };
+        let seconds = self.settings.upgrade_session_timeout;
+        let sessions = self.shared.workers().iter().filter(|slot| !slot.client().host.is_empty()).count();
+        let limit = if seconds > 0 { format!(", for at most {seconds} seconds") } else { String::new() };
+        Report::log_line(format!("upgrade: process {pid} serves from now on"))
+            .detail(format!("{sessions} sessions go on here until they end{limit}."))
+            .log();
+        std::mem::take(&mut self.service).main_process_is(pid.as_raw().unsigned_abs(), &self.in_one_line());
+        self.tell_outcome(&format!("ready: {pid}"));
+        self.pid_file = None;
+        self.stopping = Some(Stopping::with_the_last_session());
+        self.children.start_none();
+        self.end_renewal();
+        self.spare.forget();
+        // Idle workers end, and so do helpers: the new ones do their work.
+        self.children.signal_all(Signal::SIGTERM);
+        self.children.signal(Signal::SIGINT, |role| matches!(role, Role::Health(_)));
+        for listeners in [&mut self.listeners, &mut self.pcp_listeners, &mut self.metrics_listeners] {
+            listeners.leave_to_successor();
+        }
+        self.retired = Some(Retired { leash, limit: Deadline::after_seconds(seconds), seconds });
+    }
+
+    /// A stop ends an upgrade that is not complete.
+    pub(in crate::supervisor) fn abandon_upgrade(&mut self) {
+        if self.successor.is_some() {
+            self.end_upgrade("pgpool is being stopped");
+        }
+    }
+
+    fn tell_outcome(&self, text: &str) {
+        let path = outcome_file(Path::new(&self.settings.pid_file_name));
+        let _ = fs::write(path, format!("{text}\n"));
+    }
+}

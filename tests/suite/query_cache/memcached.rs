@@ -1,0 +1,307 @@
+//! The query cache in a memcached of the test's own: kept and given as in shared memory, by several pgpools as if they were
+//! one, and no trouble when memcached is away, hangs, forgets or lies.
+
+use super::{caching, counts, is_hit, is_kept, make};
+use crate::harness::{Config, PATIENCE, Pgpool, Scratch, Service, Wire, free_port, shared, wait_for};
+use crate::pcp::raw::report;
+use crate::{only_ours, pcp};
+use nix::sys::signal::Signal;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A memcached that listens.
+pub(super) struct Memcached {
+    pub port: u16,
+    service: Service,
+    _scratch: Scratch,
+}
+
+impl Memcached {
+    pub fn start() -> Memcached {
+        Self::start_on(free_port())
+    }
+
+    fn start_on(port: u16) -> Memcached {
+        let scratch = Scratch::new("memcached");
+        let arguments = ["-l", "127.0.0.1", "-p", &port.to_string(), "-U", "0", "-m", "16"];
+        let service = Service::start(Path::new("memcached"), &arguments, &scratch.path().join("memcached.log"));
+        let memcached = Memcached { port, service, _scratch: scratch };
+        wait_for("memcached to listen", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        memcached
+    }
+
+    /// What it answers to this, up to a line that begins with this word.
+    fn ask(&self, request: &str, last: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("memcached");
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        stream.write_all(format!("{request}\r\n").as_bytes()).expect("request");
+        let mut answer = String::new();
+        let mut lines = BufReader::new(stream);
+        while !answer.lines().last().is_some_and(|line| line.starts_with(last)) {
+            assert_ne!(lines.read_line(&mut answer).expect("answer"), 0, "{answer}");
+        }
+        answer
+    }
+}
+
+/// A pgpool that keeps its answers there, and reads on the primary.
+pub(super) fn on(port: u16) -> Config {
+    caching()
+        .set("memqcache_method", "memcached")
+        .set("memqcache_memcached_host", "127.0.0.1")
+        .set("memqcache_memcached_port", port)
+}
+
+/// Starts it, and has it tell memcached what a start means: that what was there does not count.
+fn begun(config: Config) -> Pgpool {
+    let pool = config.start();
+    begin(&pool);
+    pool
+}
+
+fn begin(pool: &Pgpool) {
+    let mut session = pool.connect();
+    wait_for("an answer to be kept", || is_kept(&mut session, "SELECT 1"));
+}
+
+fn lines_with(pool: &Pgpool, text: &str) -> usize {
+    pool.log().matches(text).count()
+}
+
+const AWAY: &str = "cannot be used";
+const BACK: &str = "is back";
+
+#[test]
+fn answers_are_kept_there_and_are_the_same() {
+    only_ours!("Debian's pgpool2 keeps the answers of less");
+    make("DROP TABLE IF EXISTS qd_same", "CREATE TABLE qd_same AS SELECT i AS a FROM generate_series(1, 50) AS i");
+    let memcached = Memcached::start();
+    let pool = begun(on(memcached.port).set("memqcache_expire", 100));
+    let (mut one, mut other) = (pool.connect(), pool.connect());
+    for sql in
+        ["SELECT * FROM qd_same ORDER BY a", "SELECT count(*) FROM qd_same WHERE a > 1000", "SELECT 1 WHERE false"]
+    {
+        let first = one.query(sql).succeeded();
+        assert!(is_hit(&mut other, sql), "{sql}");
+        let second = other.query(sql).succeeded();
+        assert_eq!((first.kinds(), first.rows(), first.tags()), (second.kinds(), second.rows(), second.tags()));
+    }
+    one.query("UPDATE qd_same SET a = a + 100 WHERE a = 50").succeeded();
+    assert_eq!(other.value("SELECT count(*) FROM qd_same WHERE a > 100"), "1");
+    assert_eq!(other.query("SELECT * FROM qd_same ORDER BY a").rows()[49][0].as_deref(), Some("150"));
+    let figures = other.query("SHOW POOL_CACHE").succeeded().rows();
+    assert_eq!(figures[0][3..].iter().flatten().collect::<Vec<_>>(), ["0"; 6]);
+    assert!(memcached.ask("lru_crawler metadump all", "END").contains("key=pgpool%3Aa1%3A"));
+}
+
+#[test]
+fn answers_are_deleted_by_order() {
+    only_ours!("its command keeps a lock");
+    make("DROP TABLE IF EXISTS qd_order", "CREATE TABLE qd_order AS SELECT 1 AS a");
+    let memcached = Memcached::start();
+    let pool = begun(on(memcached.port));
+    let mut session = pool.connect();
+    let (kept, other) = ("SELECT a FROM qd_order", "SELECT a + 1 FROM qd_order");
+    assert!(is_kept(&mut session, kept) && is_kept(&mut session, other));
+    let delete = |session: &mut Wire| {
+        let reply = session.query(&format!("PGPOOL SET CACHE DELETE '{kept}'")).succeeded();
+        reply.all('N').next().and_then(|notice| notice.field('M')).unwrap_or_default()
+    };
+    assert_eq!(delete(&mut session), format!("query cache deleted. query: \"{kept}\""));
+    assert_eq!(delete(&mut session), format!("query cache does not exist for query: \"{kept}\""));
+    assert!(is_hit(&mut session, other) && !is_hit(&mut session, kept));
+}
+
+#[test]
+fn several_pgpools_are_one_cache() {
+    only_ours!("each instance forgets only what it has filled itself");
+    make(
+        "DROP TABLE IF EXISTS qd_shared, qd_other",
+        "CREATE TABLE qd_shared AS SELECT 1 AS a; CREATE TABLE qd_other AS SELECT 1 AS a",
+    );
+    let memcached = Memcached::start();
+    let (pool, neighbour) = (begun(on(memcached.port)), begun(on(memcached.port)));
+    let (mut here, mut there) = (pool.connect(), neighbour.connect());
+    let (read, unrelated) = ("SELECT a FROM qd_shared", "SELECT a FROM qd_other");
+    // The first use of each pgpool forgets what was there before.
+    wait_for("both to have begun", || is_hit(&mut here, read) && is_hit(&mut there, read));
+    assert!(is_kept(&mut here, unrelated) && is_hit(&mut there, unrelated), "what one has kept the other gives");
+    for value in 2..20 {
+        let (writer, reader) = if value % 2 == 0 { (&mut here, &mut there) } else { (&mut there, &mut here) };
+        writer.query(&format!("UPDATE qd_shared SET a = {value}")).succeeded();
+        assert_eq!(reader.value(read), value.to_string());
+        assert!(is_hit(writer, read) && is_hit(writer, unrelated));
+    }
+    there.query("ALTER TABLE qd_shared RENAME a TO b").succeeded();
+    assert_eq!(here.query(read).sqlstate(), "42703");
+}
+
+#[test]
+fn a_new_start_makes_no_old_answer_valid() {
+    only_ours!("the original goes on with what is there");
+    make("DROP TABLE IF EXISTS qd_start", "CREATE TABLE qd_start AS SELECT 1 AS a");
+    let memcached = Memcached::start();
+    let read = "SELECT a FROM qd_start";
+    for value in 1..4 {
+        shared().primary().sql(&format!("UPDATE qd_start SET a = {value}"));
+        let pool = begun(on(memcached.port));
+        let mut session = pool.connect();
+        for _ in 0..4 {
+            assert_eq!(session.value(read), value.to_string());
+        }
+        assert!(is_kept(&mut session, read));
+    }
+}
+
+#[test]
+fn orders_of_administrators_empty_it() {
+    only_ours!("the original does so with the next message of a client");
+    make("DROP TABLE IF EXISTS qd_pcp", "CREATE TABLE qd_pcp AS SELECT 1 AS a");
+    let memcached = Memcached::start();
+    let (pool, neighbour) = (pcp::start(on(memcached.port)), begun(on(memcached.port)));
+    let (mut here, mut there) = (pool.connect(), neighbour.connect());
+    let read = "SELECT a FROM qd_pcp";
+    wait_for("both to have begun", || is_hit(&mut here, read) && is_hit(&mut there, read));
+    let order = || pcp::login(&pool).ask(b'G', b"");
+    shared().primary().sql("UPDATE qd_pcp SET a = 2");
+    assert_eq!((here.value(read), there.value(read)), ("1".into(), "1".into()));
+    assert_eq!(order(), (b'g', b"CommandComplete\0".to_vec()));
+    assert_eq!((here.value(read), there.value(read)), ("2".into(), "2".into()));
+    assert_eq!(lines_with(&pool, "all query cache in memcached deleted"), 1);
+    drop(memcached);
+    assert!(report(&order()).starts_with("ERROR|memcached could not be told to forget the query cache|"));
+}
+
+#[test]
+fn an_answer_has_limits() {
+    only_ours!("the original warns of each");
+    make("DROP TABLE IF EXISTS qd_limits", "CREATE TABLE qd_limits AS SELECT 1 AS a");
+    let memcached = Memcached::start();
+    let limits = [("memqcache_maxcache", 3_000_000), ("memqcache_cache_block_size", 3_000_000)];
+    let pool = begun(limits.iter().fold(on(memcached.port), |config, (name, value)| config.set(name, value)));
+    let mut session = pool.connect();
+    let sized = |size: usize| format!("SELECT repeat('x', {size}), a FROM qd_limits");
+    // memcached takes values up to 1 MB.
+    for (size, kept) in [(100_000, true), (900_000, true), (1_500_000, false), (4_000_000, false)] {
+        assert_eq!(is_kept(&mut session, &sized(size)), kept, "{size}");
+    }
+    assert_eq!(lines_with(&pool, AWAY), 0);
+    // Another pgpool takes less, and passes over what is too long.
+    let modest = begun(on(memcached.port).set("memqcache_maxcache", 1000));
+    let mut other = modest.connect();
+    wait_for("both to have begun", || is_hit(&mut other, "SELECT 1") && is_hit(&mut session, &sized(100_000)));
+    assert!(!is_hit(&mut other, &sized(100_000)) && is_kept(&mut other, &sized(100)));
+    assert_eq!(lines_with(&modest, AWAY), 0);
+}
+
+#[test]
+fn answers_end_with_their_time() {
+    only_ours!("as here, if memcached is told");
+    make("DROP TABLE IF EXISTS qd_expire", "CREATE TABLE qd_expire AS SELECT 1 AS a");
+    let memcached = Memcached::start();
+    let pool = on(memcached.port).set("memqcache_expire", 1).start();
+    let mut session = pool.connect();
+    wait_for("an answer to be kept", || is_kept(&mut session, "SELECT * FROM qd_expire"));
+    shared().primary().sql("UPDATE qd_expire SET a = 2");
+    wait_for("the answer to expire", || session.value("SELECT * FROM qd_expire") == "2");
+}
+
+#[test]
+fn without_memcached_queries_go_to_the_servers_and_one_line_tells() {
+    only_ours!("the original switches the cache off for the life of a process");
+    make("DROP TABLE IF EXISTS qd_away", "CREATE TABLE qd_away AS SELECT 0 AS a");
+    let memcached = Memcached::start();
+    let port = memcached.port;
+    let pool = begun(on(port));
+    let mut sessions: Vec<_> = (0..3).map(|_| pool.connect()).collect();
+    let read = "SELECT a FROM qd_away";
+    for session in &mut sessions {
+        assert!(is_kept(session, read));
+    }
+    drop(memcached);
+    for value in 1..4 {
+        for at in 0..sessions.len() {
+            sessions[at].query(&format!("UPDATE qd_away SET a = {value} + {at}")).succeeded();
+            for session in &mut sessions {
+                assert_eq!(session.value(read), (value + at).to_string());
+            }
+        }
+    }
+    assert_eq!((lines_with(&pool, AWAY), lines_with(&pool, BACK)), (1, 0));
+    let memcached = Memcached::start_on(port);
+    for session in &mut sessions {
+        wait_for("answers to be kept again", || is_kept(session, read));
+        assert_eq!(session.value(read), "5");
+    }
+    assert_eq!((lines_with(&pool, AWAY), lines_with(&pool, BACK)), (1, 1));
+    memcached.ask("flush_all", "OK");
+    assert!(!is_hit(&mut sessions[0], read));
+    wait_for("answers to be kept again", || is_kept(&mut sessions[1], read));
+}
+
+#[test]
+fn a_write_memcached_was_not_told_of_is_not_forgotten() {
+    only_ours!("the original forgets it");
+    make("DROP TABLE IF EXISTS qd_hung", "CREATE TABLE qd_hung AS SELECT 1 AS a");
+    let memcached = Memcached::start();
+    let pool = begun(on(memcached.port));
+    let (mut writer, mut reader) = (pool.connect(), pool.connect());
+    let read = "SELECT a FROM qd_hung";
+    assert!(is_kept(&mut reader, read) && is_hit(&mut writer, read));
+    // It hangs, with everything it knows.
+    memcached.service.signal(Signal::SIGSTOP);
+    writer.query("UPDATE qd_hung SET a = 2").succeeded();
+    assert_eq!(reader.value(read), "2");
+    memcached.service.signal(Signal::SIGCONT);
+    wait_for("answers to be kept again", || {
+        assert_eq!(reader.value(read), "2");
+        is_kept(&mut reader, read)
+    });
+    assert_eq!((lines_with(&pool, AWAY), lines_with(&pool, BACK)), (1, 1));
+}
+
+/// A server that says the same to everybody; counts who has come.
+fn liar(says: &'static [u8]) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = listener.local_addr().expect("address").port();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            counted.fetch_add(1, Ordering::SeqCst);
+            let mut request = [0; 4096];
+            while matches!(stream.read(&mut request), Ok(1..)) && stream.write_all(says).is_ok() {}
+        }
+    });
+    (port, count)
+}
+
+#[test]
+fn whatever_memcached_says_sessions_go_on() {
+    only_ours!("the original asks a library");
+    make("DROP TABLE IF EXISTS qd_liar", "CREATE TABLE qd_liar AS SELECT 1 AS a");
+    for says in [
+        &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
+        b"STORED\r\nVALUE pgpool:g:0 0 99999999999\r\n",
+        b"STORED\r\nSTORED\r\nEND\r\n",
+        b"END\r\n",
+        b"\0\xff\r\n\r\n",
+        b"SERVER_ERROR out of memory\r\n",
+        b"VALUE pgpool:g:0 0 5\r\n123456789",
+    ] {
+        let (port, came) = liar(says);
+        let pool = on(port).start();
+        let mut session = pool.connect();
+        for value in 0..3 {
+            session.query(&format!("UPDATE qd_liar SET a = {value}")).succeeded();
+            assert_eq!(session.value("SELECT a FROM qd_liar"), value.to_string());
+        }
+        assert_ne!(came.load(Ordering::SeqCst), 0);
+        assert_eq!(counts(&mut session).0, 0);
+        assert_eq!(lines_with(&pool, AWAY), 1, "{}", String::from_utf8_lossy(says));
+    }
+}

@@ -1,0 +1,216 @@
+//! `pgpool upgrade`: another process takes over, and no client notices (docs/upgrade.md).
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::{Config, Pgpool, Program, children_of, pgpool_program, process_title, shared, wait_for};
+use crate::only_ours;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn is_gone(pid: Pid) -> bool {
+    process_title(pid.as_raw()).is_empty()
+}
+
+/// A pgpool that was started by a name of its own, which can be made to mean another program.
+fn start_by_name(config: Config) -> (Pgpool, PathBuf) {
+    let mut pool = config.prepare();
+    let name = pool.path("program");
+    symlink(pgpool_program(), &name).expect("link");
+    pool.run_by(&["/bin/bash", "-c", &format!("exec -a '{}' \"$@\"", name.display()), "bash"]);
+    pool.launch(&[]);
+    pool.wait_ready();
+    (pool, name)
+}
+
+fn install(name: &PathBuf, script: &str) {
+    fs::remove_file(name).expect("remove");
+    fs::write(name, format!("#!/bin/sh\n{script}\n")).expect("script");
+    fs::set_permissions(name, fs::Permissions::from_mode(0o755)).expect("mode");
+}
+
+#[test]
+fn nobody_notices() {
+    only_ours!("it has to be stopped");
+    let mut pool = Pgpool::on(shared()).set("log_connections", "on").with_metrics().start();
+    let old = pool.pid();
+    let mut stays = pool.connect();
+    stays.query("BEGIN; CREATE TEMP TABLE kept AS SELECT 42 AS answer").succeeded();
+    // A new connection for each transaction, before, while and after.
+    let (port, enough) = (pool.port, Arc::new(AtomicBool::new(false)));
+    let is_enough = Arc::clone(&enough);
+    let load = thread::spawn(move || {
+        while !is_enough.load(Ordering::Relaxed) {
+            let options = ["-n", "-C", "-c", "2", "-t", "50", "-f", "/dev/stdin", "-U", "postgres", "test"];
+            let stdout = Program::client("pgbench").at_port(port).args(options).input("SELECT 1;\n").run().succeeded();
+            assert!(stdout.contains("actually processed: 100/100"), "{stdout}");
+        }
+    });
+    let connections = |pool: &Pgpool| pool.log().matches("new connection received").count();
+    wait_for("the load", || connections(&pool) > 20);
+    let new = pool.upgrade().expect("the upgrade");
+    assert_ne!(new, old);
+    let before = connections(&pool);
+    wait_for("the load to go on", || connections(&pool) > before + 20);
+    enough.store(true, Ordering::Relaxed);
+    load.join().expect("all transactions of pgbench");
+
+    // New sessions are the new one's, and the old one keeps its own.
+    let mut comes = pool.connect();
+    wait_for("its worker", || children_of(new, "postgres test").len() == 1);
+    assert_eq!(children_of(old, "postgres test").len(), 1);
+    assert_eq!(children_of(old, "pgpool: ").len(), 1, "it has nothing but that session");
+    assert_eq!(comes.value("SELECT 1"), "1");
+    assert_eq!(stays.value("SELECT answer FROM kept"), "42");
+    assert_eq!(children_of(new, "PCP: wait for connection request").len(), 1);
+    TcpStream::connect(("127.0.0.1", pool.metrics_port())).expect("metrics");
+    TcpStream::connect(("127.0.0.1", pool.pcp_port())).expect("PCP");
+
+    stays.query("COMMIT").succeeded();
+    drop(stays);
+    assert_eq!(pool.wait_end(PATIENCE).and_then(|status| status.code()), Some(0), "{}", pool.log());
+    assert!(pool.socket().exists() && pool.path("pgpool.pid").exists(), "they are the new one's");
+    assert_eq!(pool.connect().value("SELECT 2"), "2");
+    wait_for("the new one to hear of it", || {
+        pool.log().contains(&format!("process {old}, which this one has replaced, has ended"))
+    });
+
+    kill(new, Signal::SIGINT).expect("kill");
+    wait_for("the new one to end", || is_gone(new));
+    let left = [pool.socket(), pool.path("pgpool.pid"), pool.path("pgpool.pid.upgrade")];
+    assert!(left.iter().all(|path| !path.exists()), "{left:?}");
+    assert!(pool.log().contains("Pgpool-II system is shutdown"), "{}", pool.log());
+}
+
+#[test]
+fn a_program_that_does_not_come_up_changes_nothing() {
+    only_ours!("it has to be stopped");
+    let (mut pool, name) = start_by_name(Pgpool::on(shared()).set("upgrade_start_timeout", 1));
+    let mut session = pool.connect();
+    for (script, reason) in [
+        ("exit 7", "upgrade failed: the new process has ended with status 7"),
+        ("exec sleep 1000", "upgrade failed: the new process was not ready within 1 seconds"),
+    ] {
+        install(&name, script);
+        let said = pool.upgrade().expect_err(script);
+        assert!(said.contains(reason), "{said}");
+        assert!(pool.log().contains(reason), "{}", pool.log());
+        assert_eq!(session.value("SELECT 1"), "1");
+        assert_eq!(pool.connect().value("SELECT 2"), "2");
+        wait_for("PCP", || pool.children("PCP: wait for connection request").len() == 1);
+        let pid: i32 = fs::read_to_string(pool.path("pgpool.pid")).expect("pid file").trim().parse().expect("pid");
+        assert_eq!(pid, pool.pid().as_raw());
+        wait_for("the failed one to be gone", || pool.children("sleep 1000").is_empty());
+    }
+    // A configuration that the new one cannot use is found before anything is done.
+    pool.set("port", "nonsense");
+    assert!(pool.upgrade().expect_err("the file").contains("nonsense"));
+    let port = pool.port;
+    pool.set("port", port);
+    // It is mended, and the next attempt succeeds.
+    fs::remove_file(&name).expect("remove");
+    symlink(pgpool_program(), &name).expect("link");
+    pool.set("upgrade_start_timeout", 60);
+    pool.signal(Signal::SIGHUP);
+    wait_for("the reload", || pool.log().contains("parameter \"upgrade_start_timeout\" changed"));
+    pool.upgrade().expect("the upgrade");
+    assert_eq!(session.value("SELECT 3"), "3");
+}
+
+#[test]
+fn sessions_of_the_old_one_end_after_their_time() {
+    only_ours!("it has to be stopped");
+    let mut pool = Pgpool::on(shared()).set("upgrade_session_timeout", 1).start();
+    let mut session = pool.connect();
+    pool.upgrade().expect("the upgrade");
+    assert_eq!(session.read_until('E').sqlstate(), "57P01");
+    assert_eq!(pool.wait_end(PATIENCE).and_then(|status| status.code()), Some(0));
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
+}
+
+#[test]
+fn a_stop_is_one_for_all_generations() {
+    only_ours!("it has to be stopped");
+    let mut pool = Pgpool::on(shared()).start();
+    let mut first = pool.connect();
+    let second_parent = pool.upgrade().expect("the first upgrade");
+    let mut second = pool.connect();
+    let third_parent = pool.upgrade().expect("the second upgrade");
+    let mut third = pool.connect();
+    for session in [&mut first, &mut second, &mut third] {
+        assert_eq!(session.value("SELECT 1"), "1");
+    }
+    // The second one has nobody left, but its predecessor has.
+    drop(second);
+    wait_for("its last worker to end", || children_of(second_parent, "pgpool: ").is_empty());
+    kill(third_parent, Signal::SIGTERM).expect("kill");
+    drop(third);
+    wait_for("the third one's workers to end", || children_of(third_parent, "pgpool: ").is_empty());
+    assert!(!is_gone(second_parent) && !is_gone(third_parent), "a smart stop waits for the first one's session");
+    assert_eq!(first.value("SELECT 2"), "2");
+    kill(third_parent, Signal::SIGINT).expect("kill");
+    assert_eq!(first.read_until('E').sqlstate(), "57P01");
+    wait_for("all to end", || is_gone(second_parent) && is_gone(third_parent));
+    assert_eq!(pool.wait_end(PATIENCE).and_then(|status| status.code()), Some(0));
+}
+
+#[test]
+fn what_the_old_one_writes_the_new_one_reads() {
+    only_ours!("it has to be stopped");
+    shared().primary().sql("DROP TABLE IF EXISTS upgraded; CREATE TABLE upgraded AS SELECT 1 AS a");
+    let mut pool = Pgpool::on(shared()).set("memory_cache_enabled", "on").weights(&[1.0, 0.0, 0.0]).start();
+    let mut old = pool.connect();
+    pool.upgrade().expect("the upgrade");
+    let mut new = pool.connect();
+    for value in 2..6 {
+        let sum = |session: &mut crate::harness::Wire| session.value("SELECT sum(a) FROM upgraded");
+        let before = (value - 1).to_string();
+        assert_eq!([sum(&mut new), sum(&mut new), sum(&mut old), sum(&mut old)], [before.as_str(); 4]);
+        let writer = if value % 2 == 0 { &mut old } else { &mut new };
+        writer.query(&format!("UPDATE upgraded SET a = {value}")).succeeded();
+    }
+    drop(old);
+    assert!(pool.wait_end(PATIENCE).is_some());
+    // It is alone, and remembers again.
+    let hits = |session: &mut crate::harness::Wire| session.query("SHOW POOL_CACHE").succeeded().rows()[0][0].clone();
+    wait_for("a hit", || {
+        new.value("SELECT sum(a) FROM upgraded");
+        hits(&mut new).is_some_and(|hits| hits != "0")
+    });
+}
+
+#[test]
+fn a_daemon_with_log_files_leaves_one_collector() {
+    only_ours!("it has to be stopped");
+    let config = Pgpool::on(shared()).set("logging_collector", "on").set("log_filename", "pgpool.log");
+    let mut pool = config.prepare();
+    let directory = pool.path("log");
+    pool.set("log_directory", directory.display());
+    assert!(pool.command().status().expect("pgpool").success());
+    let old = pool.adopt();
+    let mut session = pool.connect();
+    let new = pool.upgrade().expect("the upgrade");
+    let log = || fs::read_to_string(directory.join("pgpool.log")).expect("the log");
+    // Both write to the same file.
+    wait_for("the words of both", || {
+        let log = log();
+        log.contains(&format!("main pid {old}: LOG:  upgrade: process {new} serves from now on"))
+            && log.contains(&format!("main pid {new}: LOG:  upgrade: process {old} is replaced by this one"))
+    });
+    let collectors = [old, new].map(|parent| children_of(parent, "PgpoolLogger"));
+    assert_eq!([collectors[0].len(), collectors[1].len()], [1; 2]);
+    assert_eq!(session.value("SELECT 1"), "1");
+    drop(session);
+    wait_for("the old one and its collector to end", || is_gone(old) && is_gone(collectors[0][0]));
+    assert_eq!(children_of(new, "PgpoolLogger"), collectors[1]);
+    wait_for("the last word", || log().contains(&format!("process {old}, which this one has replaced, has ended")));
+}
