@@ -264,7 +264,7 @@ impl Supervisor {
             dismissed = slot.is_dismissed();
             slot.reclaim();
             // It may have been the last one that was free.
-            self.children.signal(Signal::SIGURG, |role| role == Role::Doorman);
+            self.children.signal(Signal::SIGWINCH, |role| role == Role::Doorman);
             if !client.is_empty() {
                 // Its last statement may have changed the catalog, or committed what nobody was told of.
                 self.shared.relcache().bump();

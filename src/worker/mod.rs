@@ -209,10 +209,10 @@ impl Worker {
     }
 
     /// Lets the parent know when too few or too many workers have no client (process-model 8), and the doorman when none is
-    /// free.
+    /// free. By SIGWINCH, which does nothing to whoever does not wait for it.
     fn mind_staff(&self, connected: usize) {
         let shared = &self.context.shared;
-        let tell = |pid: u32| _ = kill(Pid::from_raw(pid as i32), Signal::SIGURG);
+        let tell = |pid: u32| _ = kill(Pid::from_raw(pid as i32), Signal::SIGWINCH);
         if shared.staff().is_wrong_for(connected) {
             tell(shared.parent());
         }
