@@ -55,7 +55,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use stop::Stopping;
-use upgrade::{Predecessor, Retired, Successor};
+use upgrade::{Cancels, Predecessor, Retired, Successor};
 
 /// How long clients wait at start for the finder to have asked every node once. It takes no longer than its slowest
 /// question, so this only matters if the finder fails.
@@ -108,6 +108,8 @@ struct Supervisor {
     successor: Option<Successor>,
     /// It has.
     retired: Option<Retired>,
+    /// Where cancel requests come from then.
+    cancels: Option<Cancels>,
     /// Where the loop's events come from.
     registry: Option<Registry>,
 }
@@ -271,7 +273,7 @@ impl Supervisor {
                 self.shared.doubt_answers();
             }
         }
-        if dismissed && dead.end == End::Exit(0) {
+        if self.is_done_with(dismissed) && self.stopping.is_none() && dead.end == End::Exit(0) {
             let (name, pid) = (dead.role.name(), dead.pid);
             let text = format!("{name} process with pid: {pid} exited with success and will not be restarted");
             Report::log_line(text).log();

@@ -172,6 +172,7 @@ fn prepare(
         predecessor: handed.map(|handed| handed.by(unwanted)),
         successor: None,
         retired: None,
+        cancels: None,
         registry: None,
     })
 }

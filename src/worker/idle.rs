@@ -87,7 +87,7 @@ impl Idle {
     ///
     /// # Errors
     /// Nothing can be accepted any more by this process.
-    pub fn wait(&mut self, signals: &Signals, pool: &Pool, deadline: Deadline) -> io::Result<Wake> {
+    pub fn wait(&mut self, pool: &Pool, deadline: Deadline) -> io::Result<Wake> {
         let mut events = [EpollEvent::empty(); 16];
         self.watch(pool);
         let woken = self.epoll.wait(&mut events, deadline.poll_timeout());
@@ -97,10 +97,7 @@ impl Idle {
             Err(Errno::EINTR) => 0,
             Err(errno) => return Err(errno.into()),
         };
-        // A signal comes first: a worker that is to leave takes no more clients.
-        if !signals.pending().is_empty() {
-            return Ok(Wake::Other);
-        }
+        // A client comes before a signal, also one that ends this process: nobody else was woken for him.
         let mut ready: Vec<u64> = events[..count].iter().map(EpollEvent::data).collect();
         ready.sort_unstable();
         for number in ready.iter().filter(|number| **number < POOLED) {

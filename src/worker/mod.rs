@@ -17,13 +17,14 @@ use crate::net::{Deadline, Peer, Stream, names};
 use crate::report::{self, Report};
 use crate::session::{self, Context};
 use crate::state::{ClientInfo, Shared};
-use crate::sys::signal::{Signal, Signals};
+use crate::sys::signal::{Signal, Signals, told_to_stop};
 use crate::sys::title;
 use idle::{Idle, Wake};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,6 +51,8 @@ pub struct Start {
     pub front: Front,
     /// Shared memory.
     pub shared: Shared,
+    /// Where unknown cancel requests go.
+    pub former: Option<UnixDatagram>,
 }
 
 /// How a worker ends: the exit statuses that the parent understands (process-model 9).
@@ -70,7 +73,7 @@ pub fn run(start: Start) -> i32 {
 fn live(start: Start) -> Exit {
     report::set_process("child", "CHILD");
     title::set(WAITING);
-    let Start { index, listeners, settings, rules, front, shared } = start;
+    let Start { index, listeners, settings, rules, front, shared, former } = start;
     let listeners = Rc::<[_]>::from(listeners);
     let prepared =
         Signals::install(&SIGNALS).and_then(|signals| Ok((Idle::new(Rc::clone(&listeners), &signals)?, signals)));
@@ -83,8 +86,9 @@ fn live(start: Start) -> Exit {
     };
     let slot = shared.worker(index);
     let mut context = Context::new(settings, rules, front, shared, slot, signals);
-    context.listeners = listeners;
+    context.former = former;
     context.tell_of_the_dead();
+    context.listeners = listeners;
     Worker { context, sessions: 0, last_client: None }.live(idle)
 }
 
@@ -122,9 +126,23 @@ impl Worker {
                 }
             }
         };
+        if exit == Exit::Done {
+            self.serve_the_last(&mut idle);
+        }
         self.context.close_pooled(|pool| pool.close_all());
         self.context.close_asker();
         exit
+    }
+
+    /// A client may have woken this worker and nobody else: if the worker is not replaced, nobody else looks for it.
+    fn serve_the_last(&mut self, idle: &mut Idle) {
+        if !self.context.slot.is_dismissed() || told_to_stop() {
+            return;
+        }
+        if let Ok(Some((socket, client))) = idle.last_client() {
+            self.context.shared.count_taken(socket);
+            self.serve(client);
+        }
     }
 
     /// Waits for the next client, unless this worker is dismissed (process-model 8.2) and nobody is there.
@@ -137,7 +155,7 @@ impl Worker {
         }
         idle.accept_clients(held.is_none())?;
         let deadline = self.next_limit().min(held.map_or(Deadline::NEVER, Deadline::after));
-        idle.wait(&self.context.signals, &self.context.pool, deadline)
+        idle.wait(&self.context.pool, deadline)
     }
 
     /// Does what signals and the parent ask for. `Some`: this process ends.
