@@ -140,6 +140,30 @@ fn several_pgpools_are_one_cache() {
 }
 
 #[test]
+fn nobody_is_given_what_another_user_may_see() {
+    only_ours!("keys there have no room for this");
+    make(
+        "DROP TABLE IF EXISTS qd_private; DROP ROLE IF EXISTS qd_may, qd_not",
+        "CREATE TABLE qd_private AS SELECT 'secret' AS a; CREATE ROLE qd_may LOGIN; CREATE ROLE qd_not LOGIN; \
+         GRANT SELECT ON qd_private TO qd_may",
+    );
+    let memcached = Memcached::start();
+    let (pool, neighbour) = (begun(on(memcached.port)), begun(on(memcached.port)));
+    let as_user = |pool: &Pgpool, user: &str| pool.connect_with(&[("user", user), ("database", "test")]);
+    let read = "SELECT a FROM qd_private";
+    let (mut may, mut may_there) = (as_user(&pool, "qd_may"), as_user(&neighbour, "qd_may"));
+    wait_for("both to have begun", || is_hit(&mut may, read) && is_hit(&mut may_there, read));
+    for pool in [&pool, &neighbour] {
+        assert_eq!(as_user(pool, "qd_not").query(read).sqlstate(), "42501");
+    }
+    neighbour.connect().query("REVOKE SELECT ON qd_private FROM qd_may").succeeded();
+    for session in [&mut may, &mut may_there] {
+        assert_eq!(session.query(read).sqlstate(), "42501");
+    }
+    make("DROP TABLE qd_private", "DROP ROLE qd_may, qd_not");
+}
+
+#[test]
 fn what_one_pgpool_defines_the_others_notice() {
     only_ours!("the original knows functions as they were until it restarts");
     let immutable = "CREATE OR REPLACE FUNCTION qd_f(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1'";
