@@ -24,13 +24,19 @@ impl Memcached {
         Self::start_on(free_port())
     }
 
-    fn start_on(port: u16) -> Memcached {
+    /// One that was on this port before, and is empty now.
+    pub fn start_on(port: u16) -> Memcached {
         let scratch = Scratch::new("memcached");
         let arguments = ["-l", "127.0.0.1", "-p", &port.to_string(), "-U", "0", "-m", "16"];
         let service = Service::start(Path::new("memcached"), &arguments, &scratch.path().join("memcached.log"));
         let memcached = Memcached { port, service, _scratch: scratch };
         wait_for("memcached to listen", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         memcached
+    }
+
+    /// Ends it in the middle of whatever it does.
+    pub fn kill(self) {
+        self.service.signal(Signal::SIGKILL);
     }
 
     /// What it answers to this, up to a line that begins with this word.
