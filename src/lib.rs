@@ -14,7 +14,7 @@
 //! | 8 | `main.rs`, [`cli`] | arguments to a command | hold logic |
 //! | 8 | `bin/`, [`tools`] | the programs beside pgpool: PCP clients, pg_md5, pg_enc, pgproto | be used by pgpool's processes |
 //! | 7 | [`supervisor`] | start, fork, reap, reload, failover, stop | wait on a lock shared with workers; speak to clients |
-//! | 6 | [`worker`] | accept, limits, one session after another | decide cluster state |
+//! | 6 | [`worker`] | accept, limits, one session after another; turn away who has waited too long | decide cluster state |
 //! | 6 | [`cluster`] | ask the servers what they are | touch sessions |
 //! | 6 | [`collector`] | writes what all processes say to log files | lose a line it can write; end before the others |
 //! | 6 | [`pcp`] | the server of PCP: what administrators ask and order | decide about nodes |

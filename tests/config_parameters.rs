@@ -166,7 +166,8 @@ fn every_default_survives_being_written_and_read() {
 
 #[test]
 fn names_in_a_file_may_be_written_in_any_case() {
-    let text = "LISTEN_ADDRESSES = '*'\nBackend_Port0 = 5432\nbackend_weight0 1\nwork_DIR = '/w'\n";
+    let text =
+        "LISTEN_ADDRESSES = '*'\nBackend_Port0 = 5432\nbackend_weight0 1\nwork_DIR = '/w'\nEnable_Pool_HBA = on\n";
     let loaded = config::load_text(Path::new("/etc/pgpool.conf"), text.as_bytes()).unwrap();
     assert_eq!(loaded.warnings.iter().count(), 0, "{}", loaded.warnings);
     let settings = loaded.settings;

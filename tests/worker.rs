@@ -40,6 +40,7 @@ impl Worker {
                     rules: None,
                     front: Front::new().expect("front"),
                     shared,
+                    former: None,
                 };
                 std::process::exit(worker::run(start));
             }
@@ -226,6 +227,7 @@ fn a_socket_shut_down_by_the_parent_does_not_make_workers_busy() {
             rules: None,
             front: Front::new().expect("front"),
             shared,
+            former: None,
         };
         std::process::exit(worker::run(start));
     };

@@ -20,10 +20,10 @@ WORKER_MAY_GROW_KB = 2048
 NEVER_LOGGED = re.compile(r"panick|PANIC: |segmentation fault|signal \d+ \(SIG(ABRT|BUS|ILL|FPE)|cannot go on|expects no answer")
 
 
-def pss_kb(pid):
-    """Its share of memory, in kB; 0 when it is gone."""
+def pss_kb(pid, kind="Pss"):
+    """Its share of memory, in kB; 0 when it is gone. Pss_Anon is without files and the memory that pgpool shares."""
     try:
-        return int(re.search(r"^Pss:\s+(\d+)", pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)[1])
+        return int(re.search(rf"^{kind}:\s+(\d+)", pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)[1])
     except (OSError, TypeError):
         return 0
 
@@ -51,6 +51,7 @@ def state(pid):
 class Cost:
     """Of one process, or the mean of several."""
 
+    own: float
     pss: float
     rss: float
     fds: float
@@ -59,10 +60,11 @@ class Cost:
     def of(pids):
         living = [pid for pid in pids if state(pid) not in "ZX"]
         mean = lambda measure: sum(map(measure, living)) / len(living) if living else 0
-        return Cost(mean(pss_kb), mean(rss_kb), mean(descriptors))
+        return Cost(mean(lambda pid: pss_kb(pid, "Pss_Anon")), mean(pss_kb), mean(rss_kb), mean(descriptors))
 
     def __str__(self):
-        return f"{self.pss / 1024:.1f} MB PSS, {self.rss / 1024:.1f} MB RSS, {self.fds:.0f} descriptors"
+        shares = f"{self.own / 1024:.1f} MB own, {self.pss / 1024:.1f} MB PSS, {self.rss / 1024:.1f} MB RSS"
+        return f"{shares}, {self.fds:.0f} descriptors"
 
 
 class Watch:
@@ -208,8 +210,8 @@ class Watch:
         """Compares the last quiet moment with the first one."""
         for who, allowed in (("parent", PARENT_MAY_GROW_KB), ("spared workers", WORKER_MAY_GROW_KB)):
             before, after = self.first[who], self.last[who]
-            if after.pss - before.pss > allowed:
-                self.complain(f"{who}: memory has grown from {before.pss:.0f} to {after.pss:.0f} kB")
+            if after.own - before.own > allowed:
+                self.complain(f"{who}: memory has grown from {before.own:.0f} to {after.own:.0f} kB")
             if after.fds > before.fds + (2 if who == "parent" else NODES * 4):
                 self.complain(f"{who}: descriptors have grown from {before.fds:.0f} to {after.fds:.0f}")
 

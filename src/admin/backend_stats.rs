@@ -68,7 +68,7 @@ mod tests {
             (0..=times).for_each(|_| NodeCounters::count(counter));
         }
         let settings = Settings::default();
-        let shown = rows(&View { settings: &settings, shared: &shared, load_balance_node: 0 });
+        let shown = rows(&View { settings: &settings, shared: &shared, load_balance_node: 0, listeners: &[] });
         assert_eq!(
             COLUMNS.join("|"),
             "node_id|hostname|port|status|role|select_cnt|insert_cnt|update_cnt|delete_cnt|ddl_cnt|other_cnt|panic_cnt|\

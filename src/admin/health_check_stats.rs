@@ -76,7 +76,7 @@ mod tests {
             health.end(end, retries, Duration::from_millis(10 * (retries + 1)));
         }
         let settings = Settings::default();
-        let shown = rows(&View { settings: &settings, shared: &shared, load_balance_node: 0 });
+        let shown = rows(&View { settings: &settings, shared: &shared, load_balance_node: 0, listeners: &[] });
         assert_eq!(
             COLUMNS.join("|"),
             "node_id|hostname|port|status|role|last_status_change|total_count|success_count|fail_count|skip_count|\

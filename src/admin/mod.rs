@@ -33,6 +33,7 @@ mod parameters;
 mod pools;
 mod probe;
 mod processes;
+mod queue;
 mod status;
 mod version;
 mod words;
@@ -44,6 +45,7 @@ pub use parameters::{ParameterList, changed};
 
 use crate::config::Settings;
 use crate::state::Shared;
+use std::os::fd::OwnedFd;
 
 /// A command that pgpool answers itself.
 #[derive(Clone, Copy)]
@@ -66,6 +68,7 @@ const COMMANDS: &[Definition] = &[
     Definition { name: "pool_nodes", columns: nodes::COLUMNS, rows: nodes::rows },
     Definition { name: "pool_pools", columns: pools::COLUMNS, rows: pools::rows },
     Definition { name: "pool_processes", columns: processes::COLUMNS, rows: processes::rows },
+    Definition { name: "pool_queue", columns: queue::COLUMNS, rows: queue::rows },
     Definition { name: "pool_status", columns: status::COLUMNS, rows: status::rows },
     Definition { name: "pool_version", columns: version::COLUMNS, rows: version::rows },
 ];
@@ -78,6 +81,8 @@ pub struct View<'a> {
     pub shared: &'a Shared,
     /// Load balance node of the asking session.
     pub load_balance_node: usize,
+    /// The listening sockets of the clients, where they are at hand.
+    pub listeners: &'a [OwnedFd],
 }
 
 /// A row set; every row has a value for every column.
@@ -139,7 +144,7 @@ mod tests {
     fn every_row_fits_its_columns() {
         let shared = Shared::create(Limits { workers: 2, pool_slots: 2, ..Limits::default() }).expect("shared");
         shared.nodes().update(|cluster| cluster.nodes.resize_with(2, Default::default)).expect("update");
-        let view = View { settings: &Settings::default(), shared: &shared, load_balance_node: 0 };
+        let view = View { settings: &Settings::default(), shared: &shared, load_balance_node: 0, listeners: &[] };
         for (name, rows) in [
             ("pool_backend_stats", 2),
             ("pool_cache", 1),
@@ -147,6 +152,7 @@ mod tests {
             ("pool_nodes", 2),
             ("pool_pools", 8),
             ("pool_processes", 2),
+            ("pool_queue", 0),
             ("pool_status", 149),
             ("pool_version", 1),
         ] {

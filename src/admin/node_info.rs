@@ -65,7 +65,7 @@ mod tests {
         let configured = NodeSettings { port: 5432, weight: 1.0, ..NodeSettings::default() };
         let mut settings = Settings { nodes: vec![configured; 2], ..Settings::default() };
         let show = |settings: &Settings, only| {
-            let view = View { settings, shared: &shared, load_balance_node: 0 };
+            let view = View { settings, shared: &shared, load_balance_node: 0, listeners: &[] };
             node_info(&view, only).into_iter().map(|record| record.join("|")).collect::<Vec<_>>()
         };
         let first = "server1|5432|2|0|unknown|1073741823.500000|2|unknown|0|0|||1700000000";

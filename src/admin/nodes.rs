@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn show(settings: &Settings, shared: &Shared) -> Vec<String> {
-        let view = View { settings, shared, load_balance_node: 2 };
+        let view = View { settings, shared, load_balance_node: 2, listeners: &[] };
         rows(&view).into_iter().map(|row| row.join("|")).collect()
     }
 
@@ -176,7 +176,8 @@ mod tests {
     #[test]
     fn what_a_server_says_stands_beside_what_pgpool_knows() {
         let (settings, shared) = (settings(), shared());
-        let (view, cluster) = (View { settings: &settings, shared: &shared, load_balance_node: 0 }, Cluster::default());
+        let (view, cluster) =
+            (View { settings: &settings, shared: &shared, load_balance_node: 0, listeners: &[] }, Cluster::default());
         let node = Node { status: NodeStatus::Down, ..Node::default() };
         let words = |accepts, role| {
             let row = Row { view: &view, cluster: &cluster, id: 0, node: &node, answer: Answer { accepts, role } };

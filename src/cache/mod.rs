@@ -69,3 +69,34 @@ pub fn clear_on_escalation(settings: &Settings, cache: &QueryCache) {
         cache.clear();
     }
 }
+
+#[cfg(test)]
+mod store_tests {
+    use super::*;
+    use crate::state::{Limits, Shared, TableSet};
+
+    #[test]
+    fn an_escalation_empties_the_cache_if_that_is_wanted() {
+        let mut settings = Settings::default();
+        assert_eq!(store(&settings), None);
+        settings.assign("memory_cache_enabled", "on").expect("switch");
+        for method in ["shmem", "memcached"] {
+            settings.assign("memqcache_method", method).expect("method");
+            let shared = Shared::create(Limits { workers: 1, query_cache: store(&settings), ..Limits::default() });
+            let shared = shared.expect("memory");
+            let cache = shared.query_cache().expect("a cache");
+            let stamp = || cache.stamp("d", &TableSet::of("d", [1]));
+            let before = stamp();
+            settings.assign("clear_memqcache_on_escalation", "off").expect("switch");
+            clear_on_escalation(&settings, cache);
+            assert_eq!(stamp(), before);
+            settings.assign("clear_memqcache_on_escalation", "on").expect("switch");
+            clear_on_escalation(&settings, cache);
+            assert_ne!(stamp(), before);
+            assert_eq!(
+                (cache.store().is_some(), cache.remote().owes_for_the_dead()),
+                (method == "shmem", method != "shmem")
+            );
+        }
+    }
+}

@@ -98,8 +98,10 @@ pub(super) fn upgrade(settings: &Settings) -> i32 {
     }
     let patience = Duration::from_secs(u64::try_from(settings.upgrade_start_timeout).unwrap_or(0)) + MARGIN;
     let started = Instant::now();
-    while started.elapsed() < patience && pid_file::is_alive(pid) {
-        // A line that is complete.
+    let mut is_alive = true;
+    while started.elapsed() < patience && is_alive {
+        // It may say it with its last breath.
+        is_alive = pid_file::is_alive(pid);
         if let Some(text) = fs::read_to_string(&outcome).ok().filter(|text| text.ends_with('\n')) {
             let _ = fs::remove_file(&outcome);
             return tell_upgrade(pid, text.trim_end());

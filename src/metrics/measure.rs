@@ -5,7 +5,6 @@ use crate::admin::{self, Figures};
 use crate::config::Settings;
 use crate::state::Shared;
 use crate::sys::{listen_queue, processor_time};
-use socket2::SockRef;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -50,12 +49,7 @@ pub(super) struct Queue {
 
 impl Queue {
     pub fn new(socket: OwnedFd) -> Self {
-        let address = SockRef::from(&socket).local_addr().ok();
-        let name = address.and_then(|address| match address.as_socket() {
-            Some(address) => Some(address.to_string()),
-            None => address.as_pathname().map(|path| path.display().to_string()),
-        });
-        Self { name: name.unwrap_or_default(), socket }
+        Self { name: listen_queue::name(&socket), socket }
     }
 }
 

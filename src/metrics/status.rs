@@ -122,7 +122,7 @@ fn cache((counts, store): &(CacheCounts, StoreFigures)) -> Json {
 
 /// The rows of SHOW POOL_PROCESSES that have a session.
 fn processes(settings: &Settings, shared: &Shared) -> Json {
-    let table = admin::processes(&View { settings, shared, load_balance_node: 0 });
+    let table = admin::processes(&View { settings, shared, load_balance_node: 0, listeners: &[] });
     let waits = ProcessStatus::WaitForConnection.text();
     let busy = table.rows.into_iter().filter(|row| row.last().is_some_and(|status| status != waits));
     Json::Map(vec![

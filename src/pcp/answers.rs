@@ -24,7 +24,7 @@ impl<'a> Context<'a> {
     }
 
     fn view(&self) -> View<'a> {
-        View { settings: self.settings, shared: self.shared, load_balance_node: 0 }
+        View { settings: self.settings, shared: self.shared, load_balance_node: 0, listeners: &[] }
     }
 
     /// The rows of a SHOW command.

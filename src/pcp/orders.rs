@@ -63,14 +63,16 @@ fn out_of_range(what: &str, node: &Number) -> Report {
 /// `G`. It is done when the reply is written.
 pub(super) fn invalidate_cache(context: &Context<'_>, out: &mut Vec<u8>) -> Result<()> {
     let cache = context.shared.query_cache().ok_or_else(|| Report::error("query cache is not enabled"))?;
-    if cache.store().is_some() {
-        cache.clear();
-        Report::log_line("all query cache in shared memory deleted").log();
-    } else if Memcached::new(context.settings, cache).clear() {
-        Report::log_line("all query cache in memcached deleted").log();
-    } else {
-        return Err(Report::error("memcached could not be told to forget the query cache")
-            .detail("This pgpool does not use it before it has been told; others that share it still do."));
+    match Memcached::new(context.settings, context.shared).map(|mut memcached| memcached.clear()) {
+        None => {
+            cache.clear();
+            Report::log_line("all query cache in shared memory deleted").log();
+        }
+        Some(true) => Report::log_line("all query cache in memcached deleted").log(),
+        Some(false) => {
+            return Err(Report::error("memcached could not be told to forget the query cache")
+                .detail("This pgpool does not use it before it has been told; others that share it still do."));
+        }
     }
     reply::complete::<&str>(out, b'g', &[]);
     Ok(())

@@ -15,6 +15,8 @@ use crate::state::{ClientInfo, Cluster, NodeStatus, Shared, WorkerSlot, uptime};
 use crate::sys::signal::{Signal, SignalSet, Signals};
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,12 +40,16 @@ pub struct Context {
     pub signals: Signals,
     /// Signals taken during a session that are the worker's business.
     pub deferred: SignalSet,
+    /// The listening sockets of the clients.
+    pub listeners: Rc<[OwnedFd]>,
     /// Server connections between sessions.
     pub pool: Pool,
     /// Where the client comes from, as log and titles show it.
     pub client: ClientInfo,
     /// Too many clients are connected: refuse the next session (reserved_connections).
     pub refuse_sessions: bool,
+    /// Where cancel requests for sessions of a pgpool go that this one has replaced and that may still live.
+    pub former: Option<UnixDatagram>,
     /// The parameters of the file, which a session may have changed for itself.
     pub(super) file_settings: Arc<Settings>,
     /// When the node at work was asked, if one is.
@@ -85,9 +91,11 @@ impl Context {
             slot,
             signals,
             deferred: SignalSet::default(),
+            listeners: Rc::new([]),
             pool,
             client: ClientInfo::default(),
             refuse_sessions: false,
+            former: None,
             asked: Cell::new(None),
             front,
             gate,
@@ -110,6 +118,11 @@ impl Context {
         self.close_asker();
         self.pool.set_life_time(self.settings.connection_life_time);
         self.gate.reload(&self.settings, &self.shared);
+    }
+
+    /// Passes a cancel request on to the pgpool that this one has replaced. Returns whether it has taken it.
+    pub(super) fn ask_former(&self, request: &[u8]) -> bool {
+        self.former.as_ref().is_some_and(|former| former.send(request).is_ok())
     }
 
     /// Does so if a signal taken during the session asks for it, and tells whether.
@@ -189,8 +202,7 @@ impl Context {
 
     /// The way to the query cache, if that is in memcached.
     pub(super) fn take_memcached(&mut self) -> Option<Box<Memcached>> {
-        let cache = self.shared.query_cache().filter(|cache| cache.store().is_none())?;
-        self.memcached.take().or_else(|| Some(Box::new(Memcached::new(&self.settings, cache))))
+        self.memcached.take().or_else(|| Memcached::new(&self.settings, &self.shared).map(Box::new))
     }
 
     /// Others that share the query cache hear now of a process that has died: it cannot tell what it has written.

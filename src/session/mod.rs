@@ -53,6 +53,7 @@ mod wait;
 
 pub use context::Context;
 pub use open::{refuse, serve};
+pub use startup::cancel;
 
 use crate::auth::Credential;
 use crate::backend::Group;

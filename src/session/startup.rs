@@ -5,7 +5,7 @@
 use super::context::address_of;
 use super::end::End;
 use super::{Context, message_log, secure};
-use crate::backend::{Key, cancel};
+use crate::backend::{self, Key};
 use crate::net::{Deadline, InBuffer, Received, Stream};
 use crate::report::{Report, SqlState};
 use crate::state::Shared;
@@ -68,7 +68,11 @@ pub(super) fn read(stream: &mut Stream, context: &mut Context, deadline: Deadlin
                 if context.settings.log_client_messages {
                     message_log::cancel_arrived(pid);
                 }
-                forward_cancel(&context.shared, pid, key);
+                if !cancel(&context.shared, pid, key) && !context.ask_former(&input.bytes()[..length]) {
+                    Report::log_line(format!("invalid cancel key: pid:{pid} keylen:{}", key.len()))
+                        .detail("No session has this key, or it has ended.")
+                        .log();
+                }
                 return Ok(None);
             }
             Request::Startup(startup) => {
@@ -175,26 +179,22 @@ fn asks_for_replication(value: &[u8]) -> bool {
     !matches!(value.as_slice(), b"false" | b"off" | b"no" | b"0" | b"f" | b"n" | b"")
 }
 
-/// Sends a cancel request on to the servers that are at work for that session (protocol 4).
-fn forward_cancel(shared: &Shared, pid: u32, key: &[u8]) {
-    let Some(target) = shared.find_cancel_target(pid, key) else {
-        Report::log_line(format!("invalid cancel key: pid:{pid} keylen:{}", key.len()))
-            .detail("No session has this key, or it has ended.")
-            .log();
-        return;
-    };
+/// Sends a cancel request on to the servers that are at work for that session (protocol 4). Returns whether there is one.
+pub fn cancel(shared: &Shared, pid: u32, key: &[u8]) -> bool {
+    let Some(target) = shared.find_cancel_target(pid, key) else { return false };
     let cluster = shared.nodes().view();
     for (node, server) in target.nodes.into_iter().filter(|(node, _)| target.busy.contains(*node)) {
         Report::log_line(format!("forwarding cancel request to backend {node}"))
             .detail(format!("canceling backend pid: {} keylen: {}", server.pid, server.key.len()))
             .log();
         let Some(address) = cluster.nodes.get(node).map(|node| address_of(&node.hostname, node.port)) else { continue };
-        if let Err(error) = cancel::request(&address, server.pid, &server.key) {
+        if let Err(error) = backend::cancel::request(&address, server.pid, &server.key) {
             Report::log_line(format!("Could not create socket for sending cancel request for backend {node}"))
                 .detail(error.to_string())
                 .log();
         }
     }
+    true
 }
 
 #[cfg(test)]

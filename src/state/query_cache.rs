@@ -183,11 +183,16 @@ impl QueryCache {
         tables.behind(database).fold(0, sum)
     }
 
+    /// Whether the generation of `counter` elsewhere was `number` already when somebody looked last.
+    pub fn has_seen(&self, counter: u32, number: u64) -> bool {
+        self.generation(counter).seen.load(SeqCst) == number
+    }
+
     /// The generation of `counter` elsewhere is `number`. If it was another one when somebody looked last, the tables were
     /// written since, as far as is known here at this moment.
     pub fn saw(&self, counter: u32, number: u64) {
-        let generation = self.generation(counter);
-        if generation.seen.load(SeqCst) != number {
+        if !self.has_seen(counter, number) {
+            let generation = self.generation(counter);
             generation.written.fetch_max(millis(), SeqCst);
             generation.number.fetch_add(1, SeqCst);
             generation.seen.store(number, SeqCst);

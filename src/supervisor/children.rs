@@ -44,6 +44,8 @@ pub(super) enum Role {
     Script(ScriptKind),
     /// The log collector, which ends when all others have.
     Collector,
+    /// Passes cancel requests for sessions of a replaced pgpool on to servers.
+    Cancel,
     /// A pgpool that is to replace this one.
     Successor,
 }
@@ -81,6 +83,7 @@ impl Role {
             Self::Search(_) => "primary search",
             Self::Script(_) => "command",
             Self::Collector => "pgpool log collector",
+            Self::Cancel => "cancel",
             Self::Successor => "new pgpool",
         }
     }
@@ -155,9 +158,9 @@ impl Children {
         self.living.get(&pid).map(|child| child.role)
     }
 
-    /// Whether no child is left but the log collector.
+    /// Whether no child is left but those that end after the parent: the log collector, and who passes cancel requests on.
     pub fn is_empty(&self) -> bool {
-        self.living.values().all(|child| matches!(child.role, Role::Collector | Role::Successor))
+        self.living.values().all(|child| matches!(child.role, Role::Collector | Role::Cancel | Role::Successor))
     }
 
     /// Whether a child of this role lives.

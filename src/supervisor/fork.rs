@@ -6,6 +6,7 @@
 use super::Supervisor;
 use super::children::Role;
 use super::listen::Listeners;
+use super::upgrade::Predecessor;
 use crate::cluster::{finder, health, primary, replication};
 use crate::report::{self, Report};
 use crate::sys::signal::Signal;
@@ -97,22 +98,26 @@ impl Supervisor {
         // Who reads the pipe is the collector alone.
         let log_pipe = self.log_pipe.take().filter(|_| role == Role::Collector);
         // Other pgpools see the end of the parent, not that of its children.
-        (self.predecessor, self.successor, self.retired) = (None, None, None);
+        let former = self.predecessor.take().filter(|_| matches!(role, Role::Worker(_) | Role::Doorman | Role::Cancel));
+        let former = former.and_then(Predecessor::into_cancels);
+        let cancels = self.cancels.take();
+        (self.successor, self.retired) = (None, None);
         let (settings, shared) = (Arc::clone(&self.settings), self.shared.clone());
         let (listeners, pcp_listeners, metrics_listeners) = self.take_listeners(role);
         match role {
             Role::Worker(index) => {
                 let (rules, front) = (self.rules.clone(), self.front.clone());
-                worker::run(worker::Start { index, listeners, settings, rules, front, shared })
+                worker::run(worker::Start { index, listeners, settings, rules, front, shared, former })
             }
             Role::Doorman => {
                 let (rules, front, index) = (self.rules.clone(), self.front.clone(), shared.limits().workers);
-                worker::doorman::run(worker::Start { index, listeners, settings, rules, front, shared })
+                worker::doorman::run(worker::Start { index, listeners, settings, rules, front, shared, former })
             }
             Role::Health(id) => health::run(settings, shared, id),
             Role::Search(_) => {
                 self.search_writer.as_ref().map_or(EXIT_RESTART, |found| primary::run(&settings, &shared, found))
             }
+            Role::Cancel => cancels.map_or(EXIT_RESTART, |cancels| cancels.serve(&shared, former.as_ref())),
             Role::Collector => log_pipe.map_or(EXIT_RESTART, |pipe| pipe.collect(self)),
             // Those are other programs.
             Role::Script(_) | Role::Successor => EXIT_RESTART,

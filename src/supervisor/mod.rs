@@ -55,7 +55,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use stop::Stopping;
-use upgrade::{Predecessor, Retired, Successor};
+use upgrade::{Cancels, Predecessor, Retired, Successor};
 
 /// How long clients wait at start for the finder to have asked every node once. It takes no longer than its slowest
 /// question, so this only matters if the finder fails.
@@ -108,6 +108,8 @@ struct Supervisor {
     successor: Option<Successor>,
     /// It has.
     retired: Option<Retired>,
+    /// Where cancel requests come from then.
+    cancels: Option<Cancels>,
     /// Where the loop's events come from.
     registry: Option<Registry>,
 }
@@ -263,6 +265,8 @@ impl Supervisor {
             slot.count_processor_time(dead.processor_time);
             dismissed = slot.is_dismissed();
             slot.reclaim();
+            // It may have been the last one that was free.
+            self.children.signal(Signal::SIGURG, |role| role == Role::Doorman);
             if !client.is_empty() {
                 // Its last statement may have changed the catalog, or committed what nobody was told of.
                 self.shared.relcache().bump();

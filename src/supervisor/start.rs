@@ -171,6 +171,7 @@ fn prepare(
         predecessor: handed.map(|handed| handed.by(unwanted)),
         successor: None,
         retired: None,
+        cancels: None,
         registry: None,
     })
 }

@@ -2,6 +2,7 @@
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 use nix::sys::stat::fstat;
+use socket2::SockRef;
 use std::os::fd::{AsFd, AsRawFd};
 
 /// Connections that wait on a listening socket; `None` if that cannot be known.
@@ -12,6 +13,16 @@ pub fn waiting(socket: impl AsFd) -> Option<u32> {
 /// Connections that may wait on a listening socket; `None` if that cannot be known.
 pub fn room(socket: impl AsFd) -> Option<u32> {
     lengths(socket).map(|(_, room)| room)
+}
+
+/// Where a listening socket listens: an address or a path.
+pub fn name(socket: impl AsFd) -> String {
+    let address = SockRef::from(&socket).local_addr().ok();
+    let name = address.and_then(|address| match address.as_socket() {
+        Some(address) => Some(address.to_string()),
+        None => address.as_pathname().map(|path| path.display().to_string()),
+    });
+    name.unwrap_or_default()
 }
 
 fn lengths(socket: impl AsFd) -> Option<(u32, u32)> {

@@ -28,7 +28,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub fn run(start: Start) -> i32 {
     report::set_process("doorman", "DOORMAN");
     title::set("doorman");
-    let Start { index, listeners, settings, rules, front, shared } = start;
+    let Start { index, listeners, settings, rules, front, shared, former } = start;
     let signals = match Signals::install(&SIGNALS) {
         Ok(signals) => signals,
         Err(errno) => {
@@ -40,7 +40,8 @@ pub fn run(start: Start) -> i32 {
         }
     };
     let slot = shared.worker(index);
-    let context = Context::new(settings, rules, front, shared, slot, signals);
+    let mut context = Context::new(settings, rules, front, shared, slot, signals);
+    context.former = former;
     let queues = listeners.into_iter().map(|socket| (socket, Line::default())).collect();
     Doorman { context, queues, told: None, longest: 0 }.live() as i32
 }

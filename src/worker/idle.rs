@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 /// Marks the event of the signals; listening sockets are marked by their number.
 const SIGNALS: u64 = u64::MAX;
@@ -15,7 +16,9 @@ const POOLED: u64 = u64::MAX - 1;
 
 /// The listening sockets and the signals under watch.
 pub(super) struct Idle {
-    listeners: Vec<OwnedFd>,
+    listeners: Rc<[OwnedFd]>,
+    /// They were shut down: there is nothing to accept any more.
+    closed: bool,
     /// The listening sockets are watched now.
     accepting: bool,
     epoll: Epoll,
@@ -38,10 +41,10 @@ impl Idle {
     ///
     /// # Errors
     /// Out of descriptors or memory.
-    pub fn new(listeners: Vec<OwnedFd>, signals: &Signals) -> nix::Result<Self> {
+    pub fn new(listeners: Rc<[OwnedFd]>, signals: &Signals) -> nix::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(signals.fd(), EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
-        let mut idle = Self { listeners, accepting: false, epoll };
+        let mut idle = Self { listeners, closed: false, accepting: false, epoll };
         idle.accept_clients(true)?;
         Ok(idle)
     }
@@ -51,7 +54,7 @@ impl Idle {
     /// # Errors
     /// Out of memory.
     pub fn accept_clients(&mut self, accepting: bool) -> nix::Result<()> {
-        if accepting == self.accepting {
+        if accepting == self.accepting || self.closed {
             return Ok(());
         }
         for (number, listener) in self.listeners.iter().enumerate() {
@@ -84,7 +87,7 @@ impl Idle {
     ///
     /// # Errors
     /// Nothing can be accepted any more by this process.
-    pub fn wait(&mut self, signals: &Signals, pool: &Pool, deadline: Deadline) -> io::Result<Wake> {
+    pub fn wait(&mut self, pool: &Pool, deadline: Deadline) -> io::Result<Wake> {
         let mut events = [EpollEvent::empty(); 16];
         self.watch(pool);
         let woken = self.epoll.wait(&mut events, deadline.poll_timeout());
@@ -94,10 +97,7 @@ impl Idle {
             Err(Errno::EINTR) => 0,
             Err(errno) => return Err(errno.into()),
         };
-        // A signal comes first: a worker that is to leave takes no more clients.
-        if !signals.pending().is_empty() {
-            return Ok(Wake::Other);
-        }
+        // A client comes before a signal, also one that ends this process: nobody else was woken for him.
         let mut ready: Vec<u64> = events[..count].iter().map(EpollEvent::data).collect();
         ready.sort_unstable();
         for number in ready.iter().filter(|number| **number < POOLED) {
@@ -126,7 +126,8 @@ impl Idle {
         match self.listeners.get(number).map(accept) {
             Some(Err(error)) if is_shut_down(&error) => {
                 // The parent stops pgpool and its signal is on the way: nothing to wait for but that.
-                self.listeners.drain(..).for_each(|listener| _ = self.epoll.delete(listener));
+                let _ = self.accept_clients(false);
+                self.closed = true;
                 Ok(None)
             }
             Some(accepted) => accepted,

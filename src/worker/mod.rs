@@ -24,6 +24,8 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,6 +51,8 @@ pub struct Start {
     pub front: Front,
     /// Shared memory.
     pub shared: Shared,
+    /// Where unknown cancel requests go.
+    pub former: Option<UnixDatagram>,
 }
 
 /// How a worker ends: the exit statuses that the parent understands (process-model 9).
@@ -69,8 +73,10 @@ pub fn run(start: Start) -> i32 {
 fn live(start: Start) -> Exit {
     report::set_process("child", "CHILD");
     title::set(WAITING);
-    let Start { index, listeners, settings, rules, front, shared } = start;
-    let prepared = Signals::install(&SIGNALS).and_then(|signals| Ok((Idle::new(listeners, &signals)?, signals)));
+    let Start { index, listeners, settings, rules, front, shared, former } = start;
+    let listeners = Rc::<[_]>::from(listeners);
+    let prepared =
+        Signals::install(&SIGNALS).and_then(|signals| Ok((Idle::new(Rc::clone(&listeners), &signals)?, signals)));
     let (idle, signals) = match prepared {
         Ok(prepared) => prepared,
         Err(errno) => {
@@ -83,7 +89,9 @@ fn live(start: Start) -> Exit {
     };
     let slot = shared.worker(index);
     let mut context = Context::new(settings, rules, front, shared, slot, signals);
+    context.former = former;
     context.tell_of_the_dead();
+    context.listeners = listeners;
     Worker { context, sessions: 0, last_client: None }.live(idle)
 }
 
@@ -136,7 +144,7 @@ impl Worker {
         }
         idle.accept_clients(held.is_none())?;
         let deadline = self.next_limit().min(held.map_or(Deadline::NEVER, Deadline::after));
-        idle.wait(&self.context.signals, &self.context.pool, deadline)
+        idle.wait(&self.context.pool, deadline)
     }
 
     /// Does what signals and the parent ask for. `Some`: this process ends.

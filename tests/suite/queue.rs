@@ -83,8 +83,13 @@ fn a_cancel_request_needs_no_free_worker() {
 fn a_long_queue_is_told_of_once() {
     only_ours!("nobody is told");
     let pool = narrow().set("client_wait_warning", 2).set("listen_backlog_multiplier", 77).start();
-    let session = pool.connect();
+    let mut session = pool.connect();
     let waiting: Vec<Wire> = (0..4).map(|_| pool.open()).collect();
+    wait_for("the figures", || {
+        let shown = session.query("SHOW POOL_QUEUE").succeeded().rows();
+        let row = shown.iter().find(|row| row[0] == Some(format!("127.0.0.1:{}", pool.port))).expect("the socket");
+        row[1..] == ["4", "77", "1"].map(|figure| Some(figure.to_owned()))
+    });
     wait_for("the warning", || pool.log().contains("clients wait for a free process"));
     let log = pool.log();
     assert!(log.contains("All 1 processes have a client. The queues of the sockets have room for "), "{log}");

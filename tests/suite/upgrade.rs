@@ -12,6 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::harness::frontend::{cancel, query};
 use crate::harness::{Config, Pgpool, Program, children_of, pgpool_program, process_title, shared, wait_for};
 use crate::only_ours;
 
@@ -68,7 +69,7 @@ fn nobody_notices() {
     let mut comes = pool.connect();
     wait_for("its worker", || children_of(new, "postgres test").len() == 1);
     assert_eq!(children_of(old, "postgres test").len(), 1);
-    assert_eq!(children_of(old, "pgpool: ").len(), 1, "it has nothing but that session");
+    assert_eq!(children_of(old, "pgpool: ").len(), 2, "it has nothing but that session, and who cancels it");
     assert_eq!(comes.value("SELECT 1"), "1");
     assert_eq!(stays.value("SELECT answer FROM kept"), "42");
     assert_eq!(children_of(new, "PCP: wait for connection request").len(), 1);
@@ -151,7 +152,7 @@ fn a_stop_is_one_for_all_generations() {
     }
     // The second one has nobody left, but its predecessor has.
     drop(second);
-    wait_for("its last worker to end", || children_of(second_parent, "pgpool: ").is_empty());
+    wait_for("its last worker to end", || children_of(second_parent, "pgpool: ").len() == 1);
     kill(third_parent, Signal::SIGTERM).expect("kill");
     drop(third);
     wait_for("the third one's workers to end", || children_of(third_parent, "pgpool: ").is_empty());
@@ -164,11 +165,34 @@ fn a_stop_is_one_for_all_generations() {
 }
 
 #[test]
+fn a_statement_of_any_generation_can_be_cancelled() {
+    only_ours!("it has to be stopped");
+    let mut pool = Pgpool::on(shared()).start();
+    let mut sessions = vec![pool.connect()];
+    for _ in 0..2 {
+        pool.upgrade().expect("the upgrade");
+        sessions.push(pool.connect());
+    }
+    for session in &mut sessions {
+        session.send(query("SELECT pg_sleep(60) /* of any generation */"));
+    }
+    let sql =
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep(60) /* of any %'";
+    let running = || (0..3).map(|node| shared().node(node).sql(sql).parse::<u32>().expect("a number")).sum::<u32>();
+    wait_for("all statements to run", || running() == 3);
+    for session in &mut sessions {
+        let mut canceller = pool.open();
+        canceller.send(cancel(session.pid, &session.key));
+        assert_eq!(session.read_until('Z').sqlstate(), "57014");
+    }
+}
+
+#[test]
 fn what_the_old_one_writes_the_new_one_reads() {
     only_ours!("it has to be stopped");
     shared().primary().sql("DROP TABLE IF EXISTS upgraded; CREATE TABLE upgraded AS SELECT 1 AS a");
     let mut pool = Pgpool::on(shared()).set("memory_cache_enabled", "on").weights(&[1.0, 0.0, 0.0]).start();
-    let mut old = pool.connect();
+    let (pid, mut old) = (pool.pid(), pool.connect());
     pool.upgrade().expect("the upgrade");
     let mut new = pool.connect();
     for value in 2..6 {
@@ -179,7 +203,8 @@ fn what_the_old_one_writes_the_new_one_reads() {
         writer.query(&format!("UPDATE upgraded SET a = {value}")).succeeded();
     }
     drop(old);
-    assert!(pool.wait_end(PATIENCE).is_some());
+    let left = || children_of(pid, "pgpool: ").into_iter().map(|pid| process_title(pid.as_raw())).collect::<Vec<_>>();
+    assert!(pool.wait_end(PATIENCE).is_some(), "{:?}", left());
     // It is alone, and remembers again.
     let hits = |session: &mut crate::harness::Wire| session.query("SHOW POOL_CACHE").succeeded().rows()[0][0].clone();
     wait_for("a hit", || {

@@ -26,7 +26,7 @@ use super::entry::{Entry, Expiry, is_answer};
 use crate::config::Settings;
 use crate::net::Address;
 use crate::report::Report;
-use crate::state::{Debt, QueryCache, TableSet};
+use crate::state::{Debt, QueryCache, Shared, TableSet};
 use link::{Failure, Link};
 use openssl::rand::rand_bytes;
 use openssl::sha::sha256;
@@ -46,7 +46,8 @@ const HEAD: usize = 20 + 4 * MAX_TABLES;
 /// One process's way to the cache. It connects when it is first asked; to be made after the fork.
 #[derive(Debug)]
 pub struct Memcached {
-    shared: QueryCache,
+    shared: Shared,
+    cache: QueryCache,
     address: Address,
     /// `memqcache_expire`.
     seconds: u64,
@@ -58,10 +59,12 @@ pub struct Memcached {
 }
 
 impl Memcached {
-    /// For a cache whose answers are not in `shared`.
-    pub fn new(settings: &Settings, shared: &QueryCache) -> Self {
-        Self {
+    /// `None`: the answers are here.
+    pub fn new(settings: &Settings, shared: &Shared) -> Option<Self> {
+        let cache = shared.query_cache().filter(|cache| cache.store().is_none())?;
+        Some(Self {
             shared: shared.clone(),
+            cache: cache.clone(),
             address: Address {
                 host: settings.memqcache_memcached_host.clone(),
                 port: u16::try_from(settings.memqcache_memcached_port).unwrap_or(0),
@@ -70,7 +73,7 @@ impl Memcached {
             longest: usize::try_from(settings.memqcache_maxcache).unwrap_or(0),
             link: None,
             known: HashMap::new(),
-        }
+        })
     }
 
     /// Looks for the answer of `key`, puts what there is `into`, and tells where the messages begin, if it counts.
@@ -155,38 +158,38 @@ impl Memcached {
 
     /// `tables` of `database` were written, and the write is in force: when this returns, no session of this pgpool is given
     /// an answer read before, and none of another one if memcached was to be had. What others have defined in the database
-    /// has moved the generations of `shared` then.
+    /// has moved the generations in shared memory then.
     pub fn invalidate(&mut self, database: &str, tables: &TableSet) {
         let counters = if tables.counters().len() > MAX_TABLES { &[0] } else { tables.counters() };
         if self.write(Store::Set, counters, &self::counters(&TableSet::default(), database)).is_none() {
-            self.shared.invalidate(tables);
-            self.shared.remote().owe();
+            self.cache.invalidate(tables);
+            self.cache.remote().owe();
         }
     }
 
     /// Nothing kept before counts any more. Whether memcached knows: else this pgpool does not use it before it does.
     pub fn clear(&mut self) -> bool {
-        self.shared.clear();
+        self.cache.clear();
         self.pay_debt();
-        !matches!(self.shared.remote().debt(), Debt::Due(_))
+        !matches!(self.cache.remote().debt(), Debt::Due(_))
     }
 
     /// Whether memcached knows of all writes, told now if need be.
     pub fn is_told(&mut self) -> bool {
-        self.shared.remote().debt() == Debt::None || self.pay_debt()
+        self.cache.remote().debt() == Debt::None || self.pay_debt()
     }
 
     /// Tells what is due. Whether nothing is left to tell.
     fn pay_debt(&mut self) -> bool {
-        let shared = self.shared.clone();
-        let remote = shared.remote();
+        let cache = self.cache.clone();
+        let remote = cache.remote();
         if let Debt::Due(number) = remote.debt() {
             if self.write(Store::Set, TableSet::everything().counters(), &[]).is_none() {
                 return false;
             }
             remote.pay(number);
         }
-        shared.remote().debt() == Debt::None
+        cache.remote().debt() == Debt::None
     }
 
     fn remember(&mut self, name: String, tables: TableSet) {
@@ -208,7 +211,7 @@ impl Memcached {
             },
             |link| hear(link, &names, answer.as_mut().map(|(name, into)| (*name, &mut **into, limit))),
         )?;
-        self.note(counters, &generations);
+        self.hear_of(counters, &generations);
         Some(generations)
     }
 
@@ -241,15 +244,24 @@ impl Memcached {
         if how == Store::Set {
             self.note(counters, &given);
         }
-        self.note(others, &seen);
+        self.hear_of(others, &seen);
         Some(())
     }
 
-    /// Lets all processes of this pgpool know which generations there are.
+    /// Lets all processes of this pgpool know which generations there are: this one has given them.
     fn note(&self, counters: &[u32], generations: &[Option<u64>]) {
         // One that is lost is as good as moved.
-        let each = counters.iter().zip(generations);
-        each.for_each(|(counter, generation)| self.shared.saw(*counter, generation.unwrap_or(0)));
+        let each = counters.iter().zip(generations).map(|(counter, generation)| (*counter, generation.unwrap_or(0)));
+        each.for_each(|(counter, generation)| self.cache.saw(counter, generation));
+    }
+
+    /// The same for what memcached has told.
+    fn hear_of(&self, counters: &[u32], generations: &[Option<u64>]) {
+        // Another pgpool has defined something. Who sees that generations have moved is to see that, too.
+        if counters.first() == Some(&0) && !self.cache.has_seen(0, generations[0].unwrap_or(0)) {
+            self.shared.relcache().bump();
+        }
+        self.note(counters, generations);
     }
 
     /// One request and its answer. `None`: there is none; that memcached is away or back is told once.
@@ -258,14 +270,14 @@ impl Memcached {
         mut request: impl FnMut(&mut Vec<u8>) -> Result<(), Failure>,
         mut answer: impl FnMut(&mut Link) -> Result<T, Failure>,
     ) -> Option<T> {
-        if !self.shared.remote().may_try() {
+        if !self.cache.remote().may_try() {
             return None;
         }
         let mut was_open = self.link.is_some();
         loop {
             let failure = match self.exchange(&mut request, &mut answer) {
                 Ok(answer) => {
-                    if self.shared.remote().found() {
+                    if self.cache.remote().found() {
                         Report::log_line(format!("memcached at {} is back", self.address)).log();
                     }
                     return Some(answer);
@@ -279,7 +291,7 @@ impl Memcached {
                 Failure::Theirs(cause) => cause,
                 Failure::Ours => return None,
             };
-            if self.shared.remote().missed() {
+            if self.cache.remote().missed() {
                 Report::warning(format!("memcached at {} cannot be used", self.address))
                     .detail(format!("{cause}. All queries go to the servers meanwhile."))
                     .hint("Check memcached, memqcache_memcached_host and memqcache_memcached_port.")

@@ -224,7 +224,12 @@ impl Session<'_> {
     }
 
     fn admin_view(&self) -> admin::View<'_> {
-        admin::View { settings: &self.context.settings, shared: &self.context.shared, load_balance_node: self.balance }
+        admin::View {
+            settings: &self.context.settings,
+            shared: &self.context.shared,
+            load_balance_node: self.balance,
+            listeners: &self.context.listeners,
+        }
     }
 
     /// Tells the client, in front of the answer, if it wants to hear of such things.

@@ -18,10 +18,12 @@
 //! Each has a shared memory of its own: neither knows what sessions of the other write. So the query cache of both rests
 //! until the old one has ended. Nothing about nodes is decided while the new one starts, nor by the old one afterwards.
 
+mod cancels;
 mod leash;
 mod predecessor;
 mod successor;
 
+pub(super) use cancels::Cancels;
 pub(super) use predecessor::{Handed, Predecessor, use_stderr};
 pub use successor::Again;
 pub(super) use successor::{Retired, Successor};

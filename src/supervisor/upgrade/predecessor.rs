@@ -9,17 +9,21 @@ use crate::sys::inherited::{self, Inherited};
 use crate::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
-/// What the first two descriptors are called.
+/// What the first descriptors are called.
 pub(super) const LEASH: &str = "leash";
 pub(super) const STDERR: &str = "stderr";
+pub(super) const CANCELS: &str = "cancels";
 
 /// The pgpool that this one replaces, as long as it lives.
 #[derive(Debug)]
 pub(in crate::supervisor) struct Predecessor {
     pid: Pid,
     leash: Leash,
+    /// Where cancel requests go that are for its sessions.
+    cancels: Option<UnixDatagram>,
     /// Sockets of its that are not configured any more.
     unwanted: Listeners,
     /// It has left everything to this one.
@@ -29,6 +33,7 @@ pub(in crate::supervisor) struct Predecessor {
 /// What it has handed over.
 pub(in crate::supervisor) struct Handed {
     leash: Leash,
+    cancels: Option<UnixDatagram>,
     /// Standard error, which ours may not be: its log collector could never end.
     pub stderr: Option<OwnedFd>,
     pub sockets: Vec<Inherited>,
@@ -42,13 +47,14 @@ impl Handed {
             let found = inherited.iter().position(|one| one.name == name)?;
             Some(inherited.remove(found).descriptor)
         };
-        let (leash, stderr) = (named(LEASH)?, named(STDERR));
-        Some(Self { leash: Leash::inherited(leash).ok()?, stderr, sockets: inherited })
+        let (leash, stderr, cancels) = (named(LEASH)?, named(STDERR), named(CANCELS).map(UnixDatagram::from));
+        Some(Self { leash: Leash::inherited(leash).ok()?, cancels, stderr, sockets: inherited })
     }
 
     /// Who has done that. `unwanted`: what of its sockets there is no use for.
     pub fn by(self, unwanted: Listeners) -> Predecessor {
-        Predecessor { pid: Pid::parent(), leash: self.leash, unwanted, has_retired: false }
+        let Self { leash, cancels, .. } = self;
+        Predecessor { pid: Pid::parent(), leash, cancels, unwanted, has_retired: false }
     }
 }
 
@@ -56,6 +62,11 @@ impl Predecessor {
     /// Readable when there is something to [`heed`](Supervisor::heed_predecessor).
     pub fn leash(&self) -> &Leash {
         &self.leash
+    }
+
+    /// What of it is of use to a child.
+    pub fn into_cancels(self) -> Option<UnixDatagram> {
+        self.cancels
     }
 }
 

@@ -1,8 +1,9 @@
 //! In the old pgpool: the one that is to replace it.
 
+use super::cancels::Cancels;
 use super::leash::{Leash, Word};
 use super::outcome_file;
-use super::predecessor::{LEASH, STDERR};
+use super::predecessor::{CANCELS, LEASH, STDERR};
 use crate::net::Deadline;
 use crate::report::Report;
 use crate::supervisor::Supervisor;
@@ -34,6 +35,7 @@ pub struct Again {
 pub(in crate::supervisor) struct Successor {
     pid: Pid,
     leash: Leash,
+    cancels: Cancels,
     limit: Deadline,
     seconds: i32,
 }
@@ -43,9 +45,14 @@ pub(in crate::supervisor) struct Successor {
 pub(in crate::supervisor) struct Retired {
     leash: Leash,
     /// How long sessions may go on.
-    pub limit: Deadline,
+    limit: Deadline,
     seconds: i32,
+    /// What is to be told, and when that is looked at again: as soon as no worker is left that could accept somebody.
+    untold: Option<(String, Deadline)>,
 }
+
+/// How often it is looked whether a worker has a client now.
+const LOOK: i32 = 20;
 
 impl Supervisor {
     /// SIGURG: starts the program again, to be replaced by it.
@@ -73,11 +80,13 @@ impl Supervisor {
         // From the moment when it serves its sessions write, and nobody here is told.
         self.shared.share_servers(true);
         let (leash, its) = Leash::pair()?;
+        let (cancels, its_cancels) = Cancels::pair()?;
         let stderr = match &self.log_pipe {
             Some(pipe) => pipe.fallback().try_clone()?,
             None => io::stderr().as_fd().try_clone_to_owned()?,
         };
         let mut descriptors = vec![(its.as_fd(), LEASH.to_owned()), (stderr.as_fd(), STDERR.to_owned())];
+        descriptors.push((its_cancels.as_fd(), CANCELS.to_owned()));
         for listeners in [&self.listeners, &self.pcp_listeners, &self.metrics_listeners] {
             descriptors.extend(listeners.for_successor());
         }
@@ -90,14 +99,16 @@ impl Supervisor {
         self.children.signal(Signal::SIGTERM, |role| role == Role::Pcp);
         self.watch(&leash);
         let seconds = self.settings.upgrade_start_timeout;
-        self.successor = Some(Successor { pid, leash, limit: Deadline::after_seconds(seconds), seconds });
+        self.successor = Some(Successor { pid, leash, cancels, limit: Deadline::after_seconds(seconds), seconds });
         Ok(())
     }
 
     /// When something is to be done about an upgrade even if nothing happens.
     pub(in crate::supervisor) fn upgrade_deadline(&self) -> Deadline {
         let starting = self.successor.as_ref().map_or(Deadline::NEVER, |successor| successor.limit);
-        starting.min(self.retired.as_ref().map_or(Deadline::NEVER, |retired| retired.limit))
+        let Some(retired) = &self.retired else { return starting };
+        let untold = retired.untold.as_ref().map_or(Deadline::NEVER, |(_, again)| *again);
+        starting.min(retired.limit).min(untold)
     }
 
     /// Hears what the new pgpool says, and ends what takes too long.
@@ -113,6 +124,7 @@ impl Supervisor {
                 self.end_upgrade(&format!("the new process was not ready within {seconds} seconds"));
             }
         }
+        self.tell_when_all_have_left();
         while let Some(Word::Stop(signal)) = self.retired.as_ref().and_then(|retired| retired.leash.hear()) {
             self.stop(signal);
         }
@@ -166,7 +178,7 @@ impl Supervisor {
 
     /// The new pgpool serves: this one ends with its last session.
     fn retire(&mut self) {
-        let Some(Successor { pid, leash, .. }) = self.successor.take() else { return };
+        let Some(Successor { pid, leash, cancels, .. }) = self.successor.take() else { return };
         let seconds = self.settings.upgrade_session_timeout;
         let sessions = self.shared.workers().iter().filter(|slot| !slot.client().host.is_empty()).count();
         let limit = if seconds > 0 { format!(", for at most {seconds} seconds") } else { String::new() };
@@ -174,7 +186,6 @@ impl Supervisor {
             .detail(format!("{sessions} sessions go on here until they end{limit}."))
             .log();
         std::mem::take(&mut self.service).main_process_is(pid.as_raw().unsigned_abs(), &self.in_one_line());
-        self.tell_outcome(&format!("ready: {pid}"));
         self.pid_file = None;
         self.stopping = Some(Stopping::with_the_last_session());
         self.children.start_none();
@@ -186,7 +197,23 @@ impl Supervisor {
         for listeners in [&mut self.listeners, &mut self.pcp_listeners, &mut self.metrics_listeners] {
             listeners.leave_to_successor();
         }
-        self.retired = Some(Retired { leash, limit: Deadline::after_seconds(seconds), seconds });
+        self.cancels = Some(cancels);
+        if let Err(errno) = self.start_child(Role::Cancel) {
+            Report::warning("upgrade: the sessions that go on here cannot be cancelled").detail(errno.desc()).log();
+        }
+        let untold = Some((format!("ready: {pid}"), Deadline::after_milliseconds(LOOK)));
+        self.retired = Some(Retired { leash, limit: Deadline::after_seconds(seconds), seconds, untold });
+    }
+
+    /// Whoever has asked for the upgrade is told of it when all who come are the new one's.
+    fn tell_when_all_have_left(&mut self) {
+        let may_accept = self.shared.workers().iter().any(|slot| slot.pid() != 0 && slot.client().host.is_empty());
+        let Some(retired) = self.retired.as_mut() else { return };
+        match retired.untold.take() {
+            Some((text, _)) if may_accept => retired.untold = Some((text, Deadline::after_milliseconds(LOOK))),
+            Some((text, _)) => self.tell_outcome(&text),
+            None => {}
+        }
     }
 
     /// A stop ends an upgrade that is not complete.

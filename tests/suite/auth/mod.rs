@@ -12,4 +12,4 @@ mod pam;
 mod programs;
 mod query;
 mod secrets;
-mod stage;
+pub mod stage;

@@ -140,6 +140,41 @@ fn several_pgpools_are_one_cache() {
 }
 
 #[test]
+fn what_one_pgpool_defines_the_others_notice() {
+    only_ours!("the original knows functions as they were until it restarts");
+    let immutable = "CREATE OR REPLACE FUNCTION qd_f(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1'";
+    make(
+        "DROP TABLE IF EXISTS qd_defined, qd_target; DROP FUNCTION IF EXISTS qd_f, qd_t",
+        &format!("CREATE TABLE qd_defined AS SELECT 1 AS a; CREATE TABLE qd_target AS SELECT 0 AS a; {immutable}"),
+    );
+    let memcached = Memcached::start();
+    let (pool, neighbour) = (begun(on(memcached.port)), begun(on(memcached.port)));
+    let (mut here, mut there) = (pool.connect(), neighbour.connect());
+    let read = "SELECT qd_f(a) FROM qd_defined";
+    wait_for("an answer to be kept", || is_kept(&mut here, read));
+    there
+        .query("CREATE OR REPLACE FUNCTION qd_f(int) RETURNS int LANGUAGE sql VOLATILE AS 'UPDATE qd_target SET a = a + $1 RETURNING a'")
+        .succeeded();
+    for value in 1..4 {
+        assert_eq!(here.value(read), value.to_string());
+        assert_eq!(there.value("SELECT a FROM qd_target"), value.to_string());
+    }
+    there
+        .query(
+            "CREATE FUNCTION qd_t() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN UPDATE qd_target SET a = 100 + new.a; RETURN new; END'; \
+             CREATE TRIGGER t AFTER INSERT ON qd_defined FOR EACH ROW EXECUTE FUNCTION qd_t()",
+        )
+        .succeeded();
+    for value in 1..4 {
+        here.query(&format!("INSERT INTO qd_defined VALUES ({value})")).succeeded();
+        let expected = (100 + value).to_string();
+        assert_eq!(there.value("SELECT a FROM qd_target"), expected);
+        assert_eq!(here.value("SELECT a FROM qd_target"), expected);
+    }
+}
+
+#[test]
 fn a_new_start_makes_no_old_answer_valid() {
     only_ours!("the original goes on with what is there");
     make("DROP TABLE IF EXISTS qd_start", "CREATE TABLE qd_start AS SELECT 1 AS a");

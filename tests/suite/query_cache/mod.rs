@@ -9,6 +9,7 @@ mod keys;
 mod killed;
 mod memcached;
 mod model;
+mod portals;
 mod standby;
 mod unseen;
 mod writes;

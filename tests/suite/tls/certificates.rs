@@ -1,10 +1,12 @@
 //! Certificates of clients, lists of revoked ones, pass phrases (auth 17.2, 17.3, 19).
 
 use super::authority::{Authority, Pair};
-use super::stage::{psql, with_tls};
-use crate::harness::{Config, Outcome, Pgpool, shared, wait_for};
+use super::stage::{connector, handshake, psql, with_tls};
+use crate::auth::stage::{ENTRIES, METHODS, prepared_pool, servers, user};
+use crate::harness::{Attempt, Config, Outcome, Pgpool, Wire, shared, wait_for};
 use crate::{needs_pgpool, only_ours};
 use nix::sys::signal::Signal;
+use openssl::ssl::SslFiletype;
 
 fn start(config: Config, rules: &str) -> Pgpool {
     let mut pool = config.set("enable_pool_hba", "on").prepare();
@@ -49,6 +51,42 @@ fn the_common_name_is_the_users() {
         let line = format!("SSL certificate authentication for user \"postgres\" with Pgpool-II {told}");
         let line = if told == "failed" { line.replace(" with Pgpool-II", "") } else { line };
         assert!(log.contains(&line), "{line}: {log}");
+    }
+}
+
+/// The certificate lets in; what logs in to servers is the entry in pool_passwd.
+#[test]
+fn every_kind_of_entry_with_every_method_of_the_servers() {
+    only_ours!("it knows no verifiers");
+    needs_pgpool!();
+    let authority = Authority::new("ours");
+    let pool = prepared_pool(servers(), Some("cert"), |config| {
+        with_tls(config, &authority.issue("pgpool")).set("ssl_ca_cert", authority.root())
+    });
+    #[rustfmt::skip]
+    let table = [
+        // none text aes md5 ver
+        "ok ok ok ok ok",
+        "no ok ok no no",
+        "no ok ok ok no",
+        "no ok ok no no",
+    ];
+    for (method, line) in METHODS.iter().zip(table) {
+        for (entry, expected) in ENTRIES.iter().zip(line.split(' ')) {
+            let user = user(method, entry);
+            let pair = authority.issue(&user);
+            let connector = connector(|builder| {
+                builder.set_certificate_file(&pair.certificate, SslFiletype::PEM).expect("certificate");
+                builder.set_private_key_file(&pair.key, SslFiletype::PEM).expect("key");
+            });
+            for round in ["first", "reused"] {
+                let wire = Wire::over_tls(handshake(pool.port, &connector));
+                let attempt = Attempt::on(wire, &[("user", &user), ("database", "test")], "not asked for");
+                let end = if attempt.summary() == "ok" { "ok" } else { "no" };
+                assert_eq!(end, expected, "{user} {round}: {:?}\n{}", attempt.outcome.err(), pool.log());
+                attempt.outcome.into_iter().for_each(Wire::close);
+            }
+        }
     }
 }
 
