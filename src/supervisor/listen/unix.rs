@@ -55,6 +55,7 @@ pub(super) fn paths(directories: &[impl AsRef<Path>], port: i32, names: &Names) 
         let path = path.display();
         let label = names.label;
         Report::warning(format!("{label}Unix-domain socket path \"{path}\" is too long (maximum {MAX_PATH} bytes)"))
+            .hint(format!("Choose a shorter directory in {}.", names.directories))
             .log();
     }
     if usable.is_empty() && !long.is_empty() {
