@@ -104,7 +104,9 @@ fn prepare(
         Some(_) => None,
         None => Some(PidFile::write(Path::new(&settings.pid_file_name)).inspect_err(|_| listeners.remove())?),
     };
-    shared.share_servers(handed.is_some());
+    if handed.is_some() {
+        shared.share_servers(true);
+    }
     let filled = nodes::fill(&shared, &settings, &status_file, discard_status);
     let log_pipe = filled
         .map_err(failed("the nodes cannot be prepared"))

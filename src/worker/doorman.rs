@@ -32,7 +32,10 @@ pub fn run(start: Start) -> i32 {
     let signals = match Signals::install(&SIGNALS) {
         Ok(signals) => signals,
         Err(errno) => {
-            Report::fatal("the doorman could not prepare itself").detail(errno.desc()).log();
+            Report::fatal("the doorman could not prepare itself")
+                .detail(errno.desc())
+                .hint("Raise the limits of open files and of memory of this user.")
+                .log();
             return Exit::Restart as i32;
         }
     };

@@ -80,7 +80,10 @@ fn live(start: Start) -> Exit {
     let (idle, signals) = match prepared {
         Ok(prepared) => prepared,
         Err(errno) => {
-            Report::fatal("a worker process could not prepare itself").detail(errno.desc()).log();
+            Report::fatal("a worker process could not prepare itself")
+                .detail(errno.desc())
+                .hint("Raise the limits of open files and of memory of this user.")
+                .log();
             return Exit::Restart;
         }
     };

@@ -70,7 +70,7 @@ impl Supervisor {
                 self.end_upgrade(&format!("{} cannot be started: {error}", self.again.program.display()));
             });
         };
-        Report::warning(format!("upgrade: not now, {refused}")).log();
+        Report::warning(format!("upgrade: not now, {refused}")).hint("Try again when that is over.").log();
         self.tell_outcome(&format!("failed: {refused}"));
     }
 

@@ -39,7 +39,7 @@ pub use environment::{
 pub use heard::{Entry, Listener};
 pub use load::{Habit, Load};
 pub use logs::{checks_started, lines_in_order};
-pub use names::{NameServer, Names};
+pub use names::{NameServer, Names, Record};
 pub use network::{Network, can_make_namespaces};
 pub use node::{Node, Stop};
 pub use password::Attempt;

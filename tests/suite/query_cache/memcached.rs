@@ -24,13 +24,19 @@ impl Memcached {
         Self::start_on(free_port())
     }
 
-    fn start_on(port: u16) -> Memcached {
+    /// One that was on this port before, and is empty now.
+    pub fn start_on(port: u16) -> Memcached {
         let scratch = Scratch::new("memcached");
         let arguments = ["-l", "127.0.0.1", "-p", &port.to_string(), "-U", "0", "-m", "16"];
         let service = Service::start(Path::new("memcached"), &arguments, &scratch.path().join("memcached.log"));
         let memcached = Memcached { port, service, _scratch: scratch };
         wait_for("memcached to listen", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         memcached
+    }
+
+    /// Ends it in the middle of whatever it does.
+    pub fn kill(self) {
+        self.service.signal(Signal::SIGKILL);
     }
 
     /// What it answers to this, up to a line that begins with this word.
@@ -137,6 +143,30 @@ fn several_pgpools_are_one_cache() {
     }
     there.query("ALTER TABLE qd_shared RENAME a TO b").succeeded();
     assert_eq!(here.query(read).sqlstate(), "42703");
+}
+
+#[test]
+fn nobody_is_given_what_another_user_may_see() {
+    only_ours!("keys there have no room for this");
+    make(
+        "DROP TABLE IF EXISTS qd_private; DROP ROLE IF EXISTS qd_may, qd_not",
+        "CREATE TABLE qd_private AS SELECT 'secret' AS a; CREATE ROLE qd_may LOGIN; CREATE ROLE qd_not LOGIN; \
+         GRANT SELECT ON qd_private TO qd_may",
+    );
+    let memcached = Memcached::start();
+    let (pool, neighbour) = (begun(on(memcached.port)), begun(on(memcached.port)));
+    let as_user = |pool: &Pgpool, user: &str| pool.connect_with(&[("user", user), ("database", "test")]);
+    let read = "SELECT a FROM qd_private";
+    let (mut may, mut may_there) = (as_user(&pool, "qd_may"), as_user(&neighbour, "qd_may"));
+    wait_for("both to have begun", || is_hit(&mut may, read) && is_hit(&mut may_there, read));
+    for pool in [&pool, &neighbour] {
+        assert_eq!(as_user(pool, "qd_not").query(read).sqlstate(), "42501");
+    }
+    neighbour.connect().query("REVOKE SELECT ON qd_private FROM qd_may").succeeded();
+    for session in [&mut may, &mut may_there] {
+        assert_eq!(session.query(read).sqlstate(), "42501");
+    }
+    make("DROP TABLE qd_private", "DROP ROLE qd_may, qd_not");
 }
 
 #[test]
