@@ -21,7 +21,7 @@ PROGRAMS = pgpool $(patsubst src/bin/%.rs,%,$(wildcard src/bin/*.rs)) $(patsubst
 PCP_PROGRAMS = $(addprefix pcp_, attach_node detach_node health_check_stats invalidate_query_cache log_rotate node_count \
 	node_info pool_status proc_count proc_info promote_node recovery_node reload_config stop_pgpool watchdog_info)
 
-.PHONY: help setup build install demo demo-stop test bench soak lint clean
+.PHONY: help setup build install demo demo-stop test bench soak deb lint clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' Makefile | expand -t 12
@@ -43,7 +43,7 @@ $(RELEASE)/pgpool:
 	$(CARGO) build --release
 
 install: $(RELEASE)/pgpool ## programs to PREFIX/bin, samples to PREFIX/etc, units to PREFIX/lib/systemd, documents to PREFIX/share
-	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin etc share/doc/pgpool share/pgpool/grafana lib/systemd/system lib/tmpfiles.d)
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin etc share/doc/pgpool share/man/man1 share/man/man8 share/pgpool/grafana lib/systemd/system lib/tmpfiles.d)
 	install -m 755 $(addprefix $(RELEASE)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
 	cd $(DESTDIR)$(PREFIX)/bin && for name in $(PCP_PROGRAMS); do ln -sf pcp $$name; done
 	install -m 644 $(wildcard conf/*.sample) $(DESTDIR)$(PREFIX)/etc
@@ -54,6 +54,13 @@ install: $(RELEASE)/pgpool ## programs to PREFIX/bin, samples to PREFIX/etc, uni
 		sed 's|/usr/local/|$(PREFIX)/|g' $$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$unit) || exit 1; done
 	install -m 644 conf/systemd/pgpool.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pgpool.conf
 	install -m 644 README.md $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/pgpool
+	install -m 644 $(wildcard docs/man/*.1) $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 $(wildcard docs/man/*.8) $(DESTDIR)$(PREFIX)/share/man/man8
+
+# A directory of its own: these programs look for their files elsewhere.
+deb: setup ## a package for Debian and Ubuntu, in target/deb: the same places as pgpool2, which it replaces
+	PGPOOL_SYSCONFDIR=/etc/pgpool2 CARGO_TARGET_DIR=$(CURDIR)/target/deb/build $(CARGO) build --release
+	scripts/deb target/deb/build/release target/deb
 
 demo: build ## a primary, two standbys and pgpool, to play with
 	@scripts/demo
@@ -78,7 +85,7 @@ soak: build ## an hour of load while processes are killed and nodes stopped (MIN
 lint: ## rustfmt, clippy and shellcheck, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	shellcheck -x scripts/setup scripts/demo scripts/demo-stop .ci/run $(wildcard scripts/*.sh scripts/*/*.sh tests/suite/*/*.sh)
+	shellcheck -x scripts/setup scripts/deb packaging/debian/p* scripts/demo scripts/demo-stop .ci/run $(wildcard scripts/*.sh scripts/*/*.sh tests/suite/*/*.sh)
 
 clean: ## remove what was built
 	cargo clean

@@ -1,5 +1,7 @@
 """What the soak runs: a primary, two standbys, and a pgpool in front with everything switched on."""
 
+import contextlib
+import os
 import pathlib
 import shutil
 import signal
@@ -74,7 +76,8 @@ class Pgpool:
         for name in ("pgpool", "pcp", "pg_md5"):
             shutil.copy(pathlib.Path(programs) / name, self.home)
         self.port, self.pcp_port, self.metrics_port = (proc.free_port() for _ in range(3))
-        self.process = None
+        # The process that was started, the one that is the parent now, and parents that have been replaced.
+        self.process, self.pid, self.former = None, None, set()
         self.settings = {}
 
     def start(self):
@@ -94,6 +97,25 @@ class Pgpool:
         proc.wait_for(ready, 60, "the first login through pgpool")
         if self.process.poll() is not None:
             raise proc.BenchError("pgpool did not start:\n" + (self.home / "stderr").read_text()[-2000:])
+        self.pid = self.process.pid
+
+    def is_alive(self):
+        self.process.poll()
+        return (fields := proc.stat_fields(self.pid)) and fields[0] != "Z"
+
+    def upgrade(self):
+        """Has it replaced by itself; true if that succeeded."""
+        done = subprocess.run(
+            [str(word) for word in [*self.command(), "upgrade"]], cwd="/", capture_output=True, timeout=120, **proc.UNPRIVILEGED
+        )
+        if done.returncode == 0:
+            self.former.add(self.pid)
+            self.pid = int((self.home / "pgpool.pid").read_text())
+        return done.returncode == 0
+
+    def family(self):
+        """The parent, those that it has replaced and that still live, and all their descendants."""
+        return {pid for parent in {self.pid, *self.former} if proc.stat_fields(parent) for pid in proc.tree(parent)}
 
     def command(self):
         files = (("-f", "pgpool.conf"), ("-F", "pcp.conf"), ("-a", "pool_hba.conf"))
@@ -170,7 +192,7 @@ class Pgpool:
     def children(self):
         """Pid to title of every child of the parent, the dead among them."""
         found = {}
-        for pid in proc.children(self.process.pid):
+        for pid in proc.children(self.pid):
             try:
                 title = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
@@ -191,12 +213,18 @@ class Pgpool:
 
     def stop(self):
         """Stops it; the exit status, or None if it had to be killed."""
-        if not self.process or self.process.poll() is not None:
-            return self.process and self.process.returncode
-        self.process.send_signal(signal.SIGINT)
+        if not self.pid:
+            return None
         try:
-            return self.process.wait(30)
-        except subprocess.TimeoutExpired:
+            if self.is_alive():
+                os.kill(self.pid, signal.SIGINT)
+                proc.wait_for(lambda: not self.is_alive(), 30, "the end of pgpool")
+            # How another's child has ended only its parent knows.
+            return self.process.poll() if self.pid == self.process.pid else 0
+        except proc.BenchError:
             return None
         finally:
+            for pid in self.family():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             proc.end(self.process, signal.SIGKILL)

@@ -22,13 +22,17 @@ def is_worker(title):
 class Troubles(threading.Thread):
     """Does one thing every few seconds, until told to stop. `spared`: workers that are left alone, to see what leaks."""
 
-    def __init__(self, pool, servers, ledger, seed, pause):
+    def __init__(self, pool, servers, ledger, seed, pause, upgrades):
         super().__init__(name="troubles", daemon=True)
         self.pool, self.servers, self.ledger, self.pause = pool, servers, ledger, pause
         self.random = random.Random(seed)
         self.stop, self.calm = threading.Event(), threading.Lock()
         self.error = None
-        workers = sorted(pid for pid, title in pool.children().items() if is_worker(title))
+        self.upgrades = upgrades
+        self.spare()
+
+    def spare(self):
+        workers = sorted(pid for pid, title in self.pool.children().items() if is_worker(title))
         self.spared = set(workers[: max(1, len(workers) // 4)])
 
     def run(self):
@@ -40,6 +44,7 @@ class Troubles(threading.Thread):
             (self.detach_standby, 2),
             (self.stop_standby, 2),
             (self.restart_primary, 1),
+            (self.upgrade, 3 if self.upgrades else 0),
         ]
         try:
             while not self.stop.wait(self.random.uniform(0.5, 1.5) * self.pause):
@@ -85,7 +90,7 @@ class Troubles(threading.Thread):
         statements = self.random.choice(["on", "off"])
         self.pool.configure(backend_weight1=weight, log_statement=statements, log_min_messages=level)
         if self.random.random() < 0.5:
-            self.pool.process.send_signal(signal.SIGHUP)
+            os.kill(self.pool.pid, signal.SIGHUP)
         else:
             self.pcp("reload_config")
         self.ledger.did("reload")
@@ -127,6 +132,12 @@ class Troubles(threading.Thread):
         self.wait_attached(0)
         licence.close(GRACE)
         self.ledger.did("primary restarted")
+
+    def upgrade(self):
+        """Nobody may notice. While a failover is under way it is refused, and tried again."""
+        proc.wait_for(self.pool.upgrade, 120, "the upgrade")
+        self.spare()
+        self.ledger.did("upgrade")
 
     def pcp(self, request, *arguments):
         """The PCP process may just have been killed."""

@@ -70,8 +70,9 @@ class Cost:
 class Watch:
     """Collects complaints; a soak without any has passed."""
 
-    def __init__(self, pool, servers, spared):
-        self.pool, self.servers, self.spared = pool, servers, spared
+    def __init__(self, pool, servers, troubles):
+        self.pool, self.servers, self.troubles = pool, servers, troubles
+        self.pid = pool.pid
         self.complaints = []
         self.zombies = set()
         self.first = self.last = None
@@ -82,8 +83,8 @@ class Watch:
 
     def look(self):
         """A look while everything works: what each kind of process costs, and who should not be there."""
-        if self.pool.process.poll() is not None:
-            raise proc.BenchError(f"pgpool has ended with {self.pool.process.returncode}")
+        if not self.pool.is_alive():
+            raise proc.BenchError(f"pgpool has ended (process {self.pool.pid})")
         children = self.pool.children()
         zombies = {pid for pid in children if state(pid) == "Z"}
         for pid in zombies & self.zombies:
@@ -100,8 +101,8 @@ class Watch:
             if pid not in workers and title:
                 helpers[title.split("(")[0]].append(pid)
         return {
-            "parent": Cost.of([self.pool.process.pid]),
-            "spared workers": Cost.of(self.spared),
+            "parent": Cost.of([self.pool.pid]),
+            "spared workers": Cost.of(self.troubles.spared),
             "all workers": Cost.of(workers),
             **{title: Cost.of(pids) for title, pids in sorted(helpers.items())},
         }
@@ -116,12 +117,12 @@ class Watch:
                     ours.append(pid)
             except OSError:
                 continue
-        family = set(proc.tree(self.pool.process.pid))
+        family = self.pool.family()
         strangers = [pid for pid in ours if pid not in family]
         if not strangers:
             return []
-        time.sleep(2)  # the children of a parent that was killed may be on their way out
-        return [pid for pid in strangers if state(pid) not in "ZX" and pid not in set(proc.tree(self.pool.process.pid))]
+        time.sleep(2)  # the children of a parent that has ended may be on their way out
+        return [pid for pid in strangers if state(pid) not in "ZX" and pid not in self.pool.family()]
 
     @staticmethod
     def command(pid):
@@ -138,7 +139,10 @@ class Watch:
         self.expect("all helpers are there", self.missing_helpers)
         self.all_workers_serve()
         costs = self.look()
-        for pid in self.spared:
+        if self.pid != self.pool.pid:
+            # Another pgpool: what there is to compare begins anew.
+            self.pid, self.first = self.pool.pid, None
+        for pid in self.troubles.spared:
             if state(pid) in "ZX":
                 self.complain(f"worker {pid}, which nobody killed, has ended")
         self.first = self.first or costs

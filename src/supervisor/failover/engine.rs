@@ -89,7 +89,8 @@ impl Engine {
     /// Failover 6.4. Returns whether it has begun.
     fn begin_down(&mut self, step: &mut Step<'_>, request: Request) -> bool {
         let node = request.node;
-        let is_attached = step.cluster.attached().contains(node);
+        // Of one that was attached before its turn others have asked this while it was down, before the administrator.
+        let is_attached = step.cluster.attached().contains(node) && !self.early.contains(node);
         if request.by_operator && step.cluster.nodes.get(node).is_some_and(|node| node.status != NodeStatus::Unused) {
             step.keep_out(node, !is_attached);
         }
@@ -265,10 +266,11 @@ impl Engine {
     fn help_search(&mut self, step: &mut Step<'_>) {
         let asks = |request: &Request, kind, node| request.kind == kind && request.node == node;
         let is_leaving = |node| self.waiting.iter().any(|request| asks(request, RequestKind::Down, node));
+        let is_last_word = |up: &Request| !self.after(up).any(|request| asks(request, RequestKind::Down, up.node));
         let by_operator = || self.waiting.iter().filter(|request| request.by_operator);
         let is_down = |node: &usize| step.cluster.nodes.get(*node).is_some_and(|node| node.status == NodeStatus::Down);
-        let attached = by_operator().filter(|request| request.kind == RequestKind::Up).map(|request| request.node);
-        let early: NodeSet = attached.filter(is_down).filter(|node| !is_leaving(*node)).collect();
+        let attached = by_operator().filter(|request| request.kind == RequestKind::Up && is_last_word(request));
+        let early: NodeSet = attached.map(|request| request.node).filter(is_down).collect();
         let attached = step.cluster.attached();
         let is_promoted = by_operator().any(|request| {
             request.kind == RequestKind::Promote && attached.contains(request.node) && !is_leaving(request.node)
@@ -288,10 +290,20 @@ impl Engine {
         }
     }
 
+    /// What waits behind a request.
+    fn after(&self, request: &Request) -> impl Iterator<Item = &Request> {
+        let number = request.number;
+        self.waiting.iter().skip_while(move |waiting| waiting.number != number).skip(1)
+    }
+
     /// Every attached node is to be detached as well: the primary cannot be among them.
     fn nothing_to_find(&self, step: &Step<'_>) -> bool {
-        let leaving = |request: &Request| (request.kind == RequestKind::Down).then_some(request.node);
-        let leaving: NodeSet = self.waiting.iter().filter_map(leaving).collect();
+        let is_up = |waiting: &Request, node| waiting.kind == RequestKind::Up && waiting.node == node;
+        // Before an early node's turn it is not detached any more.
+        let counts =
+            |down: &Request| !self.early.contains(down.node) || !self.after(down).any(|up| is_up(up, down.node));
+        let leaving = self.waiting.iter().filter(|request| request.kind == RequestKind::Down && counts(request));
+        let leaving: NodeSet = leaving.map(|request| request.node).collect();
         step.cluster.attached().iter().all(|node| leaving.contains(node))
     }
 

@@ -377,6 +377,20 @@ fn an_administrator_does_not_wait_for_a_search_in_vain() {
     assert_eq!((attached.cluster.primary, attached.progress, attached.asked.len()), (Some(0), Progress::Idle, 0));
     assert!(attached.cluster.attached().contains(0) && attached.file.contains(0));
 
+    // Others have seen the same loss, and their requests are still there when he attaches the node.
+    let mut late = world();
+    late.request(vec![(RequestKind::Down, 0, false)]);
+    late.request(vec![(RequestKind::Up, 0, true)]);
+    assert!(late.cluster.attached().contains(0), "the search sees it");
+    find(&mut late, 0);
+    find(&mut late, 0);
+    assert_eq!((late.cluster.primary, late.progress, late.asked.len()), (Some(0), Progress::Idle, 0));
+    assert!(late.cluster.attached().contains(0) && late.file.contains(0));
+    // One that comes after it counts.
+    let mut lost = world();
+    lost.request(vec![(RequestKind::Up, 0, true), (RequestKind::Down, 0, false)]);
+    assert!(!lost.cluster.attached().contains(0));
+
     let mut promoted = world();
     promoted.request(vec![(RequestKind::Promote, 2, true)]);
     assert_eq!((promoted.cluster.primary, promoted.search, promoted.asked.len()), (Some(2), false, 0));

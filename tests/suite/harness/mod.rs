@@ -42,7 +42,7 @@ pub use heard::{Entry, Listener};
 pub use load::{Habit, Load};
 pub use logs::{checks_started, lines_in_order};
 pub use memcached::Memcached;
-pub use names::{NameServer, Names};
+pub use names::{NameServer, Names, Record};
 pub use network::{Network, can_make_namespaces};
 pub use node::{Node, Stop};
 pub use password::Attempt;
