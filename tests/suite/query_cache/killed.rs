@@ -1,10 +1,10 @@
 //! Workers, or memcached, are killed at random moments while clients write and read through the cache: nobody is given an answer older than
 //! what somebody was told of before he asked, nobody waits for ever, and answers come from the cache again.
 
-use super::memcached::{self, Memcached};
+use super::memcached;
 use super::{caching, counts, make};
 use crate::harness::frontend::{bind, execute, parse, query, sync};
-use crate::harness::{Config, Pgpool, Reply, Wire, shared, wait_for};
+use crate::harness::{Config, Memcached, Pgpool, Reply, Wire, shared, wait_for};
 use crate::only_ours;
 use nix::sys::signal::{Signal, kill};
 use std::io;
