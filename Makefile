@@ -43,7 +43,7 @@ $(RELEASE)/pgpool:
 	$(CARGO) build --release
 
 install: $(RELEASE)/pgpool ## programs to PREFIX/bin, samples to PREFIX/etc, units to PREFIX/lib/systemd, documents to PREFIX/share
-	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin etc share/doc/pgpool share/pgpool/grafana lib/systemd/system lib/tmpfiles.d)
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin etc share/doc/pgpool share/man/man1 share/man/man8 share/pgpool/grafana lib/systemd/system lib/tmpfiles.d)
 	install -m 755 $(addprefix $(RELEASE)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
 	cd $(DESTDIR)$(PREFIX)/bin && for name in $(PCP_PROGRAMS); do ln -sf pcp $$name; done
 	install -m 644 $(wildcard conf/*.sample) $(DESTDIR)$(PREFIX)/etc
@@ -54,6 +54,8 @@ install: $(RELEASE)/pgpool ## programs to PREFIX/bin, samples to PREFIX/etc, uni
 		sed 's|/usr/local/|$(PREFIX)/|g' $$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$unit) || exit 1; done
 	install -m 644 conf/systemd/pgpool.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pgpool.conf
 	install -m 644 README.md $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/pgpool
+	install -m 644 $(wildcard docs/man/*.1) $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 $(wildcard docs/man/*.8) $(DESTDIR)$(PREFIX)/share/man/man8
 
 # A directory of its own: these programs look for their files elsewhere.
 deb: setup ## a package for Debian and Ubuntu, in target/deb: the same places as pgpool2, which it replaces

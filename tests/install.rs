@@ -65,6 +65,11 @@ fn programs_samples_and_documents_are_installed_and_work_from_there() {
         let name = document.rsplit('/').next().unwrap_or_default();
         assert!(installed.contains(&prefix(&format!("share/doc/pgpool/{name}"))), "{name} is missing");
     }
+    for page in files(source, "docs/man").into_iter().filter(|name| !name.ends_with(".toml")) {
+        let (name, section) =
+            (page.rsplit('/').next().unwrap_or_default(), page.rsplit('.').next().unwrap_or_default());
+        assert!(installed.contains(&prefix(&format!("share/man/man{section}/{name}"))), "{name} is missing");
+    }
 
     let root = destination.join("opt/pgpool");
     let program = |arguments: &[&str]| {
@@ -85,6 +90,7 @@ fn programs_samples_and_documents_are_installed_and_work_from_there() {
         let output = Command::new(root.join("bin").join(&name)).arg("--help").output().expect(&name);
         let text = [output.stdout, output.stderr].concat();
         assert!(output.status.success() && !text.is_empty(), "{name}");
+        assert!(installed.contains(&prefix(&format!("share/man/man1/{name}.1"))), "{name} has no manual page");
     }
     let sample = root.join("etc/pgpool.conf.sample");
     let (status, text) = program(&["-f", &sample.display().to_string(), "check"]);

@@ -174,6 +174,24 @@ fn a_dismissed_worker_leaves_unless_a_client_comes_first() {
 }
 
 #[test]
+fn who_has_woken_a_worker_that_is_to_leave_is_served() {
+    let mut worker = Worker::start(Settings::default());
+    worker.refused_session();
+    worker.wait_for(|| state(worker.pid) == 'S');
+    worker.signal(Signal::SIGSTOP);
+    worker.wait_for(|| state(worker.pid) == 'T');
+    let mut client = worker.connect();
+    worker.shared.worker(0).dismiss();
+    worker.signal(Signal::SIGTERM);
+    worker.signal(Signal::SIGCONT);
+    client.write_all(b"\0\0\0\x10\0\x03\0\0user\0u\0\0").expect("startup");
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).expect("the end");
+    assert!(String::from_utf8_lossy(&answer).contains("08S01"));
+    assert_eq!(worker.exit_status(), 0);
+}
+
+#[test]
 fn clients_that_are_held_back_wait_and_are_served_afterwards() {
     let worker = Worker::start(Settings::default());
     worker.refused_session();

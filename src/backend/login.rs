@@ -332,6 +332,7 @@ impl Login<'_> {
         LoginError::Unreachable(
             Report::error(format!("failed to create a backend {} connection", self.node))
                 .detail(format!("logging in to {} failed: {cause}", self.address))
+                .hint("The log of that server may tell more.")
                 .code(SqlState::UNABLE_TO_ESTABLISH),
         )
     }

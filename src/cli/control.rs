@@ -28,6 +28,9 @@ const EXIT_NOT_UPGRADED: i32 = 1;
 /// How much longer than the new pgpool may take the old one has to say how it ended.
 const MARGIN: Duration = Duration::from_secs(10);
 
+/// What helps where a signal is refused.
+const WHO: &str = "Only root and the user that runs pgpool may do that.";
+
 /// Stops pgpool and waits for its end. Returns the exit status.
 pub(super) fn stop(files: &FileLocations, loaded: LoadResult, mode: StopMode) -> i32 {
     let path = pid_path(files, &loaded);
@@ -38,7 +41,7 @@ pub(super) fn stop(files: &FileLocations, loaded: LoadResult, mode: StopMode) ->
         StopMode::Immediate => Signal::SIGQUIT,
     };
     if let Err(errno) = kill(pid, signal) {
-        Report::fatal(format!("could not stop process with pid: {pid}")).detail(errno.desc()).log();
+        Report::fatal(format!("could not stop process with pid: {pid}")).detail(errno.desc()).hint(WHO).log();
         return EXIT_NOT_STOPPED;
     }
     Report::log_line(format!("stop request sent to pgpool (pid: {pid}). waiting for termination...")).log();
@@ -73,7 +76,10 @@ pub(super) fn reload(files: &FileLocations, loaded: LoadResult) -> i32 {
     match kill(pid, Signal::SIGHUP) {
         Ok(()) => 0,
         Err(errno) => {
-            Report::fatal(format!("could not reload configuration file pid: {pid}")).detail(errno.desc()).log();
+            Report::fatal(format!("could not reload configuration file pid: {pid}"))
+                .detail(errno.desc())
+                .hint(WHO)
+                .log();
             EXIT_NOT_RELOADED
         }
     }
@@ -87,7 +93,7 @@ pub(super) fn upgrade(settings: &Settings) -> i32 {
     let outcome = supervisor::outcome_file(path);
     let _ = fs::remove_file(&outcome);
     if let Err(errno) = kill(pid, Signal::SIGURG) {
-        Report::fatal(format!("could not upgrade process with pid: {pid}")).detail(errno.desc()).log();
+        Report::fatal(format!("could not upgrade process with pid: {pid}")).detail(errno.desc()).hint(WHO).log();
         return EXIT_NOT_UPGRADED;
     }
     let patience = Duration::from_secs(u64::try_from(settings.upgrade_start_timeout).unwrap_or(0)) + MARGIN;

@@ -143,7 +143,10 @@ impl Finder {
                 Ok(found && !missing)
             }
             Err(error) => {
-                Report::warning("the node table could not be updated").detail(error.to_string()).log();
+                Report::warning("the node table could not be updated")
+                    .detail(error.to_string())
+                    .hint("Look for a process of pgpool that is stopped (state T), and continue or kill it.")
+                    .log();
                 Ok(false)
             }
         }
@@ -226,6 +229,7 @@ impl Finder {
         } else if limit > 0 && since.elapsed().as_secs() >= limit {
             Report::log_line("failed to find primary node")
                 .detail(format!("find_primary_node_repeatedly: expired after {limit} seconds"))
+                .hint("Promote a server, or see which lines before tell why one that takes writes is not found.")
                 .log();
             self.search = None;
         }

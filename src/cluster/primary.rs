@@ -91,6 +91,7 @@ pub fn run(settings: &Arc<Settings>, shared: &Shared, found: &OwnedFd) -> i32 {
         if primary.is_none() && deadline.passed() {
             Report::log_line("failed to find primary node")
                 .detail(format!("find_primary_node_repeatedly: expired after {limit} seconds"))
+                .hint("Promote a server, or see which lines before tell why one that takes writes is not found.")
                 .log();
         }
         if primary.is_some() || deadline.passed() {

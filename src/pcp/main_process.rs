@@ -258,7 +258,9 @@ impl MainProcess {
                 }
             }
             Err(errno) => {
-                let report = Report::fatal("could not fork a PCP worker process").detail(errno.desc());
+                let report = Report::fatal("could not fork a PCP worker process")
+                    .detail(errno.desc())
+                    .hint("Raise the limit of processes of this user, or add memory.");
                 report.clone().context(from(&admitted.stream)).log();
                 say_goodbye(&admitted.stream, &report);
             }

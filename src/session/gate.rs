@@ -37,7 +37,9 @@ impl Gate {
             Ok(rules) => self.rules = Some(Arc::new(rules)),
             Err(slips) => {
                 slips.log();
-                Report::warning(format!("\"{}\": the old rules stay in force in this process", path.display())).log();
+                Report::warning(format!("\"{}\": the old rules stay in force in this process", path.display()))
+                    .hint("The lines before tell why. Correct the file, and reload.")
+                    .log();
             }
         }
     }

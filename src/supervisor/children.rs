@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 const AT_ONCE: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// So many of those that are killed are named.
+const TOLD: usize = 10;
 
 /// What a child is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -222,6 +224,18 @@ impl Children {
     /// No child is started any more.
     pub fn start_none(&mut self) {
         self.due.clear();
+    }
+
+    /// Those that [`Children::kill_all`] kills, to be told.
+    pub fn living(&self) -> String {
+        let ours = self.living.iter().filter(|(_, child)| child.role.is_ours() && child.role != Role::Collector);
+        let mut names = ours.map(|(pid, child)| format!("{} (pid {pid})", child.role.name())).collect::<Vec<_>>();
+        let more = names.len().saturating_sub(TOLD);
+        names.truncate(TOLD);
+        if more > 0 {
+            names.push(format!("{more} more"));
+        }
+        names.join(", ")
     }
 
     /// Kills all processes of ours but the log collector.

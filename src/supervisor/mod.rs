@@ -266,14 +266,14 @@ impl Supervisor {
             dismissed = slot.is_dismissed();
             slot.reclaim();
             // It may have been the last one that was free.
-            self.children.signal(Signal::SIGURG, |role| role == Role::Doorman);
+            self.children.signal(Signal::SIGWINCH, |role| role == Role::Doorman);
             if !client.is_empty() {
                 // Its last statement may have changed the catalog, or committed what nobody was told of.
                 self.shared.relcache().bump();
                 self.shared.doubt_answers();
             }
         }
-        if dismissed && dead.end == End::Exit(0) {
+        if self.is_done_with(dismissed) && self.stopping.is_none() && dead.end == End::Exit(0) {
             let (name, pid) = (dead.role.name(), dead.pid);
             let text = format!("{name} process with pid: {pid} exited with success and will not be restarted");
             Report::log_line(text).log();

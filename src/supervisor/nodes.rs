@@ -114,6 +114,7 @@ fn forget(status_file: &Path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Report::warning(format!("failed to discard backend status file: \"{}\"", file.display()))
                     .detail(error.to_string())
+                    .hint("Nodes that it calls down stay detached: attach them by pcp_attach_node.")
                     .log();
             }
             _ if file == status_file => {

@@ -26,9 +26,9 @@ pub fn read(path: &Path) -> Result<Option<Pid>> {
             Ok(digits.parse().ok().filter(|pid| *pid > 0).map(Pid::from_raw))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => {
-            Err(Report::fatal(format!("could not open pid file \"{}\"", path.display())).detail(error.to_string()))
-        }
+        Err(error) => Err(Report::fatal(format!("could not open pid file \"{}\"", path.display()))
+            .detail(error.to_string())
+            .hint("See pid_file_name, and who may read it.")),
     }
 }
 

@@ -42,7 +42,8 @@ impl Supervisor {
         let (rules, sources) = self.admission(&reloaded.settings)?;
         if !self.shared.publish_settings(&reloaded.settings.to_snapshot()) {
             let mut problems = Problems::default();
-            problems.add(Report::error("the settings are too long to be handed to running processes"), None);
+            let report = Report::error("the settings are too long to be handed to running processes");
+            problems.add(report.hint("Shorten the longest lists, or restart pgpool."), None);
             return Err(problems);
         }
         // The length was looked at before: it cannot fail now.
@@ -86,7 +87,9 @@ impl Supervisor {
                     remarks.log();
                     return Ok((Some(Arc::new(rules)), Some(sources)));
                 }
-                Report::warning(format!("\"{path}\" is too long to be handed to running processes")).log();
+                Report::warning(format!("\"{path}\" is too long to be handed to running processes"))
+                    .hint("Shorten it by groups of users and databases, or restart pgpool.")
+                    .log();
                 None
             }
             Err(slips) => Some(slips),
@@ -96,12 +99,15 @@ impl Supervisor {
         }
         match &self.rules {
             Some(rules) => {
-                Report::warning(format!("\"{path}\" was not reloaded; the old rules stay in force")).log();
+                Report::warning(format!("\"{path}\" was not reloaded; the old rules stay in force"))
+                    .hint("The lines before tell why. Correct the file, and reload.")
+                    .log();
                 Ok((Some(Arc::clone(rules)), None))
             }
             None => {
                 let mut problems = Problems::default();
-                problems.add(Report::error(format!("could not load \"{path}\", which enable_pool_hba asks for")), None);
+                let report = Report::error(format!("could not load \"{path}\", which enable_pool_hba asks for"));
+                problems.add(report.hint("Correct the file, or set enable_pool_hba = off."), None);
                 Err(problems)
             }
         }

@@ -1,7 +1,7 @@
 //! The number of workers: all of them in static mode; in dynamic mode as many as the clients need and some to spare
 //! (process-model 8).
 //!
-//! A worker whose client leaves too few workers free, or too many, tells the parent by SIGURG; so nobody has to look every
+//! A worker whose client leaves too few workers free, or too many, tells the parent by SIGWINCH; so nobody has to look every
 //! two seconds whether something has changed, and a burst does not wait for that either. Workers to leave are those that lose
 //! least by it: without pooled connections, then those that have waited longest for a client.
 

@@ -34,7 +34,7 @@ const EXIT_NOT_STARTED: i32 = 3;
 const EXIT_GAVE_UP: i32 = 1;
 
 /// What the parent heeds.
-const HANDLED: [Signal; 8] = [
+const HANDLED: [Signal; 9] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -43,6 +43,7 @@ const HANDLED: [Signal; 8] = [
     Signal::SIGUSR1,
     Signal::SIGUSR2,
     Signal::SIGURG,
+    Signal::SIGWINCH,
 ];
 
 /// Starts pgpool and runs it to its end. Returns the exit status. With `starter` this process is a daemon: `starter` gets
@@ -103,7 +104,9 @@ fn prepare(
         Some(_) => None,
         None => Some(PidFile::write(Path::new(&settings.pid_file_name)).inspect_err(|_| listeners.remove())?),
     };
-    shared.share_servers(handed.is_some());
+    if handed.is_some() {
+        shared.share_servers(true);
+    }
     let filled = nodes::fill(&shared, &settings, &status_file, discard_status);
     let log_pipe = filled
         .map_err(failed("the nodes cannot be prepared"))

@@ -65,6 +65,7 @@ fn parse_line(id: usize, line: &str) -> Option<NodeStatus> {
         let shown: String = line.chars().take(40).collect();
         Report::warning("invalid data in status file, ignoring...")
             .detail(format!("backend:{id} status is invalid: \"{}\"", shown.escape_default()))
+            .hint("The node counts as new, and is used. If it should not be, detach it by pcp_detach_node.")
             .log();
         return None;
     };

@@ -79,7 +79,9 @@ impl Supervisor {
         let stopping = self.stopping.as_mut()?;
         if stopping.kill_at.passed() {
             stopping.kill_at = Deadline::NEVER;
-            Report::warning("some child processes did not end in time and are killed").log();
+            Report::warning("some child processes did not end in time and are killed")
+                .detail(self.children.living())
+                .log();
             self.children.kill_all();
             // They may clean up, and have as long again for it.
             self.failover.end_commands();

@@ -151,7 +151,8 @@ Usage:
                        Specify file containing username and password pairs.
   -p, --prompt         Prompt for database password using standard input.
   -s, --stdin          Read database password from standard input, also from a pipe.
-  -P, --prompt-for-key Prompt for encryption key using standard input.
+  -P, --prompt-for-key
+                       Prompt for encryption key using standard input.
   -m, --update-pass    Create encrypted password entry in the pool_passwd file.
   -u, --username       The username for the pool_password entry.
   -h, --help           Print this help.

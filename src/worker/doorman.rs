@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-const SIGNALS: [Signal; 5] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGURG];
+const SIGNALS: [Signal; 5] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGWINCH];
 /// A long queue is told of once in so long at most.
 const SILENCE: Duration = Duration::from_secs(60);
 /// Who waits is counted so often at least.
@@ -32,7 +32,10 @@ pub fn run(start: Start) -> i32 {
     let signals = match Signals::install(&SIGNALS) {
         Ok(signals) => signals,
         Err(errno) => {
-            Report::fatal("the doorman could not prepare itself").detail(errno.desc()).log();
+            Report::fatal("the doorman could not prepare itself")
+                .detail(errno.desc())
+                .hint("Raise the limits of open files and of memory of this user.")
+                .log();
             return Exit::Restart as i32;
         }
     };

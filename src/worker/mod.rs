@@ -17,7 +17,7 @@ use crate::net::{Deadline, Peer, Stream, names};
 use crate::report::{self, Report};
 use crate::session::{self, Context};
 use crate::state::{ClientInfo, Shared};
-use crate::sys::signal::{Signal, Signals};
+use crate::sys::signal::{Signal, Signals, told_to_stop};
 use crate::sys::title;
 use idle::{Idle, Wake};
 use nix::sys::signal::kill;
@@ -80,7 +80,10 @@ fn live(start: Start) -> Exit {
     let (idle, signals) = match prepared {
         Ok(prepared) => prepared,
         Err(errno) => {
-            Report::fatal("a worker process could not prepare itself").detail(errno.desc()).log();
+            Report::fatal("a worker process could not prepare itself")
+                .detail(errno.desc())
+                .hint("Raise the limits of open files and of memory of this user.")
+                .log();
             return Exit::Restart;
         }
     };
@@ -126,9 +129,23 @@ impl Worker {
                 }
             }
         };
+        if exit == Exit::Done {
+            self.serve_the_last(&mut idle);
+        }
         self.context.close_pooled(|pool| pool.close_all());
         self.context.close_asker();
         exit
+    }
+
+    /// A client may have woken this worker and nobody else: if the worker is not replaced, nobody else looks for it.
+    fn serve_the_last(&mut self, idle: &mut Idle) {
+        if !self.context.slot.is_dismissed() || told_to_stop() {
+            return;
+        }
+        if let Ok(Some((socket, client))) = idle.last_client() {
+            self.context.shared.count_taken(socket);
+            self.serve(client);
+        }
     }
 
     /// Waits for the next client, unless this worker is dismissed (process-model 8.2) and nobody is there.
@@ -213,10 +230,10 @@ impl Worker {
     }
 
     /// Lets the parent know when too few or too many workers have no client (process-model 8), and the doorman when none is
-    /// free.
+    /// free. By SIGWINCH, which does nothing to whoever does not wait for it.
     fn mind_staff(&self, connected: usize) {
         let shared = &self.context.shared;
-        let tell = |pid: u32| _ = kill(Pid::from_raw(pid as i32), Signal::SIGURG);
+        let tell = |pid: u32| _ = kill(Pid::from_raw(pid as i32), Signal::SIGWINCH);
         if shared.staff().is_wrong_for(connected) {
             tell(shared.parent());
         }

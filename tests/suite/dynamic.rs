@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Cluster, Config, Pgpool, Stop, Wire, eventually, shared, wait_for};
+use crate::harness::{Cluster, Config, Pgpool, Stop, Wire, children_of, eventually, shared, wait_for};
 use crate::only_ours;
 
 const WAITING: &str = "pgpool: wait for connection request";
@@ -55,6 +55,7 @@ fn workers_come_with_the_clients() {
     sessions.remove(3).close();
     late.read_until('Z').succeeded();
     assert_eq!(late.value("SELECT 1"), "1");
+    assert!(!pool.log().contains("upgrade"), "nobody has asked for anything else: {}", pool.log());
 }
 
 #[test]
@@ -97,6 +98,27 @@ fn who_ends_for_other_reasons_is_replaced() {
 }
 
 #[test]
+fn an_upgrade_begins_small_and_grows_again() {
+    only_ours!("it has to be stopped");
+    let mut pool = dynamic(12, 2, 4).set("client_wait_limit", 60_000).start();
+    let old = pool.pid();
+    let mut before: Vec<Wire> = (0..6).map(|_| pool.connect()).collect();
+    let new = pool.upgrade().expect("the upgrade");
+    before.iter_mut().for_each(|session| assert_eq!(session.value("SELECT 1"), "1"));
+    let is_left = |title| !children_of(old, title).is_empty();
+    wait_for("the old one to have only its sessions", || !is_left(WAITING) && !is_left("pgpool: doorman"));
+    assert_eq!(children_of(old, "postgres test").len(), 6);
+    wait_for("the first workers", || children_of(new, WAITING).len() == 2);
+    let mut after: Vec<Wire> = (0..8).map(|_| pool.connect()).collect();
+    after.iter_mut().for_each(|session| assert_eq!(session.value("SELECT 2"), "2"));
+    wait_for("some to spare", || children_of(new, WAITING).len() >= 2);
+    assert_eq!(children_of(new, "pgpool: doorman").len(), 1);
+    before.into_iter().for_each(Wire::close);
+    assert_eq!(pool.wait_end(Duration::from_secs(20)).and_then(|status| status.code()), Some(0), "{}", pool.log());
+    after.iter_mut().for_each(|session| assert_eq!(session.value("SELECT 3"), "3"));
+}
+
+#[test]
 fn a_smart_stop_waits_for_the_sessions_alone() {
     let mut pool = dynamic(8, 2, 4).start();
     let mut session = pool.connect();
@@ -123,9 +145,11 @@ fn too_many_go_in_the_end_and_those_with_pooled_connections_last() {
     wait_for("everybody to be free", || pool.children(WAITING).len() >= 9);
     assert!(eventually(Duration::from_secs(120), || workers(&pool).len() == 3), "{} are left", workers(&pool).len());
     assert_eq!(workers(&pool), useful);
-    let log = pool.log();
-    let left = log.matches("exited with success and will not be restarted").count();
-    assert!(left >= 6 && log.matches("Exit flag set").count() == left, "{log}");
+    wait_for("the parent's lines", || {
+        let log = pool.log();
+        let left = log.matches("exited with success and will not be restarted").count();
+        left >= 6 && log.matches("Exit flag set").count() == left
+    });
     // In static mode there are all of them.
     pool.set("process_management_mode", "static");
     pool.signal(Signal::SIGHUP);

@@ -90,7 +90,9 @@ impl Passwords {
                 .detail("unable to decrypt password from pool_passwd")
                 .hint("verify the valid pool_key exists")
                 .log(),
-            Entry::Empty => unusable.detail("the password is empty").log(),
+            Entry::Empty => {
+                unusable.detail("the password is empty").hint("Set it in pgpool.conf, or in pool_passwd.").log()
+            }
             _ => {}
         }
         entry.credential()
@@ -118,7 +120,8 @@ pub fn create(settings: &Settings) -> Result<()> {
     };
     if let Err(error) = opened {
         return Err(Report::fatal(format!("initializing pool password, failed to open file:\"{}\"", path.display()))
-            .detail(format!("file open failed with error:\"{error}\"")));
+            .detail(format!("file open failed with error:\"{error}\""))
+            .hint("The user that runs pgpool must be able to read it; see pool_passwd."));
     }
     if is_open_to_others(path) {
         Report::warning(format!("password file \"{}\" has group or world access", path.display()))

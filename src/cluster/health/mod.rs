@@ -168,7 +168,9 @@ impl Checker {
             }
             self.health().suspect();
             retries += 1;
-            Report::log_line(format!("health check retrying on DB node: {id} (round:{retries})")).log();
+            Report::log_line(format!("health check retrying on DB node: {id} (round:{retries})"))
+                .detail(&failure.cause)
+                .log();
             let delay = u64::try_from(node.health_check_retry_delay).unwrap_or(0);
             self.sleep(Deadline::after(Duration::from_secs(delay)), false)?;
         }
@@ -178,7 +180,9 @@ impl Checker {
     fn failed(&self, state: &Node, failure: &Failure) -> RoundEnd {
         let id = self.id;
         if state.disallow_to_failover {
-            Report::log_line(format!("health check failed on node {id} but failover is disallowed for the node")).log();
+            Report::log_line(format!("health check failed on node {id} but failover is disallowed for the node"))
+                .detail(&failure.cause)
+                .log();
             return RoundEnd::Failure { counted: false };
         }
         let timeout = u8::from(failure.kind == Kind::TimedOut);

@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// Bytes of output that are looked at.
 const MAX_OUTPUT: usize = 4095;
+/// What helps when it fails.
+const TRY: &str = "Run it by hand, as the user that runs pgpool.";
 
 /// What a command has printed.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,11 +96,11 @@ fn judge(status: ExitStatus, command: &str) -> Result<(), Report> {
     match (status.signal(), status.code()) {
         (_, Some(0)) => Ok(()),
         (Some(signal), _) => {
-            Err(Report::error(format!("replication delay command terminated by signal {signal}: {command}")))
+            Err(Report::error(format!("replication delay command terminated by signal {signal}: {command}")).hint(TRY))
         }
         (None, code) => {
             let code = code.unwrap_or(-1);
-            Err(Report::error(format!("replication delay command failed with exit code {code}: {command}")))
+            Err(Report::error(format!("replication delay command failed with exit code {code}: {command}")).hint(TRY))
         }
     }
 }

@@ -276,7 +276,10 @@ impl Check {
 
     fn change_nodes(&self, change: impl FnOnce(&mut Cluster)) {
         if let Err(error) = self.shared.nodes().update(change) {
-            Report::warning("the node table could not be updated").detail(error.to_string()).log();
+            Report::warning("the node table could not be updated")
+                .detail(error.to_string())
+                .hint("Look for a process of pgpool that is stopped (state T), and continue or kill it.")
+                .log();
         }
     }
 

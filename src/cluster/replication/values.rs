@@ -16,12 +16,15 @@ pub(super) struct Values {
     pub remarks: Vec<Report>,
 }
 
+/// What is read.
+const WANTED: &str = "It must print a number of milliseconds for each standby, in the order of the nodes.";
+
 /// Reads one number of milliseconds for each of `nodes`, in order.
 pub(super) fn read(output: &str, nodes: &[usize]) -> Values {
     let words: Vec<_> = output.split([' ', '\t', '\n', '\r']).filter(|word| !word.is_empty()).collect();
     let mut values = Values::default();
     if words.is_empty() {
-        values.remarks.push(Report::warning("replication delay command produced no output"));
+        values.remarks.push(Report::warning("replication delay command produced no output").hint(WANTED));
         return values;
     }
     if words.len() != nodes.len() {
@@ -45,7 +48,7 @@ fn value(word: &str, node: usize) -> (Option<Duration>, Option<Report>) {
     let number = word.parse::<f64>().ok().filter(|number| number.is_finite());
     let Some(number) = number else {
         let text = format!("invalid delay value '{word}' for node {node}, treating as 0");
-        return (Some(Duration::ZERO), Some(Report::warning(text)));
+        return (Some(Duration::ZERO), Some(Report::warning(text).hint(WANTED)));
     };
     if number == -1.0 {
         let text = format!(

@@ -1,6 +1,6 @@
 //! TLS towards servers: when it is asked for, and how far the server is trusted (auth 18).
 
-use super::material::{File, Unusable, private_key, warn_of_readers};
+use super::material::{File, Unusable, content, private_key, warn_of_readers};
 use super::{ALPN_LIST, reason, revoked};
 use crate::config::{BackendSslmode, BackendSslnegotiation, Settings};
 use crate::report::Report;
@@ -201,7 +201,7 @@ fn context(settings: &Settings, mode: SslMode) -> Result<SslContext, Report> {
 
 /// The private key in `file`.
 fn load_key(file: &str) -> Result<PKey<Private>, String> {
-    let pem = fs::read(file).map(Secret::new).map_err(|error| error.to_string())?;
+    let pem = content(file).map(Secret::new).map_err(|error| error.to_string())?;
     private_key(&pem, None).map_err(|unusable| match unusable {
         Unusable::Wrong(errors) => reason(&errors),
         Unusable::NeedsPhrase | Unusable::PhraseTooLong(_) => {

@@ -16,6 +16,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
+/// The longest file that is read, in bytes.
+const MAX_LENGTH: u64 = 8 << 20;
+
 /// A file, as it was when it was read. Without a name: there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct File<C> {
@@ -25,9 +28,21 @@ pub(super) struct File<C> {
 
 impl File<Vec<u8>> {
     pub fn read(name: &str) -> io::Result<Self> {
-        let content = if name.is_empty() { Vec::new() } else { fs::read(name)? };
+        let content = if name.is_empty() { Vec::new() } else { content(name)? };
         Ok(Self { name: name.to_owned(), content })
     }
+}
+
+/// The content of a file, for which nobody has to wait.
+pub(super) fn content(name: &str) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(name)?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if metadata.len() > MAX_LENGTH {
+        return Err(io::Error::other(format!("it is longer than {MAX_LENGTH} bytes")));
+    }
+    fs::read(name)
 }
 
 /// What an acceptor is made of.
@@ -177,7 +192,7 @@ fn read_key(file: &str) -> Result<File<Secret>, Report> {
         return Err(Report::warning(format!("private key file \"{file}\" is not a regular file")));
     }
     warn_of_readers(file, &metadata);
-    Ok(File { name: file.to_owned(), content: Secret::new(fs::read(file).map_err(refuse)?) })
+    Ok(File { name: file.to_owned(), content: Secret::new(content(file).map_err(refuse)?) })
 }
 
 /// Tells if others can read a private key.

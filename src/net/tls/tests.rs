@@ -361,6 +361,13 @@ fn what_is_wrong_with_the_files_is_told() {
     };
     let told = refused(&|settings| settings.ssl_cert = "/nonexistent".to_owned());
     assert!(told.starts_with("could not load server certificate file \"/nonexistent\": "), "{told}");
+    // What may never end, or is no file.
+    for file in ["/dev/zero", "/"] {
+        let told = refused(&|settings| settings.ssl_cert = file.to_owned());
+        assert!(told.ends_with("it is not a regular file"), "{told}");
+        let told = refused(&|settings| settings.ssl_crl_file = file.to_owned());
+        assert!(told.ends_with("it is not a regular file"), "{told}");
+    }
     let told = refused(&|settings| settings.ssl_key = "/nonexistent".to_owned());
     assert_eq!(told, "could not access private key file \"/nonexistent\": No such file or directory (os error 2)");
     let other = files.write("other.key", &certificate("x").1.private_key_to_pem_pkcs8().unwrap());

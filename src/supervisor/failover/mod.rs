@@ -315,7 +315,10 @@ impl Supervisor {
                 Some(script)
             }
             Err(error) => {
-                Report::warning("the command could not be run").detail(error.to_string()).log();
+                Report::warning("the command could not be run")
+                    .detail(format!("{name}: {error}"))
+                    .hint("Raise the limits of processes and open files of this user, or add memory; then run it by hand.")
+                    .log();
                 None
             }
         }
@@ -332,7 +335,10 @@ impl Supervisor {
         match self.start_child(Role::Search(number)) {
             Ok(()) => self.failover.search = Some((number, reader)),
             Err(errno) => {
-                Report::warning("the primary cannot be searched").detail(errno.desc()).log();
+                Report::warning("the primary cannot be searched")
+                    .detail(errno.desc())
+                    .hint("Raise the limit of processes of this user, or add memory.")
+                    .log();
                 self.failover.events.push_front(Event::Searched(None));
             }
         }

@@ -175,7 +175,10 @@ impl Script {
         if is_success {
             Report::debug(format!("{} has ended", self.name)).detail(time).log();
         } else {
-            Report::warning(format!("{} {how}", self.name)).detail(time).log();
+            Report::warning(format!("{} {how}", self.name))
+                .detail(time)
+                .hint("What it has printed is in the lines before.")
+                .log();
         }
     }
 }

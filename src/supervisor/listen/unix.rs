@@ -55,6 +55,7 @@ pub(super) fn paths(directories: &[impl AsRef<Path>], port: i32, names: &Names) 
         let path = path.display();
         let label = names.label;
         Report::warning(format!("{label}Unix-domain socket path \"{path}\" is too long (maximum {MAX_PATH} bytes)"))
+            .hint(format!("Choose a shorter directory in {}.", names.directories))
             .log();
     }
     if usable.is_empty() && !long.is_empty() {
@@ -144,13 +145,17 @@ fn find_group(name: &str) -> Result<Option<Gid>> {
     }
     match Group::from_name(name) {
         Ok(Some(group)) => Ok(Some(group.gid)),
-        _ => Err(Report::fatal(format!("unix_socket_group \"{name}\" does not exist"))),
+        _ => {
+            Err(Report::fatal(format!("unix_socket_group \"{name}\" does not exist"))
+                .hint("Name a group, or its number."))
+        }
     }
 }
 
 fn failed(path: &Path, what: &str, cause: &dyn Display) -> Report {
     Report::fatal(format!("failed to bind a socket: \"{}\"", path.display()))
         .detail(format!("{what} failed with error: \"{cause}\""))
+        .hint("The directory must exist, and the user that runs pgpool must be able to write to it.")
 }
 
 #[cfg(test)]

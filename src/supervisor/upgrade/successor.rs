@@ -70,7 +70,7 @@ impl Supervisor {
                 self.end_upgrade(&format!("{} cannot be started: {error}", self.again.program.display()));
             });
         };
-        Report::warning(format!("upgrade: not now, {refused}")).log();
+        Report::warning(format!("upgrade: not now, {refused}")).hint("Try again when that is over.").log();
         self.tell_outcome(&format!("failed: {refused}"));
     }
 
@@ -191,7 +191,8 @@ impl Supervisor {
         self.children.start_none();
         self.end_renewal();
         self.spare.forget();
-        // Idle workers end, and so do helpers: the new ones do their work.
+        // Idle workers end, behind whoever has just woken them, and so do helpers: the new ones do their work.
+        self.shared.workers().iter().for_each(|slot| slot.dismiss());
         self.children.signal_all(Signal::SIGTERM);
         self.children.signal(Signal::SIGINT, |role| matches!(role, Role::Health(_)));
         for listeners in [&mut self.listeners, &mut self.pcp_listeners, &mut self.metrics_listeners] {

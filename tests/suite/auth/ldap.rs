@@ -2,15 +2,15 @@
 
 use super::directory::{ADMIN, ADMIN_SECRET, Directory, HOST, ODD, PEOPLE, REFERRED};
 use super::matrix::{Table, check};
-use super::stage::{SECRET, prepared_pool, servers, started, unstarted_pool, user};
-use crate::harness::{Attempt, Config, Pgpool, Program, free_port, process_title, wait_for};
-use crate::{needs_slapd, only_ours};
+use super::stage::{SECRET, pool_with_names, prepared_pool, servers, started, unstarted_pool, user};
+use crate::harness::{Attempt, Config, Names, Pgpool, Program, Record, free_port, process_title, wait_for};
+use crate::{needs_namespaces, needs_slapd, only_ours};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// One for all tests that leave it alone.
@@ -151,6 +151,27 @@ fn searches_that_fail() {
 }
 
 /// Another directory that this one names is not asked: neither for its entries, nor whether a password is right.
+#[test]
+fn the_name_service_knows_the_servers_of_a_domain() {
+    only_ours!("says less");
+    needs_slapd!();
+    needs_namespaces!();
+    let rule = format!("ldap ldapbasedn=\"{PEOPLE}\" backend_use_passwd=1");
+    let names = Names::served(vec![
+        ("_ldap._tcp.example.com", Record::Service(directory().port, "ldap1.example.com")),
+        ("ldap1.example.com", Record::Address(Ipv4Addr::LOCALHOST)),
+    ]);
+    let pool = pool_with_names(servers(), Some(&rule), &Arc::new(names));
+    assert_eq!(Attempt::new(pool.port, &user("scram", "none"), SECRET).summary(), "T ok", "{}", pool.log());
+    assert!(refusal(&pool, "nobody", SECRET).starts_with(REFUSED));
+    let server = format!("on server \"ldap1.example.com:{}\"", directory().port);
+    assert!(pool.log().contains(&server), "{}", pool.log());
+    // A domain that has none.
+    let pool = pool_with_names(servers(), Some(&rule), &Arc::new(Names::served(Vec::new())));
+    assert!(refusal(&pool, &user("scram", "none"), SECRET).starts_with(REFUSED));
+    assert!(pool.log().contains("could not find DNS SRV records for \"example.com\""), "{}", pool.log());
+}
+
 #[test]
 fn referrals_are_not_followed() {
     only_ours!("follows them");

@@ -5,6 +5,7 @@
 //! - `Wire`: a raw protocol client; `frontend` builds its messages.
 //! - `Listener`: what arrived at a server, by its own log.
 //! - `Load`: many clients at work while something happens.
+//! - `Memcached`: one for the query cache.
 //! - `Program`: any client program, with a deadline; `Service`: one that runs beside the test.
 //!
 //! Nothing here waits for a fixed time: `wait_for` polls a condition until its deadline. Every process is registered
@@ -16,6 +17,7 @@ pub mod frontend;
 mod heard;
 mod load;
 mod logs;
+mod memcached;
 mod names;
 mod network;
 mod node;
@@ -39,7 +41,8 @@ pub use environment::{
 pub use heard::{Entry, Listener};
 pub use load::{Habit, Load};
 pub use logs::{checks_started, lines_in_order};
-pub use names::{NameServer, Names};
+pub use memcached::Memcached;
+pub use names::{NameServer, Names, Record};
 pub use network::{Network, can_make_namespaces};
 pub use node::{Node, Stop};
 pub use password::Attempt;

@@ -1,9 +1,9 @@
 //! Whole applications with the cache on: pgbench's TPC-B with as many reads from the cache as writes, and one that keeps its
 //! data by SQLAlchemy. Each knows what it has written, and compares.
 
-use super::memcached::{self, Memcached};
+use super::memcached;
 use super::{caching, counts, make};
-use crate::harness::{Config, Program, Scratch, shared};
+use crate::harness::{Config, Memcached, Program, Scratch, shared};
 use crate::only_ours;
 use std::fs;
 use std::time::Duration;

@@ -1,10 +1,10 @@
-//! Workers are killed at random moments while clients write and read through the cache: nobody is given an answer older than
+//! Workers, or memcached, are killed at random moments while clients write and read through the cache: nobody is given an answer older than
 //! what somebody was told of before he asked, nobody waits for ever, and answers come from the cache again.
 
-use super::memcached::{self, Memcached};
+use super::memcached;
 use super::{caching, counts, make};
 use crate::harness::frontend::{bind, execute, parse, query, sync};
-use crate::harness::{Config, Pgpool, Reply, Wire, shared, wait_for};
+use crate::harness::{Config, Memcached, Pgpool, Reply, Wire, shared, wait_for};
 use crate::only_ours;
 use nix::sys::signal::{Signal, kill};
 use std::io;
@@ -22,14 +22,43 @@ const NEVER: i64 = -1_000_000;
 #[test]
 fn random_workers_killed_leave_no_old_answer_in_shared_memory() {
     only_ours!("the original loses what a killed child had to invalidate");
-    play(caching(), "qk_here");
+    let pools = [start(caching())];
+    play(&pools, "qk_here", |random| kill_workers(&pools, random));
 }
 
 #[test]
 fn random_workers_killed_leave_no_old_answer_in_memcached() {
     only_ours!("the original loses what a killed child had to invalidate");
     let memcached = Memcached::start();
-    play(memcached::on(memcached.port), "qk_there");
+    let pools = [start(memcached::on(memcached.port))];
+    play(&pools, "qk_there", |random| kill_workers(&pools, random));
+}
+
+#[test]
+fn a_memcached_killed_leaves_no_old_answer_in_two_pgpools() {
+    only_ours!("each instance forgets only what it has filled itself");
+    let mut memcached = Some(Memcached::start());
+    let port = memcached.as_ref().map_or(0, |memcached| memcached.port);
+    let pools = [start(memcached::on(port)), start(memcached::on(port))];
+    play(&pools, "qk_shared", |random| {
+        memcached.take().expect("memcached").kill();
+        std::thread::sleep(Duration::from_micros(random.u64(..2000)));
+        memcached = Some(Memcached::start_on(port));
+    });
+}
+
+fn start(config: Config) -> Pgpool {
+    config.set("num_init_children", CLIENTS + 2).start()
+}
+
+fn kill_workers(pools: &[Pgpool], random: &mut fastrand::Rng) {
+    for _ in 0..random.usize(1..4) {
+        let pool = &pools[random.usize(..pools.len())];
+        let mut workers = pool.children("postgres test");
+        workers.extend(pool.children("wait for connection"));
+        let _ = kill(workers[random.usize(..workers.len())], Signal::SIGKILL);
+        std::thread::sleep(Duration::from_micros(random.u64(..2000)));
+    }
 }
 
 /// What the clients know of each other.
@@ -41,39 +70,38 @@ struct Known {
     is_over: AtomicBool,
 }
 
-fn play(config: Config, table: &str) {
+/// Lets clients of these pgpools work while `disturb` does its work again and again.
+fn play(pools: &[Pgpool], table: &str, mut disturb: impl FnMut(&mut fastrand::Rng)) {
     let rows = format!("CREATE TABLE {table} AS SELECT id, 0 AS n FROM generate_series(0, {CLIENTS} - 1) AS id");
     make(&format!("DROP TABLE IF EXISTS {table}"), &rows);
-    let pool = config.set("num_init_children", CLIENTS + 2).start();
     let known = Known::default();
     std::thread::scope(|scope| {
         for id in 0..CLIENTS {
-            let client =
-                Client { id, table, port: pool.port, known: &known, random: fastrand::Rng::with_seed(id as u64) };
+            let port = pools[id % pools.len()].port;
+            let client = Client { id, table, port, known: &known, random: fastrand::Rng::with_seed(id as u64) };
             scope.spawn(move || client.live());
         }
         // However this ends, the clients are to end, too.
         let _over = Over(&known.is_over);
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..ROUNDS {
-            let before = hits(&pool);
-            wait_for("answers from the cache", || hits(&pool) > before + 50);
-            for _ in 0..random.usize(1..4) {
-                let mut workers = pool.children("postgres test");
-                workers.extend(pool.children("wait for connection"));
-                let _ = kill(workers[random.usize(..workers.len())], Signal::SIGKILL);
-                std::thread::sleep(Duration::from_micros(random.u64(..2000)));
+            for pool in pools {
+                let before = hits(pool);
+                wait_for("answers from the cache", || hits(pool) > before + 50);
             }
+            disturb(&mut random);
             let done = || known.done.each_ref().map(|done| done.load(SeqCst));
             let before = done();
             wait_for("every client to be served", || done().iter().zip(before).all(|(now, before)| *now > before + 20));
         }
     });
-    let mut session = pool.connect();
-    for sql in reads(table) {
-        let truth = shared().primary().sql(&sql);
-        for _ in 0..3 {
-            assert_eq!(session.value(&sql), truth, "{sql}");
+    for pool in pools {
+        let mut session = pool.connect();
+        for sql in reads(table) {
+            let truth = shared().primary().sql(&sql);
+            for _ in 0..3 {
+                assert_eq!(session.value(&sql), truth, "{sql}");
+            }
         }
     }
 }

@@ -2,50 +2,14 @@
 //! one, and no trouble when memcached is away, hangs, forgets or lies.
 
 use super::{caching, counts, is_hit, is_kept, make};
-use crate::harness::{Config, PATIENCE, Pgpool, Scratch, Service, Wire, free_port, shared, wait_for};
+use crate::harness::{Config, Memcached, Pgpool, Wire, shared, wait_for};
 use crate::pcp::raw::report;
 use crate::{only_ours, pcp};
 use nix::sys::signal::Signal;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// A memcached that listens.
-pub(super) struct Memcached {
-    pub port: u16,
-    service: Service,
-    _scratch: Scratch,
-}
-
-impl Memcached {
-    pub fn start() -> Memcached {
-        Self::start_on(free_port())
-    }
-
-    fn start_on(port: u16) -> Memcached {
-        let scratch = Scratch::new("memcached");
-        let arguments = ["-l", "127.0.0.1", "-p", &port.to_string(), "-U", "0", "-m", "16"];
-        let service = Service::start(Path::new("memcached"), &arguments, &scratch.path().join("memcached.log"));
-        let memcached = Memcached { port, service, _scratch: scratch };
-        wait_for("memcached to listen", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        memcached
-    }
-
-    /// What it answers to this, up to a line that begins with this word.
-    fn ask(&self, request: &str, last: &str) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("memcached");
-        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        stream.write_all(format!("{request}\r\n").as_bytes()).expect("request");
-        let mut answer = String::new();
-        let mut lines = BufReader::new(stream);
-        while !answer.lines().last().is_some_and(|line| line.starts_with(last)) {
-            assert_ne!(lines.read_line(&mut answer).expect("answer"), 0, "{answer}");
-        }
-        answer
-    }
-}
 
 /// A pgpool that keeps its answers there, and reads on the primary.
 pub(super) fn on(port: u16) -> Config {
@@ -137,6 +101,30 @@ fn several_pgpools_are_one_cache() {
     }
     there.query("ALTER TABLE qd_shared RENAME a TO b").succeeded();
     assert_eq!(here.query(read).sqlstate(), "42703");
+}
+
+#[test]
+fn nobody_is_given_what_another_user_may_see() {
+    only_ours!("keys there have no room for this");
+    make(
+        "DROP TABLE IF EXISTS qd_private; DROP ROLE IF EXISTS qd_may, qd_not",
+        "CREATE TABLE qd_private AS SELECT 'secret' AS a; CREATE ROLE qd_may LOGIN; CREATE ROLE qd_not LOGIN; \
+         GRANT SELECT ON qd_private TO qd_may",
+    );
+    let memcached = Memcached::start();
+    let (pool, neighbour) = (begun(on(memcached.port)), begun(on(memcached.port)));
+    let as_user = |pool: &Pgpool, user: &str| pool.connect_with(&[("user", user), ("database", "test")]);
+    let read = "SELECT a FROM qd_private";
+    let (mut may, mut may_there) = (as_user(&pool, "qd_may"), as_user(&neighbour, "qd_may"));
+    wait_for("both to have begun", || is_hit(&mut may, read) && is_hit(&mut may_there, read));
+    for pool in [&pool, &neighbour] {
+        assert_eq!(as_user(pool, "qd_not").query(read).sqlstate(), "42501");
+    }
+    neighbour.connect().query("REVOKE SELECT ON qd_private FROM qd_may").succeeded();
+    for session in [&mut may, &mut may_there] {
+        assert_eq!(session.query(read).sqlstate(), "42501");
+    }
+    make("DROP TABLE qd_private", "DROP ROLE qd_may, qd_not");
 }
 
 #[test]
@@ -296,6 +284,34 @@ fn a_write_memcached_was_not_told_of_is_not_forgotten() {
         is_kept(&mut reader, read)
     });
     assert_eq!((lines_with(&pool, AWAY), lines_with(&pool, BACK)), (1, 1));
+}
+
+#[test]
+fn a_damaged_answer_is_none() {
+    only_ours!("its values are messages and nothing else");
+    make(
+        "DROP TABLE IF EXISTS qd_damaged",
+        "CREATE TABLE qd_damaged AS SELECT 'whole' AS a FROM generate_series(1, 3)",
+    );
+    let memcached = Memcached::start();
+    let pool = begun(on(memcached.port));
+    let mut session = pool.connect();
+    let read = "SELECT a FROM qd_damaged";
+    assert!(is_kept(&mut session, read));
+    let (name, value) = memcached.largest();
+    assert!(value.windows(5).filter(|part| *part == b"whole").count() == 3, "{value:?}");
+    let truncated = (0..value.len()).map(|length| value[..length].to_vec());
+    let longer = [&value[..], b"Z\0\0\0\x05I"].concat();
+    for damaged in truncated.chain([longer]) {
+        memcached.set(&name, &damaged);
+        let reply = session.query(read).succeeded();
+        assert_eq!((reply.kinds().as_str(), reply.column().join(" ").as_str()), ("TDDDCZ", "whole whole whole"));
+        memcached.set(&name, &damaged);
+        assert!(!is_hit(&mut session, read), "{damaged:?}");
+    }
+    memcached.set(&name, &value);
+    assert!(is_hit(&mut session, read));
+    assert_eq!(lines_with(&pool, AWAY), 0);
 }
 
 /// A server that says the same to everybody; counts who has come.

@@ -1,10 +1,10 @@
 //! Random histories of several sessions: each read is compared with what the server says to the same session in the same
 //! moment without a cache. And writers that are killed in the middle.
 
-use super::memcached::{self, Memcached};
+use super::memcached;
 use super::{caching, counts, is_kept, make};
 use crate::harness::frontend::query;
-use crate::harness::{Pgpool, Wire, shared, wait_for};
+use crate::harness::{Memcached, Pgpool, Wire, shared, wait_for};
 use crate::only_ours;
 use nix::sys::signal::{Signal, kill};
 use std::time::Duration;

@@ -1,8 +1,7 @@
 //! A standby that has not replayed the last write of a table gives no answers to keep.
 
-use super::memcached::Memcached;
 use super::{is_hit, is_kept};
-use crate::harness::{Cluster, Config, Pgpool, Wire, wait_for};
+use crate::harness::{Cluster, Config, Memcached, Pgpool, Wire, wait_for};
 use crate::only_ours;
 
 #[test]

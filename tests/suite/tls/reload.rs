@@ -1,7 +1,7 @@
 //! New certificates under running sessions (auth 17.4).
 
 use super::authority::{Authority, Pair};
-use super::stage::{connector, handshake, session, with_tls};
+use super::stage::{SSL_REQUEST, ask, connector, handshake, session, tcp, with_tls};
 use crate::harness::{PATIENCE, Pgpool, process_title, shared, wait_for};
 use crate::{needs_pgpool, only_ours};
 use nix::sys::signal::{Signal, kill};
@@ -56,6 +56,19 @@ fn sessions_stay_and_new_clients_see_the_new_certificate() {
         assert_eq!(seen(&pool), third.serial);
         held.push(session(&pool));
     }
+}
+
+#[test]
+fn tls_that_could_not_begin_begins_with_a_reload() {
+    only_ours!("has to be restarted");
+    needs_pgpool!();
+    let authority = Authority::new("ours");
+    let missing = Pair { certificate: "/nonexistent".to_owned(), key: "/nonexistent".to_owned(), serial: 0 };
+    let mut pool = with_tls(Pgpool::on(shared()), &missing).start();
+    assert_eq!(ask(&mut tcp(pool.port), &SSL_REQUEST).expect("an answer"), Some(b'N'));
+    offer(&mut pool, &authority.issue("pgpool"));
+    wait_for("TLS", || ask(&mut tcp(pool.port), &SSL_REQUEST).expect("an answer") == Some(b'S'));
+    assert_eq!(session(&pool).value("SELECT 40 + 2"), "42");
 }
 
 /// How many lines a file has, which need not be there.

@@ -1,6 +1,10 @@
-//! The committed documents that are written from `conf/parameters.toml` and from the table of metrics are what these say
-//! today.
+//! The committed documents that are written from `conf/parameters.toml`, from the table of metrics and from the programs'
+//! help texts are what these say today.
 //! `UPDATE=1 cargo test --test generated_documents` writes them anew.
+
+mod help;
+mod manual;
+mod roff;
 
 use pgpool::{config::document, metrics};
 use std::path::Path;
@@ -37,4 +41,14 @@ fn the_tables_of_metrics_are_fresh() {
         wanted.push_str(&[BEGIN, table, END, rest].concat());
     }
     assert_fresh("docs/metrics.md", &wanted);
+}
+
+#[test]
+fn the_manual_pages_are_fresh() {
+    let pages = manual::all();
+    pages.iter().for_each(|(file, page)| assert_fresh(&format!("docs/man/{file}"), page));
+    let directory = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/man")).expect("docs/man");
+    let files = directory.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let unknown = files.filter(|file| file != "pages.toml" && !pages.iter().any(|(page, _)| page == file));
+    assert_eq!(unknown.collect::<Vec<_>>(), [""; 0], "nobody writes these");
 }
