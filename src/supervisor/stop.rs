@@ -113,7 +113,9 @@ impl Supervisor {
     }
 
     fn leave_nothing_behind(&mut self) {
-        self.write_status();
+        if !self.is_before_its_time() {
+            self.write_status();
+        }
         self.listeners.remove();
         self.pcp_listeners.remove();
         self.metrics_listeners.remove();

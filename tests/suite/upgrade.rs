@@ -1,7 +1,7 @@
 //! `pgpool upgrade`: another process takes over, and no client notices (docs/upgrade.md).
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -125,6 +125,30 @@ fn a_program_that_does_not_come_up_changes_nothing() {
     wait_for("the reload", || pool.log().contains("parameter \"upgrade_start_timeout\" changed"));
     pool.upgrade().expect("the upgrade");
     assert_eq!(session.value("SELECT 3"), "3");
+}
+
+#[test]
+fn a_new_one_that_is_told_to_stop_leaves_the_old_one_its_sockets() {
+    only_ours!("it has to be stopped");
+    // The new one waits for a node that does not answer.
+    let mute = TcpListener::bind("127.0.0.1:0").expect("a node that says nothing");
+    let mut pool = Pgpool::on(shared()).start();
+    pool.set("backend_hostname3", "127.0.0.1");
+    pool.set("backend_port3", mute.local_addr().expect("address").port());
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let failures = pool.log().matches("upgrade failed").count();
+        pool.signal(Signal::SIGURG);
+        let mut new = None;
+        wait_for("the new one to search nodes", || {
+            let children = pool.children("pgpool -n").into_iter().chain(pool.children("-n -f"));
+            new = children.into_iter().find(|new| !children_of(*new, "pgpool: ").is_empty());
+            new.is_some()
+        });
+        kill(new.expect("the new one"), signal).expect("kill");
+        wait_for("its end", || pool.log().matches("upgrade failed").count() > failures);
+        assert_eq!(pool.connect().value("SELECT 1"), "1");
+        assert!(pool.psql("SELECT 2").stdout.contains('2'), "{}", pool.log());
+    }
 }
 
 #[test]

@@ -73,10 +73,20 @@ pub(super) struct Listeners {
 #[derive(Debug)]
 struct Listening {
     socket: OwnedFd,
-    /// It is the service manager's, who keeps it for the next start: it must not be shut down.
-    is_lent: bool,
+    owner: Owner,
     /// For whoever inherits it.
     purpose: &'static str,
+}
+
+/// Who may shut a socket down, which whoever else has a copy cannot undo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// This process.
+    Us,
+    /// The service manager, who keeps it for the next start.
+    ServiceManager,
+    /// The former pgpool, which serves by it until it has handed over its business.
+    FormerPgpool,
 }
 
 /// At the end of the purpose of a socket that is lent.
@@ -179,15 +189,20 @@ impl Listeners {
         offered.take_rest(port, names).into_iter().try_for_each(|offer| self.inherit(offer, backlog, names))
     }
 
-    /// The former pgpool has handed over its business: its socket files are ours to delete now.
-    pub fn own_files(&mut self) {
+    /// The former pgpool has handed over its business: its sockets and their files are ours now.
+    pub fn own(&mut self) {
         self.files.append(&mut self.files_to_come);
+        for listening in &mut self.sockets {
+            if listening.owner == Owner::FormerPgpool {
+                listening.owner = Owner::Us;
+            }
+        }
     }
 
     /// The sockets, and what a successor has to know of each.
     pub fn for_successor(&self) -> impl Iterator<Item = (BorrowedFd<'_>, String)> {
-        self.sockets.iter().map(|Listening { socket, is_lent, purpose }| {
-            (socket.as_fd(), format!("{purpose}{}", if *is_lent { LENT } else { "" }))
+        self.sockets.iter().map(|Listening { socket, owner, purpose }| {
+            (socket.as_fd(), format!("{purpose}{}", if *owner == Owner::ServiceManager { LENT } else { "" }))
         })
     }
 
@@ -207,9 +222,10 @@ impl Listeners {
     }
 
     /// No connection is accepted from now on, whatever process still holds a copy of a socket; clients that were waiting
-    /// for a worker are sent away. The socket files are deleted. At sockets that are lent clients wait for the next start.
+    /// for a worker are sent away. The socket files are deleted. Sockets that are not ours go on: at the service manager's
+    /// clients wait for the next start, and a former pgpool serves by its own.
     pub fn refuse(&mut self) {
-        for Listening { socket, .. } in self.sockets.iter().filter(|listening| !listening.is_lent) {
+        for Listening { socket, .. } in self.sockets.iter().filter(|listening| listening.owner == Owner::Us) {
             let _ = SockRef::from(socket).shutdown(Shutdown::Both);
             while SockRef::from(socket).accept().is_ok() {}
         }
@@ -230,7 +246,7 @@ impl Listeners {
 
 impl Listening {
     fn own(socket: OwnedFd, names: &Names) -> Self {
-        Self { socket, is_lent: false, purpose: names.purpose }
+        Self { socket, owner: Owner::Us, purpose: names.purpose }
     }
 
     /// Makes somebody's socket as ours are.
@@ -242,7 +258,8 @@ impl Listening {
         prepared.map_err(|error| {
             Report::fatal("a socket that was passed to pgpool cannot be used").detail(error.to_string())
         })?;
-        Ok(Self { socket, is_lent, purpose: names.purpose })
+        let owner = if is_lent { Owner::ServiceManager } else { Owner::FormerPgpool };
+        Ok(Self { socket, owner, purpose: names.purpose })
     }
 }
 

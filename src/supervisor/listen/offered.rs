@@ -6,7 +6,7 @@
 //! configured any more is closed when it has handed over its business, not before.
 
 use super::Names;
-use super::{Listeners, Listening};
+use super::{Listeners, Listening, Owner};
 use crate::report::Report;
 use crate::sys::inherited::Inherited;
 use socket2::{SockRef, Type};
@@ -98,7 +98,7 @@ impl Offered {
         let mut rest = Listeners::default();
         for offer in former {
             rest.inherit_file(&offer);
-            rest.sockets.push(Listening { socket: offer.socket, is_lent: false, purpose: "" });
+            rest.sockets.push(Listening { socket: offer.socket, owner: Owner::FormerPgpool, purpose: "" });
         }
         rest
     }

@@ -80,9 +80,9 @@ impl Supervisor {
             Err(report) => report.log(),
         }
         for listeners in [&mut self.listeners, &mut self.pcp_listeners, &mut self.metrics_listeners] {
-            listeners.own_files();
+            listeners.own();
         }
-        predecessor.unwanted.own_files();
+        predecessor.unwanted.own();
         predecessor.unwanted.refuse();
         Report::log_line(format!("upgrade: process {} is replaced by this one", predecessor.pid)).log();
         predecessor.leash.say_ready();
@@ -118,6 +118,11 @@ impl Supervisor {
         {
             predecessor.leash.say_stop(signal);
         }
+    }
+
+    /// This process was to replace another, which serves and has not handed over anything yet.
+    pub(in crate::supervisor) fn is_before_its_time(&self) -> bool {
+        self.predecessor.as_ref().is_some_and(|predecessor| !predecessor.has_retired)
     }
 
     /// Its end comes before that of this one, so that whoever waits for the one waits for both.
