@@ -189,6 +189,29 @@ fn a_stop_is_one_for_all_generations() {
 }
 
 #[test]
+fn nobody_outlives_the_pgpool_that_serves() {
+    only_ours!("it has to be stopped");
+    let mut pool = Pgpool::on(shared()).start();
+    let mut first = pool.connect();
+    let second_parent = pool.upgrade().expect("the first upgrade");
+    let mut second = pool.connect();
+    let third_parent = pool.upgrade().expect("the second upgrade");
+    kill(second_parent, Signal::SIGKILL).expect("kill");
+    // Nobody can tell the first one any more how to stop.
+    assert_eq!(first.read_until('E').sqlstate(), "57P01");
+    assert_eq!(second.read_until('E').sqlstate(), "57P01");
+    assert!(pool.wait_end(PATIENCE).is_some(), "{}", pool.log());
+    let mut third = pool.connect();
+    let fourth_parent = pool.upgrade().expect("the third upgrade");
+    kill(fourth_parent, Signal::SIGKILL).expect("kill");
+    assert_eq!(third.read_until('E').sqlstate(), "57P01");
+    wait_for("the third one to end", || is_gone(third_parent));
+    wait_for("its port to be free", || TcpStream::connect(("127.0.0.1", pool.port)).is_err());
+    pool.launch(&[]);
+    wait_for("a new pgpool to serve", || crate::harness::Wire::login(pool.port).is_ok());
+}
+
+#[test]
 fn a_statement_of_any_generation_can_be_cancelled() {
     only_ours!("it has to be stopped");
     let mut pool = Pgpool::on(shared()).start();
@@ -235,6 +258,27 @@ fn what_the_old_one_writes_the_new_one_reads() {
         new.value("SELECT sum(a) FROM upgraded");
         hits(&mut new).is_some_and(|hits| hits != "0")
     });
+}
+
+#[test]
+fn what_the_newest_one_writes_is_read_by_one_whose_predecessor_has_ended() {
+    only_ours!("it has to be stopped");
+    shared().primary().sql("DROP TABLE IF EXISTS upgraded_twice; CREATE TABLE upgraded_twice AS SELECT 1 AS a");
+    let mut pool = Pgpool::on(shared()).set("memory_cache_enabled", "on").weights(&[1.0, 0.0, 0.0]).start();
+    let (first_parent, first) = (pool.pid(), pool.connect());
+    pool.upgrade().expect("the first upgrade");
+    let mut second = pool.connect();
+    pool.upgrade().expect("the second upgrade");
+    let mut third = pool.connect();
+    drop(first);
+    wait_for("the end of the first to be heard of", || {
+        pool.log().contains(&format!("process {first_parent}, which this one has replaced, has ended"))
+    });
+    for value in 1..4 {
+        third.query(&format!("UPDATE upgraded_twice SET a = {value}")).succeeded();
+        let mut read = || second.value("SELECT sum(a) FROM upgraded_twice");
+        assert_eq!([read(), read()], [value.to_string(), value.to_string()]);
+    }
 }
 
 #[test]

@@ -107,7 +107,7 @@ impl Supervisor {
             self.take_over();
         }
         self.predecessor = None;
-        self.shared.share_servers(false);
+        self.mind_sharing();
         self.shared.relcache().bump();
     }
 

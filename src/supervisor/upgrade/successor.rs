@@ -43,7 +43,8 @@ pub(in crate::supervisor) struct Successor {
 /// After the new one has taken over.
 #[derive(Debug)]
 pub(in crate::supervisor) struct Retired {
-    leash: Leash,
+    /// None: the new one has ended.
+    leash: Option<Leash>,
     /// How long sessions may go on.
     limit: Deadline,
     seconds: i32,
@@ -125,8 +126,12 @@ impl Supervisor {
             }
         }
         self.tell_when_all_have_left();
-        while let Some(Word::Stop(signal)) = self.retired.as_ref().and_then(|retired| retired.leash.hear()) {
-            self.stop(signal);
+        while let Some(word) = self.retired.as_ref().and_then(|retired| retired.leash.as_ref()?.hear()) {
+            match word {
+                Word::Stop(signal) => self.stop(signal),
+                Word::End => self.successor_is_gone(),
+                Word::Ready => {}
+            }
         }
         if let Some(retired) = self.retired.as_mut().filter(|retired| retired.limit.passed()) {
             retired.limit = Deadline::NEVER;
@@ -158,7 +163,7 @@ impl Supervisor {
             .hint("What the new process had to say is in the log, or on standard error.")
             .log();
         self.tell_outcome(&format!("failed: {reason}"));
-        self.shared.share_servers(self.predecessor.is_some());
+        self.mind_sharing();
         if self.stopping.is_some() {
             return;
         }
@@ -203,7 +208,24 @@ impl Supervisor {
             Report::warning("upgrade: the sessions that go on here cannot be cancelled").detail(errno.desc()).log();
         }
         let untold = Some((format!("ready: {pid}"), Deadline::after_milliseconds(LOOK)));
-        self.retired = Some(Retired { leash, limit: Deadline::after_seconds(seconds), seconds, untold });
+        self.retired = Some(Retired { leash: Some(leash), limit: Deadline::after_seconds(seconds), seconds, untold });
+    }
+
+    /// The new one ends after this one, unless it is killed or fails: as with one pgpool, the sessions end then. Nobody
+    /// would rule them, and their workers would keep the ports from the pgpool that is started next.
+    fn successor_is_gone(&mut self) {
+        let Some(retired) = self.retired.as_mut() else { return };
+        retired.leash = None;
+        Report::error("upgrade: the process that has replaced this one has ended")
+            .detail("The sessions that are left here are ended.")
+            .log();
+        self.stop(Signal::SIGINT);
+    }
+
+    /// The query cache rests while there are sessions of another pgpool, whichever of both is the older one.
+    pub(super) fn mind_sharing(&self) {
+        let is_shared = self.predecessor.is_some() || self.successor.is_some() || self.retired.is_some();
+        self.shared.share_servers(is_shared);
     }
 
     /// Whoever has asked for the upgrade is told of it when all who come are the new one's.
