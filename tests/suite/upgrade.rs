@@ -212,6 +212,31 @@ fn nobody_outlives_the_pgpool_that_serves() {
 }
 
 #[test]
+fn sessions_of_any_generation_write_where_the_newest_one_does() {
+    only_ours!("it has to be stopped");
+    shared().primary().sql("DROP TABLE IF EXISTS detached; CREATE TABLE detached (i int)");
+    let config = Pgpool::on(shared()).set("failover_wait_timeout", 1).set("search_primary_node_timeout", 1);
+    let mut pool = crate::pcp::start(config);
+    let mut sessions = vec![pool.connect()];
+    for _ in 0..2 {
+        pool.upgrade().expect("the upgrade");
+        sessions.push(pool.connect());
+    }
+    for session in &mut sessions {
+        session.query("INSERT INTO detached VALUES (1)").succeeded();
+    }
+    let (answer, text) = crate::pcp::login(&pool).ask(b'D', b"0\0");
+    assert_eq!(text, b"CommandComplete\0", "{}", char::from(answer));
+    for session in &mut sessions {
+        wait_for("nothing to be written to the node any more", || {
+            session.send(query("INSERT INTO detached VALUES (2)"));
+            let end = |kind: u8| kind == b'E' || kind == b'Z';
+            std::iter::repeat_with(|| session.read().kind).find(|kind| end(*kind)) == Some(b'E')
+        });
+    }
+}
+
+#[test]
 fn a_statement_of_any_generation_can_be_cancelled() {
     only_ours!("it has to be stopped");
     let mut pool = Pgpool::on(shared()).start();

@@ -1,6 +1,8 @@
 //! In the new pgpool: the one that it replaces.
 
 use super::leash::{Leash, Word};
+use super::news;
+use crate::net::Deadline;
 use crate::report::{self, Report};
 use crate::supervisor::Supervisor;
 use crate::supervisor::listen::Listeners;
@@ -11,6 +13,7 @@ use nix::unistd::Pid;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::time::Duration;
 
 /// What the first descriptors are called.
 pub(super) const LEASH: &str = "leash";
@@ -28,7 +31,12 @@ pub(in crate::supervisor) struct Predecessor {
     unwanted: Listeners,
     /// It has left everything to this one.
     has_retired: bool,
+    /// The state of the node table that it knows.
+    told: Option<u64>,
 }
+
+/// How often the node table is looked at for changes that nobody has woken the parent for, while somebody is to be told.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What it has handed over.
 pub(in crate::supervisor) struct Handed {
@@ -54,7 +62,7 @@ impl Handed {
     /// Who has done that. `unwanted`: what of its sockets there is no use for.
     pub fn by(self, unwanted: Listeners) -> Predecessor {
         let Self { leash, cancels, .. } = self;
-        Predecessor { pid: Pid::parent(), leash, cancels, unwanted, has_retired: false }
+        Predecessor { pid: Pid::parent(), leash, cancels, unwanted, has_retired: false, told: None }
     }
 }
 
@@ -109,6 +117,23 @@ impl Supervisor {
         self.predecessor = None;
         self.mind_sharing();
         self.shared.relcache().bump();
+    }
+
+    /// Its sessions use the nodes that ours use: it gets to know of every change.
+    pub(in crate::supervisor) fn tell_of_nodes(&mut self) {
+        let Some(predecessor) = self.predecessor.as_mut().filter(|predecessor| predecessor.has_retired) else { return };
+        if predecessor.told == Some(self.shared.nodes().generation()) {
+            return;
+        }
+        let cluster = self.shared.nodes().view();
+        if predecessor.leash.say_nodes(&news::write(&cluster)) {
+            predecessor.told = Some(cluster.generation);
+        }
+    }
+
+    /// When that is looked at again.
+    pub(in crate::supervisor) fn next_tidings(&self) -> Deadline {
+        self.predecessor.as_ref().map_or(Deadline::NEVER, |_| Deadline::after(LOOK))
     }
 
     /// It stops as well.

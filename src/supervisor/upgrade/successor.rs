@@ -2,6 +2,7 @@
 
 use super::cancels::Cancels;
 use super::leash::{Leash, Word};
+use super::news;
 use super::outcome_file;
 use super::predecessor::{CANCELS, LEASH, STDERR};
 use crate::net::Deadline;
@@ -50,6 +51,8 @@ pub(in crate::supervisor) struct Retired {
     seconds: i32,
     /// What is to be told, and when that is looked at again: as soon as no worker is left that could accept somebody.
     untold: Option<(String, Deadline)>,
+    /// What the new one has said of the nodes, and when it is tried again to enter it.
+    news: Option<(String, Deadline)>,
 }
 
 /// How often it is looked whether a worker has a client now.
@@ -109,7 +112,8 @@ impl Supervisor {
         let starting = self.successor.as_ref().map_or(Deadline::NEVER, |successor| successor.limit);
         let Some(retired) = &self.retired else { return starting };
         let untold = retired.untold.as_ref().map_or(Deadline::NEVER, |(_, again)| *again);
-        starting.min(retired.limit).min(untold)
+        let news = retired.news.as_ref().map_or(Deadline::NEVER, |(_, again)| *again);
+        starting.min(retired.limit).min(untold).min(news)
     }
 
     /// Hears what the new pgpool says, and ends what takes too long.
@@ -129,10 +133,12 @@ impl Supervisor {
         while let Some(word) = self.retired.as_ref().and_then(|retired| retired.leash.as_ref()?.hear()) {
             match word {
                 Word::Stop(signal) => self.stop(signal),
+                Word::Nodes(news) => self.note_news(news),
                 Word::End => self.successor_is_gone(),
                 Word::Ready => {}
             }
         }
+        self.heed_news();
         if let Some(retired) = self.retired.as_mut().filter(|retired| retired.limit.passed()) {
             retired.limit = Deadline::NEVER;
             Report::warning("upgrade: the sessions that are left are ended")
@@ -208,7 +214,25 @@ impl Supervisor {
             Report::warning("upgrade: the sessions that go on here cannot be cancelled").detail(errno.desc()).log();
         }
         let untold = Some((format!("ready: {pid}"), Deadline::after_milliseconds(LOOK)));
-        self.retired = Some(Retired { leash: Some(leash), limit: Deadline::after_seconds(seconds), seconds, untold });
+        self.retired =
+            Some(Retired { leash: Some(leash), limit: Deadline::after_seconds(seconds), seconds, untold, news: None });
+    }
+
+    fn note_news(&mut self, news: String) {
+        if let Some(retired) = &mut self.retired {
+            retired.news = Some((news, Deadline::after_milliseconds(LOOK)));
+        }
+    }
+
+    /// The sessions that are left use the nodes as those of the new one do.
+    fn heed_news(&mut self) {
+        let Some(retired) = &mut self.retired else { return };
+        let Some((news, _)) = retired.news.take() else { return };
+        match self.shared.nodes().try_update(|cluster| news::apply(&news, cluster)) {
+            Ok(()) => self.children.signal(Signal::SIGUSR2, |role| matches!(role, Role::Worker(_))),
+            // Another process changes the table at this moment.
+            Err(_) => retired.news = Some((news, Deadline::after_milliseconds(LOOK))),
+        }
     }
 
     /// The new one ends after this one, unless it is killed or fails: as with one pgpool, the sessions end then. Nobody
