@@ -152,6 +152,31 @@ fn a_new_one_that_is_told_to_stop_leaves_the_old_one_its_sockets() {
 }
 
 #[test]
+fn addresses_are_changed_or_the_upgrade_fails() {
+    only_ours!("it has to be stopped");
+    let mut pool = Pgpool::on(shared()).set("listen_addresses", "*").start();
+    let old = pool.pid();
+    for (parameter, usual) in [("listen_addresses", "*"), ("pcp_listen_addresses", "127.0.0.1")] {
+        let other = if usual == "*" { "127.0.0.1" } else { "*" };
+        pool.set(parameter, other);
+        pool.upgrade().expect_err("nobody can listen on both");
+        let refusal = format!("{parameter} cannot be changed like this by an upgrade");
+        assert!(pool.log().contains(&refusal), "{}", pool.log());
+        assert_eq!(pool.connect().value("SELECT 1"), "1");
+        pool.set(parameter, usual);
+    }
+    pool.upgrade().expect("nothing has changed");
+    assert!(pool.wait_end(PATIENCE).is_some() && is_gone(old));
+
+    // Between single addresses it changes.
+    let mut pool = Pgpool::on(shared()).start();
+    pool.set("listen_addresses", "127.0.0.2");
+    pool.upgrade().expect("the upgrade");
+    wait_for("the former address to be closed", || TcpStream::connect(("127.0.0.1", pool.port)).is_err());
+    TcpStream::connect(("127.0.0.2", pool.port)).expect("the new address");
+}
+
+#[test]
 fn sessions_of_the_old_one_end_after_their_time() {
     only_ours!("it has to be stopped");
     let mut pool = Pgpool::on(shared()).set("upgrade_session_timeout", 1).start();

@@ -111,6 +111,17 @@ impl Listeners {
         }
     }
 
+    /// Whether a former pgpool's sockets leave room for those that are configured now.
+    ///
+    /// # Errors
+    /// It listens on one address of a port and all are configured, or the other way round: the kernel lets nobody listen on
+    /// both at the same time.
+    pub fn check_change(settings: &Settings, offered: &Offered) -> Result<()> {
+        tcp::check_change(&settings.listen_addresses, settings.port, &FOR_CLIENTS, offered)?;
+        tcp::check_change(&settings.pcp_listen_addresses, settings.pcp_port, &FOR_PCP, offered)?;
+        tcp::check_change(&settings.metrics_listen_addresses, settings.metrics_port, &FOR_METRICS, offered)
+    }
+
     fn open_unix(&mut self, settings: &Settings, offered: &mut Offered) -> Result<()> {
         let paths = unix::paths(&settings.unix_socket_directories, settings.port, &FOR_CLIENTS)?;
         for path in paths {
