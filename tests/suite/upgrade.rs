@@ -177,6 +177,17 @@ fn addresses_are_changed_or_the_upgrade_fails() {
 }
 
 #[test]
+fn the_socket_file_is_for_those_who_may_use_it_now() {
+    only_ours!("it has to be stopped");
+    let mut pool = Pgpool::on(shared()).set("unix_socket_permissions", "0777").start();
+    let mode = |pool: &Pgpool| fs::metadata(pool.socket()).expect("the socket").permissions().mode() & 0o777;
+    assert_eq!(mode(&pool), 0o777);
+    pool.set("unix_socket_permissions", "0700");
+    pool.upgrade().expect("the upgrade");
+    assert_eq!(mode(&pool), 0o700);
+}
+
+#[test]
 fn sessions_of_the_old_one_end_after_their_time() {
     only_ours!("it has to be stopped");
     let mut pool = Pgpool::on(shared()).set("upgrade_session_timeout", 1).start();

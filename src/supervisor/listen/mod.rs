@@ -18,7 +18,7 @@ use socket2::{SockRef, Socket};
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use unix::SocketFile;
+use unix::{Access, SocketFile};
 
 /// The longest backlog asked for.
 const MAX_BACKLOG: i32 = 10_000;
@@ -58,16 +58,14 @@ const FOR_METRICS: Names = Names {
 const ALL: [&Names; 3] = [&FOR_CLIENTS, &FOR_PCP, &FOR_METRICS];
 /// Connections to PCP or metrics that wait to be accepted: room for an administrator behind a crowd.
 const PCP_BACKLOG: i32 = 1024;
-/// Everybody may connect to a socket of PCP: it asks for a password.
-const PCP_PERMISSIONS: i32 = 0o777;
 
 /// Sockets somebody connects to.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     sockets: Vec<Listening>,
     files: Vec<SocketFile>,
-    /// Those that are still the former pgpool's.
-    files_to_come: Vec<SocketFile>,
+    /// Those that are still the former pgpool's, with who will be let in.
+    files_to_come: Vec<(SocketFile, Option<Access>)>,
 }
 
 #[derive(Debug)]
@@ -124,13 +122,13 @@ impl Listeners {
 
     fn open_unix(&mut self, settings: &Settings, offered: &mut Offered) -> Result<()> {
         let paths = unix::paths(&settings.unix_socket_directories, settings.port, &FOR_CLIENTS)?;
+        let access = Access::new(&settings.unix_socket_group, settings.unix_socket_permissions)?;
         for path in paths {
             if let Some(offer) = offered.take_unix(&path) {
-                self.inherit(offer, MAX_BACKLOG, &FOR_CLIENTS)?;
+                self.inherit(offer, Some(access), MAX_BACKLOG, &FOR_CLIENTS)?;
                 continue;
             }
-            let (group, mode) = (&settings.unix_socket_group, settings.unix_socket_permissions);
-            self.add(unix::open(path, group, mode, &FOR_CLIENTS)?, &FOR_CLIENTS);
+            self.add(unix::open(path, access, &FOR_CLIENTS)?, &FOR_CLIENTS);
         }
         Ok(())
     }
@@ -151,10 +149,10 @@ impl Listeners {
         let paths = unix::paths(&settings.pcp_socket_dir, settings.pcp_port, &FOR_PCP);
         for path in paths.map_err(warn).unwrap_or_default() {
             if let Some(offer) = offered.take_unix(&path) {
-                let _ = listeners.inherit(offer, PCP_BACKLOG, &FOR_PCP).map_err(warn);
+                let _ = listeners.inherit(offer, None, PCP_BACKLOG, &FOR_PCP).map_err(warn);
                 continue;
             }
-            match unix::open(path, "", PCP_PERMISSIONS, &FOR_PCP) {
+            match unix::open(path, Access::OF_ALL, &FOR_PCP) {
                 Ok(opened) => listeners.add(opened, &FOR_PCP),
                 Err(report) => warn(report),
             }
@@ -184,25 +182,30 @@ impl Listeners {
         self.files.push(file);
     }
 
-    fn inherit(&mut self, offer: Offer, backlog: i32, names: &Names) -> Result<()> {
-        self.inherit_file(&offer);
+    fn inherit(&mut self, offer: Offer, access: Option<Access>, backlog: i32, names: &Names) -> Result<()> {
+        self.inherit_file(&offer, access);
         self.sockets.push(Listening::of(offer, backlog, names)?);
         Ok(())
     }
 
     /// The file of a former pgpool's socket will be ours.
-    fn inherit_file(&mut self, offer: &Offer) {
+    fn inherit_file(&mut self, offer: &Offer, access: Option<Access>) {
         let file = offer.path().filter(|_| !offer.is_lent).and_then(SocketFile::of);
-        self.files_to_come.extend(file);
+        self.files_to_come.extend(file.map(|file| (file, access)));
     }
 
     fn take_rest(&mut self, port: i32, backlog: i32, names: &Names, offered: &mut Offered) -> Result<()> {
-        offered.take_rest(port, names).into_iter().try_for_each(|offer| self.inherit(offer, backlog, names))
+        offered.take_rest(port, names).into_iter().try_for_each(|offer| self.inherit(offer, None, backlog, names))
     }
 
     /// The former pgpool has handed over its business: its sockets and their files are ours now.
     pub fn own(&mut self) {
-        self.files.append(&mut self.files_to_come);
+        for (file, access) in self.files_to_come.drain(..) {
+            if let Some(report) = access.and_then(|access| file.admit(access).err()) {
+                warn(report);
+            }
+            self.files.push(file);
+        }
         for listening in &mut self.sockets {
             if listening.owner == Owner::FormerPgpool {
                 listening.owner = Owner::Us;

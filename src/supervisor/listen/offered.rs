@@ -109,7 +109,7 @@ impl Offered {
         }
         let mut rest = Listeners::default();
         for offer in former {
-            rest.inherit_file(&offer);
+            rest.inherit_file(&offer, None);
             rest.sockets.push(Listening { socket: offer.socket, owner: Owner::FormerPgpool, purpose: "" });
         }
         rest
