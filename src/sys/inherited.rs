@@ -111,10 +111,15 @@ fn own(count: RawFd, names: &str) -> Vec<Inherited> {
     descriptors.filter_map(|(number, name)| Some(Inherited { descriptor: adopt(number)?, name })).collect()
 }
 
-/// The descriptor of that number, if it is open; closed on exec from now on.
+/// The descriptor of that number, if one was passed; closed on exec from now on. Those that this process has opened itself
+/// were so from the beginning: a number that was announced and not passed may be one of them.
 fn adopt(number: RawFd) -> Option<OwnedFd> {
     // SAFETY: whether it is open is what the next line asks.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    let flags = FdFlag::from_bits_retain(fcntl(borrowed, FcntlArg::F_GETFD).ok()?);
+    if flags.contains(FdFlag::FD_CLOEXEC) {
+        return None;
+    }
     fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
     // SAFETY: it is open, and was passed to this process to be its own; the caller's words are gone, so nobody takes it
     // a second time.
