@@ -42,7 +42,6 @@ impl Supervisor {
     pub(super) fn stop(&mut self, signal: Signal) {
         let number = signal as i32;
         Report::log_line(format!("exit handler called (signal: {number})")).log();
-        self.abandon_upgrade();
         self.stop_predecessor(signal);
         let before = self.stopping.as_ref();
         if before.is_some_and(|stopping| strength(stopping.signal) >= strength(signal)) {
@@ -54,6 +53,7 @@ impl Supervisor {
         let wait_for_predecessor =
             if signal == Signal::SIGTERM { Deadline::NEVER } else { Deadline::after(2 * PATIENCE) };
         self.stopping = Some(Stopping { signal, kill_at: kill_at.min(killed_before), wait_for_predecessor });
+        self.abandon_upgrade();
         Report::log_line(format!("shutting down by signal {number}")).log();
         Report::log_line("terminating all child processes").log();
         self.service.tell_stopping(signal);

@@ -188,6 +188,19 @@ fn the_socket_file_is_for_those_who_may_use_it_now() {
 }
 
 #[test]
+fn a_stop_during_an_upgrade_begins_nothing() {
+    only_ours!("it has to be stopped");
+    let (mut pool, name) = start_by_name(Pgpool::on(shared()));
+    install(&name, "exec sleep 1000");
+    pool.signal(Signal::SIGURG);
+    wait_for("the new one", || !pool.children("sleep 1000").is_empty());
+    assert_eq!(pool.stop(crate::harness::Stop::Fast).code(), Some(0));
+    let log = pool.log();
+    assert!(log.contains("upgrade failed: pgpool is being stopped"), "{log}");
+    assert!(!log.contains("goes on serving") && !log.contains("received SIGUSR1"), "{log}");
+}
+
+#[test]
 fn sessions_of_the_old_one_end_after_their_time() {
     only_ours!("it has to be stopped");
     let mut pool = Pgpool::on(shared()).set("upgrade_session_timeout", 1).start();

@@ -164,10 +164,14 @@ impl Supervisor {
         if let Some(successor) = self.successor.take() {
             let _ = killpg(successor.pid, Signal::SIGKILL);
         }
-        Report::error(format!("upgrade failed: {reason}"))
-            .detail("This process goes on serving as before.")
-            .hint("What the new process had to say is in the log, or on standard error.")
-            .log();
+        let failure = Report::error(format!("upgrade failed: {reason}"));
+        match self.stopping {
+            Some(_) => failure,
+            None => failure
+                .detail("This process goes on serving as before.")
+                .hint("What the new process had to say is in the log, or on standard error."),
+        }
+        .log();
         self.tell_outcome(&format!("failed: {reason}"));
         self.mind_sharing();
         if self.stopping.is_some() {
