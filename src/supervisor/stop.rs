@@ -1,11 +1,13 @@
 //! Stopping: smart waits for the sessions, fast and immediate end them (process-model 13). A stronger request overrides a
 //! weaker one at any time.
 
-use super::Supervisor;
 use super::children::Role;
+use super::{Supervisor, pid_file};
 use crate::net::Deadline;
 use crate::report::Report;
 use crate::sys::signal::Signal;
+use nix::unistd::Pid;
+use std::path::Path;
 use std::time::Duration;
 
 /// How long children may take to leave after a fast stop before they are killed, and commands before they are told to end.
@@ -95,6 +97,8 @@ impl Supervisor {
         }
         if self.retired.is_some() {
             Report::log_line("upgrade: the last session of this process has ended").log();
+            // Under this name the new one has replaced it, unless it has another name now.
+            pid_file::delete(Path::new(&self.settings.pid_file_name), Pid::this());
             return Some(0);
         }
         self.leave_nothing_behind();

@@ -201,6 +201,21 @@ fn a_stop_during_an_upgrade_begins_nothing() {
 }
 
 #[test]
+fn a_pid_file_of_another_name_takes_the_place_of_the_former() {
+    only_ours!("it has to be stopped");
+    let mut pool = Pgpool::on(shared()).start();
+    let (former, file) = (pool.path("pgpool.pid"), pool.path("other.pid"));
+    pool.set("pid_file_name", file.display());
+    pool.signal(Signal::SIGURG);
+    assert_eq!(pool.wait_end(PATIENCE).and_then(|status| status.code()), Some(0), "{}", pool.log());
+    assert!(file.exists() && !former.exists());
+    fs::copy(file, former).expect("copy");
+    let new = pool.adopt();
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
+    assert!(!is_gone(new));
+}
+
+#[test]
 fn sessions_of_the_old_one_end_after_their_time() {
     only_ours!("it has to be stopped");
     let mut pool = Pgpool::on(shared()).set("upgrade_session_timeout", 1).start();
