@@ -13,7 +13,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::frontend::{cancel, query};
-use crate::harness::{Config, Pgpool, Program, children_of, pgpool_program, process_title, shared, wait_for};
+use crate::harness::{
+    Config, Pgpool, Program, Stop, Wire, children_of, pgpool_program, process_title, shared, wait_for,
+};
 use crate::only_ours;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,6 +39,11 @@ fn install(name: &PathBuf, script: &str) {
     fs::remove_file(name).expect("remove");
     fs::write(name, format!("#!/bin/sh\n{script}\n")).expect("script");
     fs::set_permissions(name, fs::Permissions::from_mode(0o755)).expect("mode");
+}
+
+/// How many answers its pgpool's query cache has given.
+fn hits(session: &mut Wire) -> Option<String> {
+    session.query("SHOW POOL_CACHE").succeeded().rows()[0][0].clone()
 }
 
 #[test]
@@ -194,7 +201,7 @@ fn a_stop_during_an_upgrade_begins_nothing() {
     install(&name, "exec sleep 1000");
     pool.signal(Signal::SIGURG);
     wait_for("the new one", || !pool.children("sleep 1000").is_empty());
-    assert_eq!(pool.stop(crate::harness::Stop::Fast).code(), Some(0));
+    assert_eq!(pool.stop(Stop::Fast).code(), Some(0));
     let log = pool.log();
     assert!(log.contains("upgrade failed: pgpool is being stopped"), "{log}");
     assert!(!log.contains("goes on serving") && !log.contains("received SIGUSR1"), "{log}");
@@ -213,6 +220,32 @@ fn a_pid_file_of_another_name_takes_the_place_of_the_former() {
     let new = pool.adopt();
     assert_eq!(pool.connect().value("SELECT 1"), "1");
     assert!(!is_gone(new));
+}
+
+#[test]
+fn a_new_one_whose_predecessor_is_killed_early_takes_over_all_the_same() {
+    only_ours!("it has to be stopped");
+    let (mut pool, name) = start_by_name(Pgpool::on(shared()));
+    let go = pool.path("go");
+    install(
+        &name,
+        &format!("while ! test -e {}; do sleep 0.05; done\nexec {} \"$@\"", go.display(), pgpool_program().display()),
+    );
+    pool.signal(Signal::SIGURG);
+    wait_for("the new one", || !pool.children("test -e").is_empty() || !pool.children("program").is_empty());
+    pool.signal(Signal::SIGKILL);
+    assert!(pool.wait_end(PATIENCE).is_some());
+    fs::write(go, "").expect("go");
+    wait_for("the new one to take over", || pool.log().contains("has ended before it was replaced"));
+    wait_for("its pid file", || {
+        let pid = fs::read_to_string(pool.path("pgpool.pid")).unwrap_or_default();
+        pid.trim().parse().is_ok_and(|pid: i32| pid != pool.pid().as_raw())
+    });
+    let new = pool.adopt();
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
+    kill(new, Signal::SIGINT).expect("kill");
+    wait_for("its end", || is_gone(new));
+    assert!(!pool.socket().exists(), "the file was its own");
 }
 
 #[test]
@@ -272,7 +305,7 @@ fn nobody_outlives_the_pgpool_that_serves() {
     wait_for("the third one to end", || is_gone(third_parent));
     wait_for("its port to be free", || TcpStream::connect(("127.0.0.1", pool.port)).is_err());
     pool.launch(&[]);
-    wait_for("a new pgpool to serve", || crate::harness::Wire::login(pool.port).is_ok());
+    wait_for("a new pgpool to serve", || Wire::login(pool.port).is_ok());
 }
 
 #[test]
@@ -332,7 +365,7 @@ fn what_the_old_one_writes_the_new_one_reads() {
     pool.upgrade().expect("the upgrade");
     let mut new = pool.connect();
     for value in 2..6 {
-        let sum = |session: &mut crate::harness::Wire| session.value("SELECT sum(a) FROM upgraded");
+        let sum = |session: &mut Wire| session.value("SELECT sum(a) FROM upgraded");
         let before = (value - 1).to_string();
         assert_eq!([sum(&mut new), sum(&mut new), sum(&mut old), sum(&mut old)], [before.as_str(); 4]);
         let writer = if value % 2 == 0 { &mut old } else { &mut new };
@@ -342,7 +375,6 @@ fn what_the_old_one_writes_the_new_one_reads() {
     let left = || children_of(pid, "pgpool: ").into_iter().map(|pid| process_title(pid.as_raw())).collect::<Vec<_>>();
     assert!(pool.wait_end(PATIENCE).is_some(), "{:?}", left());
     // It is alone, and remembers again.
-    let hits = |session: &mut crate::harness::Wire| session.query("SHOW POOL_CACHE").succeeded().rows()[0][0].clone();
     wait_for("a hit", || {
         new.value("SELECT sum(a) FROM upgraded");
         hits(&mut new).is_some_and(|hits| hits != "0")
@@ -353,7 +385,8 @@ fn what_the_old_one_writes_the_new_one_reads() {
 fn what_the_newest_one_writes_is_read_by_one_whose_predecessor_has_ended() {
     only_ours!("it has to be stopped");
     shared().primary().sql("DROP TABLE IF EXISTS upgraded_twice; CREATE TABLE upgraded_twice AS SELECT 1 AS a");
-    let mut pool = Pgpool::on(shared()).set("memory_cache_enabled", "on").weights(&[1.0, 0.0, 0.0]).start();
+    let caching = || Pgpool::on(shared()).set("memory_cache_enabled", "on").weights(&[1.0, 0.0, 0.0]).start();
+    let mut pool = caching();
     let (first_parent, first) = (pool.pid(), pool.connect());
     pool.upgrade().expect("the first upgrade");
     let mut second = pool.connect();
@@ -362,6 +395,14 @@ fn what_the_newest_one_writes_is_read_by_one_whose_predecessor_has_ended() {
     drop(first);
     wait_for("the end of the first to be heard of", || {
         pool.log().contains(&format!("process {first_parent}, which this one has replaced, has ended"))
+    });
+    // By the time when one that is alone remembers again, the second one would as well.
+    let mut other = caching();
+    other.upgrade().expect("the upgrade");
+    let mut alone = other.connect();
+    wait_for("a hit", || {
+        alone.value("SELECT sum(a) FROM upgraded_twice");
+        hits(&mut alone).is_some_and(|hits| hits != "0")
     });
     for value in 1..4 {
         third.query(&format!("UPDATE upgraded_twice SET a = {value}")).succeeded();

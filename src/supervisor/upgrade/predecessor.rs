@@ -40,6 +40,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// What it has handed over.
 pub(in crate::supervisor) struct Handed {
+    pid: Pid,
     leash: Leash,
     cancels: Option<UnixDatagram>,
     /// Standard error, which ours may not be: its log collector could never end.
@@ -50,19 +51,19 @@ pub(in crate::supervisor) struct Handed {
 impl Handed {
     /// Takes it over; none if nobody is to be replaced.
     pub fn take() -> Option<Self> {
-        let mut inherited = inherited::take_handed_over()?;
+        let (pid, mut inherited) = inherited::take_handed_over()?;
         let mut named = |name: &str| {
             let found = inherited.iter().position(|one| one.name == name)?;
             Some(inherited.remove(found).descriptor)
         };
         let (leash, stderr, cancels) = (named(LEASH)?, named(STDERR), named(CANCELS).map(UnixDatagram::from));
-        Some(Self { leash: Leash::inherited(leash).ok()?, cancels, stderr, sockets: inherited })
+        Some(Self { pid, leash: Leash::inherited(leash).ok()?, cancels, stderr, sockets: inherited })
     }
 
     /// Who has done that. `unwanted`: what of its sockets there is no use for.
     pub fn by(self, unwanted: Listeners) -> Predecessor {
-        let Self { leash, cancels, .. } = self;
-        Predecessor { pid: Pid::parent(), leash, cancels, unwanted, has_retired: false, told: None }
+        let Self { pid, leash, cancels, .. } = self;
+        Predecessor { pid, leash, cancels, unwanted, has_retired: false, told: None }
     }
 }
 
