@@ -236,8 +236,7 @@ impl Supervisor {
         if taken.has(Signal::SIGURG) {
             self.upgrade();
         }
-        // While another process is about to take over nothing is decided: it looks for itself.
-        if taken.has(Signal::SIGUSR1) && self.stopping.is_none() && self.successor.is_none() {
+        if taken.has(Signal::SIGUSR1) && self.stopping.is_none() {
             self.heed_requests();
         }
         if taken.has(Signal::SIGUSR2) {

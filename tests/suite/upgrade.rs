@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use crate::harness::frontend::{cancel, query};
 use crate::harness::{
-    Config, Pgpool, Program, Stop, Wire, children_of, pgpool_program, process_title, shared, wait_for,
+    Cluster, Config, Pgpool, Program, Stop, Wire, children_of, pgpool_program, process_title, shared, wait_for,
 };
 use crate::only_ours;
 
@@ -246,6 +246,20 @@ fn a_new_one_whose_predecessor_is_killed_early_takes_over_all_the_same() {
     kill(new, Signal::SIGINT).expect("kill");
     wait_for("its end", || is_gone(new));
     assert!(!pool.socket().exists(), "the file was its own");
+}
+
+#[test]
+fn a_failover_does_not_wait_for_a_new_one_that_does_not_come_up() {
+    only_ours!("it has to be stopped");
+    let cluster = Cluster::streaming(2).start();
+    let (pool, name) = start_by_name(Pgpool::checking(&cluster).set("upgrade_start_timeout", 600));
+    install(&name, "exec sleep 1000");
+    pool.signal(Signal::SIGURG);
+    wait_for("the new one", || !pool.children("sleep 1000").is_empty());
+    cluster.node(1).stop(Stop::Fast);
+    wait_for("the failover", || pool.log().contains("=== Failover done."));
+    assert!(pool.log().contains("upgrade failed: a failover is needed"), "{}", pool.log());
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
 }
 
 #[test]

@@ -16,8 +16,8 @@
 //! | the old one has heard it | new | new | new | new |
 //!
 //! Each has a shared memory of its own: neither knows what sessions of the other write. So the query cache of both rests
-//! until the old one has ended. Nothing about nodes is decided while the new one starts, nor by the old one afterwards:
-//! its sessions use the nodes that the new one tells of.
+//! until the old one has ended. A failover that is needed while the new one starts ends the upgrade.
+//! Afterwards the old one decides nothing about nodes: its sessions use those that the new one tells of.
 
 mod cancels;
 mod leash;

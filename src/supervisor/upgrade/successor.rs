@@ -267,6 +267,18 @@ impl Supervisor {
         }
     }
 
+    /// Nodes are to be changed, and no other process is to do that at the same time: it goes before an upgrade that is not
+    /// complete.
+    pub(in crate::supervisor) fn put_off_upgrade(&mut self) {
+        if self.successor.is_some() {
+            // It may have said that it serves. Then it looks for itself.
+            self.heed_successor();
+        }
+        if self.successor.is_some() {
+            self.end_upgrade("a failover is needed");
+        }
+    }
+
     /// A stop ends an upgrade that is not complete.
     pub(in crate::supervisor) fn abandon_upgrade(&mut self) {
         if self.successor.is_some() {
