@@ -232,6 +232,7 @@ impl Supervisor {
         }
         if taken.has(Signal::SIGHUP) && self.stopping.is_none() {
             self.reload();
+            self.let_successor_reload();
         }
         if taken.has(Signal::SIGURG) {
             self.upgrade();

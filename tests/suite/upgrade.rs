@@ -1,7 +1,7 @@
 //! `pgpool upgrade`: another process takes over, and no client notices (docs/upgrade.md).
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,19 +13,17 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::frontend::{cancel, query};
-use crate::harness::{
-    Cluster, Config, Pgpool, Program, Stop, Wire, children_of, pgpool_program, process_title, shared, wait_for,
-};
+use crate::harness::{Config, Pgpool, Program, Wire, children_of, pgpool_program, process_title, shared, wait_for};
 use crate::only_ours;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
-fn is_gone(pid: Pid) -> bool {
+pub fn is_gone(pid: Pid) -> bool {
     process_title(pid.as_raw()).is_empty()
 }
 
 /// A pgpool that was started by a name of its own, which can be made to mean another program.
-fn start_by_name(config: Config) -> (Pgpool, PathBuf) {
+pub fn start_by_name(config: Config) -> (Pgpool, PathBuf) {
     let mut pool = config.prepare();
     let name = pool.path("program");
     symlink(pgpool_program(), &name).expect("link");
@@ -35,7 +33,7 @@ fn start_by_name(config: Config) -> (Pgpool, PathBuf) {
     (pool, name)
 }
 
-fn install(name: &PathBuf, script: &str) {
+pub fn install(name: &PathBuf, script: &str) {
     fs::remove_file(name).expect("remove");
     fs::write(name, format!("#!/bin/sh\n{script}\n")).expect("script");
     fs::set_permissions(name, fs::Permissions::from_mode(0o755)).expect("mode");
@@ -100,90 +98,6 @@ fn nobody_notices() {
 }
 
 #[test]
-fn a_program_that_does_not_come_up_changes_nothing() {
-    only_ours!("it has to be stopped");
-    let (mut pool, name) = start_by_name(Pgpool::on(shared()).set("upgrade_start_timeout", 1));
-    let mut session = pool.connect();
-    for (script, reason) in [
-        ("exit 7", "upgrade failed: the new process has ended with status 7"),
-        ("exec sleep 1000", "upgrade failed: the new process was not ready within 1 seconds"),
-    ] {
-        install(&name, script);
-        let said = pool.upgrade().expect_err(script);
-        assert!(said.contains(reason), "{said}");
-        assert!(pool.log().contains(reason), "{}", pool.log());
-        assert_eq!(session.value("SELECT 1"), "1");
-        assert_eq!(pool.connect().value("SELECT 2"), "2");
-        wait_for("PCP", || pool.children("PCP: wait for connection request").len() == 1);
-        let pid: i32 = fs::read_to_string(pool.path("pgpool.pid")).expect("pid file").trim().parse().expect("pid");
-        assert_eq!(pid, pool.pid().as_raw());
-        wait_for("the failed one to be gone", || pool.children("sleep 1000").is_empty());
-    }
-    // A configuration that the new one cannot use is found before anything is done.
-    pool.set("port", "nonsense");
-    assert!(pool.upgrade().expect_err("the file").contains("nonsense"));
-    let port = pool.port;
-    pool.set("port", port);
-    // It is mended, and the next attempt succeeds.
-    fs::remove_file(&name).expect("remove");
-    symlink(pgpool_program(), &name).expect("link");
-    pool.set("upgrade_start_timeout", 60);
-    pool.signal(Signal::SIGHUP);
-    wait_for("the reload", || pool.log().contains("parameter \"upgrade_start_timeout\" changed"));
-    pool.upgrade().expect("the upgrade");
-    assert_eq!(session.value("SELECT 3"), "3");
-}
-
-#[test]
-fn a_new_one_that_is_told_to_stop_leaves_the_old_one_its_sockets() {
-    only_ours!("it has to be stopped");
-    // The new one waits for a node that does not answer.
-    let mute = TcpListener::bind("127.0.0.1:0").expect("a node that says nothing");
-    let mut pool = Pgpool::on(shared()).start();
-    pool.set("backend_hostname3", "127.0.0.1");
-    pool.set("backend_port3", mute.local_addr().expect("address").port());
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let failures = pool.log().matches("upgrade failed").count();
-        pool.signal(Signal::SIGURG);
-        let mut new = None;
-        wait_for("the new one to search nodes", || {
-            let children = pool.children("pgpool -n").into_iter().chain(pool.children("-n -f"));
-            new = children.into_iter().find(|new| !children_of(*new, "pgpool: ").is_empty());
-            new.is_some()
-        });
-        kill(new.expect("the new one"), signal).expect("kill");
-        wait_for("its end", || pool.log().matches("upgrade failed").count() > failures);
-        assert_eq!(pool.connect().value("SELECT 1"), "1");
-        assert!(pool.psql("SELECT 2").stdout.contains('2'), "{}", pool.log());
-    }
-}
-
-#[test]
-fn addresses_are_changed_or_the_upgrade_fails() {
-    only_ours!("it has to be stopped");
-    let mut pool = Pgpool::on(shared()).set("listen_addresses", "*").start();
-    let old = pool.pid();
-    for (parameter, usual) in [("listen_addresses", "*"), ("pcp_listen_addresses", "127.0.0.1")] {
-        let other = if usual == "*" { "127.0.0.1" } else { "*" };
-        pool.set(parameter, other);
-        pool.upgrade().expect_err("nobody can listen on both");
-        let refusal = format!("{parameter} cannot be changed like this by an upgrade");
-        assert!(pool.log().contains(&refusal), "{}", pool.log());
-        assert_eq!(pool.connect().value("SELECT 1"), "1");
-        pool.set(parameter, usual);
-    }
-    pool.upgrade().expect("nothing has changed");
-    assert!(pool.wait_end(PATIENCE).is_some() && is_gone(old));
-
-    // Between single addresses it changes.
-    let mut pool = Pgpool::on(shared()).start();
-    pool.set("listen_addresses", "127.0.0.2");
-    pool.upgrade().expect("the upgrade");
-    wait_for("the former address to be closed", || TcpStream::connect(("127.0.0.1", pool.port)).is_err());
-    TcpStream::connect(("127.0.0.2", pool.port)).expect("the new address");
-}
-
-#[test]
 fn the_socket_file_is_for_those_who_may_use_it_now() {
     only_ours!("it has to be stopped");
     let mut pool = Pgpool::on(shared()).set("unix_socket_permissions", "0777").start();
@@ -192,19 +106,6 @@ fn the_socket_file_is_for_those_who_may_use_it_now() {
     pool.set("unix_socket_permissions", "0700");
     pool.upgrade().expect("the upgrade");
     assert_eq!(mode(&pool), 0o700);
-}
-
-#[test]
-fn a_stop_during_an_upgrade_begins_nothing() {
-    only_ours!("it has to be stopped");
-    let (mut pool, name) = start_by_name(Pgpool::on(shared()));
-    install(&name, "exec sleep 1000");
-    pool.signal(Signal::SIGURG);
-    wait_for("the new one", || !pool.children("sleep 1000").is_empty());
-    assert_eq!(pool.stop(Stop::Fast).code(), Some(0));
-    let log = pool.log();
-    assert!(log.contains("upgrade failed: pgpool is being stopped"), "{log}");
-    assert!(!log.contains("goes on serving") && !log.contains("received SIGUSR1"), "{log}");
 }
 
 #[test]
@@ -223,43 +124,25 @@ fn a_pid_file_of_another_name_takes_the_place_of_the_former() {
 }
 
 #[test]
-fn a_new_one_whose_predecessor_is_killed_early_takes_over_all_the_same() {
+fn a_reload_during_an_upgrade_is_the_new_ones_as_well() {
     only_ours!("it has to be stopped");
     let (mut pool, name) = start_by_name(Pgpool::on(shared()));
-    let go = pool.path("go");
+    // It has the files as they were.
+    let (go, program) = (pool.path("go"), pgpool_program());
+    fs::copy(pool.path("pgpool.conf"), pool.path("former.conf")).expect("copy");
+    let words = format!("-n -f {}", pool.path("former.conf").display());
     install(
         &name,
-        &format!("while ! test -e {}; do sleep 0.05; done\nexec {} \"$@\"", go.display(), pgpool_program().display()),
+        &format!("while ! test -e {}; do sleep 0.05; done\nexec {} {words}", go.display(), program.display()),
     );
     pool.signal(Signal::SIGURG);
-    wait_for("the new one", || !pool.children("test -e").is_empty() || !pool.children("program").is_empty());
-    pool.signal(Signal::SIGKILL);
-    assert!(pool.wait_end(PATIENCE).is_some());
+    wait_for("the new one", || !pool.children("program").is_empty());
+    pool.signal(Signal::SIGHUP);
+    wait_for("the reload", || pool.log().contains("reload config files"));
     fs::write(go, "").expect("go");
-    wait_for("the new one to take over", || pool.log().contains("has ended before it was replaced"));
-    wait_for("its pid file", || {
-        let pid = fs::read_to_string(pool.path("pgpool.pid")).unwrap_or_default();
-        pid.trim().parse().is_ok_and(|pid: i32| pid != pool.pid().as_raw())
-    });
+    assert_eq!(pool.wait_end(PATIENCE).and_then(|status| status.code()), Some(0), "{}", pool.log());
     let new = pool.adopt();
-    assert_eq!(pool.connect().value("SELECT 1"), "1");
-    kill(new, Signal::SIGINT).expect("kill");
-    wait_for("its end", || is_gone(new));
-    assert!(!pool.socket().exists(), "the file was its own");
-}
-
-#[test]
-fn a_failover_does_not_wait_for_a_new_one_that_does_not_come_up() {
-    only_ours!("it has to be stopped");
-    let cluster = Cluster::streaming(2).start();
-    let (pool, name) = start_by_name(Pgpool::checking(&cluster).set("upgrade_start_timeout", 600));
-    install(&name, "exec sleep 1000");
-    pool.signal(Signal::SIGURG);
-    wait_for("the new one", || !pool.children("sleep 1000").is_empty());
-    cluster.node(1).stop(Stop::Fast);
-    wait_for("the failover", || pool.log().contains("=== Failover done."));
-    assert!(pool.log().contains("upgrade failed: a failover is needed"), "{}", pool.log());
-    assert_eq!(pool.connect().value("SELECT 1"), "1");
+    wait_for("its reload", || pool.log().contains(&format!("main pid {new}: LOG:  reload config files")));
 }
 
 #[test]
@@ -297,29 +180,6 @@ fn a_stop_is_one_for_all_generations() {
     assert_eq!(first.read_until('E').sqlstate(), "57P01");
     wait_for("all to end", || is_gone(second_parent) && is_gone(third_parent));
     assert_eq!(pool.wait_end(PATIENCE).and_then(|status| status.code()), Some(0));
-}
-
-#[test]
-fn nobody_outlives_the_pgpool_that_serves() {
-    only_ours!("it has to be stopped");
-    let mut pool = Pgpool::on(shared()).start();
-    let mut first = pool.connect();
-    let second_parent = pool.upgrade().expect("the first upgrade");
-    let mut second = pool.connect();
-    let third_parent = pool.upgrade().expect("the second upgrade");
-    kill(second_parent, Signal::SIGKILL).expect("kill");
-    // Nobody can tell the first one any more how to stop.
-    assert_eq!(first.read_until('E').sqlstate(), "57P01");
-    assert_eq!(second.read_until('E').sqlstate(), "57P01");
-    assert!(pool.wait_end(PATIENCE).is_some(), "{}", pool.log());
-    let mut third = pool.connect();
-    let fourth_parent = pool.upgrade().expect("the third upgrade");
-    kill(fourth_parent, Signal::SIGKILL).expect("kill");
-    assert_eq!(third.read_until('E').sqlstate(), "57P01");
-    wait_for("the third one to end", || is_gone(third_parent));
-    wait_for("its port to be free", || TcpStream::connect(("127.0.0.1", pool.port)).is_err());
-    pool.launch(&[]);
-    wait_for("a new pgpool to serve", || Wire::login(pool.port).is_ok());
 }
 
 #[test]

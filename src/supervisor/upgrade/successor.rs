@@ -13,7 +13,7 @@ use crate::supervisor::pid_file::{self, PidFile};
 use crate::supervisor::stop::Stopping;
 use crate::sys::inherited;
 use crate::sys::signal::Signal;
-use nix::sys::signal::killpg;
+use nix::sys::signal::{kill, killpg};
 use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::fs;
@@ -39,6 +39,8 @@ pub(in crate::supervisor) struct Successor {
     cancels: Cancels,
     limit: Deadline,
     seconds: i32,
+    /// The files may have changed since it has read them.
+    must_reload: bool,
 }
 
 /// After the new one has taken over.
@@ -55,12 +57,18 @@ pub(in crate::supervisor) struct Retired {
     news: Option<(String, Deadline)>,
 }
 
+/// All other processes of a container are killed when this one ends.
+const FIRST_OF_CONTAINER: Pid = Pid::from_raw(1);
 /// How often it is looked whether a worker has a client now.
 const LOOK: i32 = 20;
 
 impl Supervisor {
     /// SIGURG: starts the program again, to be replaced by it.
     pub(in crate::supervisor) fn upgrade(&mut self) {
+        if Pid::this() == FIRST_OF_CONTAINER {
+            let hint = "Replace the container, or start pgpool in it by a process that stays.";
+            return self.refuse_upgrade("not possible, the container would end with this process", hint);
+        }
         let refused = if self.stopping.is_some() {
             "pgpool is being stopped"
         } else if self.successor.is_some() {
@@ -74,8 +82,12 @@ impl Supervisor {
                 self.end_upgrade(&format!("{} cannot be started: {error}", self.again.program.display()));
             });
         };
-        Report::warning(format!("upgrade: not now, {refused}")).hint("Try again when that is over.").log();
-        self.tell_outcome(&format!("failed: {refused}"));
+        self.refuse_upgrade(&format!("not now, {refused}"), "Try again when that is over.");
+    }
+
+    fn refuse_upgrade(&self, reason: &str, hint: &'static str) {
+        Report::warning(format!("upgrade: {reason}")).hint(hint).log();
+        self.tell_outcome(&format!("failed: {reason}"));
     }
 
     fn start_successor(&mut self) -> io::Result<()> {
@@ -103,7 +115,14 @@ impl Supervisor {
         self.children.signal(Signal::SIGTERM, |role| role == Role::Pcp);
         self.watch(&leash);
         let seconds = self.settings.upgrade_start_timeout;
-        self.successor = Some(Successor { pid, leash, cancels, limit: Deadline::after_seconds(seconds), seconds });
+        self.successor = Some(Successor {
+            pid,
+            leash,
+            cancels,
+            limit: Deadline::after_seconds(seconds),
+            seconds,
+            must_reload: false,
+        });
         Ok(())
     }
 
@@ -193,7 +212,7 @@ impl Supervisor {
 
     /// The new pgpool serves: this one ends with its last session.
     fn retire(&mut self) {
-        let Some(Successor { pid, leash, cancels, .. }) = self.successor.take() else { return };
+        let Some(Successor { pid, leash, cancels, must_reload, .. }) = self.successor.take() else { return };
         let seconds = self.settings.upgrade_session_timeout;
         let sessions = self.shared.workers().iter().filter(|slot| !slot.client().host.is_empty()).count();
         let limit = if seconds > 0 { format!(", for at most {seconds} seconds") } else { String::new() };
@@ -201,6 +220,9 @@ impl Supervisor {
             .detail(format!("{sessions} sessions go on here until they end{limit}."))
             .log();
         std::mem::take(&mut self.service).main_process_is(pid.as_raw().unsigned_abs(), &self.in_one_line());
+        if must_reload {
+            let _ = kill(pid, Signal::SIGHUP);
+        }
         self.pid_file = None;
         self.stopping = Some(Stopping::with_the_last_session());
         self.children.start_none();
@@ -264,6 +286,13 @@ impl Supervisor {
             Some((text, _)) if may_accept => retired.untold = Some((text, Deadline::after_milliseconds(LOOK))),
             Some((text, _)) => self.tell_outcome(&text),
             None => {}
+        }
+    }
+
+    /// A reload was asked for: also of the new one, as soon as it heeds signals.
+    pub(in crate::supervisor) fn let_successor_reload(&mut self) {
+        if let Some(successor) = &mut self.successor {
+            successor.must_reload = true;
         }
     }
 
