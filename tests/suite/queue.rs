@@ -124,7 +124,7 @@ fn the_doorman_is_there_while_it_is_needed() {
     wait_for("the doorman", || doormen(&pool).len() == 1);
     let first = doormen(&pool)[0];
     kill(first, Signal::SIGKILL).expect("kill");
-    wait_for("the next one", || doormen(&pool).len() == 1 && doormen(&pool)[0] != first);
+    wait_for("the next one", || matches!(doormen(&pool)[..], [next] if next != first));
     let session = pool.connect();
     let mut late = pool.open();
     late.send(startup(0, LOGIN));
