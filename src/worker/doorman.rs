@@ -12,8 +12,8 @@ use crate::session::{self, Context};
 use crate::sys::listen_queue;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::title;
-use nix::poll::{PollFd, PollFlags, poll};
-use std::os::fd::OwnedFd;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 const SIGNALS: [Signal; 5] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGWINCH];
@@ -23,6 +23,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(500);
 /// A client that is sent away may take so long to say who it is, and how it wants to be told.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// One that has said nothing while it waited gets no more than this: others wait behind it.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// The life of the forked child. Returns its exit status.
 pub fn run(start: Start) -> i32 {
@@ -134,7 +136,10 @@ impl Doorman {
     fn send_away(&mut self, client: Stream) {
         let waited = self.context.settings.client_wait_limit;
         let detail = format!("No process was free for the client within client_wait_limit ({waited} ms).");
-        session::refuse(client, &mut self.context, detail, Deadline::after(FAREWELL));
+        let mut fds = [PollFd::new(client.as_fd(), PollFlags::POLLIN)];
+        let is_silent = poll(&mut fds, PollTimeout::ZERO) == Ok(0);
+        let limit = if is_silent { MOMENT } else { FAREWELL };
+        session::refuse(client, &mut self.context, detail, Deadline::after(limit));
         report::clear_session();
     }
 

@@ -47,4 +47,5 @@ mod tls;
 mod top;
 mod transactions;
 mod upgrade;
+mod upgrade_failures;
 mod upkeep;
