@@ -187,6 +187,11 @@ impl ReplyQueue {
         }
     }
 
+    /// Whether the server is at something whose answer it sends without being asked further.
+    pub fn is_working(&self) -> bool {
+        (self.flushed && !self.is_empty()) || self.entries.iter().any(|entry| entry.awaited.sends_answers())
+    }
+
     /// What is awaited first.
     pub fn head(&self) -> Option<Awaited> {
         self.entries.front().map(|entry| entry.awaited)
@@ -366,7 +371,7 @@ mod tests {
     #[test]
     fn a_flush_makes_the_server_answer() {
         let mut queue = queue(&[Parse, Describe]);
-        assert!(!queue.will_answer());
+        assert!(!queue.will_answer() && !queue.is_working());
         queue.flush_sent();
         assert!(queue.will_answer());
         queue.sent(Bind, Deliver::Client);

@@ -4,13 +4,19 @@
 //! Whose turn it is is told from outside: by what has been received from the client, and by the message that the server
 //! answers. A limit counts from the moment in which the turn was first waited in; when it is over is known to the wait, and
 //! nothing else wakes a session.
+//!
+//! Nobody is blamed for somebody else: a client is not silent while a server does not take what it sends, and neither a
+//! client is nor a server slow while the client has not read what it was told. Nor does a limit end what has been received
+//! and was not looked at yet.
 
 use super::Session;
 use super::end::End;
+use super::requests::RequestState;
 use crate::backend::cancel;
 use crate::net::Deadline;
 use crate::report::{Report, Severity, SqlState};
 use crate::wire::{Header, TransactionStatus, frontend};
+use nix::poll::PollFlags;
 use std::time::{Duration, Instant};
 
 /// How long a server may take to end a statement that was cancelled.
@@ -19,10 +25,12 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Who is to do something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whose {
-    /// The client; so often it has said something.
+    /// The client, to send; so often it has said something.
     Client { heard: u64 },
-    /// That server; its answer to the message with that number.
+    /// That server, to answer the message with that number.
     Server { node: usize, number: u64 },
+    /// That server, to take what the client sends, which has been heard so often. `copy`: the rows of a COPY.
+    Taker { node: usize, heard: u64, copy: bool },
 }
 
 /// Whose turn it is, since when.
@@ -32,11 +40,26 @@ pub(super) struct Turn {
     since: Instant,
     /// The server was told to give up.
     cancelled: Option<Instant>,
+    /// The client does not take what it is told, since then.
+    paused: Option<Instant>,
 }
 
 impl Turn {
     pub fn new() -> Self {
-        Self { whose: Whose::Client { heard: 0 }, since: Instant::now(), cancelled: None }
+        Self::of(Whose::Client { heard: 0 })
+    }
+
+    fn of(whose: Whose) -> Self {
+        Self { whose, since: Instant::now(), cancelled: None, paused: None }
+    }
+
+    /// The time of the pause does not count.
+    fn go_on(&mut self) {
+        if let Some(paused) = self.paused.take() {
+            let lost = paused.elapsed();
+            self.since += lost;
+            self.cancelled = self.cancelled.map(|cancelled| cancelled + lost);
+        }
     }
 }
 
@@ -92,26 +115,67 @@ impl Session<'_> {
         }
     }
 
-    fn note_turn(&mut self) {
-        let whose = match self.group.get(self.active) {
-            // It is the client's turn also while it is to send more.
-            Some(server) if server.replies.will_answer() && !server.replies.is_copying_in() => {
-                Whose::Server { node: self.active, number: server.replies.first_number() }
-            }
-            _ => Whose::Client { heard: self.client.heard },
-        };
-        if whose != self.turn.whose {
-            self.turn = Turn { whose, since: Instant::now(), cancelled: None };
+    /// Before the server is asked for more: ends its statement if that has taken too long though it never had to be waited
+    /// for. Unless more was sent behind it, since a cancel request meets what the server is at.
+    pub(super) fn heed_flowing_turn(&mut self) -> Result<(), End> {
+        let is_one = self.group.get(self.active).is_some_and(|server| server.replies.owes_one_batch());
+        self.note_turn();
+        match self.turn.whose {
+            Whose::Server { .. } if is_one => self.heed_turn(),
+            _ => Ok(()),
         }
+    }
+
+    /// What would end the present turn: that node can be read or written, or the client be read (`None`).
+    pub(super) fn turn_ends_by(&self) -> (Option<usize>, PollFlags) {
+        match self.turn.whose {
+            Whose::Client { .. } => (None, PollFlags::POLLIN),
+            Whose::Server { node, .. } => (Some(node), PollFlags::POLLIN),
+            Whose::Taker { node, .. } => (Some(node), PollFlags::POLLOUT),
+        }
+    }
+
+    fn note_turn(&mut self) {
+        if !self.client.output.is_empty() {
+            self.turn.paused.get_or_insert_with(Instant::now);
+            return;
+        }
+        let whose = self.whose_turn();
+        if whose == self.turn.whose {
+            self.turn.go_on();
+        } else {
+            self.turn = Turn::of(whose);
+        }
+    }
+
+    fn whose_turn(&self) -> Whose {
+        let heard = self.client.heard;
+        let Some(server) = self.group.get(self.active) else { return Whose::Client { heard } };
+        let (node, copy) = (self.active, server.replies.is_copying_in());
+        // The client is to send more while the server reads a copy, and while all that is awaited is the answer to a
+        // message that is not here completely.
+        let is_receiving = matches!(self.request_state, RequestState::Inside { .. }) && server.replies.len() <= 1;
+        if server.replies.is_working() && !copy && !is_receiving {
+            return Whose::Server { node, number: server.replies.first_number() };
+        }
+        if self.congested || self.blocked || !server.output.is_empty() {
+            return Whose::Taker { node, heard, copy };
+        }
+        Whose::Client { heard }
     }
 
     /// The limit of the present turn that is reached first, and since when it counts.
     fn limit(&self) -> Option<(Limit, Instant)> {
         let settings = &self.context.settings;
-        let Turn { whose, since, cancelled } = self.turn;
+        let Turn { whose, since, cancelled, paused } = self.turn;
         match (whose, cancelled) {
-            (Whose::Server { .. }, Some(cancelled)) => Some((Limit::Hung(settings.client_query_limit), cancelled)),
-            (Whose::Server { .. }, None) => {
+            _ if paused.is_some() => None,
+            // How long each statement of a batch takes is not known before its answers are asked for.
+            (Whose::Taker { copy: false, .. }, _) => None,
+            (Whose::Server { .. } | Whose::Taker { .. }, Some(cancelled)) => {
+                Some((Limit::Hung(settings.client_query_limit), cancelled))
+            }
+            (Whose::Server { .. } | Whose::Taker { .. }, None) => {
                 Some((Limit::Query(settings.client_query_limit), since)).filter(|_| self.limits_queries())
             }
             (Whose::Client { .. }, _) => {

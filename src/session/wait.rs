@@ -26,7 +26,7 @@ impl Session<'_> {
             return Ok(());
         }
         if self.limits_queries() {
-            self.heed_turn()?;
+            self.heed_flowing_turn()?;
         }
         let servers_took_all = self.flush_servers()?;
         if self.hear_bystanders()? || (self.congested && !self.is_congested()) {
@@ -138,7 +138,13 @@ impl Session<'_> {
         }
         // `None` is the one event that the type has no name for: the client has hung up.
         let ready: Vec<_> = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::POLLHUP)).collect();
-        if deadline.passed() {
+        let client = ready.get(nodes.len() + 1).copied().unwrap_or(PollFlags::empty());
+        let turn_ends = match self.turn_ends_by() {
+            (None, event) => client.contains(event),
+            (Some(node), event) => nodes.iter().zip(&ready).any(|(id, events)| *id == node && events.contains(event)),
+        };
+        // What came just then counts.
+        if deadline.passed() && !turn_ends {
             self.heed_turn()?;
         }
         self.heed_signals()?;
@@ -150,7 +156,6 @@ impl Session<'_> {
             }
         }
         self.hear_bystanders()?;
-        let client = ready.get(nodes.len() + 1).copied().unwrap_or(PollFlags::empty());
         let hung_up = client.intersects(PollFlags::POLLHUP | PollFlags::POLLERR);
         if self.terminating {
             // It asked for something, said goodbye and left: what it asked for is done, the answer is for nobody.

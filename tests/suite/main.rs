@@ -22,6 +22,7 @@ mod interplay;
 mod killed;
 mod lab;
 mod limits;
+mod limits_blame;
 mod log_lines;
 mod logging;
 mod metrics;
