@@ -12,12 +12,12 @@ const LIMIT: Duration = Duration::from_secs(5);
 const LIMIT_AT_STOP: Duration = Duration::from_secs(1);
 
 /// Asks the server at `address` to cancel what its process `pid` is running, and waits until it has done so: a server
-/// closes the connection when it has sent the signal. So the request cannot meet the next statement of that process, which
-/// may be another client's.
+/// closes the connection when it has sent the signal. `Ok(false)`: it has not closed in time, and the request may still meet
+/// the next statement of that process, which must not be another client's.
 ///
 /// # Errors
-/// The server cannot be reached. A wrong key is not told by any server, nor is a server that does not close in time.
-pub fn request(address: &Address, pid: u32, key: &[u8]) -> Result<(), ConnectError> {
+/// The server cannot be reached, and has not got the request. A wrong key is not told by any server.
+pub fn request(address: &Address, pid: u32, key: &[u8]) -> Result<bool, ConnectError> {
     let deadline = Deadline::after(if signal::told_to_stop() { LIMIT_AT_STOP } else { LIMIT });
     let mut stream = connect(address, deadline)?;
     secure(&mut stream, address, deadline).map_err(|error| ConnectError::Failed(error.into_io()))?;
@@ -31,9 +31,9 @@ pub fn request(address: &Address, pid: u32, key: &[u8]) -> Result<(), ConnectErr
     let mut ignored = InBuffer::with_capacity(256);
     loop {
         match ignored.receive_until(&stream, deadline) {
-            Ok(Received::Closed) | Err(_) => return Ok(()),
-            Ok(Received::Interrupted) if signal::told_to_stop() => return Ok(()),
-            Ok(_) if deadline.passed() => return Ok(()),
+            Ok(Received::Closed) | Err(_) => return Ok(true),
+            Ok(Received::Interrupted) if signal::told_to_stop() => return Ok(false),
+            Ok(_) if deadline.passed() => return Ok(false),
             Ok(_) => ignored.consume(ignored.len()),
         }
     }
@@ -62,7 +62,7 @@ mod tests {
             packet
         });
         crate::backend::configure_tls(&crate::config::Settings::default()).expect("no TLS");
-        request(&Address { host: "127.0.0.1".to_owned(), port }, 4711, b"keys").expect("request");
+        assert!(request(&Address { host: "127.0.0.1".to_owned(), port }, 4711, b"keys").expect("request"), "told");
         assert!(CLOSING.load(Ordering::SeqCst), "it did not wait");
         assert_eq!(&server.join().expect("server")[8..], b"\0\0\x12\x67keys");
     }

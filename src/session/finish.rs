@@ -33,9 +33,10 @@ pub(super) fn log_end(report: &Report) {
     Report { severity, ..report.clone() }.log();
 }
 
-/// Pools the connections of a session that ended in order; closes all others.
+/// Pools the connections of a session that ended in order, unless a cancel request may still reach them; closes all others.
 pub(super) fn release(context: &mut Context, mut group: Group, end: &End) {
     context.forget_session_parameters();
+    context.slot.hide_from_cancels();
     let keep = matches!(end, End::Terminated)
         && context.settings.connection_cache
         && !NEVER_POOLED.contains(&group.key.database.as_slice())
@@ -45,7 +46,8 @@ pub(super) fn release(context: &mut Context, mut group: Group, end: &End) {
                 Report::log_line("unable to reset backend status").detail(report.to_string()).log();
                 false
             }
-        };
+        }
+        && !context.slot.is_cancelled();
     if keep {
         trace::pooled(context, &group);
         context.pool.put(group);

@@ -239,7 +239,13 @@ impl Session<'_> {
         let report = Report::warning(format!("client_query_limit ({limit} ms) is reached: the statement is cancelled"))
             .code(SqlState::QUERY_CANCELED);
         let report = match outcome {
-            Ok(()) => report.detail(format!("DB node id: {} backend pid: {}", server.node, server.pid)),
+            Ok(has_closed) => {
+                if !has_closed {
+                    // It counts as long as there is this session.
+                    self.context.slot.begin_cancel();
+                }
+                report.detail(format!("DB node id: {} backend pid: {}", server.node, server.pid))
+            }
             Err(error) => report.detail(format!("DB node {} could not be asked to do so: {error}", server.node)),
         };
         report.log();

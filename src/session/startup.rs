@@ -183,16 +183,24 @@ fn asks_for_replication(value: &[u8]) -> bool {
 pub fn cancel(shared: &Shared, pid: u32, key: &[u8]) -> bool {
     let Some(target) = shared.find_cancel_target(pid, key) else { return false };
     let cluster = shared.nodes().view();
+    let mut is_over = true;
     for (node, server) in target.nodes.into_iter().filter(|(node, _)| target.busy.contains(*node)) {
         Report::log_line(format!("forwarding cancel request to backend {node}"))
             .detail(format!("canceling backend pid: {} keylen: {}", server.pid, server.key.len()))
             .log();
         let Some(address) = cluster.nodes.get(node).map(|node| address_of(&node.hostname, node.port)) else { continue };
-        if let Err(error) = backend::cancel::request(&address, server.pid, &server.key) {
-            Report::log_line(format!("Could not create socket for sending cancel request for backend {node}"))
-                .detail(error.to_string())
-                .log();
+        match backend::cancel::request(&address, server.pid, &server.key) {
+            Ok(has_closed) => is_over &= has_closed,
+            Err(error) => {
+                Report::log_line(format!("Could not create socket for sending cancel request for backend {node}"))
+                    .detail(error.to_string())
+                    .log()
+            }
         }
+    }
+    // Else the connections of that session are for no other one.
+    if is_over {
+        shared.worker(target.worker).end_cancel(target.session);
     }
     true
 }

@@ -1,4 +1,8 @@
-//! Which servers a cancel request means (protocol 4).
+//! Which servers a cancel request means (protocol 4), and whether one is on its way.
+//!
+//! A request that is on its way when its session ends must not meet the next session on the same server connection. So who
+//! sends one counts it, and a worker gives back no connection that a counted request may still reach. Counted first and
+//! looked at then, here the key and there the number: one of both sees the other.
 
 use super::{NodeSet, Shared, WorkerSlot};
 use std::hint::black_box;
@@ -18,6 +22,8 @@ pub struct ServerKey {
 pub struct CancelTarget {
     /// Number of the worker that serves it.
     pub worker: usize,
+    /// Number of that worker's session.
+    pub session: u32,
     /// Its server connections, by node.
     pub nodes: Vec<(usize, ServerKey)>,
     /// The nodes on which a statement runs.
@@ -28,19 +34,56 @@ impl WorkerSlot {
     /// The pid and key this worker's client was given. For the worker.
     pub fn set_cancel_key(&self, pid: u32, key: &[u8]) {
         let record = self.record();
-        record.cancel_pid.store(0, Ordering::Release);
+        record.cancel_pid.store(0, Ordering::SeqCst);
         record.cancel_key.write(key);
-        record.cancel_pid.store(pid, Ordering::Release);
+        record.cancel_pid.store(pid, Ordering::SeqCst);
+    }
+
+    /// From here on nobody finds the session to cancel it. For the worker.
+    pub fn hide_from_cancels(&self) {
+        self.record().cancel_pid.store(0, Ordering::SeqCst);
+    }
+
+    /// Whether a cancel request may be on its way to servers of the session.
+    pub fn is_cancelled(&self) -> bool {
+        self.record().cancelling.load(Ordering::SeqCst) as u32 != 0
+    }
+
+    /// A cancel request is on its way to a server of the session. Returns the session's number.
+    pub fn begin_cancel(&self) -> u32 {
+        (self.record().cancelling.fetch_add(1, Ordering::SeqCst) >> 32) as u32
+    }
+
+    /// One that was for the session with this number can reach nobody any more.
+    pub fn end_cancel(&self, session: u32) {
+        let less =
+            |cancelling: u64| ((cancelling >> 32) as u32 == session && cancelling as u32 != 0).then(|| cancelling - 1);
+        // Else the session has ended, and its connections were closed.
+        let _ = self.record().cancelling.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+    }
+
+    /// The session has ended: what was on its way to it is no matter of the next one.
+    pub(super) fn end_cancelling(&self) {
+        let record = self.record();
+        record.cancel_pid.store(0, Ordering::SeqCst);
+        let next = |cancelling: u64| Some(((cancelling >> 32).wrapping_add(1)) << 32);
+        let _ = record.cancelling.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next);
     }
 }
 
 impl Shared {
-    /// The session that was given this pid and key. Looks at one number per worker, compares keys in constant time.
+    /// The session that was given this pid and key. Looks at one number per worker, compares keys in constant time. A
+    /// request to it is on its way until [`WorkerSlot::end_cancel`].
     pub fn find_cancel_target(&self, pid: u32, key: &[u8]) -> Option<CancelTarget> {
         let matches = |slot: &WorkerSlot| {
-            slot.record().cancel_pid.load(Ordering::Acquire) == pid && same(&slot.record().cancel_key.read(), key)
+            slot.record().cancel_pid.load(Ordering::SeqCst) == pid && same(&slot.record().cancel_key.read(), key)
         };
         let slot = self.workers().iter().filter(|_| pid != 0 && !key.is_empty()).find(matches)?;
+        let session = slot.begin_cancel();
+        if !matches(&slot) {
+            slot.end_cancel(session);
+            return None;
+        }
         let nodes = match slot.session().pool_slot {
             Some(used) => {
                 let pool = slot.pool(used);
@@ -48,7 +91,7 @@ impl Shared {
             }
             None => Vec::new(),
         };
-        Some(CancelTarget { worker: slot.index(), nodes, busy: slot.busy() })
+        Some(CancelTarget { worker: slot.index(), session, nodes, busy: slot.busy() })
     }
 }
 
@@ -90,7 +133,7 @@ mod tests {
         slot.set_busy(NodeSet::of(1));
         let server = ServerKey { pid: 77, key: vec![9; 4] };
         slot.pool(0).set_server(1, &server);
-        let target = CancelTarget { worker: 2, nodes: vec![(1, server)], busy: NodeSet::of(1) };
+        let target = CancelTarget { worker: 2, session: 0, nodes: vec![(1, server)], busy: NodeSet::of(1) };
         assert_eq!(shared.find_cancel_target(11, &[1, 2, 3, 4]), Some(target));
         assert_eq!(
             (shared.node_of_server(77), shared.node_of_server(78), shared.node_of_server(0)),
@@ -99,5 +142,32 @@ mod tests {
         for (pid, key) in [(11, &[1, 2, 3, 5][..]), (11, &[1, 2, 3]), (12, &[1, 2, 3, 4]), (0, &[]), (11, &[])] {
             assert_eq!(shared.find_cancel_target(pid, key), None);
         }
+    }
+
+    #[test]
+    fn a_request_counts_until_it_is_over_or_its_session() {
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
+        let slot = shared.worker(0);
+        let find = || shared.find_cancel_target(11, b"key").map(|target| target.session);
+        slot.set_cancel_key(11, b"key");
+        let (first, second) = (find().expect("found"), find().expect("found"));
+        slot.end_cancel(first);
+        slot.hide_from_cancels();
+        assert!(slot.is_cancelled(), "one is left");
+        assert_eq!(find(), None);
+        slot.end_cancel(second);
+        assert!(!slot.is_cancelled());
+
+        slot.set_cancel_key(11, b"key");
+        let old = find().expect("found");
+        slot.end_client(true);
+        slot.set_cancel_key(11, b"key");
+        assert!(!slot.is_cancelled(), "that is no matter of the next session");
+        let new = find().expect("found");
+        slot.end_cancel(old);
+        assert!(slot.is_cancelled());
+        slot.end_cancel(new);
+        slot.end_cancel(new);
+        assert!(!slot.is_cancelled());
     }
 }

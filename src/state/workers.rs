@@ -98,6 +98,8 @@ shareable! {
         idle_since: AtomicU64,
         client: Versioned<ClientRecord>,
         session: Versioned<SessionRecord>,
+        /// Number of the session in the upper half, of cancel requests on their way to its servers in the lower one.
+        pub(super) cancelling: AtomicU64,
         pub(super) cancel_pid: AtomicU32,
         pub(super) cancel_key: Versioned<u8, { super::MAX_CANCEL_KEY }>,
     }
@@ -275,7 +277,7 @@ impl WorkerSlot {
 
     fn forget_client(&self) {
         let record = self.record();
-        record.cancel_pid.store(0, Ordering::Release);
+        self.end_cancelling();
         record.cancel_key.write(&[]);
         self.set_busy(NodeSet::EMPTY);
         self.set_idle(false);

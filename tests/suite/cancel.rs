@@ -1,5 +1,9 @@
 //! CancelRequest reaches the server that runs the statement (protocol 4).
 
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
 use std::time::Duration;
 
 use crate::harness::{Cluster, Node, Pgpool, Wire, eventually, frontend, shared, wait_for};
@@ -94,4 +98,91 @@ fn ten_cancels_at_once_reach_their_statements() {
     for session in &mut sessions {
         assert_eq!(session.read_until('Z').sqlstate(), "57014");
     }
+}
+
+/// A network in front of a server that delivers cancel requests late.
+struct SlowNetwork {
+    port: u16,
+    /// Says when a cancel request is there.
+    arrived: Receiver<()>,
+    /// Lets it go on.
+    deliver: Sender<()>,
+    /// Says when the server has acted on it.
+    done: Receiver<()>,
+}
+
+impl SlowNetwork {
+    fn before(server: u16) -> SlowNetwork {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        let ((arrives, arrived), (deliver, delivery), (is_done, done)) =
+            (mpsc::channel(), mpsc::channel::<()>(), mpsc::channel());
+        let mut its_ends = Some((arrives, delivery, is_done));
+        thread::spawn(move || {
+            for mut client in listener.incoming().map_while(Result::ok) {
+                let mut server = TcpStream::connect(("127.0.0.1", server)).expect("the server");
+                let mut first = [0; 16];
+                if client.read_exact(&mut first[..8]).is_err() {
+                    continue;
+                }
+                if first[4..8] != 80_877_102_u32.to_be_bytes() {
+                    server.write_all(&first[..8]).expect("the server");
+                    relay(&client, &server);
+                    relay(&server, &client);
+                } else if let Some((arrives, delivery, is_done)) = its_ends.take() {
+                    thread::spawn(move || {
+                        client.read_exact(&mut first[8..]).expect("the key");
+                        arrives.send(()).expect("the test");
+                        delivery.recv().expect("the test");
+                        server.write_all(&first).expect("the server");
+                        // It closes when it has sent the signal.
+                        server.read(&mut first).expect("its end");
+                        is_done.send(()).expect("the test");
+                    });
+                }
+            }
+        });
+        SlowNetwork { port, arrived, deliver, done }
+    }
+}
+
+fn relay(from: &TcpStream, to: &TcpStream) {
+    let (mut from, mut to) = (from.try_clone().expect("clone"), to.try_clone().expect("clone"));
+    thread::spawn(move || {
+        let _ = io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+    });
+}
+
+#[test]
+fn a_late_cancel_does_not_meet_the_next_client() {
+    only_ours!("it does");
+    let (patience, primary) = (Duration::from_secs(30), shared().primary());
+    let network = SlowNetwork::before(primary.port);
+    let pool = Pgpool::on(shared()).set("num_init_children", 2).set("backend_port0", network.port).start();
+    let mut holder = primary.connect();
+    holder.query("SELECT pg_advisory_lock(8110), pg_advisory_lock(8111)").succeeded();
+
+    let wait_on = |session: &mut Wire, lock: u32| {
+        session.send(frontend::query(&format!("CREATE TEMP TABLE t{lock} AS SELECT 1 FROM pg_advisory_lock({lock})")));
+        wait_for("the statement to run", || {
+            is_sleeping(primary, &format!("AS SELECT 1 FROM pg_advisory_lock({lock})"))
+        });
+    };
+    let mut first = pool.connect();
+    wait_on(&mut first, 8110);
+    let mut canceller = pool.open();
+    canceller.send(frontend::cancel(first.pid, &first.key));
+    network.arrived.recv_timeout(patience).expect("the cancel request");
+    holder.query("SELECT pg_advisory_unlock(8110)").succeeded();
+    first.read_until('Z').succeeded();
+    first.close();
+
+    // The other worker is at the cancel request: this is the same one.
+    let mut second = pool.connect();
+    wait_on(&mut second, 8111);
+    network.deliver.send(()).expect("the network");
+    network.done.recv_timeout(patience).expect("the server's end of it");
+    holder.query("SELECT pg_advisory_unlock(8111)").succeeded();
+    second.read_until('Z').succeeded();
 }
