@@ -235,9 +235,11 @@ impl Supervisor {
         if taken.has(Signal::SIGURG) {
             self.upgrade();
         }
-        // While another process is about to take over nothing is decided: it looks for itself.
-        if taken.has(Signal::SIGUSR1) && self.stopping.is_none() && self.successor.is_none() {
-            self.heed_requests();
+        if taken.has(Signal::SIGUSR1) && self.stopping.is_none() {
+            match self.successor {
+                Some(_) => self.heed_requests_before_upgrade(),
+                None => self.heed_requests(),
+            }
         }
         if taken.has(Signal::SIGUSR2) {
             self.children.signal_all(Signal::SIGUSR2);

@@ -13,8 +13,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::frontend::{cancel, query};
-use crate::harness::{Config, Pgpool, Program, children_of, pgpool_program, process_title, shared, wait_for};
-use crate::only_ours;
+use crate::harness::{
+    Cluster, Config, Pgpool, Program, Stop, children_of, pgpool_program, process_title, shared, wait_for,
+};
+use crate::{needs_namespaces, only_ours};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -125,6 +127,37 @@ fn a_program_that_does_not_come_up_changes_nothing() {
     wait_for("the reload", || pool.log().contains("parameter \"upgrade_start_timeout\" changed"));
     pool.upgrade().expect("the upgrade");
     assert_eq!(session.value("SELECT 3"), "3");
+}
+
+#[test]
+fn a_failover_does_not_wait_for_a_new_one_that_hangs() {
+    only_ours!("it has to be stopped");
+    let cluster = Cluster::streaming(2).start();
+    let (pool, name) = start_by_name(Pgpool::checking(&cluster).set("upgrade_start_timeout", 3600));
+    install(&name, "exec sleep 1000");
+    pool.signal(Signal::SIGURG);
+    wait_for("the new one", || pool.children("sleep 1000").len() == 1);
+    cluster.node(1).stop(Stop::Fast);
+    wait_for("the failover", || pool.log().contains("upgrade failed: a node is to be detached"));
+    wait_for("its end", || pool.connect().query("SHOW POOL_NODES").succeeded().rows()[1][3].as_deref() == Some("down"));
+    wait_for("the new one to be gone", || pool.children("sleep 1000").is_empty());
+    let outcome = fs::read_to_string(pool.path("pgpool.pid.upgrade")).expect("the outcome");
+    assert_eq!(outcome, "failed: a node is to be detached, which comes first\n");
+}
+
+#[test]
+fn the_first_process_of_a_container_is_not_upgraded() {
+    only_ours!("it has to be stopped");
+    needs_namespaces!();
+    let mut pool = Pgpool::on(shared()).prepare();
+    pool.run_by(&["unshare", "--pid", "--mount-proc", "--fork", "--kill-child"]);
+    pool.launch(&[]);
+    pool.wait_ready();
+    let parents = children_of(pool.pid(), "");
+    assert_eq!(parents.len(), 1, "{parents:?}");
+    kill(parents[0], Signal::SIGURG).expect("kill");
+    wait_for("the refusal", || pool.log().contains("upgrade: not now, this is process 1"));
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
 }
 
 #[test]

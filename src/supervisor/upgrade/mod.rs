@@ -16,7 +16,8 @@
 //! | the old one has heard it | new | new | new | new |
 //!
 //! Each has a shared memory of its own: neither knows what sessions of the other write. So the query cache of both rests
-//! until the old one has ended. Nothing about nodes is decided while the new one starts, nor by the old one afterwards.
+//! until the old one has ended. Nothing about nodes is decided while the new one starts, nor by the old one afterwards; a node
+//! that is to be detached ends an upgrade that is not complete.
 
 mod cancels;
 mod leash;

@@ -57,6 +57,12 @@ const LOOK: i32 = 20;
 impl Supervisor {
     /// SIGURG: starts the program again, to be replaced by it.
     pub(in crate::supervisor) fn upgrade(&mut self) {
+        if Pid::this().as_raw() == 1 {
+            return self.refuse_upgrade(
+                "this is process 1, and its end would end the container",
+                "Replace the container, or upgrade where another process is the first one and stays.",
+            );
+        }
         let refused = if self.stopping.is_some() {
             "pgpool is being stopped"
         } else if self.successor.is_some() {
@@ -70,8 +76,12 @@ impl Supervisor {
                 self.end_upgrade(&format!("{} cannot be started: {error}", self.again.program.display()));
             });
         };
-        Report::warning(format!("upgrade: not now, {refused}")).hint("Try again when that is over.").log();
-        self.tell_outcome(&format!("failed: {refused}"));
+        self.refuse_upgrade(refused, "Try again when that is over.");
+    }
+
+    fn refuse_upgrade(&self, reason: &str, hint: &str) {
+        Report::warning(format!("upgrade: not now, {reason}")).hint(hint).log();
+        self.tell_outcome(&format!("failed: {reason}"));
     }
 
     fn start_successor(&mut self) -> io::Result<()> {
@@ -145,6 +155,16 @@ impl Supervisor {
                 End::Signal(signal, _) => format!("the new process was ended by {signal}"),
             };
             self.end_upgrade(&how);
+        }
+    }
+
+    /// SIGUSR1 while another process is about to take over: that looks at the nodes for itself. But a lost node does not
+    /// wait for it.
+    pub(in crate::supervisor) fn heed_requests_before_upgrade(&mut self) {
+        // It may serve by now.
+        self.heed_successor();
+        if self.successor.is_some() && self.shared.failover().asks_to_detach() {
+            self.end_upgrade("a node is to be detached, which comes first");
         }
     }
 
