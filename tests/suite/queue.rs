@@ -55,6 +55,19 @@ fn who_has_waited_too_long_is_told_so() {
 }
 
 #[test]
+fn who_says_nothing_does_not_delay_the_others() {
+    only_ours!("clients wait for ever");
+    let pool = with_limit().set("listen_backlog_multiplier", 100).start();
+    let _session = pool.connect();
+    // One after the other they would take longer than the test waits for an answer.
+    let mut silent: Vec<Wire> = (0..20).map(|_| pool.open()).collect();
+    let mut talking = pool.open();
+    talking.send(startup(0, LOGIN));
+    assert_turned_away(&mut talking);
+    silent.iter_mut().for_each(assert_turned_away);
+}
+
+#[test]
 fn who_is_served_in_time_is_not_turned_away() {
     only_ours!("clients wait for ever");
     let pool = narrow().set("client_wait_limit", 60_000).start();
