@@ -5,7 +5,7 @@ import re
 import threading
 import time
 
-LOST = re.compile(r"closed the connection|backend died|connection .*(lost|failed|refused|reset)|SSL SYSCALL|could not (receive|send)", re.I | re.S)
+LOST = re.compile(r"closed the connection|terminated abnormally|send failed|backend died|connection .*(lost|failed|refused|reset)|SSL SYSCALL|could not (receive|send)", re.I | re.S)
 # What a session says that loses the server it works on.
 NODE = re.compile(LOST.pattern + r"|node \d|terminating connection|shutting down|starting up|primary|backend node|recovery", re.I | re.S)
 

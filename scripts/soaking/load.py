@@ -138,7 +138,7 @@ class Pgbench(Load):
         for index, (when, line) in enumerate(errors):
             if ABORTED.search(line):
                 # What the server said stands beside it.
-                self.failed("".join(text for _, text in errors[max(0, index - 2) : index + 3]), when)
+                self.failed("".join(text for _, text in errors[max(0, index - 5) : index + 3]), when)
                 found += 1
         if status != 0 and not found:
             self.failed("".join(text for _, text in errors) or f"pgbench ended with {status}", time.monotonic())

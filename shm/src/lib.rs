@@ -3,7 +3,7 @@
 //! A [`Segment`] is mapped once by the parent and inherited by every process it forks. It holds only types that are
 //! [`Shareable`]: valid when all bytes are zero, without pointers, changed through `&self` alone. [`shareable!`] declares
 //! such a type from its fields, [`plain!`] a plain record that can be stored in a [`Versioned`] value. A [`Store`] keeps
-//! values of any length by key.
+//! values of any length by key; a [`ByteHasher`] hashes keys.
 //!
 //! Invariants:
 //! - A process may be killed at any instruction. No reader ever waits for a writer ([`Versioned`]), and a lock whose
@@ -12,6 +12,7 @@
 //!
 //! This crate must not know PostgreSQL, configuration or logging. All `unsafe` of shared memory lives here.
 
+mod hash;
 mod lock;
 mod segment;
 mod store;
@@ -19,6 +20,7 @@ mod text;
 mod traits;
 mod versioned;
 
+pub use hash::ByteHasher;
 pub use lock::{RobustRaw, SharedMutex, SharedMutexGuard, abandoned, prepare};
 pub use segment::{Layout, Region, Segment, SegmentError};
 pub use store::{BLOCK as STORE_BLOCK, Store, StoreFigures, StoreSize, Stored};

@@ -79,6 +79,12 @@ impl<T: Plain, const N: usize> Versioned<T, N> {
         }
     }
 
+    /// Whether there are no elements. For the one writer.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.copies[self.version() as usize & 1].count.load(Ordering::Relaxed) == 0
+    }
+
     /// The published elements.
     pub fn read(&self) -> Vec<T> {
         let mut elements = Vec::new();

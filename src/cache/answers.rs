@@ -1,6 +1,6 @@
 //! Where the answers are, in shared memory or in memcached, and one way to use either.
 
-use super::entry::Entry;
+use super::entry::{Entry, Head};
 use super::memcached::Memcached;
 use crate::state::{QueryCache, TableSet};
 
@@ -9,12 +9,14 @@ use crate::state::{QueryCache, TableSet};
 pub struct Answers {
     shared: QueryCache,
     memcached: Option<Box<Memcached>>,
+    /// Memory for what stands in front of an answer.
+    head: Vec<u8>,
 }
 
 impl Answers {
     /// The answers are in `shared`, unless there is a way to memcached.
     pub fn new(shared: &QueryCache, memcached: Option<Box<Memcached>>) -> Self {
-        Self { shared: shared.clone(), memcached }
+        Self { shared: shared.clone(), memcached, head: Vec::new() }
     }
 
     /// What is in shared memory in both cases: generations and figures.
@@ -43,8 +45,8 @@ impl Answers {
         if !self.shared.store()?.get(key, into) {
             return None;
         }
-        let (entry, at) = Entry::decode(into)?;
-        (self.shared.stamp(database, &entry.tables) == entry.stamp).then_some(at)
+        let head = Head::read(into)?;
+        (self.shared.stamp_of(database, head.counters()) == head.stamp).then_some(head.length())
     }
 
     /// Keeps an answer, if there is room.
@@ -52,7 +54,8 @@ impl Answers {
         if let Some(memcached) = &mut self.memcached {
             memcached.put(key, entry, messages);
         } else if let Some(store) = self.shared.store() {
-            store.put(key, &[&entry.encode(), messages]);
+            entry.encode(&mut self.head);
+            store.put(key, &[&self.head, messages]);
         }
     }
 

@@ -5,9 +5,10 @@
 
 use crate::state::{TableSet, uptime};
 use crate::wire::{Cursor, Header, backend};
+use std::rc::Rc;
 
 /// When answers stop to count by themselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expiry(u64);
 
 impl Expiry {
@@ -28,38 +29,63 @@ impl Expiry {
 }
 
 /// An answer as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
     /// The stamp taken before the statement was sent.
     pub stamp: u64,
     /// Its end of life.
     pub expiry: Expiry,
     /// The tables that it depends on.
-    pub tables: TableSet,
+    pub tables: Rc<TableSet>,
 }
 
 impl Entry {
-    /// What stands in front of the messages.
-    pub fn encode(&self) -> Vec<u8> {
+    /// Writes what stands in front of the messages.
+    pub fn encode(&self, into: &mut Vec<u8>) {
         let counters = self.tables.counters();
-        let mut bytes = Vec::with_capacity(20 + 4 * counters.len());
-        bytes.extend_from_slice(&self.stamp.to_be_bytes());
-        bytes.extend_from_slice(&self.expiry.0.to_be_bytes());
-        bytes.extend_from_slice(&(counters.len() as u32).to_be_bytes());
-        counters.iter().for_each(|counter| bytes.extend_from_slice(&counter.to_be_bytes()));
-        bytes
+        into.clear();
+        into.extend_from_slice(&self.stamp.to_be_bytes());
+        into.extend_from_slice(&self.expiry.0.to_be_bytes());
+        into.extend_from_slice(&(counters.len() as u32).to_be_bytes());
+        counters.iter().for_each(|counter| into.extend_from_slice(&counter.to_be_bytes()));
     }
 
     /// Reads it, and tells where the messages begin. `None`: it is none, or its life is over.
     pub fn decode(bytes: &[u8]) -> Option<(Self, usize)> {
+        let head = Head::read(bytes)?;
+        let tables = Rc::new(TableSet::from_counters(head.counters()));
+        Some((Self { stamp: head.stamp, expiry: head.expiry, tables }, head.length()))
+    }
+}
+
+/// An entry where it lies.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// As in [`Entry`].
+    pub stamp: u64,
+    expiry: Expiry,
+    counters: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    /// Reads it. `None`: it is none, or its life is over.
+    pub fn read(bytes: &'a [u8]) -> Option<Self> {
         let mut cursor = Cursor::new(bytes);
         let stamp = u64::from_be_bytes(cursor.take(8)?.try_into().ok()?);
         let expiry = Expiry(u64::from_be_bytes(cursor.take(8)?.try_into().ok()?));
         let count = cursor.u32()? as usize;
-        let counters = cursor.take(count.checked_mul(4)?)?.chunks_exact(4);
-        let counter = |bytes: &[u8]| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        let tables = TableSet::from_counters(counters.map(counter));
-        (!expiry.has_come()).then_some((Self { stamp, expiry, tables }, 20 + 4 * count))
+        let counters = cursor.take(count.checked_mul(4)?)?;
+        (!expiry.has_come()).then_some(Self { stamp, expiry, counters })
+    }
+
+    /// The counters of the tables that the answer depends on.
+    pub fn counters(&self) -> impl Iterator<Item = u32> + 'a {
+        self.counters.chunks_exact(4).map(|bytes| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+    }
+
+    /// Where the messages begin.
+    pub fn length(&self) -> usize {
+        20 + self.counters.len()
     }
 }
 
@@ -156,14 +182,19 @@ mod tests {
 
     #[test]
     fn an_entry_is_read_as_it_was_written() {
-        let entry = Entry { stamp: 7, expiry: Expiry::after(0), tables: TableSet::of("d", [1, 2, 3]) };
-        let mut bytes = entry.encode();
+        let encode = |entry: Entry| {
+            let mut bytes = b"before".to_vec();
+            entry.encode(&mut bytes);
+            bytes
+        };
+        let entry = Entry { stamp: 7, expiry: Expiry::after(0), tables: Rc::new(TableSet::of("d", [1, 2, 3])) };
+        let mut bytes = encode(entry.clone());
         let length = bytes.len();
         bytes.extend_from_slice(b"messages");
         assert_eq!(Entry::decode(&bytes), Some((entry.clone(), length)));
         assert_eq!(Entry::decode(&bytes[..length - 1]), None);
-        assert_eq!(Entry::decode(&Entry { expiry: Expiry(1), ..entry.clone() }.encode()), None);
-        assert!(Entry::decode(&Entry { expiry: Expiry::after(100), ..entry }.encode()).is_some());
+        assert_eq!(Entry::decode(&encode(Entry { expiry: Expiry(1), ..entry.clone() })), None);
+        assert!(Entry::decode(&encode(Entry { expiry: Expiry::after(100), ..entry })).is_some());
     }
 
     #[test]

@@ -8,8 +8,9 @@ use super::tables::{MAX_NAMES, Tables};
 use crate::config::Settings;
 use crate::report::Report;
 use crate::route::{Catalog, Known, RelationKind, Volatility, missing};
-use crate::sql::{ByteHasher, DiscardTarget, Isolation, Kind, Name, Statement};
+use crate::sql::{DiscardTarget, Isolation, Kind, Name, Statement};
 use crate::state::Shared;
+use pgpool_shm::ByteHasher;
 use std::collections::HashMap;
 
 /// How long a name counts as not existing, in seconds. Statements with such a name go to the primary meanwhile, which is
@@ -45,6 +46,8 @@ pub struct Facts {
     life: u32,
     /// The generation that everything here belongs to.
     generation: u32,
+    /// How often something that was known has ceased to count.
+    losses: u64,
     relations: Names<RelationKind>,
     functions: Names<Volatility>,
     /// The default isolation level, under an empty name.
@@ -93,6 +96,7 @@ impl Facts {
             current: scope,
             size: usize::try_from(settings.relcache_size).unwrap_or(0),
             life: if life == 0 { FOR_EVER } else { life },
+            losses: 0,
             relations: Names::default(),
             functions: Names::default(),
             isolation: Names::default(),
@@ -122,12 +126,21 @@ impl Facts {
         if self.relations.may_expire() || self.functions.may_expire() || self.isolation.may_expire() {
             self.expire(self.shared.relcache().now());
         }
-        if (self.relations.trim(self.size) | self.functions.trim(self.size)) && !self.told_of_trimming {
+        let is_trimmed = self.relations.trim(self.size) | self.functions.trim(self.size);
+        self.losses += u64::from(is_trimmed);
+        if is_trimmed && !self.told_of_trimming {
             self.told_of_trimming = true;
             Report::log_line("searching relcache. cache replacement occurred")
                 .hint("If statements use many tables or functions, increase relcache_size.")
                 .log();
         }
+    }
+
+    /// Moves when something that was known does not count any more: what was concluded from it before has to be concluded
+    /// anew. To be asked behind [`Self::begin_statement`].
+    #[inline]
+    pub fn losses(&self) -> u64 {
+        self.losses
     }
 
     /// Whether anything is still to be asked about the names in `statement`.
@@ -308,6 +321,7 @@ impl Facts {
     pub fn begin_tables(&mut self, stamp: u64) {
         if std::mem::replace(&mut self.tables_stamp, stamp) != stamp {
             self.tables.clear();
+            self.losses += 1;
         }
     }
 
@@ -358,12 +372,12 @@ impl Facts {
     }
 
     fn expire(&mut self, now: u32) {
-        self.relations.expire(now);
-        self.functions.expire(now);
-        self.isolation.expire(now);
+        let has_lost = self.relations.expire(now) | self.functions.expire(now) | self.isolation.expire(now);
+        self.losses += u64::from(has_lost);
     }
 
     fn forget(&mut self) {
+        self.losses += 1;
         self.relations.clear();
         self.functions.clear();
         self.isolation.clear();

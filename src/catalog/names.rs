@@ -1,6 +1,7 @@
 //! Names and what is known of them, within bounds.
 
-use crate::sql::{ByteHasher, Name};
+use crate::sql::Name;
+use pgpool_shm::ByteHasher;
 use std::cell::Cell;
 use std::collections::HashMap;
 
@@ -62,12 +63,14 @@ impl<V: Copy> Names<V> {
         self.first_end != FOR_EVER
     }
 
-    /// Drops what has ended at `now`.
-    pub fn expire(&mut self, now: u32) {
-        if now >= self.first_end {
+    /// Drops what has ended at `now`. Returns whether there was anything.
+    pub fn expire(&mut self, now: u32) -> bool {
+        let has_any = now >= self.first_end;
+        if has_any {
             self.entries.retain(|_, entry| entry.end > now);
             self.first_end = self.entries.values().map(|entry| entry.end).min().unwrap_or(FOR_EVER);
         }
+        has_any
     }
 
     /// Drops the names not used for longest until `size` are left. Returns whether it had to.

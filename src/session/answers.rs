@@ -293,7 +293,7 @@ impl Session<'_> {
         }
         let settled = server.replies.is_empty();
         if let Some(caching) = &mut self.caching {
-            caching.answered(node, step.number);
+            caching.filling.answered(node, step.number);
         }
         if settled {
             trace::answered(self.context, &self.group, node);

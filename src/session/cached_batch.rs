@@ -6,6 +6,7 @@
 
 use super::Session;
 use super::end::End;
+use super::statements::Definition;
 use crate::cache::{self, Answer};
 use crate::sql::Statement;
 use crate::wire::frontend::{self, Object};
@@ -15,6 +16,8 @@ use std::rc::Rc;
 
 /// Parameter values that mean another time with every statement.
 const TIMES: [&[u8]; 4] = [b"now", b"today", b"tomorrow", b"yesterday"];
+/// ParseComplete and BindComplete, which stand in front of a kept answer. They fit where its entry tells what it depends on.
+const LEAD: &[u8] = b"1\0\0\0\x042\0\0\0\x04";
 
 /// A batch as it stands in the client's buffer; ranges count from its beginning.
 struct Sight {
@@ -22,9 +25,11 @@ struct Sight {
     /// The whole Parse, if there is one, and whether its statement is unnamed.
     parse: Option<Range<usize>>,
     /// Name of the statement.
-    name: Vec<u8>,
-    /// What Parse says behind the name.
-    parsed: Vec<u8>,
+    name: Range<usize>,
+    /// What was prepared before, if the batch does not do it.
+    prepared: Option<Rc<Definition>>,
+    /// What Parse says behind the name: in the batch, or in the message that prepared it before.
+    parsed: Range<usize>,
     /// What Bind says behind the names.
     bound: Range<usize>,
     describes: bool,
@@ -37,7 +42,7 @@ impl Session<'_> {
     pub(super) fn answer_batch_from_cache(&mut self) -> Result<bool, End> {
         let Some(sight) = self.sight_batch() else {
             if let Some(caching) = &mut self.caching {
-                caching.want_nothing();
+                caching.filling.want_nothing();
             }
             return Ok(false);
         };
@@ -45,36 +50,31 @@ impl Session<'_> {
         let Some(caching) = &mut self.caching else { return Ok(false) };
         let batch = &self.client.input.bytes()[self.direct.length..];
         let bound = &batch[sight.bound.clone()];
-        let identity = identities.of(&sight.parsed, &self.context.settings);
-        cache::extended_key(&identity, &sight.parsed, bound, &mut caching.key);
+        let parsed = &sight.prepared.as_ref().map_or(batch, |prepared| &prepared.message)[sight.parsed.clone()];
+        cache::extended_key(&identities.of(parsed, &self.context.settings), parsed, bound, &mut caching.key);
+        let lead = if sight.parse.is_some() { LEAD } else { &LEAD[LEAD.len() / 2..] };
         let found = caching.find(&self.database);
-        let answer = found.and_then(|at| Answer::read(&caching.answer[at..]));
-        let Some(answer) = answer.filter(|answer| !sight.describes || answer.description.is_some()) else {
+        let Some(at) = found.and_then(|at| beginning(&caching.answer, at, sight.describes)?.checked_sub(lead.len()))
+        else {
             if !mentions_time(bound) {
                 self.want(&sight.facts)?;
             }
             return Ok(false);
         };
         let status = self.group.status(self.home);
-        let out = &mut self.client.output;
-        if sight.parse.is_some() {
-            write::parse_complete(out);
-        }
-        write::bind_complete(out);
-        if let Some(description) = answer.description.filter(|_| sight.describes) {
-            out.extend_from_slice(description);
-        }
-        out.extend_from_slice(answer.rows);
-        write::ready_for_query(out, status);
+        caching.answer[at..at + lead.len()].copy_from_slice(lead);
+        write::ready_for_query(&mut caching.answer, status);
         caching.shared().count_hit(self.context.slot.index());
         if let Some(parse) = sight.parse {
-            self.statements.prepare_nowhere(&sight.name, &batch[parse], sight.facts, self.home);
+            self.statements.prepare_nowhere(&batch[sight.name], &batch[parse], sight.facts, self.home);
         }
         self.portals.close(b"");
         self.tell_cached(status);
         self.send_direct()?;
         self.client.input.consume(sight.length);
-        self.client.flush()?;
+        if let Some(caching) = &self.caching {
+            self.client.send(&caching.answer[at..])?;
+        }
         Ok(true)
     }
 
@@ -94,8 +94,10 @@ impl Session<'_> {
                 b'B' if bind.is_none() => {
                     let names = frontend::bind(content).ok().filter(|bind| bind.portal.is_empty())?;
                     frontend::bind_values(content).ok()?;
-                    let values = HEADER_LENGTH + names.statement.len() + 2;
-                    bind = Some((names, at + values..at + header.total));
+                    let name = at + HEADER_LENGTH + 1;
+                    let name = name..name + names.statement.len();
+                    let values = name.end + 1;
+                    bind = Some((names.statement, name, values..at + header.total));
                 }
                 b'D' if bind.is_some() && !describes && !executes => {
                     let object = frontend::object(content, "Describe").ok()?;
@@ -118,36 +120,42 @@ impl Session<'_> {
             }
             at += header.total;
         }
-        let (names, bound) = bind?;
-        let name = names.statement;
-        let (facts, parsed) = match &parse {
-            Some((_, parse)) if parse.statement == name && (name.is_empty() || self.statements.get(name).is_none()) => {
-                (self.context.facts.get(parse.query, self.lexing), behind_name(bytes)?)
+        let (statement, name, bound) = bind?;
+        let (facts, prepared, parsed) = match &parse {
+            Some((_, parse))
+                if parse.statement == statement
+                    && (statement.is_empty() || self.statements.get(statement).is_none()) =>
+            {
+                (self.context.facts.get(parse.query, self.lexing), None, behind_name(bytes)?)
             }
             Some(_) => return None,
             None => {
-                let prepared = self.statements.get(name).filter(|prepared| prepared.is_parse())?;
-                (Rc::clone(&prepared.facts), behind_name(&prepared.message)?)
+                let prepared = self.statements.definition(statement).filter(|prepared| prepared.is_parse())?;
+                let parsed = behind_name(&prepared.message)?;
+                (Rc::clone(&prepared.facts), Some(prepared), parsed)
             }
         };
-        Some(Sight {
-            facts,
-            parse: parse.map(|(range, _)| range),
-            name: name.to_vec(),
-            parsed: parsed.to_vec(),
-            bound,
-            describes,
-            length: at,
-        })
+        let parse = parse.map(|(range, _)| range);
+        Some(Sight { facts, parse, name, prepared, parsed, bound, describes, length: at })
+    }
+}
+
+/// Where in `entry`, whose messages begin at `at`, the answer to a batch begins; `describes`: with RowDescription. `None`:
+/// that was not kept.
+fn beginning(entry: &[u8], at: usize, describes: bool) -> Option<usize> {
+    match Answer::read(entry.get(at..)?)?.description {
+        Some(_) if describes => Some(at),
+        Some(description) => Some(at + description.len()),
+        None => (!describes).then_some(at),
     }
 }
 
 /// What the Parse message at the beginning of `bytes` says behind the name of its statement.
-fn behind_name(bytes: &[u8]) -> Option<&[u8]> {
+fn behind_name(bytes: &[u8]) -> Option<Range<usize>> {
     let header = Header::read(bytes, frontend::name).ok()??;
     let content = bytes.get(HEADER_LENGTH..header.total)?;
     let end = content.iter().position(|byte| *byte == 0)?;
-    content.get(end + 1..)
+    Some(HEADER_LENGTH + end + 1..header.total)
 }
 
 fn mentions_time(values: &[u8]) -> bool {

@@ -13,10 +13,12 @@
 use super::Session;
 use super::cache_writes::Locks;
 use super::end::End;
+use super::filling::Filling;
 use super::identity::OwnIdentity;
 use super::requests::front;
 use super::trace;
 use super::unpublished::Unpublished;
+use super::verdicts::{Circumstances, Verdicts};
 use crate::cache::{self, Answers, Entry, Expiry, Identities, Memcached};
 use crate::report::Report;
 use crate::route::Transaction;
@@ -24,9 +26,7 @@ use crate::sql::{Isolation, Statement};
 use crate::state::{QueryCache, TableSet};
 use crate::wire::{Header, TransactionStatus, frontend, write};
 use std::rc::Rc;
-
-/// An answer is collected with its ReadyForQuery and what comes in the same breath, in bytes.
-const MARGIN: usize = 8 * 1024;
+use std::sync::Arc;
 
 /// What one session has to do with the query cache.
 pub(super) struct Caching {
@@ -35,28 +35,13 @@ pub(super) struct Caching {
     /// The session has taken locks: who waits for one is told of what its holder has written.
     pub locks: Locks,
     pub unpublished: Unpublished,
-    /// What will be collected if the statement at the front is sent to a server.
-    wanted: Option<Fill>,
     /// What is collected.
-    fill: Option<Fill>,
+    pub filling: Filling,
+    verdicts: Verdicts,
     /// Of the statement at the front.
     pub key: Vec<u8>,
     /// What was found under it.
     pub answer: Vec<u8>,
-}
-
-/// An answer on its way into the cache.
-struct Fill {
-    node: usize,
-    /// Number of the Query in the reply queue of that node.
-    number: u64,
-    key: Vec<u8>,
-    entry: Entry,
-    /// What the client was sent, so far.
-    bytes: Vec<u8>,
-    limit: usize,
-    /// ReadyForQuery is the next message to be collected, or among the next.
-    is_answered: bool,
 }
 
 impl Caching {
@@ -66,8 +51,8 @@ impl Caching {
             identity: OwnIdentity::new(),
             locks: Locks::None,
             unpublished: Unpublished::default(),
-            wanted: None,
-            fill: None,
+            filling: Filling::default(),
+            verdicts: Verdicts::default(),
             key: Vec::new(),
             answer: Vec::new(),
         }
@@ -79,34 +64,15 @@ impl Caching {
         self.answers.shared()
     }
 
-    /// `node` has sent `bytes` to the client.
+    /// `node` has sent `bytes` to the client. An answer that is complete with it is kept, if it may be.
+    #[inline]
     pub fn collect(&mut self, node: usize, bytes: &[u8]) {
-        let Some(fill) = self.fill.as_mut().filter(|fill| fill.node == node) else { return };
-        if fill.bytes.len() + bytes.len() > fill.limit {
-            self.fill = None;
-            return;
+        if self.filling.collect(node, bytes) {
+            if let Some((key, entry, messages)) = self.filling.collected() {
+                self.answers.put(key, entry, messages);
+            }
+            self.filling.shrink();
         }
-        fill.bytes.extend_from_slice(bytes);
-        if fill.is_answered {
-            self.store();
-        }
-    }
-
-    /// `node` has answered its message `number` to the end.
-    pub fn answered(&mut self, node: usize, number: u64) {
-        if let Some(fill) = self.fill.as_mut().filter(|fill| (fill.node, fill.number) == (node, number)) {
-            fill.is_answered = true;
-        }
-    }
-
-    /// What comes next is not to be kept.
-    pub fn want_nothing(&mut self) {
-        self.wanted = None;
-    }
-
-    /// What is collected is not the answer: it will come from another node.
-    pub fn drop_fill(&mut self) {
-        self.fill = None;
     }
 
     /// Looks for the answer of the key at hand. Where its messages begin in `answer`, if it counts.
@@ -114,15 +80,6 @@ impl Caching {
         let found = self.answers.find(database, &self.key, &mut self.answer);
         // Memcached may have told meanwhile of what others have done to privileges.
         found.filter(|_| self.identity.is_known(self.shared().changes()))
-    }
-
-    fn store(&mut self) {
-        let Some(fill) = self.fill.take() else { return };
-        let is_batch = fill.key.get(cache::TEXT_AT - 1) == Some(&b'E');
-        let answer = if is_batch { cache::answer_of_batch } else { cache::answer_of_query };
-        if let Some(answer) = answer(&fill.bytes) {
-            self.answers.put(&fill.key, &fill.entry, answer);
-        }
     }
 }
 
@@ -145,7 +102,7 @@ impl Session<'_> {
     /// may not.
     pub(super) fn identities_to_read(&mut self, facts: &Statement) -> Result<Option<Identities>, End> {
         let Some(caching) = &mut self.caching else { return Ok(None) };
-        caching.wanted = None;
+        caching.filling.want_nothing();
         let is_bound =
             caching.identity.is_uncertain() || caching.locks != Locks::None || !caching.unpublished.is_empty();
         if is_bound || !cache::may_be_cached(facts) {
@@ -161,7 +118,7 @@ impl Session<'_> {
             return Ok(None);
         }
         if let Some(caching) = &mut self.caching {
-            caching.fill = None;
+            caching.filling.give_up();
         }
         self.identities()
     }
@@ -202,19 +159,21 @@ impl Session<'_> {
 
     /// Lets others see that a statement was answered, and the log.
     pub(super) fn tell_cached(&mut self, status: TransactionStatus) {
-        let Some(caching) = &self.caching else { return };
-        let text = text_of(&caching.key);
-        trace::local(self.context, &self.group, text);
+        trace::at_hand(self.context, &self.group);
         trace::idle(self.context, status);
         let settings = &self.context.settings;
-        if settings.log_statement {
-            Report::log_line(format!("statement: {}", String::from_utf8_lossy(text))).log();
-        }
-        if settings.log_per_node_statement {
-            let text = String::from_utf8_lossy(text);
-            Report::log_line("fetch from memory cache")
-                .detail(format!("query result fetched from cache. statement: {text}"))
-                .log();
+        if (settings.log_statement || settings.log_per_node_statement)
+            && let Some(caching) = &self.caching
+        {
+            let text = String::from_utf8_lossy(text_of(&caching.key));
+            if settings.log_statement {
+                Report::log_line(format!("statement: {text}")).log();
+            }
+            if settings.log_per_node_statement {
+                Report::log_line("fetch from memory cache")
+                    .detail(format!("query result fetched from cache. statement: {text}"))
+                    .log();
+            }
         }
         if status == TransactionStatus::Idle {
             self.end_portals();
@@ -224,19 +183,7 @@ impl Session<'_> {
     /// Prepares to collect the answer of the statement whose key is at hand, if it may be kept.
     pub(super) fn want(&mut self, facts: &Rc<Statement>) -> Result<(), End> {
         let before = self.definitions();
-        self.catalog.begin_statement(self.transaction() != Transaction::Idle);
-        self.learn(facts)?;
-        let Some(caching) = &self.caching else { return Ok(()) };
-        if cache::obstacle(facts, text_of(&caching.key), &self.context.settings, &self.catalog).is_some() {
-            return Ok(());
-        }
-        self.learn_tables(facts)?;
-        let mut oids = Vec::new();
-        for name in facts.reads() {
-            let Some(read) = self.catalog.tables(name).and_then(|tables| tables.read.as_deref()) else { return Ok(()) };
-            oids.extend_from_slice(read);
-        }
-        let tables = TableSet::of(&self.database, oids);
+        let Some(tables) = self.tables_if_kept(facts, before)? else { return Ok(()) };
         let Some(caching) = &mut self.caching else { return Ok(()) };
         let Some(stamp) = caching.answers.stamp(&self.database, &tables) else { return Ok(()) };
         // What was just learnt may be out of date by now.
@@ -246,16 +193,41 @@ impl Session<'_> {
         }
         let settings = &self.context.settings;
         let entry = Entry { stamp, expiry: Expiry::after(settings.memqcache_expire), tables };
-        caching.wanted = Some(Fill {
-            node: usize::MAX,
-            number: 0,
-            key: caching.key.clone(),
-            entry,
-            bytes: Vec::new(),
-            limit: usize::try_from(settings.memqcache_maxcache).unwrap_or(0).saturating_add(MARGIN),
-            is_answered: false,
-        });
+        caching.filling.want(&caching.key, entry, settings.memqcache_maxcache);
         Ok(())
+    }
+
+    /// The tables behind the answer of the statement whose key is at hand, if it may be kept as the database is defined.
+    fn tables_if_kept(&mut self, facts: &Rc<Statement>, definitions: u64) -> Result<Option<Rc<TableSet>>, End> {
+        self.catalog.begin_statement(self.transaction() != Transaction::Idle);
+        let circumstances = self.circumstances(definitions);
+        let known = self.caching.as_mut().and_then(|caching| caching.verdicts.get(facts, &circumstances));
+        if known.is_some() {
+            return Ok(known);
+        }
+        self.learn(facts)?;
+        let Some(caching) = &self.caching else { return Ok(None) };
+        if cache::obstacle(facts, text_of(&caching.key), &self.context.settings, &self.catalog).is_some() {
+            return Ok(None);
+        }
+        self.learn_tables(facts)?;
+        let mut oids = Vec::new();
+        for name in facts.reads() {
+            let Some(read) = self.catalog.tables(name).and_then(|tables| tables.read.as_deref()) else {
+                return Ok(None);
+            };
+            oids.extend_from_slice(read);
+        }
+        let tables = Rc::new(TableSet::of(&self.database, oids));
+        let circumstances = self.circumstances(definitions);
+        if let Some(caching) = &mut self.caching {
+            caching.verdicts.insert(facts, circumstances, &tables);
+        }
+        Ok(Some(tables))
+    }
+
+    fn circumstances(&self, definitions: u64) -> Circumstances {
+        Circumstances { definitions, losses: self.catalog.losses(), settings: Arc::clone(&self.context.settings) }
     }
 
     /// The Query at the front, or the Sync of a batch, goes to `node` as its message `number`: the answer is collected, if
@@ -263,17 +235,20 @@ impl Session<'_> {
     pub(super) fn begin_fill(&mut self, is_select: bool, node: usize, number: u64) {
         let home = self.home;
         let Some(caching) = &mut self.caching else { return };
-        if is_select || caching.wanted.is_some() {
+        let wanted = caching.filling.wanted();
+        if is_select || wanted.is_some() {
             caching.shared().count_miss(self.context.slot.index());
         }
-        let Some(fill) = caching.wanted.take() else { return };
+        let Some(entry) = wanted else { return };
         // What a standby has not replayed yet must not be kept.
         let has_all = || {
-            let written = caching.shared().written(&self.database, &fill.entry.tables);
+            let written = caching.shared().written(&self.database, &entry.tables);
             self.context.shared.delays().caught_up(node) > written
         };
         if node == home || has_all() {
-            caching.fill = Some(Fill { node, number, ..fill });
+            caching.filling.begin(node, number);
+        } else {
+            caching.filling.give_up();
         }
     }
 }

@@ -20,7 +20,11 @@ use std::rc::Rc;
 impl Session<'_> {
     /// The transaction as the next statement will meet it.
     pub(super) fn transaction(&self) -> Transaction {
-        self.journal.transaction(self.group.status(self.home), self.default_isolation())
+        let status = self.group.status(self.home);
+        if status == TransactionStatus::Idle && self.journal.is_at_rest() {
+            return Transaction::Idle;
+        }
+        self.journal.transaction(status, self.default_isolation())
     }
 
     /// The isolation level that a plain BEGIN brings, if it is known.

@@ -27,6 +27,7 @@ mod effects;
 mod end;
 mod extended;
 mod failover;
+mod filling;
 mod finish;
 mod follow;
 mod gate;
@@ -49,6 +50,7 @@ mod startup;
 mod statements;
 mod trace;
 mod unpublished;
+mod verdicts;
 mod wait;
 
 pub use context::Context;

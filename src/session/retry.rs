@@ -125,7 +125,7 @@ impl Session<'_> {
     pub(super) fn retry(&mut self) -> Result<(), End> {
         let (Some(node), Some(why)) = (self.kept.node.take(), self.kept.retrying.take()) else { return Ok(()) };
         if let Some(caching) = &mut self.caching {
-            caching.drop_fill();
+            caching.filling.give_up();
         }
         if let Why::CannotFollow(cause) = why {
             self.exclude_node(node, &cause);

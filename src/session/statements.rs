@@ -5,9 +5,10 @@
 //! later Bind or EXECUTE has to go there. Portals share it: they go on running what they were bound to, whatever the name
 //! means by then.
 
-use crate::sql::{ByteHasher, Kind, Statement};
+use crate::sql::{Kind, Statement};
 use crate::state::NodeSet;
 use crate::wire::{HEADER_LENGTH, frontend};
+use pgpool_shm::ByteHasher;
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::rc::Rc;

@@ -31,14 +31,19 @@ pub(super) fn statement(context: &Context, group: &Group, node: usize, facts: &S
     title::set_activity(command_word(text).as_str());
 }
 
-/// pgpool itself answers a statement: none of a server's is the last one any more (show-commands 2.5).
+/// pgpool itself answers a statement.
 pub(super) fn local(context: &Context, group: &Group, text: &[u8]) {
     context.slot.set_idle(false);
     context.slot.set_status(ProcessStatus::ExecuteCommand);
     title::set_activity(command_word(text).as_str());
-    for server in group.connections.iter().flatten() {
-        context.slot.pool(group.slot).set_statement(server.node, b"");
-    }
+    at_hand(context, group);
+}
+
+/// pgpool has the answer to a statement at hand: none of a server's is the last one any more (show-commands 2.5). That takes
+/// no time in which anybody could see what the session does.
+pub(super) fn at_hand(context: &Context, group: &Group) {
+    let pool = context.slot.pool(group.slot);
+    group.connections.iter().flatten().for_each(|server| pool.forget_statement(server.node));
 }
 
 /// A message too long to be read is sent to `node`. A statement counts as one that is not understood.

@@ -5,9 +5,9 @@
 //! replaced by one of its size ([`key_of`]). Facts of kinds in which a number may matter (SET, a process id, ...) are valid
 //! for the exact text only.
 
-use super::hash::ByteHasher;
 use super::kind::{Kind, Unparsable};
 use super::{Lexing, Statement, analyse};
+use pgpool_shm::ByteHasher;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
@@ -160,42 +160,67 @@ fn minds_numbers(text: &[u8]) -> bool {
 const SMALL: &[u8] = b"0";
 const LARGE: &[u8] = b"9999999999";
 
+/// What a byte of a text means to [`key_of`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    None,
+    Digit,
+    /// Two of them begin a comment.
+    Dash,
+    /// Makes digits part of something else.
+    Quote,
+}
+
+/// The mark of each byte: a look into a table is the least that can be done for it.
+const MARKS: [Mark; 256] = {
+    let mut marks = [Mark::None; 256];
+    let mut digit = b'0';
+    while digit <= b'9' {
+        marks[digit as usize] = Mark::Digit;
+        digit += 1;
+    }
+    marks[b'-' as usize] = Mark::Dash;
+    marks[b'"' as usize] = Mark::Quote;
+    marks[b'$' as usize] = Mark::Quote;
+    marks[b'\\' as usize] = Mark::Quote;
+    marks
+};
+
 /// Writes `text` to `key` with every plain whole number replaced by [`SMALL`] or [`LARGE`]. Only numbers between blanks and
 /// operators count, and a text with anything in it that makes digits part of something else (quoted names, dollar quotes
 /// and parameters, escapes, comments) is taken as it is.
 fn key_of(text: &[u8], key: &mut Vec<u8>) {
     key.clear();
-    if memchr::memchr3(b'"', b'$', b'\\', text).is_some() || has_line_comment(text) {
-        key.extend_from_slice(text);
-        return;
-    }
     let begins_number =
         |byte: u8| matches!(byte, b' ' | b'\t' | b'\n' | b'=' | b'<' | b'>' | b'(' | b',' | b'+' | b'-');
     let ends_number =
         |byte: u8| matches!(byte, b' ' | b'\t' | b'\n' | b'=' | b'<' | b'>' | b')' | b',' | b'+' | b'-' | b';');
     let mut at = 0;
     let mut copied = 0;
-    while at < text.len() {
-        if !text[at].is_ascii_digit() {
-            at += 1;
-            continue;
+    while let Some(byte) = text.get(at) {
+        match MARKS[usize::from(*byte)] {
+            Mark::None => at += 1,
+            Mark::Dash if text.get(at + 1) != Some(&b'-') => at += 1,
+            Mark::Dash | Mark::Quote => {
+                key.clear();
+                copied = 0;
+                break;
+            }
+            Mark::Digit => {
+                let digits = text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+                let end = at + digits;
+                let is_number =
+                    at > 0 && begins_number(text[at - 1]) && text.get(end).is_none_or(|byte| ends_number(*byte));
+                if is_number {
+                    key.extend_from_slice(&text[copied..at]);
+                    key.extend_from_slice(if is_small(&text[at..end]) { SMALL } else { LARGE });
+                    copied = end;
+                }
+                at = end;
+            }
         }
-        let digits = text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let end = at + digits;
-        let is_number = at > 0 && begins_number(text[at - 1]) && text.get(end).is_none_or(|byte| ends_number(*byte));
-        if is_number {
-            key.extend_from_slice(&text[copied..at]);
-            key.extend_from_slice(if is_small(&text[at..end]) { SMALL } else { LARGE });
-            copied = end;
-        }
-        at = end;
     }
     key.extend_from_slice(&text[copied..]);
-}
-
-/// Whether there is a `--`. Most texts hold no `-` at all.
-fn has_line_comment(text: &[u8]) -> bool {
-    memchr::memchr_iter(b'-', text).any(|at| text.get(at + 1) == Some(&b'-'))
 }
 
 /// Whether the number has at most 31 bits; digits only.

@@ -15,7 +15,6 @@
 //! The parser's state is per thread and usable after a fork. This room knows no nodes, sessions or catalogs.
 
 mod cache;
-mod hash;
 mod kind;
 mod lexing;
 mod parse;
@@ -24,7 +23,6 @@ mod statement;
 mod text;
 
 pub use cache::FactsCache;
-pub use hash::ByteHasher;
 pub use kind::{
     AccessMode, CopyPeer, DiscardTarget, Isolation, Kind, StatementClass, TransactionModes, Unparsable, VariableScope,
 };

@@ -152,6 +152,16 @@ impl<'a> PoolSlot<'a> {
         }
     }
 
+    /// The last statement was not sent to `node`. For the worker.
+    #[inline]
+    pub fn forget_statement(self, node: usize) {
+        if let Some(text) = self.statements.get(node).filter(|_| self.touched().contains(node))
+            && !text.is_empty()
+        {
+            text.write(&[]);
+        }
+    }
+
     /// The last statement sent to `node`, at most [`STATEMENT_LIMIT`] bytes; empty if none was.
     pub fn statement(self, node: usize) -> Vec<u8> {
         if self.touched().contains(node) { self.statements[node].read() } else { Vec::new() }

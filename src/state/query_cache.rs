@@ -111,8 +111,12 @@ impl TableSet {
 
     /// All counters that an answer from these tables of `database` depends on.
     pub fn behind(&self, database: &str) -> impl Iterator<Item = u32> + '_ {
-        [0, counter(database, 0)].into_iter().chain(self.0.iter().copied())
+        behind(database, self.0.iter().copied())
     }
+}
+
+fn behind<I: Iterator<Item = u32>>(database: &str, counters: I) -> impl Iterator<Item = u32> + use<I> {
+    [0, counter(database, 0)].into_iter().chain(counters)
 }
 
 /// FNV-1a. It must stay what it is: releases that share a memcached are to agree. A collision costs an invalidation too many.
@@ -179,8 +183,13 @@ impl QueryCache {
 
     /// The stamp of answers that are read from now on and depend on `tables` of `database`.
     pub fn stamp(&self, database: &str, tables: &TableSet) -> u64 {
+        self.stamp_of(database, tables.0.iter().copied())
+    }
+
+    /// The same for the tables with these counters, whoever wrote them down.
+    pub fn stamp_of(&self, database: &str, counters: impl Iterator<Item = u32>) -> u64 {
         let sum = |sum: u64, counter: u32| sum.wrapping_add(self.generation(counter).number.load(SeqCst));
-        tables.behind(database).fold(0, sum)
+        behind(database, counters).fold(0, sum)
     }
 
     /// Whether the generation of `counter` elsewhere was `number` already when somebody looked last.

@@ -24,6 +24,8 @@ class Contestant:
 
     stop_signal = signal.SIGTERM
     environment = {}
+    #: It has a query cache, and that is on.
+    caching = False
 
     def __init__(self, name):
         self.name = name

@@ -12,6 +12,9 @@ SCRIPTS = {
     "rows.sql": "SELECT aid, bid, abalance, filler FROM pgbench_accounts LIMIT 20000;\n",
     "block.sql": "BEGIN;\n" + 3 * ONE_ROW + "COMMIT;\n",
     "hits.sql": "\\set aid random(1, 100)\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n",
+    "misses.sql": "\\set aid random(1, 100000 * :scale)\n\\set unique random(1, 2000000000)\n"
+    "SELECT abalance FROM pgbench_accounts WHERE aid = :aid AND :unique > 0;\n",
+    "hits-1k.sql": "SELECT aid, filler FROM pgbench_accounts WHERE aid <= 10;\n",
     "hits-100k.sql": "SELECT aid, filler FROM pgbench_accounts WHERE aid <= 1000;\n",
     "pipeline.sql": "\\startpipeline\n" + 10 * ONE_ROW + "\\endpipeline\n",
 }
@@ -40,7 +43,12 @@ LOADS = {
     "block": Load("BEGIN, 3 SELECTs of one row, COMMIT, simple protocol", ("-M", "simple", "-f", "block.sql")),
     "hits": Load("SELECT of one of 100 rows, simple protocol", ("-M", "simple", "-f", "hits.sql")),
     "hits-prepared": Load("SELECT of one of 100 rows, prepared statements", ("-M", "prepared", "-f", "hits.sql")),
+    "hits-1k": Load("10 rows, 1 KB, simple protocol", ("-M", "simple", "-f", "hits-1k.sql")),
     "hits-100k": Load("1,000 rows, 100 KB, simple protocol", ("-M", "simple", "-f", "hits-100k.sql")),
+    "misses": Load("SELECT of one row, never the same text, simple protocol", ("-M", "simple", "-f", "misses.sql")),
+    "misses-prepared": Load(
+        "SELECT of one row, never the same values, prepared statements", ("-M", "prepared", "-f", "misses.sql")
+    ),
     "pipeline": Load("10 SELECTs of one row in a pipeline, extended protocol", ("-M", "extended", "-f", "pipeline.sql")),
 }
 
@@ -72,7 +80,7 @@ class Pgbench:
             [program("pgbench"), "-n", "-h", "127.0.0.1", "-p", port, "-U", "postgres"]
             + ["-c", clients, "-j", min(clients, 2), *length, *options, "bench"],
             env={**os.environ, "PGGSSENCMODE": "disable", **self.security.environment()},
-            timeout=(seconds or 0) + 60,
+            timeout=(seconds or 0) + 60 + (transactions or 0) * clients / 1000,
         )
         done = int(number(output, r"actually processed: (\d+)"))
         failed = number(output, r"failed transactions: (\d+)", default=0)

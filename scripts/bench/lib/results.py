@@ -13,6 +13,7 @@ class Results:
     def __init__(self):
         self.runs = {}  # (load, clients, contestant) -> {round: Run}
         self.syscalls = {}  # (load, contestant) -> {name: count per query}
+        self.lock_waits = {}  # (load, contestant) -> count per query
         self.idle = {}  # contestant -> idle.Figures
         self.failures = []
 
@@ -40,6 +41,7 @@ class Results:
                 for n, run in rounds.items()
             ],
             "syscalls": [{"load": l, "contestant": c, "per_query": counts} for (l, c), counts in self.syscalls.items()],
+            "lock_waits": [{"load": l, "contestant": c, "per_query": count} for (l, c), count in self.lock_waits.items()],
             "idle": {name: vars(figures) for name, figures in self.idle.items()},
             "failures": self.failures,
         }
@@ -94,6 +96,11 @@ def syscall_table(results):
         for (load, name), counts in results.syscalls.items()
     ]
     return table(["syscalls per query, 1 client", "all", "by name"], rows)
+
+
+def lock_table(results):
+    rows = [[f"{name}, {load}", f"{count:.4f}"] for (load, name), count in results.lock_waits.items()]
+    return table(["waits for locks, 50 clients", "per query"], rows)
 
 
 def idle_table(results):

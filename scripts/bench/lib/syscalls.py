@@ -60,6 +60,14 @@ def per_query(contestant, pgbench, load, folder, queries=2000):
     return {name: count for name, count in calls.items() if abs(count) >= 0.01}
 
 
+def lock_waits(contestant, pgbench, load, folder, clients=50, queries=400):
+    """How often per query processes waited for each other, or woke one that waited: calls of futex, with many clients."""
+    output = folder / "strace-futex.out"
+    with traced(proc.tree(contestant.process.pid), output, "-c", "-U", "calls,name", "-e", "trace=futex"):
+        run = pgbench.send(contestant.port, load, clients=clients, transactions=queries)
+    return read_counts(output)["futex"] / run.transactions
+
+
 def read_counts(output):
     counts = collections.Counter()
     for line in output.read_text().splitlines():

@@ -1,27 +1,30 @@
 //! A store of keyed values for many processes: a hash table over chained blocks of one large mapping.
 //!
 //! The store is cut into *shards*, each with a lock for its writers. A shard has *slots*, in buckets of [`WAYS`], and
-//! *blocks* of [`BLOCK`] bytes. A slot holds hash and length of an entry and the first of its blocks; the blocks hold the
-//! key and the value, one behind the other. When blocks run out, CLOCK evicts: a hand goes round the blocks and takes the
+//! *blocks* of [`BLOCK`] bytes. A slot holds the length of an entry and the first of its blocks; the blocks hold the
+//! key and the value, one behind the other. The hashes of a bucket stand together, apart from the slots. When blocks run out, CLOCK evicts: a hand goes round the blocks and takes the
 //! entries that were not read since it came by last.
 //!
 //! Invariants:
 //! - A reader takes no lock and never waits: it copies and then looks whether the slot's version is still the same. What it
-//!   returns was stored as a whole under exactly this key.
+//!   returns was stored as a whole under exactly this key. That is why a value cannot be sent from where it lies: bytes
+//!   that are with the kernel cannot be taken back, and a pinned entry would outlive a reader that was killed.
 //! - A slot is published when all its blocks are written, and withdrawn before the first of them is used again. So whoever
 //!   is killed anywhere leaves whole entries and, at most, blocks that belong to nobody: the next writer is told by the lock
 //!   and counts the shard anew ([`recover`](Store)).
 //! - Memory is touched as it is used: an empty store costs nothing, whatever its size.
 
+mod recovery;
 mod shard;
 mod words;
 
+use crate::hash::ByteHasher;
 use crate::lock::prepare;
 use crate::segment::{Layout, Region, Segment, SegmentError};
-use shard::{Head, Shard, Slot};
-use std::hash::{BuildHasher, RandomState};
+use shard::{Hashes, Head, Shard, Slot};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+use words::WORD;
 
 /// Bytes of a block.
 pub const BLOCK: usize = 512;
@@ -39,7 +42,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub struct StoreSize {
     /// Bytes for keys and values.
     pub bytes: usize,
-    /// Entries at most; rounded up.
+    /// Entries at most; rounded up. There are no more than twice as many as blocks.
     pub entries: usize,
     /// Bytes of the longest key and value together.
     pub largest: usize,
@@ -78,6 +81,7 @@ pub struct StoreFigures {
 pub struct Store {
     segment: Segment,
     heads: Region<Head>,
+    hashes: Region<Hashes>,
     slots: Region<Slot>,
     links: Region<AtomicU64>,
     blocks: Region<words::Block>,
@@ -86,7 +90,7 @@ pub struct Store {
     blocks_per_shard: usize,
     largest: usize,
     /// Secret, so that no client can choose keys that meet in one bucket.
-    hasher: RandomState,
+    hasher: ByteHasher,
 }
 
 impl Store {
@@ -99,13 +103,16 @@ impl Store {
         let shards = MAX_SHARDS.min(fits.max(1)).next_power_of_two();
         let shards = if shards > fits.max(1) { shards / 2 } else { shards };
         let blocks_per_shard = (size.bytes / shards / BLOCK).max(1);
-        let slots_per_shard = size.entries.div_ceil(shards).max(1).checked_next_multiple_of(WAYS);
-        let slots_per_shard = slots_per_shard.ok_or(SegmentError::TooLarge)?;
+        // An entry has a block at least; twice as many slots are enough for buckets to overflow hardly ever.
+        let slots_per_shard = size.entries.div_ceil(shards).clamp(1, blocks_per_shard.saturating_mul(2));
+        let slots_per_shard = slots_per_shard.checked_next_multiple_of(WAYS).ok_or(SegmentError::TooLarge)?;
         if blocks_per_shard >= u32::MAX as usize || slots_per_shard >= u32::MAX as usize {
             return Err(SegmentError::TooLarge);
         }
         let mut layout = Layout::new();
         let heads = layout.array(shards);
+        layout.page_break();
+        let hashes = layout.array(shards.saturating_mul(slots_per_shard / WAYS));
         layout.page_break();
         let slots = layout.array(shards.saturating_mul(slots_per_shard));
         layout.page_break();
@@ -117,14 +124,16 @@ impl Store {
         Ok(Self {
             segment,
             heads,
+            hashes,
             slots,
             links,
             blocks,
             shards,
             slots_per_shard,
             blocks_per_shard,
-            largest: size.largest.min(blocks_per_shard * BLOCK),
-            hasher: RandomState::new(),
+            // A key is filled up to whole words.
+            largest: size.largest.min(blocks_per_shard * BLOCK - WORD),
+            hasher: ByteHasher::new(),
         })
     }
 
@@ -147,7 +156,7 @@ impl Store {
         }
         let hash = self.hash(key);
         let Some(mut shard) = self.shard(hash).lock(PATIENCE) else { return Stored::Busy };
-        if shard.put(hash, key, value, length) { Stored::Yes } else { Stored::TooLong }
+        if shard.put(hash, key, value) { Stored::Yes } else { Stored::TooLong }
     }
 
     /// Takes the entry of `key` out. Whether there was one.
@@ -191,7 +200,7 @@ impl Store {
 
     fn hash(&self, key: &[u8]) -> u64 {
         // 0 marks a free slot.
-        self.hasher.hash_one(key).max(1)
+        self.hasher.hash(key).max(1)
     }
 
     fn shard(&self, hash: u64) -> Shard<'_> {
@@ -200,9 +209,11 @@ impl Store {
 
     fn shard_at(&self, index: usize) -> Shard<'_> {
         let slots = index * self.slots_per_shard..(index + 1) * self.slots_per_shard;
+        let buckets = slots.start / WAYS..slots.end / WAYS;
         let blocks = index * self.blocks_per_shard..(index + 1) * self.blocks_per_shard;
         Shard {
             head: &self.segment.slice(self.heads)[index],
+            hashes: &self.segment.slice(self.hashes)[buckets],
             slots: &self.segment.slice(self.slots)[slots],
             links: &self.segment.slice(self.links)[blocks.clone()],
             blocks: &self.segment.slice(self.blocks)[blocks],

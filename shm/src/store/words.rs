@@ -1,32 +1,59 @@
 //! Bytes in shared words: blocks are read and written word by word, each an atomic of its own.
 
 use super::BLOCK;
+use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-const WORD: usize = size_of::<u64>();
+/// Bytes that are read and written at once.
+pub(super) const WORD: usize = size_of::<u64>();
 
 /// Room for [`BLOCK`] bytes.
 pub(super) type Block = [AtomicU64; BLOCK / WORD];
 
-/// Appends the first `count` bytes of `block`, at most all.
+/// Whether `block` begins with `bytes`, at most a block of them, and zeros to the end of the last word.
 #[inline]
-pub(super) fn read(block: &Block, count: usize, into: &mut Vec<u8>) {
-    let mut bytes = [0; BLOCK];
-    let count = count.min(BLOCK);
-    for (word, bytes) in block.iter().zip(bytes.chunks_exact_mut(WORD)).take(count.div_ceil(WORD)) {
-        bytes.copy_from_slice(&word.load(Relaxed).to_ne_bytes());
-    }
-    into.extend_from_slice(&bytes[..count]);
+pub(super) fn begins_with(block: &Block, bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<WORD>();
+    let is = |word: &AtomicU64, bytes: [u8; WORD]| word.load(Relaxed) == u64::from_ne_bytes(bytes);
+    block.iter().zip(words).all(|(word, bytes)| is(word, *bytes))
+        && (rest.is_empty() || block.get(words.len()).is_some_and(|word| is(word, padded(rest))))
 }
 
-/// Writes `bytes`, at most [`BLOCK`], to the beginning of `block`.
-pub(super) fn write(block: &Block, bytes: &[u8]) {
-    for (word, bytes) in block.iter().zip(bytes.chunks(WORD)) {
-        let mut padded = [0; WORD];
-        padded[..bytes.len()].copy_from_slice(bytes);
-        word.store(u64::from_ne_bytes(padded), Relaxed);
+/// Appends the bytes `range` of `block`, which begins with a whole word; what lies behind the block is cut off.
+#[inline]
+pub(super) fn read(block: &Block, range: Range<usize>, into: &mut Vec<u8>) {
+    let end = range.end.min(BLOCK);
+    let Some(words) = block.get(range.start / WORD..end.div_ceil(WORD)) else { return };
+    let begin = into.len();
+    into.reserve(words.len() * WORD);
+    let room = into.as_mut_ptr().wrapping_add(begin).cast::<u64>();
+    for (index, word) in words.iter().enumerate() {
+        // SAFETY: there is room for all words, and nobody else has the vector.
+        unsafe { room.add(index).write_unaligned(word.load(Relaxed)) };
     }
+    // SAFETY: so many bytes were written just now, or a few more.
+    unsafe { into.set_len(begin + (end - range.start)) };
+}
+
+/// Writes `bytes`, at most [`BLOCK`], to the beginning of `block`, and zeros to the end of the last word.
+pub(super) fn write(block: &Block, bytes: &[u8]) {
+    // A page that this process has not used yet is mapped with its neighbours for a reader, alone for a writer.
+    std::hint::black_box(block[0].load(Relaxed));
+    let (words, rest) = bytes.as_chunks::<WORD>();
+    block.iter().zip(words).for_each(|(word, bytes)| word.store(u64::from_ne_bytes(*bytes), Relaxed));
+    if let Some(word) = block.get(words.len())
+        && !rest.is_empty()
+    {
+        word.store(u64::from_ne_bytes(padded(rest)), Relaxed);
+    }
+}
+
+/// The beginning of a word, and zeros.
+fn padded(bytes: &[u8]) -> [u8; WORD] {
+    let mut padded = [0; WORD];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    padded
 }
 
 /// Cuts pieces that follow each other into whole blocks.

@@ -32,6 +32,7 @@ use openssl::rand::rand_bytes;
 use openssl::sha::sha256;
 use protocol::{Line, Store};
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// An answer that depends on more tables is not kept, and a write of more is a write of everything.
@@ -55,7 +56,7 @@ pub struct Memcached {
     longest: usize,
     link: Option<Link>,
     /// The tables of answers met lately, by the names of these.
-    known: HashMap<String, TableSet>,
+    known: HashMap<String, Rc<TableSet>>,
 }
 
 impl Memcached {
@@ -119,7 +120,8 @@ impl Memcached {
             return;
         }
         let (name, seconds, now) = (name_of(key), self.seconds, now());
-        let head = Entry { expiry: Expiry::NEVER, ..entry.clone() }.encode();
+        let mut head = Vec::new();
+        Entry { expiry: Expiry::NEVER, ..entry.clone() }.encode(&mut head);
         let stored = self.ask(
             |out| {
                 protocol::store(out, Store::Set, &name, &[&head, messages], seconds, now);
@@ -192,7 +194,7 @@ impl Memcached {
         cache.remote().debt() == Debt::None
     }
 
-    fn remember(&mut self, name: String, tables: TableSet) {
+    fn remember(&mut self, name: String, tables: Rc<TableSet>) {
         if self.known.len() >= MAX_KNOWN {
             self.known.clear();
         }

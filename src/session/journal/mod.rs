@@ -302,6 +302,12 @@ impl Journal {
         &self.written
     }
 
+    /// Whether no transaction block is open and nothing is still to be answered.
+    #[inline]
+    pub fn is_at_rest(&self) -> bool {
+        self.notes.is_empty() && self.block.is_none()
+    }
+
     /// The transaction as the next statement will meet it: what is still to be answered is taken for done. `status` is the
     /// primary's, `default` the isolation level that a plain BEGIN brings.
     pub fn transaction(&self, status: TransactionStatus, default: Option<Isolation>) -> Transaction {

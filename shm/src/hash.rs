@@ -1,6 +1,6 @@
 //! A fast hash of short byte strings, keyed so that clients cannot prepare collisions.
 
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// Hashes with a key of its own; two instances hash differently. Also for hash tables whose keys are byte strings.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +45,8 @@ impl Hasher for ByteState {
 impl ByteHasher {
     /// A hasher with a random key.
     pub fn new() -> Self {
-        Self { key: [fastrand::u64(..), fastrand::u64(..)] }
+        let random = || RandomState::new().hash_one(0);
+        Self { key: [random(), random()] }
     }
 
     /// The hash of `bytes`, in which all 64 bits are equally good.
