@@ -238,7 +238,8 @@ mod tests {
         let offered = former(socket.try_clone().expect("clone"), "clients");
         let in_the_way = |offered: &Offered| [one, other, elsewhere, all].map(|at| offered.in_the_way(at).is_some());
         assert_eq!(in_the_way(&offered), [false, false, false, true]);
-        let lent = former(socket.try_clone().expect("clone"), &format!("clients{}", super::super::LENT));
+        let name = format!("clients{}", super::super::LENT);
+        let lent = former(socket.try_clone().expect("clone"), &name);
         assert_eq!(in_the_way(&lent), [false; 4], "it is the service manager who says where");
         drop((socket, offered, lent));
         let socket = TcpListener::bind(all).expect("bind");
