@@ -67,7 +67,7 @@ impl Supervisor {
     pub(in crate::supervisor) fn upgrade(&mut self) {
         if Pid::this() == FIRST_OF_CONTAINER {
             let hint = "Replace the container, or start pgpool in it by a process that stays.";
-            return self.refuse_upgrade("not possible, the container would end with this process", hint);
+            return self.refuse_upgrade("upgrade: not possible, the container would end with this process", hint);
         }
         let refused = if self.stopping.is_some() {
             "pgpool is being stopped"
@@ -82,12 +82,12 @@ impl Supervisor {
                 self.end_upgrade(&format!("{} cannot be started: {error}", self.again.program.display()));
             });
         };
-        self.refuse_upgrade(&format!("not now, {refused}"), "Try again when that is over.");
+        self.refuse_upgrade(&format!("upgrade: not now, {refused}"), "Try again when that is over.");
     }
 
-    fn refuse_upgrade(&self, reason: &str, hint: &'static str) {
-        Report::warning(format!("upgrade: {reason}")).hint(hint).log();
-        self.tell_outcome(&format!("failed: {reason}"));
+    fn refuse_upgrade(&self, text: &str, hint: &'static str) {
+        Report::warning(text).hint(hint).log();
+        self.tell_outcome(&format!("failed: {}", text.trim_start_matches("upgrade: ")));
     }
 
     fn start_successor(&mut self) -> io::Result<()> {
