@@ -87,9 +87,10 @@ fn it_gets_signs_of_life_when_it_wants_them() {
     // They are of the process that is meant.
     let others = Manager::new();
     let _other = others.owns(Pgpool::on(shared())).env("WATCHDOG_USEC", 200_000).env("WATCHDOG_PID", 1).start();
+    others.wait_for("READY=1", 1);
     let begun = manager.count("WATCHDOG=1");
     wait_for("more of them", || manager.count("WATCHDOG=1") > begun + 5);
-    assert_eq!((others.count("READY=1"), others.count("WATCHDOG=1")), (1, 0));
+    assert_eq!(others.count("WATCHDOG=1"), 0);
 }
 
 /// Listening sockets that outlive the pgpool they are passed to.

@@ -231,19 +231,20 @@ mod tests {
 
     #[test]
     fn a_former_pgpools_address_is_in_the_way_of_a_wildcard_and_the_other_way_round() {
-        let (socket, one) = listener("127.0.0.1:0");
-        let all = SocketAddr::from(([0; 4], one.port()));
-        let (other, elsewhere) = (SocketAddr::from(([127, 0, 0, 2], one.port())), SocketAddr::from(([0; 4], 1)));
-        let former = |socket, name| Offered::new(vec![named(socket, name)], true);
-        let offered = former(socket.try_clone().expect("clone"), "clients");
-        let in_the_way = |offered: &Offered| [one, other, elsewhere, all].map(|at| offered.in_the_way(at).is_some());
-        assert_eq!(in_the_way(&offered), [false, false, false, true]);
-        let name = format!("clients{}", super::super::LENT);
-        let lent = former(socket.try_clone().expect("clone"), &name);
-        assert_eq!(in_the_way(&lent), [false; 4], "it is the service manager who says where");
-        drop((socket, offered, lent));
-        let socket = TcpListener::bind(all).expect("bind");
-        assert_eq!(in_the_way(&former(socket, "clients")), [true, true, false, false]);
+        let lent = format!("clients{}", super::super::LENT);
+        // The third is the wildcard of another port.
+        for (at, name, expected) in [
+            ("127.0.0.1:0", "clients", [false, false, false, true]),
+            ("127.0.0.1:0", lent.as_str(), [false; 4]),
+            ("0.0.0.0:0", "clients", [true, true, false, false]),
+        ] {
+            let (socket, address) = listener(at);
+            let port = address.port();
+            let offered = Offered::new(vec![named(socket, name)], true);
+            let wanted = [([127, 0, 0, 1], port), ([127, 0, 0, 2], port), ([0; 4], port ^ 1), ([0; 4], port)];
+            let in_the_way = wanted.map(|wanted| offered.in_the_way(SocketAddr::from(wanted)).is_some());
+            assert_eq!(in_the_way, expected, "{at} {name}");
+        }
     }
 
     #[test]
