@@ -96,6 +96,8 @@ pub struct ReplyQueue {
     first: u64,
     /// A Flush was sent behind the last entry.
     flushed: bool,
+    /// Number behind the last entry that a Flush was sent for.
+    asked: u64,
     /// The server ignores everything up to the next Sync that is sent.
     skipping: bool,
     /// The server reads copy data: it ignores Sync until the copy ends.
@@ -124,6 +126,9 @@ impl ReplyQueue {
     /// A Flush was sent.
     pub fn flush_sent(&mut self) {
         self.flushed = !self.skipping && !self.copying_in;
+        if self.flushed {
+            self.asked = self.first.wrapping_add(self.entries.len() as u64);
+        }
     }
 
     /// CopyDone or CopyFail was sent: the server reads ordinary messages again.
@@ -187,9 +192,10 @@ impl ReplyQueue {
         }
     }
 
-    /// Whether the server is at something whose answer it sends without being asked further.
+    /// Whether the server is at something whose answer it sends without being asked further, whatever was sent behind that.
     pub fn is_working(&self) -> bool {
-        (self.flushed && !self.is_empty()) || self.entries.iter().any(|entry| entry.awaited.sends_answers())
+        let is_asked = !self.is_empty() && self.asked.wrapping_sub(self.first).cast_signed() > 0;
+        is_asked || self.entries.iter().any(|entry| entry.awaited.sends_answers())
     }
 
     /// What is awaited first.
@@ -267,6 +273,7 @@ impl ReplyQueue {
     fn begin_copy_in(&mut self) {
         let end = self.entries.iter().position(|entry| entry.awaited == Awaited::CopyEnd);
         self.copying_in = end.is_none();
+        self.asked = self.first;
         let ahead = end.map_or(self.entries.len(), |end| end + 1);
         for entry in self.entries.range_mut(1..ahead) {
             if matches!(entry.awaited, Awaited::Sync | Awaited::CopyEnd) {
@@ -375,7 +382,12 @@ mod tests {
         queue.flush_sent();
         assert!(queue.will_answer());
         queue.sent(Bind, Deliver::Client);
-        assert!(!queue.will_answer());
+        assert!(!queue.will_answer() && queue.is_working());
+        feed(&mut queue, b"1n");
+        assert!(!queue.is_working());
+        queue.sent(Sync, Deliver::Client);
+        queue.sent(Parse, Deliver::Client);
+        assert!(!queue.will_answer() && queue.is_working());
     }
 
     #[test]

@@ -12,7 +12,7 @@
 use super::Session;
 use super::end::End;
 use super::requests::RequestState;
-use crate::backend::cancel;
+use crate::backend::{ServerConnection, cancel};
 use crate::net::Deadline;
 use crate::report::{Report, Severity, SqlState};
 use crate::wire::{Header, TransactionStatus, frontend};
@@ -118,10 +118,11 @@ impl Session<'_> {
     /// Before the server is asked for more: ends its statement if that has taken too long though it never had to be waited
     /// for. Unless more was sent behind it, since a cancel request meets what the server is at.
     pub(super) fn heed_flowing_turn(&mut self) -> Result<(), End> {
-        let is_one = self.group.get(self.active).is_some_and(|server| server.replies.owes_one_batch());
+        let is_last = |server: &ServerConnection| server.replies.owes_one_batch() && server.replies.will_answer();
+        let is_last = self.group.get(self.active).is_some_and(is_last);
         self.note_turn();
         match self.turn.whose {
-            Whose::Server { .. } if is_one => self.heed_turn(),
+            Whose::Server { .. } if is_last => self.heed_turn(),
             _ => Ok(()),
         }
     }
