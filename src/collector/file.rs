@@ -8,9 +8,12 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The link to the file that is written to.
 const LINK: &str = "current";
+/// The clock of files may be so much behind.
+const CLOCKS: Duration = Duration::from_secs(1);
 
 /// The file of `log_directory` and `log_filename` for this time. A pattern that is none is a name as it stands.
 pub fn name(settings: &Settings, time: DateTime<Local>) -> PathBuf {
@@ -32,12 +35,13 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// Opens `path`, and makes its directory if only that is missing. An existing file goes on growing unless it is to be
-    /// truncated.
+    /// Opens `path`, and makes its directory if only that is missing. An existing file goes on growing, unless it was written
+    /// to last before the time `outdated`: then it is truncated. What was written since is of another pgpool, which is
+    /// replaced by this one or replaces it.
     ///
     /// # Errors
     /// Those of mkdir(2) and open(2).
-    pub fn open(path: PathBuf, settings: &Settings, truncate: bool) -> io::Result<Self> {
+    pub fn open(path: PathBuf, settings: &Settings, outdated: Option<DateTime<Local>>) -> io::Result<Self> {
         if let Some(directory) = path.parent()
             && let Err(error) = DirBuilder::new().mode(0o700).create(directory)
             && error.kind() != io::ErrorKind::AlreadyExists
@@ -50,7 +54,8 @@ impl LogFile {
         let file = OpenOptions::new().append(true).create(true).mode(mode).open(&path);
         umask(mask);
         let file = file?;
-        if truncate {
+        let written = DateTime::<Local>::from(file.metadata()?.modified()?) + CLOCKS;
+        if outdated.is_some_and(|time| written < time) {
             file.set_len(0)?;
         }
         let size = file.metadata()?.len();
@@ -128,15 +133,15 @@ mod tests {
     }
 
     #[test]
-    fn files_have_the_mode_and_grow_unless_truncated() {
+    fn files_have_the_mode_and_grow_unless_they_are_outdated() {
         let directory = std::env::temp_dir().join(format!("pgpool-log-file-{}", std::process::id()));
         let mut settings = settings(&directory, "x.log");
         settings.log_file_mode = 0o444;
-        let open = |truncate| LogFile::open(directory.join("x.log"), &settings, truncate).expect("open");
-        open(false).write(b"one\n").expect("write");
+        let open = |outdated| LogFile::open(directory.join("x.log"), &settings, outdated).expect("open");
+        open(None).write(b"one\n").expect("write");
         let mode = |path: &Path| fs::metadata(path).expect("metadata").permissions().mode() & 0o777;
         assert_eq!((mode(&directory), mode(&directory.join("x.log"))), (0o700, 0o644));
-        let mut file = open(false);
+        let mut file = open(None);
         assert_eq!(file.size(), 4);
         file.point_at();
         file.point_at();
@@ -144,9 +149,11 @@ mod tests {
         file.is_cut = true;
         file.write(b"two\n").expect("write");
         assert_eq!((fs::read(file.path()).expect("read"), file.size()), (b"one\n\ntwo\n".to_vec(), 9));
-        assert_eq!(open(true).size(), 0);
+        let hour = Duration::from_secs(3600);
+        assert_eq!(open(Some(Local::now() - hour)).size(), 9, "somebody has begun it already");
+        assert_eq!(open(Some(Local::now() + hour)).size(), 0);
         fs::remove_dir_all(&directory).expect("remove");
         let nowhere = directory.join("a/b/x.log");
-        assert_eq!(LogFile::open(nowhere, &settings, false).expect_err("no directory").kind(), io::ErrorKind::NotFound);
+        assert_eq!(LogFile::open(nowhere, &settings, None).expect_err("no directory").kind(), io::ErrorKind::NotFound);
     }
 }

@@ -65,7 +65,7 @@ pub struct Start {
 pub fn first_file(settings: &Settings) -> report::Result<LogFile> {
     let path = file::name(settings, Local::now());
     let name = path.display().to_string();
-    LogFile::open(path, settings, false).map_err(|error| {
+    LogFile::open(path, settings, None).map_err(|error| {
         Report::fatal(format!("could not open log file \"{name}\""))
             .detail(error.to_string())
             .hint("log_directory must be writable; only its last part is made if it is missing.")
@@ -141,7 +141,7 @@ impl Collector {
                 self.reload();
             }
             if taken.has(Signal::SIGUSR1) {
-                self.rotate(Local::now(), false);
+                self.rotate(Local::now(), None);
             }
             self.heed_age();
             let mut is_over = false;
@@ -185,14 +185,14 @@ impl Collector {
         self.plan = Schedule::after(Local::now(), self.settings.log_rotation_age);
         let place = |settings: &Settings| (settings.log_directory.clone(), settings.log_filename.clone());
         if self.file.is_none() || place(&before) != place(&self.settings) {
-            self.rotate(Local::now(), false);
+            self.rotate(Local::now(), None);
         }
     }
 
     fn heed_age(&mut self) {
         let Some(time) = self.plan.filter(|_| self.rotates).and_then(|plan| plan.due(Local::now())) else { return };
         self.plan = Schedule::after(Local::now(), self.settings.log_rotation_age);
-        self.rotate(time, self.settings.log_truncate_on_rotation);
+        self.rotate(time, self.settings.log_truncate_on_rotation.then_some(time));
     }
 
     fn heed_size(&mut self) {
@@ -204,15 +204,15 @@ impl Collector {
         let now = Local::now();
         // The pattern may give the same name for a while: that file goes on growing.
         if file::name(&self.settings, now) != file.path() {
-            self.rotate(now, false);
+            self.rotate(now, None);
         }
     }
 
-    /// Goes on in the file of `time`. `truncate`: what another file of that name holds is overwritten.
-    fn rotate(&mut self, time: DateTime<Local>, truncate: bool) {
+    /// Goes on in the file of `time`. What another file of that name holds is overwritten if it is older than `outdated`.
+    fn rotate(&mut self, time: DateTime<Local>, outdated: Option<DateTime<Local>>) {
         let path = file::name(&self.settings, time);
         let is_same = self.file.as_ref().is_some_and(|file| file.path() == path);
-        match LogFile::open(path.clone(), &self.settings, truncate && !is_same) {
+        match LogFile::open(path.clone(), &self.settings, outdated.filter(|_| !is_same)) {
             Ok(file) => {
                 self.file = Some(file);
                 self.publish();
@@ -234,7 +234,7 @@ impl Collector {
             return;
         }
         let path = path.unwrap_or_else(|| file::name(&self.settings, Local::now()));
-        match LogFile::open(path.clone(), &self.settings, false) {
+        match LogFile::open(path.clone(), &self.settings, None) {
             Ok(file) => {
                 (self.file, self.tried) = (Some(file), None);
                 self.publish();

@@ -189,13 +189,6 @@ impl<'a> Failover<'a> {
         found
     }
 
-    /// Whether something is asked for, and was not taken yet, that takes a node out of service.
-    pub fn asks_to_detach(self) -> bool {
-        let taken = self.0.taken.load(Ordering::Acquire);
-        let detaching = [RequestKind::Down, RequestKind::Switchover];
-        self.0.places.iter().any(|places| detaching.iter().any(|kind| places[*kind as usize].get().number > taken))
-    }
-
     /// Number of the last request that is dealt with; they are dealt with in their order.
     pub fn answered(self) -> u64 {
         self.0.answered.load(Ordering::Acquire)
@@ -298,11 +291,7 @@ mod tests {
     fn requests_come_once_and_in_order() {
         let shared = shared();
         let ask = |kind, node, cause: &str| shared.failover().ask(&Request::new(kind, node, cause)).expect("ask");
-        ask(RequestKind::Up, 1, "streams");
-        assert!(!shared.failover().asks_to_detach());
-        shared.failover().take();
         ask(RequestKind::Down, 2, "refused");
-        assert!(shared.failover().asks_to_detach());
         ask(RequestKind::Down, 0, "timed out");
         ask(RequestKind::Down, 2, "refused again");
         ask(RequestKind::Up, 2, "streams");

@@ -10,7 +10,7 @@ use super::upgrade::Predecessor;
 use crate::cluster::{finder, health, primary, replication};
 use crate::report::{self, Report};
 use crate::sys::signal::Signal;
-use crate::sys::{Fork, die_with_parent, fork};
+use crate::sys::{Fork, die_with_parent, fork, oom_score};
 use crate::{metrics, pcp, worker};
 use nix::fcntl::OFlag;
 use nix::unistd::{Pid, pipe2};
@@ -64,6 +64,7 @@ impl Supervisor {
         let parent = Pid::this();
         match fork()? {
             Fork::Child => {
+                oom_score::unprotect(Pid::this());
                 // To its children the death of the parent means a fast stop; the log collector goes on to the last word.
                 let is_orphan = role != Role::Collector && !die_with_parent(parent, Signal::SIGINT);
                 // Whatever happens in a child, it must not come back into the parent's code.

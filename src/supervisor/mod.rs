@@ -135,7 +135,7 @@ impl Supervisor {
             let mut deadline = self.children.next_start().min(self.stop_deadline()).min(self.failover.deadline());
             deadline = deadline.min(self.renewal_deadline()).min(self.spare.deadline());
             deadline = deadline.min(self.service.next_sign_of_life());
-            deadline = deadline.min(self.upgrade_deadline());
+            deadline = deadline.min(self.upgrade_deadline()).min(self.next_tidings());
             if !self.announced {
                 deadline = deadline.min(search_limit);
             }
@@ -150,6 +150,7 @@ impl Supervisor {
             self.heed_predecessor();
             self.heed_successor();
             self.proceed();
+            self.tell_of_nodes();
             self.end_late_renewal();
             if let Some(status) = self.finish_stop() {
                 return Ok(status);
@@ -231,15 +232,13 @@ impl Supervisor {
         }
         if taken.has(Signal::SIGHUP) && self.stopping.is_none() {
             self.reload();
+            self.let_successor_reload();
         }
         if taken.has(Signal::SIGURG) {
             self.upgrade();
         }
         if taken.has(Signal::SIGUSR1) && self.stopping.is_none() {
-            match self.successor {
-                Some(_) => self.heed_requests_before_upgrade(),
-                None => self.heed_requests(),
-            }
+            self.heed_requests();
         }
         if taken.has(Signal::SIGUSR2) {
             self.children.signal_all(Signal::SIGUSR2);

@@ -91,6 +91,7 @@ fn prepare(
         Some(handed) => Offered::new(std::mem::take(&mut handed.sockets), true),
         None => Offered::new(inherited::take(), false),
     };
+    Listeners::check_change(&settings, &offered)?;
     let rules = admission(&settings, &files)?;
     let front = tls(&settings)?;
     let failover = Failover::new().map_err(failed("no pipe can be made"))?;

@@ -1,11 +1,13 @@
 //! Stopping: smart waits for the sessions, fast and immediate end them (process-model 13). A stronger request overrides a
 //! weaker one at any time.
 
-use super::Supervisor;
 use super::children::Role;
+use super::{Supervisor, pid_file};
 use crate::net::Deadline;
 use crate::report::Report;
 use crate::sys::signal::Signal;
+use nix::unistd::Pid;
+use std::path::Path;
 use std::time::Duration;
 
 /// How long children may take to leave after a fast stop before they are killed, and commands before they are told to end.
@@ -42,7 +44,6 @@ impl Supervisor {
     pub(super) fn stop(&mut self, signal: Signal) {
         let number = signal as i32;
         Report::log_line(format!("exit handler called (signal: {number})")).log();
-        self.abandon_upgrade();
         self.stop_predecessor(signal);
         let before = self.stopping.as_ref();
         if before.is_some_and(|stopping| strength(stopping.signal) >= strength(signal)) {
@@ -54,6 +55,7 @@ impl Supervisor {
         let wait_for_predecessor =
             if signal == Signal::SIGTERM { Deadline::NEVER } else { Deadline::after(2 * PATIENCE) };
         self.stopping = Some(Stopping { signal, kill_at: kill_at.min(killed_before), wait_for_predecessor });
+        self.abandon_upgrade();
         Report::log_line(format!("shutting down by signal {number}")).log();
         Report::log_line("terminating all child processes").log();
         self.service.tell_stopping(signal);
@@ -95,6 +97,8 @@ impl Supervisor {
         }
         if self.retired.is_some() {
             Report::log_line("upgrade: the last session of this process has ended").log();
+            // Under this name the new one has replaced it, unless it has another name now.
+            pid_file::delete(Path::new(&self.settings.pid_file_name), Pid::this());
             return Some(0);
         }
         self.leave_nothing_behind();
@@ -113,7 +117,9 @@ impl Supervisor {
     }
 
     fn leave_nothing_behind(&mut self) {
-        self.write_status();
+        if !self.is_before_its_time() {
+            self.write_status();
+        }
         self.listeners.remove();
         self.pcp_listeners.remove();
         self.metrics_listeners.remove();

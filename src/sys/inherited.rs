@@ -2,11 +2,14 @@
 //! or the pgpool that this one is to replace, by one of its own. And giving such to another program.
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::unistd::Pid;
 use std::env;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::{CommandExt, parent_id};
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -46,24 +49,30 @@ pub fn take() -> Vec<Inherited> {
     own(count, &names.unwrap_or_default())
 }
 
-/// Whether the parent of this process is a pgpool that wants to be replaced by it.
+/// Whether a pgpool that wants to be replaced by this process has started it.
 pub fn is_handed_over() -> bool {
-    env::var_os(HANDED).is_some_and(|value| is_parents(&value))
+    env::var_os(HANDED).is_some_and(|value| giver(&value).is_some())
 }
 
-/// Takes over what the pgpool to be replaced has passed to this very process, its child; `None`: there is none. A second
-/// call finds none. To be called while the process has one thread.
-pub fn take_handed_over() -> Option<Vec<Inherited>> {
+/// Takes over what the pgpool to be replaced, the first of the result, has passed to this very process; `None`: there is
+/// none. A second call finds none. To be called while the process has one thread.
+pub fn take_handed_over() -> Option<(Pid, Vec<Inherited>)> {
     let value = env::var_os(HANDED);
     // SAFETY: there is no other thread that could read the environment.
     unsafe { env::remove_var(HANDED) };
-    let value = value.filter(|value| is_parents(value))?;
-    let (_, names) = value.to_str()?.split_once(':')?;
-    Some(own(RawFd::try_from(names.split(':').count()).ok()?.min(MOST), names))
+    let giver = giver(value.as_ref()?)?;
+    let (_, names) = value.as_ref()?.to_str()?.split_once(':')?;
+    Some((giver, own(RawFd::try_from(names.split(':').count()).ok()?.min(MOST), names)))
 }
 
-fn is_parents(value: &OsStr) -> bool {
-    value.to_str().and_then(|text| text.split(':').next()) == Some(&parent_id().to_string())
+/// Who has written that, if he has also made the first descriptor, a pair of sockets. He may have ended meanwhile, so that
+/// this process has another parent.
+fn giver(value: &OsStr) -> Option<Pid> {
+    // SAFETY: it is asked whether there is such a descriptor.
+    let first = unsafe { BorrowedFd::borrow_raw(FIRST) };
+    let maker = getsockopt(&first, PeerCredentials).ok()?.pid();
+    let named = value.to_str()?.split(':').next()?.parse::<i32>().ok()?;
+    (maker == named).then(|| Pid::from_raw(maker))
 }
 
 /// Starts `command` as a pgpool that is to replace this one, and hands it these descriptors, in this order. It leads a
@@ -111,10 +120,15 @@ fn own(count: RawFd, names: &str) -> Vec<Inherited> {
     descriptors.filter_map(|(number, name)| Some(Inherited { descriptor: adopt(number)?, name })).collect()
 }
 
-/// The descriptor of that number, if it is open; closed on exec from now on.
+/// The descriptor of that number, if one was passed; closed on exec from now on. Those that this process has opened itself
+/// were so from the beginning: a number that was announced and not passed may be one of them.
 fn adopt(number: RawFd) -> Option<OwnedFd> {
     // SAFETY: whether it is open is what the next line asks.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    let flags = FdFlag::from_bits_retain(fcntl(borrowed, FcntlArg::F_GETFD).ok()?);
+    if flags.contains(FdFlag::FD_CLOEXEC) {
+        return None;
+    }
     fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
     // SAFETY: it is open, and was passed to this process to be its own; the caller's words are gone, so nobody takes it
     // a second time.

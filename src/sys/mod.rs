@@ -15,6 +15,7 @@ pub mod ldap;
 mod library;
 pub mod listen_queue;
 pub mod names;
+pub mod oom_score;
 pub mod pam;
 pub mod processor_time;
 mod secret;

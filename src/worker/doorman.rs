@@ -1,8 +1,8 @@
 //! The doorman: watches who waits while no worker is free. It tells the log of a long queue, and sends away who has waited
 //! longer than `client_wait_limit`, so that an application gets an error instead of no answer (process-model 7.3).
 //!
-//! It sleeps until a worker tells that none is free. It must never take a client who has not waited too long, never serve
-//! one, and never let one who says nothing delay the others.
+//! It sleeps until a worker tells that none is free. It must never take a client who has not waited too long, and never
+//! serve one.
 
 use super::line::Line;
 use super::{Exit, Start};
@@ -13,7 +13,6 @@ use crate::sys::listen_queue;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::title;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -22,10 +21,10 @@ const SIGNALS: [Signal; 5] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, 
 const SILENCE: Duration = Duration::from_secs(60);
 /// Who waits is counted so often at least.
 const LOOK: Duration = Duration::from_millis(500);
-/// A client that is sent away may take so long to say its first word, and again to say how it wants to be told.
+/// A client that is sent away may take so long to say who it is, and how it wants to be told.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// So many are waited for at the same time.
-const MAX_SILENT: usize = 64;
+/// One that has said nothing while it waited gets no more than this: others wait behind it.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// The life of the forked child. Returns its exit status.
 pub fn run(start: Start) -> i32 {
@@ -46,14 +45,12 @@ pub fn run(start: Start) -> i32 {
     let mut context = Context::new(settings, rules, front, shared, slot, signals);
     context.former = former;
     let queues = listeners.into_iter().map(|socket| (socket, Line::default())).collect();
-    Doorman { context, queues, silent: VecDeque::new(), told: None, longest: 0 }.live() as i32
+    Doorman { context, queues, told: None, longest: 0 }.live() as i32
 }
 
 struct Doorman {
     context: Context,
     queues: Vec<(OwnedFd, Line)>,
-    /// Who is to be sent away and has said nothing so far, and how long that may go on; longest first.
-    silent: VecDeque<(Stream, Deadline)>,
     /// When a long queue was told of.
     told: Option<Instant>,
     /// As many have waited since then.
@@ -67,13 +64,7 @@ impl Doorman {
                 return Exit::Done;
             }
             let next = self.look();
-            self.heed_silent();
-            let next = self.silent.front().map_or(next, |(_, limit)| next.min(*limit));
-            let clients = self.silent.iter().map(|(client, _)| client.as_fd());
-            let mut fds: Vec<_> = std::iter::once(self.context.signals.fd())
-                .chain(clients)
-                .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-                .collect();
+            let mut fds = [PollFd::new(self.context.signals.fd(), PollFlags::POLLIN)];
             // Whatever ends the wait, everything is looked at again.
             let _ = poll(&mut fds, next.poll_timeout());
         }
@@ -108,8 +99,7 @@ impl Doorman {
         self.tell_of(length);
         let Some(limit) = limit(self.context.settings.client_wait_limit) else { return Deadline::after(LOOK) };
         while let Some(client) = self.next_too_late(limit) {
-            self.silent.push_back((client, Deadline::after(FAREWELL)));
-            self.heed_silent();
+            self.send_away(client);
         }
         Deadline::after((limit / 10).clamp(Duration::from_millis(10), LOOK))
     }
@@ -143,24 +133,13 @@ impl Doorman {
         client
     }
 
-    /// Sends those away who have said something, or have had their time for it.
-    fn heed_silent(&mut self) {
-        for _ in 0..self.silent.len() {
-            let Some((client, limit)) = self.silent.pop_front() else { return };
-            if speaks(&client) {
-                self.send_away(client, Deadline::after(FAREWELL));
-            } else if limit.passed() || self.silent.len() >= MAX_SILENT {
-                self.send_away(client, Deadline::after(Duration::ZERO));
-            } else {
-                self.silent.push_back((client, limit));
-            }
-        }
-    }
-
-    fn send_away(&mut self, client: Stream, deadline: Deadline) {
+    fn send_away(&mut self, client: Stream) {
         let waited = self.context.settings.client_wait_limit;
         let detail = format!("No process was free for the client within client_wait_limit ({waited} ms).");
-        session::refuse(client, &mut self.context, detail, deadline);
+        let mut fds = [PollFd::new(client.as_fd(), PollFlags::POLLIN)];
+        let is_silent = poll(&mut fds, PollTimeout::ZERO) == Ok(0);
+        let limit = if is_silent { MOMENT } else { FAREWELL };
+        session::refuse(client, &mut self.context, detail, Deadline::after(limit));
         report::clear_session();
     }
 
@@ -197,11 +176,6 @@ impl Doorman {
 /// Whether there is anything to do for a doorman.
 pub fn is_wanted(settings: &crate::config::Settings) -> bool {
     settings.client_wait_limit > 0 || settings.client_wait_warning > 0
-}
-
-/// Whether the client has said something, or has left.
-fn speaks(client: &Stream) -> bool {
-    poll(&mut [PollFd::new(client.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) != Ok(0)
 }
 
 fn limit(milliseconds: i32) -> Option<Duration> {

@@ -260,7 +260,10 @@ fn at_multiples_of_the_age_the_next_file_begins_and_old_ones_are_overwritten() {
     let mut collected = Collected::prepare_from(config, &settings);
     fs::create_dir(collected.directory()).expect("directory");
     for name in [&first, &second] {
-        fs::write(collected.directory().join(name), "of an hour ago\n").expect("file");
+        let path = collected.directory().join(name);
+        fs::write(&path, "of an hour ago\n").expect("file");
+        let file = fs::File::options().append(true).open(path).expect("file");
+        file.set_modified(SystemTime::now() - std::time::Duration::from_secs(3600)).expect("its time");
     }
     collected.pool.launch(&[]);
     wait_for("the second file to be begun", || !collected.file(&second).contains("of an hour ago"));

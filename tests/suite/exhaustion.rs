@@ -141,6 +141,24 @@ fn a_parent_without_descriptors_goes_on() {
 }
 
 #[test]
+fn the_protection_of_the_parent_is_not_its_childrens() {
+    only_ours!("its children have it as well");
+    let mut pool = Pgpool::on(shared()).prepare();
+    pool.run_by(&["choom", "-n", "-500", "--"]);
+    let may_protect = Command::new("choom").args(["-n", "-500", "--", "true"]).status();
+    if !may_protect.is_ok_and(|done| done.success()) {
+        println!("skipped: only root may protect a process");
+        return;
+    }
+    pool.launch(&[]);
+    pool.wait_ready();
+    let score = |pid| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap_or_default();
+    assert_eq!(score(pool.pid()).trim(), "-500");
+    wait_for("workers", || !pool.children(WAITING).is_empty());
+    wait_for("their scores", || pool.children("pgpool: ").into_iter().all(|child| score(child).trim() == "0"));
+}
+
+#[test]
 fn a_worker_that_cannot_accept_makes_room_for_one_that_can() {
     only_ours!("it tries again and again");
     let pool = Pgpool::on(shared()).set("num_init_children", 1).start();

@@ -48,4 +48,5 @@ mod tls;
 mod top;
 mod transactions;
 mod upgrade;
+mod upgrade_failures;
 mod upkeep;

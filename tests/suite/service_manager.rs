@@ -82,15 +82,14 @@ fn it_is_told_when_pgpool_serves_reloads_and_ends() {
 fn it_gets_signs_of_life_when_it_wants_them() {
     only_ours!("the original does not know service managers");
     let manager = Manager::new();
-    let pool = manager.owns(Pgpool::on(shared())).env("WATCHDOG_USEC", 200_000).start();
+    let _pool = manager.owns(Pgpool::on(shared())).env("WATCHDOG_USEC", 200_000).start();
     wait_for("signs of life", || manager.count("WATCHDOG=1") > 5);
-    // They are the parent's: another process does not get it.
-    let other = manager.owns(Pgpool::on(shared())).env("WATCHDOG_USEC", 200_000).env("WATCHDOG_PID", 1).start();
+    // They are of the process that is meant.
+    let others = Manager::new();
+    let _other = others.owns(Pgpool::on(shared())).env("WATCHDOG_USEC", 200_000).env("WATCHDOG_PID", 1).start();
     let begun = manager.count("WATCHDOG=1");
-    pool.signal(Signal::SIGSTOP);
-    drop(other);
-    pool.signal(Signal::SIGCONT);
-    wait_for("more of them", || manager.count("WATCHDOG=1") > begun);
+    wait_for("more of them", || manager.count("WATCHDOG=1") > begun + 5);
+    assert_eq!((others.count("READY=1"), others.count("WATCHDOG=1")), (1, 0));
 }
 
 /// Listening sockets that outlive the pgpool they are passed to.
@@ -109,10 +108,17 @@ impl Sockets {
 
     /// Has `pool` started with them as its descriptors 3, 4, ...
     fn pass_to(&self, pool: &mut Pgpool) {
+        self.pass_and_announce(pool, self.names.len());
+    }
+
+    /// The same, with a word of `count` descriptors.
+    fn pass_and_announce(&self, pool: &mut Pgpool, count: usize) {
         let moves: String = self.descriptors.iter().zip(3..).map(|(from, to)| format!("exec {to}<&{from}; ")).collect();
-        let (count, names) = (self.names.len(), self.names.join(":"));
+        let names = self.names.join(":");
+        // Whoever has started the tests may have left some open.
+        let rest: String = (3 + self.names.len()..3 + count).map(|number| format!("exec {number}<&-; ")).collect();
         let words = format!("LISTEN_FDS={count} LISTEN_FDNAMES={names} LISTEN_PID=$$");
-        pool.run_by(&["/bin/bash", "-c", &format!("{moves}export {words}; exec \"$@\""), "bash"]);
+        pool.run_by(&["/bin/bash", "-c", &format!("{moves}{rest}export {words}; exec \"$@\""), "bash"]);
     }
 }
 
@@ -167,6 +173,21 @@ fn its_sockets_are_used_and_outlive_pgpool() {
     pool.launch(&[]);
     waiting.read_until('Z').succeeded();
     assert_eq!(waiting.value("SELECT 3"), "3");
+}
+
+#[test]
+fn what_was_announced_and_not_passed_is_not_taken() {
+    only_ours!("the original does not know service managers");
+    let clients = tcp("127.0.0.1:0");
+    let clients_port = port(&clients);
+    let mut pool = Pgpool::on(shared()).set("port", clients_port).prepare();
+    pool.port = clients_port;
+    Sockets::of(vec![("clients", clients.into())]).pass_and_announce(&mut pool, 40);
+    pool.launch(&[]);
+    pool.wait_ready();
+    assert!(!pool.log().contains("is no listening socket"), "{}", pool.log());
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
+    assert_eq!(pool.stop(Stop::Fast).code(), Some(0), "{}", pool.log());
 }
 
 #[test]

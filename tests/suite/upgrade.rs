@@ -13,19 +13,17 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::frontend::{cancel, query};
-use crate::harness::{
-    Cluster, Config, Pgpool, Program, Stop, children_of, pgpool_program, process_title, shared, wait_for,
-};
-use crate::{needs_namespaces, only_ours};
+use crate::harness::{Config, Pgpool, Program, Wire, children_of, pgpool_program, process_title, shared, wait_for};
+use crate::only_ours;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
-fn is_gone(pid: Pid) -> bool {
+pub fn is_gone(pid: Pid) -> bool {
     process_title(pid.as_raw()).is_empty()
 }
 
 /// A pgpool that was started by a name of its own, which can be made to mean another program.
-fn start_by_name(config: Config) -> (Pgpool, PathBuf) {
+pub fn start_by_name(config: Config) -> (Pgpool, PathBuf) {
     let mut pool = config.prepare();
     let name = pool.path("program");
     symlink(pgpool_program(), &name).expect("link");
@@ -35,10 +33,15 @@ fn start_by_name(config: Config) -> (Pgpool, PathBuf) {
     (pool, name)
 }
 
-fn install(name: &PathBuf, script: &str) {
+pub fn install(name: &PathBuf, script: &str) {
     fs::remove_file(name).expect("remove");
     fs::write(name, format!("#!/bin/sh\n{script}\n")).expect("script");
     fs::set_permissions(name, fs::Permissions::from_mode(0o755)).expect("mode");
+}
+
+/// How many answers its pgpool's query cache has given.
+fn hits(session: &mut Wire) -> Option<String> {
+    session.query("SHOW POOL_CACHE").succeeded().rows()[0][0].clone()
 }
 
 #[test]
@@ -95,69 +98,51 @@ fn nobody_notices() {
 }
 
 #[test]
-fn a_program_that_does_not_come_up_changes_nothing() {
+fn the_socket_file_is_for_those_who_may_use_it_now() {
     only_ours!("it has to be stopped");
-    let (mut pool, name) = start_by_name(Pgpool::on(shared()).set("upgrade_start_timeout", 1));
-    let mut session = pool.connect();
-    for (script, reason) in [
-        ("exit 7", "upgrade failed: the new process has ended with status 7"),
-        ("exec sleep 1000", "upgrade failed: the new process was not ready within 1 seconds"),
-    ] {
-        install(&name, script);
-        let said = pool.upgrade().expect_err(script);
-        assert!(said.contains(reason), "{said}");
-        assert!(pool.log().contains(reason), "{}", pool.log());
-        assert_eq!(session.value("SELECT 1"), "1");
-        assert_eq!(pool.connect().value("SELECT 2"), "2");
-        wait_for("PCP", || pool.children("PCP: wait for connection request").len() == 1);
-        let pid: i32 = fs::read_to_string(pool.path("pgpool.pid")).expect("pid file").trim().parse().expect("pid");
-        assert_eq!(pid, pool.pid().as_raw());
-        wait_for("the failed one to be gone", || pool.children("sleep 1000").is_empty());
-    }
-    // A configuration that the new one cannot use is found before anything is done.
-    pool.set("port", "nonsense");
-    assert!(pool.upgrade().expect_err("the file").contains("nonsense"));
-    let port = pool.port;
-    pool.set("port", port);
-    // It is mended, and the next attempt succeeds.
-    fs::remove_file(&name).expect("remove");
-    symlink(pgpool_program(), &name).expect("link");
-    pool.set("upgrade_start_timeout", 60);
-    pool.signal(Signal::SIGHUP);
-    wait_for("the reload", || pool.log().contains("parameter \"upgrade_start_timeout\" changed"));
+    let mut pool = Pgpool::on(shared()).set("unix_socket_permissions", "0777").start();
+    let mode = |pool: &Pgpool| fs::metadata(pool.socket()).expect("the socket").permissions().mode() & 0o777;
+    assert_eq!(mode(&pool), 0o777);
+    pool.set("unix_socket_permissions", "0700");
     pool.upgrade().expect("the upgrade");
-    assert_eq!(session.value("SELECT 3"), "3");
+    assert_eq!(mode(&pool), 0o700);
 }
 
 #[test]
-fn a_failover_does_not_wait_for_a_new_one_that_hangs() {
+fn a_pid_file_of_another_name_takes_the_place_of_the_former() {
     only_ours!("it has to be stopped");
-    let cluster = Cluster::streaming(2).start();
-    let (pool, name) = start_by_name(Pgpool::checking(&cluster).set("upgrade_start_timeout", 3600));
-    install(&name, "exec sleep 1000");
+    let mut pool = Pgpool::on(shared()).start();
+    let (former, file) = (pool.path("pgpool.pid"), pool.path("other.pid"));
+    pool.set("pid_file_name", file.display());
     pool.signal(Signal::SIGURG);
-    wait_for("the new one", || pool.children("sleep 1000").len() == 1);
-    cluster.node(1).stop(Stop::Fast);
-    wait_for("the failover", || pool.log().contains("upgrade failed: a node is to be detached"));
-    wait_for("its end", || pool.connect().query("SHOW POOL_NODES").succeeded().rows()[1][3].as_deref() == Some("down"));
-    wait_for("the new one to be gone", || pool.children("sleep 1000").is_empty());
-    let outcome = fs::read_to_string(pool.path("pgpool.pid.upgrade")).expect("the outcome");
-    assert_eq!(outcome, "failed: a node is to be detached, which comes first\n");
+    assert_eq!(pool.wait_end(PATIENCE).and_then(|status| status.code()), Some(0), "{}", pool.log());
+    assert!(file.exists() && !former.exists());
+    fs::copy(file, former).expect("copy");
+    let new = pool.adopt();
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
+    assert!(!is_gone(new));
 }
 
 #[test]
-fn the_first_process_of_a_container_is_not_upgraded() {
+fn a_reload_during_an_upgrade_is_the_new_ones_as_well() {
     only_ours!("it has to be stopped");
-    needs_namespaces!();
-    let mut pool = Pgpool::on(shared()).prepare();
-    pool.run_by(&["unshare", "--pid", "--mount-proc", "--fork", "--kill-child"]);
-    pool.launch(&[]);
-    pool.wait_ready();
-    let parents = children_of(pool.pid(), "");
-    assert_eq!(parents.len(), 1, "{parents:?}");
-    kill(parents[0], Signal::SIGURG).expect("kill");
-    wait_for("the refusal", || pool.log().contains("upgrade: not now, this is process 1"));
-    assert_eq!(pool.connect().value("SELECT 1"), "1");
+    let (mut pool, name) = start_by_name(Pgpool::on(shared()));
+    // It has the files as they were.
+    let (go, program) = (pool.path("go"), pgpool_program());
+    fs::copy(pool.path("pgpool.conf"), pool.path("former.conf")).expect("copy");
+    let words = format!("-n -f {}", pool.path("former.conf").display());
+    install(
+        &name,
+        &format!("while ! test -e {}; do sleep 0.05; done\nexec {} {words}", go.display(), program.display()),
+    );
+    pool.signal(Signal::SIGURG);
+    wait_for("the new one", || !pool.children("program").is_empty());
+    pool.signal(Signal::SIGHUP);
+    wait_for("the reload", || pool.log().contains("reload config files"));
+    fs::write(go, "").expect("go");
+    assert_eq!(pool.wait_end(PATIENCE).and_then(|status| status.code()), Some(0), "{}", pool.log());
+    let new = pool.adopt();
+    wait_for("its reload", || pool.log().contains(&format!("main pid {new}: LOG:  reload config files")));
 }
 
 #[test]
@@ -198,6 +183,31 @@ fn a_stop_is_one_for_all_generations() {
 }
 
 #[test]
+fn sessions_of_any_generation_write_where_the_newest_one_does() {
+    only_ours!("it has to be stopped");
+    shared().primary().sql("DROP TABLE IF EXISTS detached; CREATE TABLE detached (i int)");
+    let config = Pgpool::on(shared()).set("failover_wait_timeout", 1).set("search_primary_node_timeout", 1);
+    let mut pool = crate::pcp::start(config);
+    let mut sessions = vec![pool.connect()];
+    for _ in 0..2 {
+        pool.upgrade().expect("the upgrade");
+        sessions.push(pool.connect());
+    }
+    for session in &mut sessions {
+        session.query("INSERT INTO detached VALUES (1)").succeeded();
+    }
+    let (answer, text) = crate::pcp::login(&pool).ask(b'D', b"0\0");
+    assert_eq!(text, b"CommandComplete\0", "{}", char::from(answer));
+    for session in &mut sessions {
+        wait_for("nothing to be written to the node any more", || {
+            session.send(query("INSERT INTO detached VALUES (2)"));
+            let end = |kind: u8| kind == b'E' || kind == b'Z';
+            std::iter::repeat_with(|| session.read().kind).find(|kind| end(*kind)) == Some(b'E')
+        });
+    }
+}
+
+#[test]
 fn a_statement_of_any_generation_can_be_cancelled() {
     only_ours!("it has to be stopped");
     let mut pool = Pgpool::on(shared()).start();
@@ -229,7 +239,7 @@ fn what_the_old_one_writes_the_new_one_reads() {
     pool.upgrade().expect("the upgrade");
     let mut new = pool.connect();
     for value in 2..6 {
-        let sum = |session: &mut crate::harness::Wire| session.value("SELECT sum(a) FROM upgraded");
+        let sum = |session: &mut Wire| session.value("SELECT sum(a) FROM upgraded");
         let before = (value - 1).to_string();
         assert_eq!([sum(&mut new), sum(&mut new), sum(&mut old), sum(&mut old)], [before.as_str(); 4]);
         let writer = if value % 2 == 0 { &mut old } else { &mut new };
@@ -239,11 +249,40 @@ fn what_the_old_one_writes_the_new_one_reads() {
     let left = || children_of(pid, "pgpool: ").into_iter().map(|pid| process_title(pid.as_raw())).collect::<Vec<_>>();
     assert!(pool.wait_end(PATIENCE).is_some(), "{:?}", left());
     // It is alone, and remembers again.
-    let hits = |session: &mut crate::harness::Wire| session.query("SHOW POOL_CACHE").succeeded().rows()[0][0].clone();
     wait_for("a hit", || {
         new.value("SELECT sum(a) FROM upgraded");
         hits(&mut new).is_some_and(|hits| hits != "0")
     });
+}
+
+#[test]
+fn what_the_newest_one_writes_is_read_by_one_whose_predecessor_has_ended() {
+    only_ours!("it has to be stopped");
+    shared().primary().sql("DROP TABLE IF EXISTS upgraded_twice; CREATE TABLE upgraded_twice AS SELECT 1 AS a");
+    let caching = || Pgpool::on(shared()).set("memory_cache_enabled", "on").weights(&[1.0, 0.0, 0.0]).start();
+    let mut pool = caching();
+    let (first_parent, first) = (pool.pid(), pool.connect());
+    pool.upgrade().expect("the first upgrade");
+    let mut second = pool.connect();
+    pool.upgrade().expect("the second upgrade");
+    let mut third = pool.connect();
+    drop(first);
+    wait_for("the end of the first to be heard of", || {
+        pool.log().contains(&format!("process {first_parent}, which this one has replaced, has ended"))
+    });
+    // By the time when one that is alone remembers again, the second one would as well.
+    let mut other = caching();
+    other.upgrade().expect("the upgrade");
+    let mut alone = other.connect();
+    wait_for("a hit", || {
+        alone.value("SELECT sum(a) FROM upgraded_twice");
+        hits(&mut alone).is_some_and(|hits| hits != "0")
+    });
+    for value in 1..4 {
+        third.query(&format!("UPDATE upgraded_twice SET a = {value}")).succeeded();
+        let mut read = || second.value("SELECT sum(a) FROM upgraded_twice");
+        assert_eq!([read(), read()], [value.to_string(), value.to_string()]);
+    }
 }
 
 #[test]

@@ -170,6 +170,7 @@ impl Supervisor {
             self.tell_workers();
             return;
         }
+        self.put_off_upgrade();
         Report::log_line("Pgpool-II parent process has received failover request").log();
         self.failover.events.push_back(Event::Asked(requests));
     }

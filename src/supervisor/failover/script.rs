@@ -5,6 +5,7 @@
 
 use crate::net::Deadline;
 use crate::report::Report;
+use crate::sys::oom_score;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, killpg};
@@ -130,6 +131,8 @@ impl Script {
             .process_group(0)
             .spawn()?;
         let pid = Pid::from_raw(child.id() as i32);
+        // What it starts may be a server.
+        oom_score::unprotect(pid);
         Ok(Self { name, pid, started: Instant::now(), limit: Deadline::after_seconds(seconds), was_told: false })
     }
 

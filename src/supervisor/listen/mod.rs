@@ -18,7 +18,7 @@ use socket2::{SockRef, Socket};
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use unix::SocketFile;
+use unix::{Access, SocketFile};
 
 /// The longest backlog asked for.
 const MAX_BACKLOG: i32 = 10_000;
@@ -58,25 +58,33 @@ const FOR_METRICS: Names = Names {
 const ALL: [&Names; 3] = [&FOR_CLIENTS, &FOR_PCP, &FOR_METRICS];
 /// Connections to PCP or metrics that wait to be accepted: room for an administrator behind a crowd.
 const PCP_BACKLOG: i32 = 1024;
-/// Everybody may connect to a socket of PCP: it asks for a password.
-const PCP_PERMISSIONS: i32 = 0o777;
 
 /// Sockets somebody connects to.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     sockets: Vec<Listening>,
     files: Vec<SocketFile>,
-    /// Those that are still the former pgpool's.
-    files_to_come: Vec<SocketFile>,
+    /// Those that are still the former pgpool's, with who will be let in.
+    files_to_come: Vec<(SocketFile, Option<Access>)>,
 }
 
 #[derive(Debug)]
 struct Listening {
     socket: OwnedFd,
-    /// It is the service manager's, who keeps it for the next start: it must not be shut down.
-    is_lent: bool,
+    owner: Owner,
     /// For whoever inherits it.
     purpose: &'static str,
+}
+
+/// Who may shut a socket down, which whoever else has a copy cannot undo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// This process.
+    Us,
+    /// The service manager, who keeps it for the next start.
+    ServiceManager,
+    /// The former pgpool, which serves by it until it has handed over its business.
+    FormerPgpool,
 }
 
 /// At the end of the purpose of a socket that is lent.
@@ -101,15 +109,26 @@ impl Listeners {
         }
     }
 
+    /// Whether a former pgpool's sockets leave room for those that are configured now.
+    ///
+    /// # Errors
+    /// It listens on one address of a port and all are configured, or the other way round: the kernel lets nobody listen on
+    /// both at the same time.
+    pub fn check_change(settings: &Settings, offered: &Offered) -> Result<()> {
+        tcp::check_change(&settings.listen_addresses, settings.port, &FOR_CLIENTS, offered)?;
+        tcp::check_change(&settings.pcp_listen_addresses, settings.pcp_port, &FOR_PCP, offered)?;
+        tcp::check_change(&settings.metrics_listen_addresses, settings.metrics_port, &FOR_METRICS, offered)
+    }
+
     fn open_unix(&mut self, settings: &Settings, offered: &mut Offered) -> Result<()> {
         let paths = unix::paths(&settings.unix_socket_directories, settings.port, &FOR_CLIENTS)?;
+        let access = Access::new(&settings.unix_socket_group, settings.unix_socket_permissions)?;
         for path in paths {
             if let Some(offer) = offered.take_unix(&path) {
-                self.inherit(offer, MAX_BACKLOG, &FOR_CLIENTS)?;
+                self.inherit(offer, Some(access), MAX_BACKLOG, &FOR_CLIENTS)?;
                 continue;
             }
-            let (group, mode) = (&settings.unix_socket_group, settings.unix_socket_permissions);
-            self.add(unix::open(path, group, mode, &FOR_CLIENTS)?, &FOR_CLIENTS);
+            self.add(unix::open(path, access, &FOR_CLIENTS)?, &FOR_CLIENTS);
         }
         Ok(())
     }
@@ -130,10 +149,10 @@ impl Listeners {
         let paths = unix::paths(&settings.pcp_socket_dir, settings.pcp_port, &FOR_PCP);
         for path in paths.map_err(warn).unwrap_or_default() {
             if let Some(offer) = offered.take_unix(&path) {
-                let _ = listeners.inherit(offer, PCP_BACKLOG, &FOR_PCP).map_err(warn);
+                let _ = listeners.inherit(offer, None, PCP_BACKLOG, &FOR_PCP).map_err(warn);
                 continue;
             }
-            match unix::open(path, "", PCP_PERMISSIONS, &FOR_PCP) {
+            match unix::open(path, Access::OF_ALL, &FOR_PCP) {
                 Ok(opened) => listeners.add(opened, &FOR_PCP),
                 Err(report) => warn(report),
             }
@@ -163,31 +182,41 @@ impl Listeners {
         self.files.push(file);
     }
 
-    fn inherit(&mut self, offer: Offer, backlog: i32, names: &Names) -> Result<()> {
-        self.inherit_file(&offer);
+    fn inherit(&mut self, offer: Offer, access: Option<Access>, backlog: i32, names: &Names) -> Result<()> {
+        self.inherit_file(&offer, access);
         self.sockets.push(Listening::of(offer, backlog, names)?);
         Ok(())
     }
 
     /// The file of a former pgpool's socket will be ours.
-    fn inherit_file(&mut self, offer: &Offer) {
+    fn inherit_file(&mut self, offer: &Offer, access: Option<Access>) {
         let file = offer.path().filter(|_| !offer.is_lent).and_then(SocketFile::of);
-        self.files_to_come.extend(file);
+        self.files_to_come.extend(file.map(|file| (file, access)));
     }
 
     fn take_rest(&mut self, port: i32, backlog: i32, names: &Names, offered: &mut Offered) -> Result<()> {
-        offered.take_rest(port, names).into_iter().try_for_each(|offer| self.inherit(offer, backlog, names))
+        offered.take_rest(port, names).into_iter().try_for_each(|offer| self.inherit(offer, None, backlog, names))
     }
 
-    /// The former pgpool has handed over its business: its socket files are ours to delete now.
-    pub fn own_files(&mut self) {
-        self.files.append(&mut self.files_to_come);
+    /// The former pgpool has handed over its business: its sockets and their files are ours now.
+    pub fn own(&mut self) {
+        for (file, access) in self.files_to_come.drain(..) {
+            if let Some(report) = access.and_then(|access| file.admit(access).err()) {
+                warn(report);
+            }
+            self.files.push(file);
+        }
+        for listening in &mut self.sockets {
+            if listening.owner == Owner::FormerPgpool {
+                listening.owner = Owner::Us;
+            }
+        }
     }
 
     /// The sockets, and what a successor has to know of each.
     pub fn for_successor(&self) -> impl Iterator<Item = (BorrowedFd<'_>, String)> {
-        self.sockets.iter().map(|Listening { socket, is_lent, purpose }| {
-            (socket.as_fd(), format!("{purpose}{}", if *is_lent { LENT } else { "" }))
+        self.sockets.iter().map(|Listening { socket, owner, purpose }| {
+            (socket.as_fd(), format!("{purpose}{}", if *owner == Owner::ServiceManager { LENT } else { "" }))
         })
     }
 
@@ -207,9 +236,10 @@ impl Listeners {
     }
 
     /// No connection is accepted from now on, whatever process still holds a copy of a socket; clients that were waiting
-    /// for a worker are sent away. The socket files are deleted. At sockets that are lent clients wait for the next start.
+    /// for a worker are sent away. The socket files are deleted. Sockets that are not ours go on: at the service manager's
+    /// clients wait for the next start, and a former pgpool serves by its own.
     pub fn refuse(&mut self) {
-        for Listening { socket, .. } in self.sockets.iter().filter(|listening| !listening.is_lent) {
+        for Listening { socket, .. } in self.sockets.iter().filter(|listening| listening.owner == Owner::Us) {
             let _ = SockRef::from(socket).shutdown(Shutdown::Both);
             while SockRef::from(socket).accept().is_ok() {}
         }
@@ -230,7 +260,7 @@ impl Listeners {
 
 impl Listening {
     fn own(socket: OwnedFd, names: &Names) -> Self {
-        Self { socket, is_lent: false, purpose: names.purpose }
+        Self { socket, owner: Owner::Us, purpose: names.purpose }
     }
 
     /// Makes somebody's socket as ours are.
@@ -242,7 +272,8 @@ impl Listening {
         prepared.map_err(|error| {
             Report::fatal("a socket that was passed to pgpool cannot be used").detail(error.to_string())
         })?;
-        Ok(Self { socket, is_lent, purpose: names.purpose })
+        let owner = if is_lent { Owner::ServiceManager } else { Owner::FormerPgpool };
+        Ok(Self { socket, owner, purpose: names.purpose })
     }
 }
 

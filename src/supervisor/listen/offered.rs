@@ -6,7 +6,7 @@
 //! configured any more is closed when it has handed over its business, not before.
 
 use super::Names;
-use super::{Listeners, Listening};
+use super::{Listeners, Listening, Owner};
 use crate::report::Report;
 use crate::sys::inherited::Inherited;
 use socket2::{SockRef, Type};
@@ -78,6 +78,18 @@ impl Offered {
         self.places.iter().any(|place| place.covers(address))
     }
 
+    /// The former pgpool's socket that keeps everybody from listening on this address while it listens itself: one of the
+    /// two is the wildcard that has the other in it.
+    pub(super) fn in_the_way(&self, wanted: SocketAddr) -> Option<String> {
+        let has_it = self.offers.iter().any(|offer| matches!(offer.place, Place::Tcp(at, _) if at == wanted));
+        let is_in_the_way = |offer: &&Offer| match &offer.place {
+            Place::Tcp(at, only) => offer.place.covers(wanted) || Place::Tcp(wanted, *only).covers(*at),
+            Place::Unix(_) => false,
+        };
+        let mut formers = self.offers.iter().filter(|offer| !offer.is_lent);
+        formers.find(is_in_the_way).filter(|_| !has_it).map(|offer| offer.place.to_string())
+    }
+
     /// All of the service manager's that is left for `names`, Unix sockets first.
     pub(super) fn take_rest(&mut self, port: i32, names: &Names) -> Vec<Offer> {
         let (mut meant, rest): (Vec<_>, Vec<_>) = self.offers.drain(..).partition(|offer| offer.is_for(port, names));
@@ -97,8 +109,8 @@ impl Offered {
         }
         let mut rest = Listeners::default();
         for offer in former {
-            rest.inherit_file(&offer);
-            rest.sockets.push(Listening { socket: offer.socket, is_lent: false, purpose: "" });
+            rest.inherit_file(&offer, None);
+            rest.sockets.push(Listening { socket: offer.socket, owner: Owner::FormerPgpool, purpose: "" });
         }
         rest
     }
@@ -215,6 +227,23 @@ mod tests {
         assert!(offered.covers(local) && offered.take_tcp(address).is_some() && offered.covers(local));
         assert!(!offered.covers(SocketAddr::from(([127, 0, 0, 1], address.port() ^ 1))));
         assert!(!offered.covers(SocketAddr::from(([0; 16], address.port()))));
+    }
+
+    #[test]
+    fn a_former_pgpools_address_is_in_the_way_of_a_wildcard_and_the_other_way_round() {
+        let (socket, one) = listener("127.0.0.1:0");
+        let all = SocketAddr::from(([0; 4], one.port()));
+        let (other, elsewhere) = (SocketAddr::from(([127, 0, 0, 2], one.port())), SocketAddr::from(([0; 4], 1)));
+        let former = |socket, name| Offered::new(vec![named(socket, name)], true);
+        let offered = former(socket.try_clone().expect("clone"), "clients");
+        let in_the_way = |offered: &Offered| [one, other, elsewhere, all].map(|at| offered.in_the_way(at).is_some());
+        assert_eq!(in_the_way(&offered), [false, false, false, true]);
+        let name = format!("clients{}", super::super::LENT);
+        let lent = former(socket.try_clone().expect("clone"), &name);
+        assert_eq!(in_the_way(&lent), [false; 4], "it is the service manager who says where");
+        drop((socket, offered, lent));
+        let socket = TcpListener::bind(all).expect("bind");
+        assert_eq!(in_the_way(&former(socket, "clients")), [true, true, false, false]);
     }
 
     #[test]

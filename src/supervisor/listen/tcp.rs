@@ -68,6 +68,23 @@ pub(super) fn open(
     Ok(sockets)
 }
 
+/// [`super::Listeners::check_change`] for some of the addresses.
+pub(super) fn check_change(hosts: &[impl AsRef<str>], port: i32, names: &Names, offered: &Offered) -> Result<()> {
+    let port = u16::try_from(port).unwrap_or(0);
+    // What cannot be resolved is an error later.
+    let all: Vec<_> = hosts.iter().filter_map(|host| resolve(host.as_ref(), port, names).ok()).flatten().collect();
+    let bound = all.iter().filter(|address| !is_covered(**address, &all));
+    let Some((wanted, former)) = bound.filter_map(|wanted| Some((wanted, offered.in_the_way(*wanted)?))).next() else {
+        return Ok(());
+    };
+    let addresses = names.addresses;
+    Err(Report::fatal(format!("{addresses} cannot be changed like this by an upgrade"))
+        .detail(format!("The running pgpool listens on {former}, and {wanted} is configured."))
+        .hint(format!(
+            "Set {addresses} as it was and change it by a restart. Between single addresses an upgrade changes."
+        )))
+}
+
 fn resolve(host: &str, port: u16, names: &Names) -> Result<Vec<SocketAddr>> {
     if host == "*" {
         return Ok(vec![SocketAddr::from(([0; 4], port)), SocketAddr::from(([0; 16], port))]);

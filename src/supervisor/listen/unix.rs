@@ -14,6 +14,27 @@ use std::path::{Path, PathBuf};
 /// The longest path of a Unix socket, in bytes.
 const MAX_PATH: usize = 107;
 
+/// Who may connect.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Access {
+    /// None: that of the process.
+    group: Option<Gid>,
+    mode: u32,
+}
+
+impl Access {
+    /// Everybody may connect to a socket of PCP: it asks for a password.
+    pub const OF_ALL: Self = Self { group: None, mode: 0o777 };
+
+    /// `group`: name or number; empty: that of the process.
+    ///
+    /// # Errors
+    /// There is no such group.
+    pub fn new(group: &str, permissions: i32) -> Result<Self> {
+        Ok(Self { group: find_group(group)?, mode: u32::try_from(permissions).unwrap_or(0o777) & 0o777 })
+    }
+}
+
 /// The file of a socket of ours.
 #[derive(Debug)]
 pub(super) struct SocketFile {
@@ -29,13 +50,19 @@ impl SocketFile {
         Some(Self { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
     }
 
+    /// Whether the file is still that of this socket.
+    fn is_there(&self) -> std::io::Result<bool> {
+        fs::symlink_metadata(&self.path).map(|metadata| (metadata.dev(), metadata.ino()) == self.identity)
+    }
+
+    /// Lets these in from now on.
+    pub fn admit(&self, access: Access) -> Result<()> {
+        if self.is_there().is_ok_and(|is_there| is_there) { admit(&self.path, access) } else { Ok(()) }
+    }
+
     /// Deletes the file, unless another socket has taken its place.
     pub fn remove(self) {
-        let removed = match fs::symlink_metadata(&self.path) {
-            Ok(metadata) if (metadata.dev(), metadata.ino()) == self.identity => fs::remove_file(&self.path),
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
-        };
+        let removed = self.is_there().and_then(|is_there| if is_there { fs::remove_file(&self.path) } else { Ok(()) });
         if let Err(error) = removed {
             Report::log_line(format!("unlink failed for file at path \"{}\"", self.path.display()))
                 .detail(error.to_string())
@@ -69,9 +96,8 @@ pub(super) fn paths(directories: &[impl AsRef<Path>], port: i32, names: &Names) 
     Ok(usable)
 }
 
-/// Listens on a Unix socket at `path`, with this group (name or number; empty: that of the process) and mode.
-pub(super) fn open(path: PathBuf, group: &str, permissions: i32, names: &Names) -> Result<(OwnedFd, SocketFile)> {
-    let group = find_group(group)?;
+/// Listens on a Unix socket at `path`.
+pub(super) fn open(path: PathBuf, access: Access, names: &Names) -> Result<(OwnedFd, SocketFile)> {
     make_way(&path, names)?;
     let address = SockAddr::unix(&path).map_err(|error| failed(&path, "bind socket", &error))?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)
@@ -82,7 +108,10 @@ pub(super) fn open(path: PathBuf, group: &str, permissions: i32, names: &Names) 
     })?;
     let metadata = fs::symlink_metadata(&path).map_err(|error| failed(&path, "bind socket", &error))?;
     let file = SocketFile { identity: (metadata.dev(), metadata.ino()), path };
-    match admit(socket, &file.path, group, permissions) {
+    // Nobody can connect before it listens.
+    let listening = admit(&file.path, access)
+        .and_then(|()| listen(socket, MAX_BACKLOG).map_err(|error| failed(&file.path, "system call listen()", &error)));
+    match listening {
         Ok(socket) => Ok((socket, file)),
         Err(report) => {
             file.remove();
@@ -91,17 +120,16 @@ pub(super) fn open(path: PathBuf, group: &str, permissions: i32, names: &Names) 
     }
 }
 
-/// Opens the bound socket to those who may use it: nobody can connect before it listens.
-fn admit(socket: Socket, path: &Path, group: Option<Gid>, permissions: i32) -> Result<OwnedFd> {
+/// Opens the bound socket to those who may use it.
+fn admit(path: &Path, Access { group, mode }: Access) -> Result<()> {
     if group.is_some() {
         chown(path, None, group).map_err(|errno| {
             failed(path, "system call chown", &errno.desc())
                 .hint("The user that runs pgpool must be a member of unix_socket_group.")
         })?;
     }
-    let mode = fs::Permissions::from_mode(u32::try_from(permissions).unwrap_or(0o777) & 0o777);
-    fs::set_permissions(path, mode).map_err(|error| failed(path, "system call chmod", &error))?;
-    listen(socket, MAX_BACKLOG).map_err(|error| failed(path, "system call listen()", &error))
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(|error| failed(path, "system call chmod", &error))
 }
 
 /// Deletes a socket file nobody listens on.
@@ -168,15 +196,19 @@ mod tests {
         std::env::temp_dir().join(format!("pgpool-unix-{name}-{}", std::process::id()))
     }
 
+    fn access(group: &str, permissions: i32) -> Access {
+        Access::new(group, permissions).expect("access")
+    }
+
     #[test]
     fn stale_sockets_are_replaced_and_live_ones_are_not() {
         let path = path("stale");
         let live = UnixListener::bind(&path).expect("bind");
-        let report = open(path.clone(), "", 0o777, &FOR_CLIENTS).expect_err("in use");
+        let report = open(path.clone(), Access::OF_ALL, &FOR_CLIENTS).expect_err("in use");
         assert!(report.detail.is_some_and(|detail| detail.contains("another process listens")));
         drop(live);
         assert!(path.exists());
-        let (_socket, file) = open(path.clone(), "", 0o640, &FOR_CLIENTS).expect("open");
+        let (_socket, file) = open(path.clone(), access("", 0o640), &FOR_CLIENTS).expect("open");
         assert_eq!(fs::metadata(&path).expect("metadata").permissions().mode() & 0o777, 0o640);
         file.remove();
         assert!(!path.exists());
@@ -186,10 +218,10 @@ mod tests {
     fn what_is_not_ours_stays() {
         let path = path("other");
         fs::write(&path, "precious").expect("write");
-        assert!(open(path.clone(), "", 0o777, &FOR_CLIENTS).is_err());
+        assert!(open(path.clone(), Access::OF_ALL, &FOR_CLIENTS).is_err());
         assert_eq!(fs::read(&path).expect("read"), b"precious");
         fs::remove_file(&path).expect("remove");
-        let (_socket, file) = open(path.clone(), "", 0o777, &FOR_CLIENTS).expect("open");
+        let (_socket, file) = open(path.clone(), Access::OF_ALL, &FOR_CLIENTS).expect("open");
         fs::remove_file(&path).expect("remove");
         let _successor = UnixListener::bind(&path).expect("bind");
         file.remove();
@@ -198,13 +230,12 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_does_not_exist_is_an_error_before_anything_is_made() {
+    fn a_group_that_does_not_exist_is_an_error() {
         let path = path("group");
-        let report = open(path.clone(), "no such group", 0o770, &FOR_CLIENTS).expect_err("no such group");
+        let report = Access::new("no such group", 0o770).expect_err("no such group");
         assert_eq!(report.message, "unix_socket_group \"no such group\" does not exist");
-        assert!(!path.exists());
         let own = nix::unistd::getegid();
-        let (_socket, file) = open(path.clone(), &own.to_string(), 0o770, &FOR_CLIENTS).expect("open");
+        let (_socket, file) = open(path.clone(), access(&own.to_string(), 0o770), &FOR_CLIENTS).expect("open");
         assert_eq!(fs::metadata(&path).expect("metadata").gid(), own.as_raw());
         file.remove();
     }

@@ -1,6 +1,8 @@
-//! What two parents, one of which replaces the other, say to each other: one byte each.
+//! What two parents, one of which replaces the other, say to each other: one message each, of one byte but for
+//! news of the nodes.
 
 use crate::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -10,18 +12,23 @@ use std::os::unix::net::UnixStream;
 pub(in crate::supervisor) struct Leash(UnixStream);
 
 /// What the other end has said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     /// The new one serves.
     Ready,
     /// The old one is to end like this.
     Stop(Signal),
+    /// The new one sees the nodes like this: [`news`](super::news).
+    Nodes(String),
     /// The other has ended.
     End,
 }
 
 const STOPS: [(u8, Signal); 3] = [(b's', Signal::SIGTERM), (b'f', Signal::SIGINT), (b'i', Signal::SIGQUIT)];
 const READY: u8 = b'r';
+const NODES: u8 = b'n';
+/// No message is longer, in bytes: all nodes with the longest names and reasons.
+const LONGEST: usize = 128 * 1024;
 
 impl Leash {
     /// Both ends, closed on exec.
@@ -29,8 +36,9 @@ impl Leash {
     /// # Errors
     /// Out of descriptors.
     pub fn pair() -> std::io::Result<(Self, Self)> {
-        let (one, other) = UnixStream::pair()?;
-        Ok((Self::new(one)?, Self::new(other)?))
+        let (family, kind) = (AddressFamily::Unix, SockType::SeqPacket);
+        let (one, other) = socketpair(family, kind, None, SockFlag::SOCK_CLOEXEC)?;
+        Ok((Self::new(one.into())?, Self::new(other.into())?))
     }
 
     fn new(stream: UnixStream) -> std::io::Result<Self> {
@@ -57,18 +65,27 @@ impl Leash {
         let _ = (&self.0).write(&[word]);
     }
 
+    /// The other end gets to know how the nodes are. Whether there was room for it.
+    pub(super) fn say_nodes(&self, news: &str) -> bool {
+        let message = [&[NODES], news.as_bytes()].concat();
+        (&self.0).write(&message).is_ok()
+    }
+
     /// The next word, if one has come. Unknown ones, of a later release, are passed over.
     pub(super) fn hear(&self) -> Option<Word> {
+        let mut message = vec![0; LONGEST];
         loop {
-            let mut byte = [0];
-            match (&self.0).read(&mut byte) {
+            match (&self.0).read(&mut message) {
                 Ok(0) => return Some(Word::End),
-                Ok(_) if byte[0] == READY => return Some(Word::Ready),
-                Ok(_) => {
-                    if let Some((_, signal)) = STOPS.iter().find(|(word, _)| *word == byte[0]) {
-                        return Some(Word::Stop(*signal));
+                Ok(length) => match message[0] {
+                    READY => return Some(Word::Ready),
+                    NODES => return Some(Word::Nodes(String::from_utf8_lossy(&message[1..length]).into_owned())),
+                    byte => {
+                        if let Some((_, signal)) = STOPS.iter().find(|(word, _)| *word == byte) {
+                            return Some(Word::Stop(*signal));
+                        }
                     }
-                }
+                },
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
                 Err(_) => return Some(Word::End),
@@ -96,11 +113,14 @@ mod tests {
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
             new.say_stop(signal);
         }
+        let news = "up\thost\t5432\t\n".repeat(128 * 30);
+        assert!(new.say_nodes(&news));
         drop(new);
         assert_eq!(old.hear(), Some(Word::Ready));
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
             assert_eq!(old.hear(), Some(Word::Stop(signal)));
         }
-        assert_eq!([old.hear(), old.hear()], [Some(Word::End); 2]);
+        assert_eq!(old.hear(), Some(Word::Nodes(news)));
+        assert_eq!([old.hear(), old.hear()], [Some(Word::End), Some(Word::End)]);
     }
 }

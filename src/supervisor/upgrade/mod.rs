@@ -5,7 +5,7 @@
 //! them. A new one that ends or is not ready in time changes nothing.
 //!
 //! Between both parents there is a *leash*, a pair of sockets: the new one says that it serves, and later how the old one is
-//! to stop; the end of either is seen at the other end.
+//! to stop, and how the nodes are whenever that changes; the end of either is seen at the other end.
 //!
 //! Who owns what, in the order of events:
 //!
@@ -16,11 +16,12 @@
 //! | the old one has heard it | new | new | new | new |
 //!
 //! Each has a shared memory of its own: neither knows what sessions of the other write. So the query cache of both rests
-//! until the old one has ended. Nothing about nodes is decided while the new one starts, nor by the old one afterwards; a node
-//! that is to be detached ends an upgrade that is not complete.
+//! until the old one has ended. A failover that is needed while the new one starts ends the upgrade.
+//! Afterwards the old one decides nothing about nodes: its sessions use those that the new one tells of.
 
 mod cancels;
 mod leash;
+mod news;
 mod predecessor;
 mod successor;
 

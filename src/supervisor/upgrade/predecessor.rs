@@ -1,6 +1,8 @@
 //! In the new pgpool: the one that it replaces.
 
 use super::leash::{Leash, Word};
+use super::news;
+use crate::net::Deadline;
 use crate::report::{self, Report};
 use crate::supervisor::Supervisor;
 use crate::supervisor::listen::Listeners;
@@ -11,6 +13,7 @@ use nix::unistd::Pid;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::time::Duration;
 
 /// What the first descriptors are called.
 pub(super) const LEASH: &str = "leash";
@@ -28,10 +31,16 @@ pub(in crate::supervisor) struct Predecessor {
     unwanted: Listeners,
     /// It has left everything to this one.
     has_retired: bool,
+    /// The state of the node table that it knows.
+    told: Option<u64>,
 }
+
+/// How often the node table is looked at for changes that nobody has woken the parent for, while somebody is to be told.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What it has handed over.
 pub(in crate::supervisor) struct Handed {
+    pid: Pid,
     leash: Leash,
     cancels: Option<UnixDatagram>,
     /// Standard error, which ours may not be: its log collector could never end.
@@ -42,19 +51,19 @@ pub(in crate::supervisor) struct Handed {
 impl Handed {
     /// Takes it over; none if nobody is to be replaced.
     pub fn take() -> Option<Self> {
-        let mut inherited = inherited::take_handed_over()?;
+        let (pid, mut inherited) = inherited::take_handed_over()?;
         let mut named = |name: &str| {
             let found = inherited.iter().position(|one| one.name == name)?;
             Some(inherited.remove(found).descriptor)
         };
         let (leash, stderr, cancels) = (named(LEASH)?, named(STDERR), named(CANCELS).map(UnixDatagram::from));
-        Some(Self { leash: Leash::inherited(leash).ok()?, cancels, stderr, sockets: inherited })
+        Some(Self { pid, leash: Leash::inherited(leash).ok()?, cancels, stderr, sockets: inherited })
     }
 
     /// Who has done that. `unwanted`: what of its sockets there is no use for.
     pub fn by(self, unwanted: Listeners) -> Predecessor {
-        let Self { leash, cancels, .. } = self;
-        Predecessor { pid: Pid::parent(), leash, cancels, unwanted, has_retired: false }
+        let Self { pid, leash, cancels, .. } = self;
+        Predecessor { pid, leash, cancels, unwanted, has_retired: false, told: None }
     }
 }
 
@@ -80,9 +89,9 @@ impl Supervisor {
             Err(report) => report.log(),
         }
         for listeners in [&mut self.listeners, &mut self.pcp_listeners, &mut self.metrics_listeners] {
-            listeners.own_files();
+            listeners.own();
         }
-        predecessor.unwanted.own_files();
+        predecessor.unwanted.own();
         predecessor.unwanted.refuse();
         Report::log_line(format!("upgrade: process {} is replaced by this one", predecessor.pid)).log();
         predecessor.leash.say_ready();
@@ -107,8 +116,25 @@ impl Supervisor {
             self.take_over();
         }
         self.predecessor = None;
-        self.shared.share_servers(false);
+        self.mind_sharing();
         self.shared.relcache().bump();
+    }
+
+    /// Its sessions use the nodes that ours use: it gets to know of every change.
+    pub(in crate::supervisor) fn tell_of_nodes(&mut self) {
+        let Some(predecessor) = self.predecessor.as_mut().filter(|predecessor| predecessor.has_retired) else { return };
+        if predecessor.told == Some(self.shared.nodes().generation()) {
+            return;
+        }
+        let cluster = self.shared.nodes().view();
+        if predecessor.leash.say_nodes(&news::write(&cluster)) {
+            predecessor.told = Some(cluster.generation);
+        }
+    }
+
+    /// When that is looked at again.
+    pub(in crate::supervisor) fn next_tidings(&self) -> Deadline {
+        self.predecessor.as_ref().map_or(Deadline::NEVER, |_| Deadline::after(LOOK))
     }
 
     /// It stops as well.
@@ -118,6 +144,11 @@ impl Supervisor {
         {
             predecessor.leash.say_stop(signal);
         }
+    }
+
+    /// This process was to replace another, which serves and has not handed over anything yet.
+    pub(in crate::supervisor) fn is_before_its_time(&self) -> bool {
+        self.predecessor.as_ref().is_some_and(|predecessor| !predecessor.has_retired)
     }
 
     /// Its end comes before that of this one, so that whoever waits for the one waits for both.

@@ -2,6 +2,7 @@
 
 use super::cancels::Cancels;
 use super::leash::{Leash, Word};
+use super::news;
 use super::outcome_file;
 use super::predecessor::{CANCELS, LEASH, STDERR};
 use crate::net::Deadline;
@@ -12,7 +13,7 @@ use crate::supervisor::pid_file::{self, PidFile};
 use crate::supervisor::stop::Stopping;
 use crate::sys::inherited;
 use crate::sys::signal::Signal;
-use nix::sys::signal::killpg;
+use nix::sys::signal::{kill, killpg};
 use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::fs;
@@ -38,30 +39,35 @@ pub(in crate::supervisor) struct Successor {
     cancels: Cancels,
     limit: Deadline,
     seconds: i32,
+    /// The files may have changed since it has read them.
+    must_reload: bool,
 }
 
 /// After the new one has taken over.
 #[derive(Debug)]
 pub(in crate::supervisor) struct Retired {
-    leash: Leash,
+    /// None: the new one has ended.
+    leash: Option<Leash>,
     /// How long sessions may go on.
     limit: Deadline,
     seconds: i32,
     /// What is to be told, and when that is looked at again: as soon as no worker is left that could accept somebody.
     untold: Option<(String, Deadline)>,
+    /// What the new one has said of the nodes, and when it is tried again to enter it.
+    news: Option<(String, Deadline)>,
 }
 
+/// All other processes of a container are killed when this one ends.
+const FIRST_OF_CONTAINER: Pid = Pid::from_raw(1);
 /// How often it is looked whether a worker has a client now.
 const LOOK: i32 = 20;
 
 impl Supervisor {
     /// SIGURG: starts the program again, to be replaced by it.
     pub(in crate::supervisor) fn upgrade(&mut self) {
-        if Pid::this().as_raw() == 1 {
-            return self.refuse_upgrade(
-                "this is process 1, and its end would end the container",
-                "Replace the container, or upgrade where another process is the first one and stays.",
-            );
+        if Pid::this() == FIRST_OF_CONTAINER {
+            let hint = "Replace the container, or start pgpool in it by a process that stays.";
+            return self.refuse_upgrade("not possible, the container would end with this process", hint);
         }
         let refused = if self.stopping.is_some() {
             "pgpool is being stopped"
@@ -76,11 +82,11 @@ impl Supervisor {
                 self.end_upgrade(&format!("{} cannot be started: {error}", self.again.program.display()));
             });
         };
-        self.refuse_upgrade(refused, "Try again when that is over.");
+        self.refuse_upgrade(&format!("not now, {refused}"), "Try again when that is over.");
     }
 
-    fn refuse_upgrade(&self, reason: &str, hint: &str) {
-        Report::warning(format!("upgrade: not now, {reason}")).hint(hint).log();
+    fn refuse_upgrade(&self, reason: &str, hint: &'static str) {
+        Report::warning(format!("upgrade: {reason}")).hint(hint).log();
         self.tell_outcome(&format!("failed: {reason}"));
     }
 
@@ -109,7 +115,14 @@ impl Supervisor {
         self.children.signal(Signal::SIGTERM, |role| role == Role::Pcp);
         self.watch(&leash);
         let seconds = self.settings.upgrade_start_timeout;
-        self.successor = Some(Successor { pid, leash, cancels, limit: Deadline::after_seconds(seconds), seconds });
+        self.successor = Some(Successor {
+            pid,
+            leash,
+            cancels,
+            limit: Deadline::after_seconds(seconds),
+            seconds,
+            must_reload: false,
+        });
         Ok(())
     }
 
@@ -118,7 +131,8 @@ impl Supervisor {
         let starting = self.successor.as_ref().map_or(Deadline::NEVER, |successor| successor.limit);
         let Some(retired) = &self.retired else { return starting };
         let untold = retired.untold.as_ref().map_or(Deadline::NEVER, |(_, again)| *again);
-        starting.min(retired.limit).min(untold)
+        let news = retired.news.as_ref().map_or(Deadline::NEVER, |(_, again)| *again);
+        starting.min(retired.limit).min(untold).min(news)
     }
 
     /// Hears what the new pgpool says, and ends what takes too long.
@@ -135,9 +149,15 @@ impl Supervisor {
             }
         }
         self.tell_when_all_have_left();
-        while let Some(Word::Stop(signal)) = self.retired.as_ref().and_then(|retired| retired.leash.hear()) {
-            self.stop(signal);
+        while let Some(word) = self.retired.as_ref().and_then(|retired| retired.leash.as_ref()?.hear()) {
+            match word {
+                Word::Stop(signal) => self.stop(signal),
+                Word::Nodes(news) => self.note_news(news),
+                Word::End => self.successor_is_gone(),
+                Word::Ready => {}
+            }
         }
+        self.heed_news();
         if let Some(retired) = self.retired.as_mut().filter(|retired| retired.limit.passed()) {
             retired.limit = Deadline::NEVER;
             Report::warning("upgrade: the sessions that are left are ended")
@@ -158,27 +178,21 @@ impl Supervisor {
         }
     }
 
-    /// SIGUSR1 while another process is about to take over: that looks at the nodes for itself. But a lost node does not
-    /// wait for it.
-    pub(in crate::supervisor) fn heed_requests_before_upgrade(&mut self) {
-        // It may serve by now.
-        self.heed_successor();
-        if self.successor.is_some() && self.shared.failover().asks_to_detach() {
-            self.end_upgrade("a node is to be detached, which comes first");
-        }
-    }
-
     /// Nothing has happened: this process goes on.
     fn end_upgrade(&mut self, reason: &str) {
         if let Some(successor) = self.successor.take() {
             let _ = killpg(successor.pid, Signal::SIGKILL);
         }
-        Report::error(format!("upgrade failed: {reason}"))
-            .detail("This process goes on serving as before.")
-            .hint("What the new process had to say is in the log, or on standard error.")
-            .log();
+        let failure = Report::error(format!("upgrade failed: {reason}"));
+        match self.stopping {
+            Some(_) => failure,
+            None => failure
+                .detail("This process goes on serving as before.")
+                .hint("What the new process had to say is in the log, or on standard error."),
+        }
+        .log();
         self.tell_outcome(&format!("failed: {reason}"));
-        self.shared.share_servers(self.predecessor.is_some());
+        self.mind_sharing();
         if self.stopping.is_some() {
             return;
         }
@@ -198,7 +212,7 @@ impl Supervisor {
 
     /// The new pgpool serves: this one ends with its last session.
     fn retire(&mut self) {
-        let Some(Successor { pid, leash, cancels, .. }) = self.successor.take() else { return };
+        let Some(Successor { pid, leash, cancels, must_reload, .. }) = self.successor.take() else { return };
         let seconds = self.settings.upgrade_session_timeout;
         let sessions = self.shared.workers().iter().filter(|slot| !slot.client().host.is_empty()).count();
         let limit = if seconds > 0 { format!(", for at most {seconds} seconds") } else { String::new() };
@@ -206,6 +220,9 @@ impl Supervisor {
             .detail(format!("{sessions} sessions go on here until they end{limit}."))
             .log();
         std::mem::take(&mut self.service).main_process_is(pid.as_raw().unsigned_abs(), &self.in_one_line());
+        if must_reload {
+            let _ = kill(pid, Signal::SIGHUP);
+        }
         self.pid_file = None;
         self.stopping = Some(Stopping::with_the_last_session());
         self.children.start_none();
@@ -223,7 +240,42 @@ impl Supervisor {
             Report::warning("upgrade: the sessions that go on here cannot be cancelled").detail(errno.desc()).log();
         }
         let untold = Some((format!("ready: {pid}"), Deadline::after_milliseconds(LOOK)));
-        self.retired = Some(Retired { leash, limit: Deadline::after_seconds(seconds), seconds, untold });
+        self.retired =
+            Some(Retired { leash: Some(leash), limit: Deadline::after_seconds(seconds), seconds, untold, news: None });
+    }
+
+    fn note_news(&mut self, news: String) {
+        if let Some(retired) = &mut self.retired {
+            retired.news = Some((news, Deadline::after_milliseconds(LOOK)));
+        }
+    }
+
+    /// The sessions that are left use the nodes as those of the new one do.
+    fn heed_news(&mut self) {
+        let Some(retired) = &mut self.retired else { return };
+        let Some((news, _)) = retired.news.take() else { return };
+        match self.shared.nodes().try_update(|cluster| news::apply(&news, cluster)) {
+            Ok(()) => self.children.signal(Signal::SIGUSR2, |role| matches!(role, Role::Worker(_))),
+            // Another process changes the table at this moment.
+            Err(_) => retired.news = Some((news, Deadline::after_milliseconds(LOOK))),
+        }
+    }
+
+    /// The new one ends after this one, unless it is killed or fails: as with one pgpool, the sessions end then. Nobody
+    /// would rule them, and their workers would keep the ports from the pgpool that is started next.
+    fn successor_is_gone(&mut self) {
+        let Some(retired) = self.retired.as_mut() else { return };
+        retired.leash = None;
+        Report::error("upgrade: the process that has replaced this one has ended")
+            .detail("The sessions that are left here are ended.")
+            .log();
+        self.stop(Signal::SIGINT);
+    }
+
+    /// The query cache rests while there are sessions of another pgpool, whichever of both is the older one.
+    pub(super) fn mind_sharing(&self) {
+        let is_shared = self.predecessor.is_some() || self.successor.is_some() || self.retired.is_some();
+        self.shared.share_servers(is_shared);
     }
 
     /// Whoever has asked for the upgrade is told of it when all who come are the new one's.
@@ -234,6 +286,25 @@ impl Supervisor {
             Some((text, _)) if may_accept => retired.untold = Some((text, Deadline::after_milliseconds(LOOK))),
             Some((text, _)) => self.tell_outcome(&text),
             None => {}
+        }
+    }
+
+    /// A reload was asked for: also of the new one, as soon as it heeds signals.
+    pub(in crate::supervisor) fn let_successor_reload(&mut self) {
+        if let Some(successor) = &mut self.successor {
+            successor.must_reload = true;
+        }
+    }
+
+    /// Nodes are to be changed, and no other process is to do that at the same time: it goes before an upgrade that is not
+    /// complete.
+    pub(in crate::supervisor) fn put_off_upgrade(&mut self) {
+        if self.successor.is_some() {
+            // It may have said that it serves. Then it looks for itself.
+            self.heed_successor();
+        }
+        if self.successor.is_some() {
+            self.end_upgrade("a failover is needed");
         }
     }
 

@@ -263,13 +263,16 @@ fn two_hundred_half_open_logins_harm_nobody() {
         };
         let mut running = get_in().outcome.expect("in");
         let server_sessions = || {
-            let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'scram_aes'";
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'half-open'";
             servers().primary().sql(sql).parse::<usize>().expect("a number")
         };
         let halves: Vec<Wire> = (0..200)
             .map(|number| {
                 let mut wire = pool.open();
-                let begun = frontend::startup(0, &[("user", "scram_aes"), ("database", "test")]);
+                let begun = frontend::startup(
+                    0,
+                    &[("user", "scram_aes"), ("database", "test"), ("application_name", "half-open")],
+                );
                 let bytes = match number % 4 {
                     0 => begun[..9].to_vec(),
                     1 => begun,
