@@ -136,7 +136,7 @@ impl SlowNetwork {
                         delivery.recv().expect("the test");
                         server.write_all(&first).expect("the server");
                         // It closes when it has sent the signal.
-                        server.read(&mut first).expect("its end");
+                        assert_eq!(server.read(&mut first).expect("its end"), 0);
                         is_done.send(()).expect("the test");
                     });
                 }
