@@ -114,9 +114,15 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Answers from the cache so far, as a session tells that is not killed meanwhile.
+/// Answers from the cache so far, as a session tells that is not killed meanwhile. The server may be busy with what is left of
+/// those that were.
 fn hits(pool: &Pgpool) -> u64 {
-    counts(&mut pool.connect()).0
+    let mut session = None;
+    wait_for("a session", || {
+        session = Wire::login(pool.port).ok();
+        session.is_some()
+    });
+    session.map_or(0, |mut session| counts(&mut session).0)
 }
 
 /// The value of each row, and the sum of all.
