@@ -67,12 +67,20 @@ pub(super) fn probe(settings: &Settings, id: usize, node: &NodeSettings) -> Resu
     let connect = Deadline::after_milliseconds(node.connect_timeout).min(whole);
     let host = if node.hostname.is_empty() { "/tmp" } else { &node.hostname };
     let address = Address { host: host.to_owned(), port: node.port };
-    match control::Connection::login_within(id, &address, &Account::health_check(settings, node), connect, whole) {
-        Ok(connection) => {
-            connection.close();
-            Ok(())
-        }
-        Err(error) => judge(id, error, whole.passed()).map_or(Ok(()), Err),
+    let attempt = || {
+        let account = Account::health_check(settings, node);
+        control::Connection::login_within(id, &address, &account, connect, whole)
+            .map(control::Connection::close)
+            .or_else(|error| judge(id, error, whole.passed()).map_or(Ok(()), Err))
+    };
+    match attempt() {
+        // Perhaps it was cut off with all others because one process of that server has crashed: then the server tells, asked
+        // once more, that it is about to be back.
+        Err(lost) if lost.kind == Kind::Lost => match attempt() {
+            Err(failure) if failure.kind != Kind::Starting => Err(lost),
+            outcome => outcome,
+        },
+        outcome => outcome,
     }
 }
 
@@ -135,21 +143,25 @@ mod tests {
     use std::time::{Duration, Instant};
 
     fn node(port: u16) -> NodeSettings {
+        crate::backend::configure_tls(&Settings::default()).expect("no TLS");
         NodeSettings { hostname: "127.0.0.1".to_owned(), port, health_check_timeout: 1, ..NodeSettings::default() }
     }
 
-    /// A server that answers the startup packet with an ErrorResponse of this SQLSTATE.
-    fn refusing(code: &'static str) -> u16 {
+    /// A server that answers startup packets, one after the other, with an ErrorResponse of this SQLSTATE, or not at all.
+    fn answering(answers: &'static [Option<&'static str>]) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = listener.local_addr().expect("address").port();
         thread::spawn(move || {
-            let (mut client, _) = listener.accept().expect("accept");
-            let _ = client.read(&mut [0; 1024]);
-            let fields = format!("SFATAL\0VFATAL\0C{code}\0Mnot now\0\0");
-            let mut message = vec![b'E'];
-            message.extend_from_slice(&(fields.len() as u32 + 4).to_be_bytes());
-            message.extend_from_slice(fields.as_bytes());
-            let _ = client.write_all(&message);
+            for answer in answers {
+                let (mut client, _) = listener.accept().expect("accept");
+                let _ = client.read(&mut [0; 1024]);
+                let Some(code) = answer else { continue };
+                let fields = format!("SFATAL\0VFATAL\0C{code}\0Mnot now\0\0");
+                let mut message = vec![b'E'];
+                message.extend_from_slice(&(fields.len() as u32 + 4).to_be_bytes());
+                message.extend_from_slice(fields.as_bytes());
+                let _ = client.write_all(&message);
+            }
         });
         port
     }
@@ -168,14 +180,21 @@ mod tests {
         assert!(kind == Kind::NoAddress && text.contains("cannot be resolved"), "{text}");
         let (kind, text) = told(&NodeSettings { hostname: "/nowhere".to_owned(), ..node(5432) });
         assert!(kind == Kind::NotConnected && text.contains("by unix domain socket"), "{text}");
-        let (kind, text) = told(&node(refusing("57P03")));
+        let (kind, text) = told(&node(answering(&[Some("57P03")])));
         assert!(kind == Kind::Starting && text.contains("not now"), "{text}");
-        for code in ["28P01", "53300", "3D000"] {
-            let failure = probe(&Settings::default(), 1, &node(refusing(code))).expect_err(code);
+        for answer in [&[Some("28P01")], &[Some("53300")], &[Some("3D000")]] {
+            let failure = probe(&Settings::default(), 1, &node(answering(answer))).expect_err("refused");
             assert_eq!(failure.kind, Kind::Refused);
             assert!(counts(&Settings::default(), &failure), "as the original");
             assert!(!counts(&Settings { failover_on_login_refused: false, ..Settings::default() }, &failure));
         }
+    }
+
+    #[test]
+    fn a_login_that_was_cut_off_is_tried_once_more() {
+        let kind = |answers| probe(&Settings::default(), 1, &node(answering(answers))).map_err(|failure| failure.kind);
+        assert_eq!(kind(&[None, Some("57P03")]), Err(Kind::Starting));
+        assert_eq!(kind(&[None, None]), Err(Kind::Lost));
     }
 
     #[test]
