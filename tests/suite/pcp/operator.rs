@@ -98,7 +98,7 @@ fn the_log_of_a_promotion_and_of_a_switchover() {
             "Pgpool-II parent process has received failover request",
             &format!("=== Starting degeneration. shutdown {} ===", host(0)),
             "Restart all children",
-            "execute command: if [ 0 = 0 ]; then psql",
+            "execute command: if [ 0 = 0 ]; then ",
             "find_primary_node: primary node is 2",
             "failover: set new primary node: 2",
             &format!("=== Failover done. shutdown {} ===", host(0)),
