@@ -254,10 +254,7 @@ fn what_a_user_without_rights_may_not_see_is_told_once() {
 #[test]
 fn a_primary_by_decree_is_not_looked_for() {
     let cluster = Cluster::streaming(2).start();
-    let pool = watching(&cluster)
-        .set("backend_flag0", "ALWAYS_PRIMARY|DISALLOW_TO_FAILOVER")
-        .set("backend_flag1", "DISALLOW_TO_FAILOVER")
-        .start();
+    let pool = watching(&cluster).set("backend_flag0", "ALWAYS_PRIMARY|DISALLOW_TO_FAILOVER").keep(1).start();
     cluster.node(1).promote();
     wait_for_checks(cluster.node(0));
     assert_eq!(writes_to(&pool), port(cluster.node(0)));
@@ -271,7 +268,7 @@ fn a_former_primary_gets_no_write_when_its_successor_is_lost() {
     cluster.primary().sql("CREATE TABLE written (text text)");
     cluster.wait_replayed();
     let pool = watching(&cluster)
-        .set("backend_flag0", "DISALLOW_TO_FAILOVER")
+        .keep(0)
         .set("search_primary_node_timeout", 2)
         .set("health_check_period", 1)
         .set("health_check_timeout", 2)
@@ -302,7 +299,7 @@ fn a_former_primary_that_must_not_be_detached_gets_no_write() {
     cluster.wait_replayed();
     let mut config = watching(&cluster);
     for id in [0, 1] {
-        config = config.set(&format!("backend_flag{id}"), "DISALLOW_TO_FAILOVER");
+        config = config.keep(id);
     }
     let pool = config.start();
     cluster.node(1).promote();

@@ -308,6 +308,7 @@ fn names_without_an_address_for_a_moment_are_no_failure() {
     let begin = |server| {
         let names = Arc::new(Names::new("primary.test standby.test", server));
         let mut pool = Pgpool::checking(&cluster)
+            .set("health_check_timeout", 2)
             .set("backend_hostname0", "primary.test")
             .set("backend_hostname1", "standby.test")
             .set("failover_on_backend_error", "on")

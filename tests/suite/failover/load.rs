@@ -60,7 +60,7 @@ fn lose_standby(way: Way) {
     only_ours!("sessions are killed");
     let plan = Cluster::streaming(3);
     let cluster = if matches!(way, Way::PullCable) { plan.apart(2).start() } else { plan.start() };
-    let pool = pool_on(&cluster).weights(&[0.0, 1.0, 1.0]).start();
+    let pool = pool_on(&cluster).keep(0).keep(1).weights(&[0.0, 1.0, 1.0]).start();
     let load = Load::start(&cluster, &pool);
     let begun = Instant::now();
     way.lose(cluster.node(2));
@@ -106,7 +106,7 @@ fn lose_primary(way: Way) {
     only_ours!("a hung server is never noticed");
     let plan = Cluster::streaming(2);
     let cluster = if matches!(way, Way::PullCable) { plan.apart(0).start() } else { plan.start() };
-    let mut pool = pool_on(&cluster).weights(&[1.0, 1.0]).prepare();
+    let mut pool = pool_on(&cluster).keep(1).weights(&[1.0, 1.0]).prepare();
     pool.set_script("failover_command", &cluster.node(1).promotion());
     let pool = pool.started();
     let load = Load::start(&cluster, &pool);

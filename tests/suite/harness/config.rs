@@ -40,6 +40,11 @@ impl Config {
         self
     }
 
+    /// Never detaches this node, however long a busy machine keeps its answers.
+    pub fn keep(self, id: usize) -> Config {
+        self.set(&format!("backend_flag{id}"), "DISALLOW_TO_FAILOVER")
+    }
+
     /// Starts it and waits until it is ready.
     #[track_caller]
     pub fn start(self) -> Pgpool {
@@ -84,11 +89,11 @@ impl Config {
 }
 
 impl Pgpool {
-    /// A pgpool that looks at its nodes every second.
+    /// A pgpool that looks at its nodes every second. A node that hangs is noticed after a time that no other needs.
     pub fn checking(cluster: &Cluster) -> Config {
         Pgpool::on(cluster)
             .set("health_check_period", 1)
-            .set("health_check_timeout", 2)
+            .set("health_check_timeout", 10)
             .set("health_check_user", "postgres")
             .set("search_primary_node_timeout", 5)
     }

@@ -83,7 +83,7 @@ fn health_tells_of_a_primary_that_is_down_and_failovers_are_counted() {
         .set("health_check_period", 1)
         .set("health_check_user", "postgres")
         .set("health_check_max_retries", 0)
-        .set("backend_flag0", "DISALLOW_TO_FAILOVER")
+        .keep(0)
         .start();
     let is_ill = |path, why: &str| matches!(get(&pool, path), (503, text) if text.contains(why));
     wait_for("a first check", || {
