@@ -5,6 +5,7 @@
 
 mod applications;
 mod extended;
+mod full;
 mod keys;
 mod killed;
 mod memcached;
