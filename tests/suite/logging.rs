@@ -356,9 +356,7 @@ fn texts_cannot_break_the_log() {
     assert_eq!(logged.lines()[0], "LOG:  statement: SELECT 1\\x00;LOG:  forged");
 
     // Names chosen by the client are part of the prefix.
-    let mut pool = Pgpool::on(shared()).set("log_line_prefix", "%a|").set("log_statement", "on").prepare();
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = Pgpool::on(shared()).set("log_line_prefix", "%a|").set("log_statement", "on").start();
     let mut session = pool.connect_with(&[LOGIN, &[("application_name", "a\nb")]].concat());
     session.query("SELECT 'named'").succeeded();
     // Servers from 16 on report the name with the character in words.

@@ -12,8 +12,6 @@ mod dynamic;
 mod exhaustion;
 mod explain;
 mod failover;
-mod failover_faults;
-mod failover_load;
 mod faults;
 mod garbage;
 mod harness;

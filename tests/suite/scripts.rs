@@ -67,8 +67,7 @@ fn a_killed_primary_is_replaced_and_comes_back_as_a_standby() {
         .prepare();
     install(&pool.path(""), &cluster, "REBUILD_STOPPED_NODES=yes\nUSE_SLOTS=yes");
     commands(&pool.path("")).into_iter().for_each(|(parameter, command)| pool.set(parameter, command));
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = pool.started();
     pool.psql("CREATE TABLE kept AS SELECT 1 AS i").succeeded();
     cluster.wait_replayed();
     cluster.node(0).kill();
