@@ -100,7 +100,6 @@ impl Session<'_> {
 
     /// One message of which `available` bytes are here.
     fn answer(&mut self, node: usize, header: Header, available: usize) -> Result<Next, End> {
-        let Some(server) = self.group.get_mut(node) else { return Ok(Next::Incomplete) };
         let must_read = matches!(header.kind, b'E' | b'N' | b'S' | b'Z' | b'C' | b'A');
         if must_read && available < header.total && header.total <= MAX_READ {
             return Ok(Next::Incomplete);
