@@ -138,15 +138,8 @@ fn prepare(
     if log_pipe.is_some() {
         children.start(Role::Collector);
     }
-    // Early, since it is needed most when the start hangs.
-    if !pcp_listeners.is_empty() {
-        children.start(Role::Pcp);
-    }
     let metrics_listeners = Listeners::open_metrics(&settings, &mut offered);
     let unwanted = offered.rest();
-    if !metrics_listeners.is_empty() {
-        children.start(Role::Metrics);
-    }
     // Workers come when it is known which node is the primary: until then clients wait in the listen queue.
     children.start(Role::Finder);
     Ok(Supervisor {
