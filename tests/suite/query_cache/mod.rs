@@ -12,6 +12,7 @@ mod memcached;
 mod model;
 mod portals;
 mod standby;
+mod unnamed;
 mod unpublished;
 mod unseen;
 mod writes;
