@@ -244,7 +244,7 @@ impl Session<'_> {
         let fatal = matches!(fields.severity(), b"FATAL" | b"PANIC");
         let outside = self.group.status(self.home) == TransactionStatus::Idle && !self.journal.has_block();
         let refused = self.why_retry(node, fields.code()).filter(|_| outside);
-        let is_misunderstood = node == self.home && is_not_understood(fields.code());
+        let is_misunderstood = is_not_understood(fields.code());
         let cause = fields.message();
         trace::server_error(self.context, node, &fields);
         if is_shutdown(&fields) {
@@ -253,8 +253,13 @@ impl Session<'_> {
         if fatal && self.retry_without(node, &cause) {
             return Ok(false);
         }
-        if is_misunderstood && let Some(caching) = &mut self.caching {
-            caching.unpublished.refused();
+        if node == self.home
+            && let Some(caching) = &mut self.caching
+        {
+            caching.locks.failed();
+            if is_misunderstood {
+                caching.unpublished.refused();
+            }
         }
         let Some(server) = self.group.get_mut(node) else { return Ok(true) };
         let refused = refused.filter(|_| server.replies.owes_one_batch());

@@ -8,43 +8,10 @@ use super::end::End;
 use crate::cache::{self, Effects, Written};
 use crate::catalog;
 use crate::route::Transaction;
-use crate::sql::{DiscardTarget, Kind, Name, Statement};
+use crate::sql::Statement;
 use crate::state::TableSet;
 use crate::wire::{Header, TransactionStatus, frontend};
 use std::rc::Rc;
-
-/// Which locks a session may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Locks {
-    None,
-    /// To the end of the transaction.
-    OfTransaction,
-    /// Until it gives them back.
-    OfSession,
-}
-
-impl Locks {
-    /// What it holds behind the statement with these `facts`, perhaps.
-    fn with(self, facts: &Statement) -> Self {
-        let gives_back = facts.functions.iter().any(|name| &*name.name == "pg_advisory_unlock_all");
-        if gives_back || facts.kind == Kind::Discard(DiscardTarget::All) {
-            return Self::None;
-        }
-        let takes = |name: &Name| match &*name.name {
-            name if !name.contains("advisory") || name.contains("unlock") => Self::None,
-            name if name.contains("_xact_") => Self::OfTransaction,
-            _ => Self::OfSession,
-        };
-        let by_function = facts.functions.iter().map(takes).max().unwrap_or(Self::None);
-        let locks = facts.has.locking || facts.kinds().any(|kind| matches!(kind, Kind::Lock { .. }));
-        self.max(by_function).max(if locks { Self::OfTransaction } else { Self::None })
-    }
-
-    /// What it holds outside of a transaction.
-    fn at_rest(self) -> Self {
-        if self == Self::OfTransaction { Self::None } else { self }
-    }
-}
 
 /// What a write changes, as far as the tables behind its names tell.
 struct Judged {
@@ -60,7 +27,11 @@ impl Session<'_> {
         if self.caching.is_none() || (is_forced && cache::may_be_cached(facts)) {
             return Ok(());
         }
-        let runs = self.executed(facts).map(|prepared| Rc::clone(&prepared.facts));
+        let executed = self.executed(facts);
+        if let Some(prepared) = executed {
+            prepared.used(self.meaning());
+        }
+        let runs = executed.map(|prepared| Rc::clone(&prepared.facts));
         let facts = runs.as_ref().unwrap_or(facts);
         self.catalog.begin_statement(self.transaction() != Transaction::Idle);
         if facts.has.unknown_functions && self.catalog.lacks(facts, &self.context.settings) {
@@ -82,7 +53,7 @@ impl Session<'_> {
         }
         let Some(caching) = &mut self.caching else { return Ok(()) };
         caching.unpublished.send(facts, &tables);
-        caching.locks = caching.locks.with(facts);
+        caching.locks.send(facts);
         if caching.identity.send(&effects) {
             self.catalog.doubt();
         }
@@ -110,7 +81,13 @@ impl Session<'_> {
 
     /// Before a batch with a statement of these `facts` begins: learns what is to be known of what it writes.
     pub(super) fn prepare_to_judge(&mut self, facts: &Statement) -> Result<(), End> {
-        if facts.writes().next().is_none() || !self.is_free(self.home) {
+        if !self.is_free(self.home) {
+            return Ok(());
+        }
+        if cache::may_be_cached(facts) {
+            return self.learn_meaning();
+        }
+        if facts.writes().next().is_none() {
             return Ok(());
         }
         self.resolve_names()?;
@@ -203,8 +180,11 @@ impl Session<'_> {
         let invalidates = self.context.settings.memqcache_auto_cache_invalidation;
         if let Some(caching) = self.caching.as_deref_mut() {
             caching.unpublished.ready(status, settled, &mut caching.answers, &self.database, invalidates);
-            if settled && status == TransactionStatus::Idle {
-                caching.locks = caching.locks.at_rest();
+            let is_idle = status == TransactionStatus::Idle;
+            if settled {
+                caching.locks.ready(is_idle);
+            }
+            if settled && is_idle {
                 caching.identity.rest();
             }
         }

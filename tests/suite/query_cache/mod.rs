@@ -8,10 +8,13 @@ mod extended;
 mod full;
 mod keys;
 mod killed;
+mod meaning;
 mod memcached;
 mod model;
 mod portals;
 mod standby;
+mod transactions;
+mod triggers;
 mod unseen;
 mod writes;
 
