@@ -37,6 +37,7 @@ mod query_cache;
 mod queue;
 mod relcache;
 mod replication;
+mod resent;
 mod routing;
 mod scripts;
 mod service_manager;
