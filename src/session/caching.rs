@@ -182,6 +182,10 @@ impl Session<'_> {
 
     /// Prepares to collect the answer of the statement whose key is at hand, if it may be kept.
     pub(super) fn want(&mut self, facts: &Rc<Statement>) -> Result<(), End> {
+        let Some(caching) = &self.caching else { return Ok(()) };
+        if !caching.answers.admits(&caching.key) && !cache::is_forced(text_of(&caching.key)) {
+            return Ok(());
+        }
         let before = self.definitions();
         let Some(tables) = self.tables_if_kept(facts, before)? else { return Ok(()) };
         let Some(caching) = &mut self.caching else { return Ok(()) };

@@ -60,8 +60,7 @@ fn start_unprivileged(config: Config) -> Option<Pgpool> {
         }
         pool.run_by(&runner.iter().map(String::as_str).collect::<Vec<_>>());
     }
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = pool.started();
     Some(pool)
 }
 
@@ -150,8 +149,7 @@ fn the_protection_of_the_parent_is_not_its_childrens() {
         println!("skipped: only root may protect a process");
         return;
     }
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = pool.started();
     let score = |pid| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap_or_default();
     assert_eq!(score(pool.pid()).trim(), "-500");
     wait_for("workers", || !pool.children(WAITING).is_empty());
@@ -232,8 +230,7 @@ fn memory_files_are_not_needed() {
         return;
     }
     pool.run_by(&["/usr/bin/python3", &refuse]);
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = pool.started();
     let (mut session, _other) = (pool.connect(), pool.connect());
     let states = session.query("SHOW POOL_PROCESSES").succeeded().rows();
     let busy = states.iter().filter(|row| row[7].as_deref() != Some("Wait for connection")).count();

@@ -1,6 +1,6 @@
 //! Pipelines, failures and two servers together: each a sequence that once lost, doubled or misplaced something.
 
-use crate::harness::frontend::{bind, close_statement, execute, flush, parse, query, sync};
+use crate::harness::frontend::{bind, close_statement, execute, flush, parse, query, run, sync};
 use crate::harness::reading::{READ, connect_as, primary, reading_pool, standby};
 use crate::harness::{Cluster, Pgpool, shared, wait_for};
 use crate::only_ours;
@@ -10,10 +10,6 @@ fn lose_standby(application: &str) {
     let of_it = format!("FROM pg_stat_activity WHERE application_name = '{application}'");
     shared().node(2).sql(&format!("SELECT pg_terminate_backend(pid) {of_it}"));
     wait_for("the process to end", || shared().node(2).sql(&format!("SELECT count(*) {of_it}")) == "0");
-}
-
-fn run(sql: &str) -> Vec<u8> {
-    [parse("", sql, &[]), bind("", "", &[]), execute("", 0)].concat()
 }
 
 #[test]

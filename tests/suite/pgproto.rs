@@ -111,11 +111,10 @@ fn slips_and_silence() {
 #[test]
 fn the_password_is_that_of_the_environment() {
     needs_pgpool!();
-    let mut pool = Pgpool::on(shared()).set("enable_pool_hba", "on").prepare();
+    let pool = Pgpool::on(shared()).set("enable_pool_hba", "on").prepare();
     fs::write(pool.path("pool_hba.conf"), "host all all all md5\n").expect("pool_hba.conf");
     fs::write(pool.path("pool_passwd"), "postgres:TEXTsecret\n").expect("pool_passwd");
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = pool.started();
     let file = pool.path("script");
     fs::write(&file, "'Q'\t\"SELECT 1\"\n'Y'\n").expect("script");
     let file = file.display().to_string();

@@ -28,8 +28,7 @@ pub fn start_by_name(config: Config) -> (Pgpool, PathBuf) {
     let name = pool.path("program");
     symlink(pgpool_program(), &name).expect("link");
     pool.run_by(&["/bin/bash", "-c", &format!("exec -a '{}' \"$@\"", name.display()), "bash"]);
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = pool.started();
     (pool, name)
 }
 

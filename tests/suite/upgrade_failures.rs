@@ -176,8 +176,7 @@ fn the_first_process_of_a_container_is_not_replaced() {
     needs_namespaces!();
     let mut pool = Pgpool::on(shared()).prepare();
     pool.run_by(&["unshare", "--pid", "--fork", "--kill-child"]);
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = pool.started();
     let first = pool.children("-n")[0];
     kill(first, Signal::SIGURG).expect("kill");
     wait_for("the refusal", || pool.log().contains("upgrade: not possible, the container would end"));

@@ -98,7 +98,7 @@ fn the_log_of_a_promotion_and_of_a_switchover() {
             "Pgpool-II parent process has received failover request",
             &format!("=== Starting degeneration. shutdown {} ===", host(0)),
             "Restart all children",
-            "execute command: if [ 0 = 0 ]; then psql",
+            "execute command: if [ 0 = 0 ]; then ",
             "find_primary_node: primary node is 2",
             "failover: set new primary node: 2",
             &format!("=== Failover done. shutdown {} ===", host(0)),
@@ -212,7 +212,7 @@ fn what_an_administrator_has_detached_stays_detached_after_a_restart() {
 fn what_must_not_be_or_is_of_no_use_is_told() {
     only_ours!("nothing is told of a silent node");
     let cluster = Cluster::streaming(3).start();
-    let mut pool = start(Pgpool::on(&cluster).set("backend_flag1", "DISALLOW_TO_FAILOVER"));
+    let mut pool = start(Pgpool::on(&cluster).keep(1));
     let mut raw = login(&pool);
     let disallowed = "is canceled because failover is disallowed on the node";
     for request in [b'D', b'd'] {

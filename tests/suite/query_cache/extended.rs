@@ -4,7 +4,7 @@ use super::{caching, counts, make};
 use crate::harness::frontend::{
     bind, close_statement, describe_portal, describe_statement, execute, flush, parse, query, sync,
 };
-use crate::harness::{Cluster, Pgpool, Reply, Wire};
+use crate::harness::{Cluster, Pgpool, Reply, Wire, shared};
 use crate::{needs_pgpool, only_ours};
 
 /// What one batch is answered with, and whether that came from the cache.
@@ -115,4 +115,47 @@ fn a_hit_needs_no_server() {
     assert_eq!(session.query("SELECT a FROM qe_alone").kinds(), "TDCZ");
     cluster.primary().resume();
     assert_eq!(session.value("SELECT 2"), "2");
+}
+
+#[test]
+fn statements_that_no_server_has_seen_can_be_named_anywhere() {
+    only_ours!("in the original each of them is prepared on a server");
+    make("DROP TABLE IF EXISTS qcu13", "CREATE TABLE qcu13 AS SELECT 1 AS a");
+    let pool = caching().start();
+    let batch =
+        |name: &str| [parse(name, "SELECT a FROM qcu13", &[]), bind("", name, &[]), execute("", 0), sync()].concat();
+    for sql in [
+        "CREATE TEMP TABLE x AS EXECUTE s",
+        "EXPLAIN ANALYZE CREATE TEMP TABLE x AS EXECUTE s",
+        "SELECT 1; EXECUTE s",
+        "BEGIN; EXECUTE s; COMMIT",
+        "DO $$BEGIN EXECUTE 'EXECUTE s'; END$$",
+    ] {
+        let mut session = pool.connect();
+        // Anew each time: what EXECUTE runs among several statements may write.
+        session.ask(batch("")).succeeded();
+        let before = counts(&mut session).0;
+        session.ask(batch("s")).succeeded();
+        assert_eq!(counts(&mut session).0, before + 1, "the server does not know the statement");
+        session.query(sql).succeeded();
+    }
+}
+
+#[test]
+fn a_statement_outlives_a_failure_to_prepare_it_elsewhere() {
+    only_ours!("in the original each of them is prepared on a server");
+    make("DROP TABLE IF EXISTS qcu17, qcu17_away", "CREATE TABLE qcu17 AS SELECT 1 AS a");
+    let pool = caching().start();
+    let mut session = pool.connect();
+    let batch =
+        |name: &str| [parse(name, "SELECT a FROM qcu17", &[]), bind("", name, &[]), execute("", 0), sync()].concat();
+    for name in ["", "s"] {
+        session.ask(batch(name)).succeeded();
+    }
+    shared().primary().sql("ALTER TABLE qcu17 RENAME TO qcu17_away");
+    let describe = [describe_statement("s"), sync()].concat();
+    assert_eq!(session.ask(&describe).sqlstate(), "42P01");
+    shared().primary().sql("ALTER TABLE qcu17_away RENAME TO qcu17");
+    session.ask(&describe).succeeded();
+    session.ask([bind("p", "s", &[]), execute("p", 0), sync()].concat()).succeeded();
 }

@@ -4,13 +4,16 @@
 //! lags; `model` compares random histories with answers that no cache has touched.
 
 mod applications;
+mod crash;
 mod extended;
+mod full;
 mod keys;
 mod killed;
 mod memcached;
 mod model;
 mod portals;
 mod standby;
+mod unconcerned;
 mod unseen;
 mod writes;
 
@@ -48,6 +51,11 @@ fn is_hit(session: &mut Wire, sql: &str) -> bool {
 fn is_kept(session: &mut Wire, sql: &str) -> bool {
     session.query(sql).succeeded();
     is_hit(session, sql)
+}
+
+/// The answer to `read`, which has just been written through pgpool, is the server's.
+fn assert_true(session: &mut Wire, read: &str) {
+    assert_eq!(session.value(read), shared().primary().sql(read), "{read}");
 }
 
 #[test]

@@ -20,12 +20,10 @@ const PASSWORD: &str = "secret";
 /// Starts the pgpool with that user.
 #[track_caller]
 pub fn start(config: Config) -> Pgpool {
-    let mut pool = config.prepare();
+    let pool = config.prepare();
     fs::write(pool.path("pcp.conf"), format!("# who\n{USER}:{}\n", raw::md5_hex(&[PASSWORD.as_bytes()])))
         .expect("pcp.conf");
-    pool.launch(&[]);
-    pool.wait_ready();
-    pool
+    pool.started()
 }
 
 /// A connection that has logged in.

@@ -1,61 +1,30 @@
 //! Odd faults in and around failovers: everything is lost, a node flaps, processes of pgpool are killed at the wrong moment,
 //! a name has no address for a while.
 
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::PORT;
 use crate::harness::frontend::{query, startup};
 use crate::harness::{
-    Cluster, Config, LOGIN, NameServer, Names, Pgpool, Stop, Wire, checks_started, client_program, eventually,
-    lines_in_order, wait_for,
+    Cluster, Config, LOGIN, NameServer, Names, PATIENCE, Pgpool, Stop, Wire, checks_started, eventually, failovers,
+    wait_for,
 };
 use crate::{needs_namespaces, only_ours};
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// How long it may take until all is as before.
 const LONG: Duration = Duration::from_secs(60);
-const PORT: &str = "SELECT current_setting('port')";
 
-/// As `checking`; what streams again comes back.
+/// As `checking`; what streams again comes back, and a primary that was slow for a moment on a busy machine has time to.
 fn returning(cluster: &Cluster) -> Config {
-    Pgpool::checking(cluster).set("auto_failback", "on").set("auto_failback_interval", 1).set("sr_check_period", 1)
-}
-
-/// The same; a server that is slow to answer on a busy machine is not lost, and a primary that is has time to return.
-fn patient(cluster: &Cluster) -> Config {
-    returning(cluster).set("health_check_timeout", 20).set("search_primary_node_timeout", 60)
-}
-
-fn command(pool: &mut Pgpool, parameter: &str, text: &str) {
-    let path = pool.path(&format!("{parameter}.sh"));
-    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("script");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("mode");
-    pool.set(parameter, format!("{} %d %m %P", path.display()));
-}
-
-/// What promotes node `id` of the cluster.
-fn promote(cluster: &Cluster, id: usize) -> String {
-    let (psql, port) = (client_program("psql"), cluster.node(id).port);
-    let psql = psql.display();
-    format!("{psql} -X -h 127.0.0.1 -p {port} -U postgres -d postgres -c 'SELECT pg_promote(true, 30)'")
-}
-
-fn start(mut pool: Pgpool) -> Pgpool {
-    pool.launch(&[]);
-    pool.wait_ready();
-    pool
-}
-
-fn count(pool: &Pgpool, text: &str) -> usize {
-    pool.log().matches(text).count()
-}
-
-fn failovers(pool: &Pgpool) -> usize {
-    count(pool, "=== Failover done.")
+    Pgpool::checking(cluster)
+        .set("auto_failback", "on")
+        .set("auto_failback_interval", 1)
+        .set("sr_check_period", 1)
+        .set("search_primary_node_timeout", 60)
 }
 
 /// The statuses in SHOW POOL_NODES, and the port of the primary as clients see it.
@@ -76,7 +45,7 @@ fn is_gone(pid: Pid) -> bool {
 fn all_three_nodes_are_lost_at_once_and_come_back_in_any_order() {
     only_ours!("needs an administrator");
     let cluster = Cluster::streaming(3).start();
-    let pool = patient(&cluster).start();
+    let pool = returning(&cluster).start();
     let idle = || pool.children("pgpool: wait for connection request");
     wait_for("the workers", || idle().len() == 4);
     let workers = idle();
@@ -103,12 +72,12 @@ fn all_three_nodes_are_lost_at_once_and_come_back_in_any_order() {
 fn a_start_without_any_node_serves_as_soon_as_one_is_there() {
     only_ours!("needs an administrator");
     let cluster = Cluster::streaming(2).start();
-    let mut pool = patient(&cluster).start();
+    let mut pool = returning(&cluster).start();
     cluster.nodes().iter().for_each(|node| node.stop(Stop::Immediate));
     wait_for("both to be detached", || failovers(&pool) == 2);
     assert_eq!(pool.stop(Stop::Fast).code(), Some(0));
     pool.launch(&[]);
-    assert!(eventually(PATIENCE, || count(&pool, "successfully started") == 2), "{}", pool.log());
+    assert!(eventually(PATIENCE, || pool.count("successfully started") == 2), "{}", pool.log());
     let refusal = pool.open().start(LOGIN).expect_err("no node").to_string();
     assert!(refusal.contains("08S01"), "{refusal}");
     cluster.node(1).start();
@@ -124,9 +93,9 @@ fn a_node_that_flaps_makes_neither_a_storm_nor_a_flood() {
     let cluster = Cluster::streaming(2).start();
     let mut pool = returning(&cluster).weights(&[0.0, 1.0]).prepare();
     let calls = pool.path("calls");
-    command(&mut pool, "failover_command", &format!("echo down >> {}", calls.display()));
-    command(&mut pool, "failback_command", &format!("echo up >> {}", calls.display()));
-    let pool = start(pool);
+    pool.set_script("failover_command", &format!("echo down >> {}", calls.display()));
+    pool.set_script("failback_command", &format!("echo up >> {}", calls.display()));
+    let pool = pool.started();
     let mut session = pool.connect();
     assert_eq!(session.value(PORT), cluster.node(1).port.to_string());
     wait_for("the helpers", || checks_started(&pool) == 2);
@@ -155,7 +124,7 @@ fn a_node_that_flaps_makes_neither_a_storm_nor_a_flood() {
         assert!(is_back(), "{:?}\n{}", seen(&pool), pool.log());
     }
     // Each failover has its failback, and its command has run once.
-    let turns = || (failovers(&pool), count(&pool, "=== Failback done."));
+    let turns = || (failovers(&pool), pool.count("=== Failback done."));
     wait_for("the last failback", || turns().0 == turns().1);
     let (log, (down, up)) = (pool.log(), turns());
     println!("{flaps} flaps, {} failovers, {} bytes of log", failovers(&pool), log.len() - size);
@@ -168,7 +137,7 @@ fn a_node_that_flaps_makes_neither_a_storm_nor_a_flood() {
         "{flaps} flaps have made {} bytes of log\n{log}",
         log.len() - size
     );
-    let restarts = count(&pool, "worker process received restart request");
+    let restarts = pool.count("worker process received restart request");
     assert!(restarts <= down + up, "{restarts} restarts of the replication check\n{log}");
 }
 
@@ -181,9 +150,10 @@ fn workers_killed_while_their_clients_wait_for_the_new_primary_keep_nobody() {
     let mut pool = Pgpool::checking(&cluster).set("load_balance_mode", "off").prepare();
     let (begun, go_on) = (pool.path("begun"), pool.path("go-on"));
     let (touched, awaited) = (begun.display(), go_on.display());
-    let text = format!("touch {touched}; while [ ! -e {awaited} ]; do sleep 0.05; done\n{}", promote(&cluster, 1));
-    command(&mut pool, "failover_command", &text);
-    let pool = start(pool);
+    let text =
+        format!("touch {touched}; while [ ! -e {awaited} ]; do sleep 0.05; done\n{}", cluster.node(1).promotion());
+    pool.set_script("failover_command", &text);
+    let pool = pool.started();
     let workers = || pool.children("postgres test");
     let mut old = pool.connect();
     assert_eq!(old.value(ROLE), "f");
@@ -228,7 +198,7 @@ fn a_parent_killed_while_it_searches_the_primary_leaves_nothing_behind() {
     assert_eq!(pool.status_file(), "down\nup\n");
     cluster.node(1).promote();
     pool.launch(&[]);
-    assert!(eventually(PATIENCE, || count(&pool, "successfully started") == 2), "{}", pool.log());
+    assert!(eventually(PATIENCE, || pool.count("successfully started") == 2), "{}", pool.log());
     assert_eq!(pool.connect().value("SELECT pg_is_in_recovery()"), "f");
     assert_eq!(pool.status_file(), "down\nup\n");
 }
@@ -244,26 +214,10 @@ fn a_search_that_is_killed_begins_anew() {
     let first = search();
     kill(first[0], Signal::SIGKILL).expect("kill");
     wait_for("another one", || search().len() == 1 && search() != first);
-    assert_eq!(count(&pool, "set new primary node"), 0, "{}", pool.log());
+    assert_eq!(pool.count("set new primary node"), 0, "{}", pool.log());
     cluster.node(1).promote();
-    wait_for("the end of the failover", || count(&pool, "set new primary node: 1") == 1);
-    assert_eq!(count(&pool, "the search for the primary was ended by SIGKILL; it begins anew"), 1);
-}
-
-#[test]
-fn a_command_that_leaves_something_running_is_over_when_it_ends_itself() {
-    only_ours!("other details");
-    let cluster = Cluster::streaming(2).start();
-    let mut pool = Pgpool::checking(&cluster).weights(&[1.0, 0.0]).prepare();
-    let pid = pool.path("pid");
-    command(&mut pool, "failover_command", &format!("sleep 600 & echo $! > {}; echo done here", pid.display()));
-    let pool = start(pool);
-    cluster.node(1).kill();
-    wait_for("the failover", || failovers(&pool) == 1);
-    lines_in_order(&pool.log(), &["command output: done here", "=== Failover done."]);
-    let pid: i32 = std::fs::read_to_string(&pid).expect("pid").trim().parse().expect("a number");
-    // What it leaves is the user's own.
-    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it was ended with the command");
+    wait_for("the end of the failover", || pool.count("set new primary node: 1") == 1);
+    assert_eq!(pool.count("the search for the primary was ended by SIGKILL; it begins anew"), 1);
 }
 
 #[test]
@@ -291,9 +245,7 @@ fn processes_that_hang_or_die_do_not_keep_a_failover() {
 fn a_status_file_that_cannot_be_written_does_not_keep_a_failover() {
     only_ours!("other lines");
     let cluster = Cluster::streaming(2).start();
-    let mut pool = Pgpool::checking(&cluster).weights(&[1.0, 0.0]).prepare();
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = Pgpool::checking(&cluster).weights(&[1.0, 0.0]).start();
     let file = pool.path("pgpool_status");
     wait_for("the file", || file.exists());
     std::fs::remove_file(&file).and_then(|()| std::fs::create_dir(&file)).expect("a directory in its place");
@@ -322,7 +274,7 @@ fn a_primary_that_recovers_from_the_crash_of_one_process_stays_the_primary() {
         kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill");
         assert!(sessions[1].is_closed_within(PATIENCE));
         wait_for("the service", || seen(&pool).is_some_and(|(_, port)| port == cluster.node(0).port.to_string()));
-        assert_eq!(count(&pool, "degenerat"), 0, "{}", pool.log());
+        assert_eq!(pool.count("degenerat"), 0, "{}", pool.log());
     }
 }
 
@@ -343,14 +295,14 @@ fn a_stopped_server_is_noticed_within_period_and_retries() {
     wait_for("the first checks", || checks_started(&pool) == 2);
     let begun = Instant::now();
     cluster.node(1).kill();
-    wait_for("the failover", || count(&pool, "=== Starting degeneration.") == 1);
+    wait_for("the failover", || pool.count("=== Starting degeneration.") == 1);
     let noticed = begun.elapsed();
     println!("noticed after {} ms with period {PERIOD} s, {RETRIES} retries, {DELAY} s apart", noticed.as_millis());
     // The first failed check may be at once; the retries take their time.
     let (least, most) = (Duration::from_secs(RETRIES * DELAY), Duration::from_secs(PERIOD + RETRIES * DELAY));
     assert!(noticed >= least - Duration::from_millis(100), "{noticed:?}");
     assert!(noticed < most + Duration::from_secs(5), "{noticed:?}\n{}", pool.log());
-    assert_eq!(count(&pool, "health check retrying on DB node: 1 (round:"), RETRIES as usize);
+    assert_eq!(pool.count("health check retrying on DB node: 1 (round:"), RETRIES as usize);
 }
 
 /// The name service is away, or does not answer, for longer than any health check waits.
@@ -363,13 +315,14 @@ fn names_without_an_address_for_a_moment_are_no_failure() {
     let begin = |server| {
         let names = Arc::new(Names::new("primary.test standby.test", server));
         let mut pool = Pgpool::checking(&cluster)
+            .set("health_check_timeout", 2)
             .set("backend_hostname0", "primary.test")
             .set("backend_hostname1", "standby.test")
             .set("failover_on_backend_error", "on")
             .weights(&[0.0, 1.0])
             .prepare();
         pool.use_names(&names);
-        (start(pool), names)
+        (pool.started(), names)
     };
     let pools = [NameServer::None, NameServer::Silent].map(begin);
     let standby = cluster.node(1).port.to_string();
@@ -401,7 +354,7 @@ fn names_without_an_address_for_a_moment_are_no_failure() {
     for (pool, names) in &pools {
         names.say("primary.test standby.test");
         assert_eq!(pool.connect().value(PORT), standby);
-        assert_eq!(count(pool, "degenerat"), 0, "{}", pool.log());
+        assert_eq!(pool.count("degenerat"), 0, "{}", pool.log());
         assert_eq!(pool.status_file(), "up\nup\n");
     }
 }

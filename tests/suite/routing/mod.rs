@@ -5,7 +5,7 @@
 
 mod given;
 #[allow(dead_code, reason = "the tables are also read without servers")]
-#[path = "../routing/rows.rs"]
+#[path = "../../routing/rows.rs"]
 mod rows;
 mod scene;
 mod sequences;

@@ -1,10 +1,9 @@
 //! Failover under load: 20 clients read and write while a node is lost in every way a node can be lost. What failed, and
 //! how long nobody was served, is printed and held against what docs/failover.md promises.
 
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Cluster, Config, Habit, Load, Node, Pgpool, Stop, client_program, wait_for};
+use crate::harness::{Cluster, Config, Habit, Load, Node, Pgpool, Stop, failovers, wait_for};
 use crate::{needs_namespaces, only_ours};
 
 /// What a busy machine may add to any time that is promised.
@@ -53,11 +52,7 @@ fn pool_on(cluster: &Cluster) -> Config {
 }
 
 fn degenerations(pool: &Pgpool) -> usize {
-    pool.log().matches("=== Starting degeneration.").count()
-}
-
-fn done(pool: &Pgpool) -> usize {
-    pool.log().matches("=== Failover done.").count()
+    pool.count("=== Starting degeneration.")
 }
 
 /// Node 2 of three is lost, from which half of the sessions read: none of them notices.
@@ -65,7 +60,7 @@ fn lose_standby(way: Way) {
     only_ours!("sessions are killed");
     let plan = Cluster::streaming(3);
     let cluster = if matches!(way, Way::PullCable) { plan.apart(2).start() } else { plan.start() };
-    let pool = pool_on(&cluster).weights(&[0.0, 1.0, 1.0]).start();
+    let pool = pool_on(&cluster).keep(0).keep(1).weights(&[0.0, 1.0, 1.0]).start();
     let load = Load::start(&cluster, &pool);
     let begun = Instant::now();
     way.lose(cluster.node(2));
@@ -111,16 +106,15 @@ fn lose_primary(way: Way) {
     only_ours!("a hung server is never noticed");
     let plan = Cluster::streaming(2);
     let cluster = if matches!(way, Way::PullCable) { plan.apart(0).start() } else { plan.start() };
-    let mut pool = pool_on(&cluster).weights(&[1.0, 1.0]).prepare();
-    promote_by_command(&mut pool, cluster.node(1));
-    pool.launch(&[]);
-    pool.wait_ready();
+    let mut pool = pool_on(&cluster).keep(1).weights(&[1.0, 1.0]).prepare();
+    pool.set_script("failover_command", &cluster.node(1).promotion());
+    let pool = pool.started();
     let load = Load::start(&cluster, &pool);
     let begun = Instant::now();
     way.lose(cluster.node(0));
     wait_for("the failover", || degenerations(&pool) == 1);
     let noticed = begun.elapsed();
-    wait_for("the end of the failover", || done(&pool) == 1);
+    wait_for("the end of the failover", || failovers(&pool) == 1);
     let replaced = begun.elapsed();
     load.wait_progress();
     let served = begun.elapsed();
@@ -140,18 +134,7 @@ fn lose_primary(way: Way) {
     if matches!(way, Way::StopFast) {
         assert_eq!(outcome.wrong(), 0, "{outcome}");
     }
-    assert_eq!(done(&pool), 1, "{}", pool.log());
-}
-
-fn promote_by_command(pool: &mut Pgpool, node: &Node) {
-    let path = pool.path("failover.sh");
-    let psql = client_program("psql");
-    let (psql, host, port) = (psql.display(), node.host(), node.port);
-    let text =
-        format!("#!/bin/sh\n{psql} -X -h {host} -p {port} -U postgres -d postgres -c 'SELECT pg_promote(true, 30)'\n");
-    std::fs::write(&path, text).expect("script");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("mode");
-    pool.set("failover_command", path.display());
+    assert_eq!(failovers(&pool), 1, "{}", pool.log());
 }
 
 #[test]
