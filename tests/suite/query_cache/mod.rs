@@ -4,6 +4,7 @@
 //! lags; `model` compares random histories with answers that no cache has touched.
 
 mod applications;
+mod crash;
 mod extended;
 mod full;
 mod keys;
