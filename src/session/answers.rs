@@ -3,7 +3,7 @@
 //! While something waits for the client's socket, no answer is touched: memory stays bounded by the receive buffers.
 
 use super::end::End;
-use super::failover::is_shutdown;
+use super::failover::{is_end_of_server, is_shutdown};
 use super::retry::Why;
 use super::{Session, trace};
 use crate::backend::{Awaited, ReplyState};
@@ -19,6 +19,8 @@ enum Next {
     Continue,
     /// The rest is not here yet.
     Incomplete,
+    /// Nothing of the answer is told before it is known what follows.
+    HeldBack,
 }
 
 impl Session<'_> {
@@ -68,6 +70,7 @@ impl Session<'_> {
                     }
                     break;
                 }
+                Next::HeldBack => return Ok(false),
             }
         }
         self.send_answers(node)?;
@@ -97,20 +100,22 @@ impl Session<'_> {
 
     /// One message of which `available` bytes are here.
     fn answer(&mut self, node: usize, header: Header, available: usize) -> Result<Next, End> {
-        let Some(server) = self.group.get_mut(node) else { return Ok(Next::Incomplete) };
         let must_read = matches!(header.kind, b'E' | b'N' | b'S' | b'Z' | b'C' | b'A');
         if must_read && available < header.total && header.total <= MAX_READ {
             return Ok(Next::Incomplete);
         }
+        if header.kind == b'N' {
+            self.heed_notice(node, header);
+            if self.may_be_farewell(node, header, available) {
+                return Ok(Next::HeldBack);
+            }
+        }
+        let Some(server) = self.group.get_mut(node) else { return Ok(Next::Incomplete) };
         if self.message_log.answers {
             self.message_log.received(node, header.kind);
         }
         let deliver = match header.kind {
-            b'N' => {
-                let delivers = self.delivers_notice(node, header, available);
-                self.heed_notice(node, header);
-                delivers
-            }
+            b'N' => server.replies.delivers(),
             b'A' => true,
             b'S' => self.parameter_status(node, header)?,
             b'E' => self.error(node, header, available)?,
@@ -227,15 +232,13 @@ impl Session<'_> {
         Ok(self.group.get(node).is_some_and(|server| server.replies.delivers()))
     }
 
-    /// The farewell of a server that stops at once is a WARNING. The client hears nothing of it if its read can be sent
-    /// again.
-    fn delivers_notice(&self, node: usize, header: Header, available: usize) -> bool {
-        let is_farewell = || {
-            let content = if available >= header.total { self.reply_content(node, header) } else { &[] };
-            matches!(backend::ErrorFields::new(content).code(), b"57P01" | b"57P02")
-        };
-        let is_kept = node != self.home && self.is_kept_whole(node);
-        self.group.get(node).is_some_and(|server| server.replies.delivers()) && !(is_kept && is_farewell())
+    /// A server that crashes, or stops at once, sends what it has got ready of its answer and a WARNING behind it. If that is
+    /// the last thing it has said, the client hears nothing of it as long as its read can be sent again: with the end of the
+    /// connection it is, and anything else that follows makes it a notice of the statement.
+    fn may_be_farewell(&self, node: usize, header: Header, available: usize) -> bool {
+        let is_told = || is_end_of_server(backend::ErrorFields::new(self.reply_content(node, header)).code());
+        let owes_client = self.group.get(node).is_some_and(|server| server.replies.owes_client());
+        available == header.total && node != self.home && owes_client && self.is_kept_whole(node) && is_told()
     }
 
     fn error(&mut self, node: usize, header: Header, available: usize) -> Result<bool, End> {

@@ -210,7 +210,7 @@ pub(super) fn is_shutdown(fields: &ErrorFields<'_>) -> bool {
 }
 
 /// `admin_shutdown` and `crash_shutdown`.
-fn is_end_of_server(code: &[u8]) -> bool {
+pub(super) fn is_end_of_server(code: &[u8]) -> bool {
     matches!(code, b"57P01" | b"57P02")
 }
 

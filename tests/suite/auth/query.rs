@@ -143,7 +143,8 @@ fn made_up_names_cost_no_logins() {
     }
     assert_eq!(askers(), first);
     // A connection that the server has ended is no reason to refuse anybody, and one that is not needed does not stay.
-    cluster.primary().sql(&format!("SELECT pg_terminate_backend({first}, 30000)"));
+    cluster.primary().sql(&format!("SELECT pg_terminate_backend({first})"));
+    wait_for("its end", || askers().is_empty());
     assert_eq!(Attempt::new(pool.port, "scram_none", SECRET).summary(), "S ok");
     wait_for("the connection to be closed", || askers().is_empty());
 }

@@ -61,6 +61,7 @@ wal_receiver_status_interval = 1s
 checkpoint_timeout = 1h
 max_wal_size = 1GB
 jit = off
+password_encryption = 'scram-sha-256'
 log_line_prefix = '%m [%p] %a '
 ";
 
