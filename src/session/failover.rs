@@ -8,7 +8,7 @@
 //! asks for failover with `failover_on_backend_error`, unless the server lets other sessions in; in all other cases the health check of the node looks at once.
 
 use super::end::End;
-use super::new_primary::is_passing;
+use super::writer::is_passing;
 use super::{Context, Session};
 use crate::backend::{Login, LoginError};
 use crate::config::BackendClusteringMode;

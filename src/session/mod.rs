@@ -54,6 +54,7 @@ mod trace;
 mod unpublished;
 mod verdicts;
 mod wait;
+mod writer;
 
 pub use context::Context;
 pub use open::{refuse, serve};

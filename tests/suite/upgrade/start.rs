@@ -3,11 +3,11 @@
 
 use nix::sys::signal::Signal;
 
+use super::{install, start_by_name};
 use crate::harness::{Cluster, Pgpool, children_of, shared, wait_for};
 use crate::metrics;
 use crate::only_ours;
 use crate::pcp::{self, raw};
-use crate::upgrade::{install, start_by_name};
 
 const DONE: &[u8] = b"CommandComplete\0";
 const FINDS_NOTHING: &str = "upgrade: this process does not replace process";
