@@ -69,6 +69,7 @@ impl Session<'_> {
         bound: Option<&Definition>,
     ) -> Result<(), End> {
         let Some(caching) = &self.caching else { return Ok(()) };
+        self.context.shared.settle_doubt();
         let runs = self.executed(facts).filter(|_| !caching.names_are_unsure).map(|prepared| &prepared.definition);
         let runs = runs.map(Rc::clone);
         self.catalog.begin_statement(self.transaction() != Transaction::Idle);
@@ -111,6 +112,9 @@ impl Session<'_> {
             caching.locks = caching.locks.with(facts);
         }
         caching.unpublished.send(runs.as_ref().map_or(facts, |runs| &runs.facts), &tables);
+        if caching.unpublished.goes_on() {
+            caching.shared().running().begin(self.context.slot.index(), &self.database);
+        }
         if caching.identity.send(&effects) {
             self.catalog.doubt();
         }
@@ -138,6 +142,7 @@ impl Session<'_> {
     pub(super) fn note_unknown_for_cache(&mut self) {
         if let Some(caching) = &mut self.caching {
             caching.unpublished.send_unknown();
+            caching.shared().running().begin(self.context.slot.index(), &self.database);
             caching.names_are_unsure = true;
             caching.identity.send(&Effects::ANY);
             self.catalog.doubt();
@@ -268,7 +273,11 @@ impl Session<'_> {
     pub(super) fn ready_for_cache(&mut self, status: TransactionStatus, settled: bool) {
         let invalidates = self.context.settings.memqcache_auto_cache_invalidation;
         if let Some(caching) = self.caching.as_deref_mut() {
+            let has_run = settled && caching.unpublished.goes_on();
             caching.unpublished.ready(status, settled, &mut caching.answers, &self.database, invalidates);
+            if has_run {
+                caching.shared().running().end(self.context.slot.index());
+            }
             if settled && status == TransactionStatus::Idle {
                 caching.locks = caching.locks.at_rest();
                 caching.identity.rest();
@@ -282,6 +291,9 @@ impl Session<'_> {
         if let Some(caching) = self.caching.as_ref().filter(|caching| !caching.unpublished.is_empty() && !has_answered)
         {
             caching.shared().doubt(caching.unpublished.tables());
+        }
+        if let Some(caching) = self.caching.as_ref().filter(|caching| caching.unpublished.goes_on()) {
+            caching.shared().running().end(self.context.slot.index());
         }
     }
 }

@@ -108,7 +108,7 @@ impl Session<'_> {
         caching.filling.want_nothing();
         let is_bound =
             caching.identity.is_uncertain() || caching.locks != Locks::None || !caching.unpublished.is_empty();
-        if is_bound || !cache::may_be_cached(facts) {
+        if is_bound || !cache::may_be_cached(facts) || caching.shared().running().is_any_in(&self.database) {
             return Ok(None);
         }
         if self.batch.is_some() || !self.has_heard_all() {

@@ -5,6 +5,7 @@
 
 mod applications;
 mod crash;
+mod doubtful;
 mod extended;
 mod full;
 mod keys;
@@ -12,6 +13,7 @@ mod killed;
 mod memcached;
 mod model;
 mod portals;
+mod procedures;
 mod standby;
 mod unconcerned;
 mod unnamed;
