@@ -9,43 +9,10 @@ use super::statements::Definition;
 use crate::cache::{self, Background, Effects, Written};
 use crate::catalog;
 use crate::route::Transaction;
-use crate::sql::{DiscardTarget, Kind, Name, Statement};
+use crate::sql::{Kind, Statement};
 use crate::state::TableSet;
 use crate::wire::{Header, TransactionStatus, frontend};
 use std::rc::Rc;
-
-/// Which locks a session may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Locks {
-    None,
-    /// To the end of the transaction.
-    OfTransaction,
-    /// Until it gives them back.
-    OfSession,
-}
-
-impl Locks {
-    /// What it holds behind the statement with these `facts`, perhaps.
-    fn with(self, facts: &Statement) -> Self {
-        let gives_back = facts.functions.iter().any(|name| &*name.name == "pg_advisory_unlock_all");
-        if gives_back || facts.kind == Kind::Discard(DiscardTarget::All) {
-            return Self::None;
-        }
-        let takes = |name: &Name| match &*name.name {
-            name if !name.contains("advisory") || name.contains("unlock") => Self::None,
-            name if name.contains("_xact_") => Self::OfTransaction,
-            _ => Self::OfSession,
-        };
-        let by_function = facts.functions.iter().map(takes).max().unwrap_or(Self::None);
-        let locks = facts.has.locking || facts.kinds().any(|kind| matches!(kind, Kind::Lock { .. }));
-        self.max(by_function).max(if locks { Self::OfTransaction } else { Self::None })
-    }
-
-    /// What it holds outside of a transaction.
-    fn at_rest(self) -> Self {
-        if self == Self::OfTransaction { Self::None } else { self }
-    }
-}
 
 /// Whether it is one of several statements that prepare or deallocate: then it is not known what is prepared afterwards.
 fn prepares_among_others(facts: &Statement) -> bool {
@@ -70,8 +37,11 @@ impl Session<'_> {
     ) -> Result<(), End> {
         let Some(caching) = &self.caching else { return Ok(()) };
         self.context.shared.settle_doubt();
-        let runs = self.executed(facts).filter(|_| !caching.names_are_unsure).map(|prepared| &prepared.definition);
-        let runs = runs.map(Rc::clone);
+        let executed = self.executed(facts);
+        if let Some(prepared) = executed {
+            prepared.used(self.meaning());
+        }
+        let runs = executed.filter(|_| !caching.names_are_unsure).map(|prepared| Rc::clone(&prepared.definition));
         self.catalog.begin_statement(self.transaction() != Transaction::Idle);
         for facts in std::iter::once(facts).chain(runs.as_ref().map(|runs| &runs.facts)) {
             if facts.has.unknown_functions && self.catalog.lacks(facts, &self.context.settings) {
@@ -109,7 +79,7 @@ impl Session<'_> {
         let Some(caching) = &mut self.caching else { return Ok(()) };
         caching.names_are_unsure |= effects.runs_code || prepares_among_others(facts);
         for facts in std::iter::once(facts).chain(runs.as_ref().map(|runs| &runs.facts)) {
-            caching.locks = caching.locks.with(facts);
+            caching.locks.send(facts);
         }
         caching.unpublished.send(runs.as_ref().map_or(facts, |runs| &runs.facts), &tables);
         if caching.unpublished.goes_on() {
@@ -149,13 +119,20 @@ impl Session<'_> {
         }
     }
 
-    /// Before a batch with a statement of these `facts` begins: learns what is to be known of what it calls and writes.
+    /// Before a batch with a statement of these `facts` begins: learns what is to be known of what it means, calls and writes.
     /// `false`: the primary must come to rest first.
     pub(super) fn prepare_to_judge(&mut self, facts: &Statement) -> Result<bool, End> {
         if !self.learn_hidden_calls(facts)? {
             return Ok(false);
         }
-        if facts.writes().next().is_none() || !self.is_free(self.home) {
+        if !self.is_free(self.home) {
+            return Ok(true);
+        }
+        if cache::may_be_cached(facts) {
+            self.learn_meaning()?;
+            return Ok(true);
+        }
+        if facts.writes().next().is_none() {
             return Ok(true);
         }
         self.resolve_names()?;
@@ -278,8 +255,11 @@ impl Session<'_> {
             if has_run {
                 caching.shared().running().end(self.context.slot.index());
             }
-            if settled && status == TransactionStatus::Idle {
-                caching.locks = caching.locks.at_rest();
+            let is_idle = status == TransactionStatus::Idle;
+            if settled {
+                caching.locks.ready(is_idle);
+            }
+            if settled && is_idle {
                 caching.identity.rest();
             }
         }
