@@ -293,6 +293,9 @@ impl Supervisor {
                 // Its last statement may have changed the catalog, or committed what nobody was told of.
                 self.shared.relcache().bump();
                 self.shared.doubt_answers();
+                if let Some(cache) = self.shared.query_cache() {
+                    cache.running().end(index);
+                }
             }
         }
         if is_done && self.stopping.is_none() && dead.end == End::Exit(0) {

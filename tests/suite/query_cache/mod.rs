@@ -5,6 +5,7 @@
 
 mod applications;
 mod crash;
+mod doubtful;
 mod extended;
 mod full;
 mod keys;
@@ -13,6 +14,7 @@ mod meaning;
 mod memcached;
 mod model;
 mod portals;
+mod procedures;
 mod standby;
 mod transactions;
 mod triggers;
