@@ -9,7 +9,7 @@ use crate::config::Settings;
 use crate::report::Report;
 use crate::route::{Catalog, Known, RelationKind, Volatility, missing};
 use crate::sql::{DiscardTarget, Isolation, Kind, Name, Statement};
-use crate::state::Shared;
+use crate::state::{Fingerprint, Shared};
 use pgpool_shm::ByteHasher;
 use std::collections::HashMap;
 
@@ -40,6 +40,10 @@ pub struct Facts {
     scope: Scope,
     /// Scope of the session now.
     current: Scope,
+    /// The generation in which its server connection was made. Later ones may have been given another search path.
+    made_in: Option<u32>,
+    /// What the connection was given, if that has been asked.
+    origin: Option<Fingerprint>,
     /// `relcache_size`: names of each kind.
     size: usize,
     /// `relcache_expire`: seconds that a fact counts.
@@ -86,14 +90,16 @@ enum Doubt {
 }
 
 impl Facts {
-    /// Nothing known yet, for sessions of this scope.
-    pub fn new(shared: &Shared, scope: Scope, settings: &Settings) -> Self {
+    /// Nothing known yet, for sessions of this scope on a server connection that was made in the generation `made_in`.
+    pub fn new(shared: &Shared, scope: Scope, settings: &Settings, made_in: u32) -> Self {
         let life = u32::try_from(settings.relcache_expire).unwrap_or(FOR_EVER);
         Self {
             generation: shared.relcache().generation(),
             shared: shared.clone(),
             scope,
             current: scope,
+            made_in: Some(made_in),
+            origin: None,
             size: usize::try_from(settings.relcache_size).unwrap_or(0),
             life: if life == 0 { FOR_EVER } else { life },
             losses: 0,
@@ -266,12 +272,12 @@ impl Facts {
     }
 
     /// The session has ended, and its server has done with it as far as can be known. Returns what later sessions of the
-    /// same scope may use.
+    /// same scope may use on the same connection.
     pub fn end_session(mut self) -> Option<Self> {
         if self.session.changing {
             self.shared.relcache().bump();
         }
-        if !self.may_share() || self.current != self.scope {
+        if !self.is_certain() || self.current != self.scope {
             return None;
         }
         self.relations.retain(|kind| kind != RelationKind::Temporary);
@@ -333,9 +339,33 @@ impl Facts {
         self.tables.insert(name.clone(), tables);
     }
 
-    /// Whether names mean here what they mean to others of the same scope.
+    /// Whether names mean here what they mean to others of the same scope and origin.
     fn may_share(&self) -> bool {
+        self.is_certain() && (self.is_new() || self.origin.is_some())
+    }
+
+    fn is_certain(&self) -> bool {
         !self.session.private && !self.session.unsettled && self.doubt == Doubt::None
+    }
+
+    /// Whether the primary is to be asked what its connection was given.
+    pub(super) fn lacks_origin(&self) -> bool {
+        self.origin.is_none() && !self.is_new() && !self.session.private
+    }
+
+    /// Whether the server connection was made since anybody has changed anything: all such were given the same.
+    fn is_new(&self) -> bool {
+        self.made_in == Some(self.generation)
+    }
+
+    pub(super) fn learn_origin(&mut self, told: &str) {
+        self.origin = Some(self.shared.relcache().fingerprint(&told));
+    }
+
+    /// The session has another connection to its primary: nothing that was learnt on the former one counts.
+    pub fn connection_changed(&mut self) {
+        (self.made_in, self.origin) = (None, None);
+        self.forget();
     }
 
     /// Something is about to be learnt.
@@ -347,15 +377,21 @@ impl Facts {
 
     fn tell<V: Exchanged>(&self, name: &Name, value: V) {
         if self.may_share() {
-            exchange::tell(self.shared.relcache(), self.current, name, value, self.generation);
+            exchange::tell(self.shared.relcache(), self.place(), name, value, self.generation);
         }
     }
 
     /// What another worker has told, unless it has expired.
     fn hear<V: Exchanged>(&self, name: &Name) -> Option<(V, u32)> {
         let cache = self.shared.relcache();
-        let heard = exchange::hear(cache, self.current, name, self.generation)?;
+        let heard = exchange::hear(cache, self.place(), name, self.generation)?;
         (self.life == FOR_EVER || self.end_of(heard.1) > cache.now()).then_some(heard)
+    }
+
+    /// Where names mean what they mean here.
+    fn place(&self) -> Scope {
+        let origin = self.origin.filter(|_| !self.is_new());
+        self.shared.relcache().fingerprint(&(self.current, origin))
     }
 
     /// The end of a fact learnt now.

@@ -7,6 +7,7 @@ mod applications;
 mod crash;
 mod extended;
 mod full;
+mod given;
 mod keys;
 mod killed;
 mod meaning;
