@@ -87,6 +87,7 @@ fn connections_that_were_given_other_paths_do_not_share() {
     // From then on it is asked what the old ones were given, and before that is known nothing is believed or told.
     let mut c = new();
     learn(&mut a, RelationKind::Ordinary);
+    b.begin_statement(false);
     assert!(a.lacks_origin() && b.lacks_origin() && !c.lacks_origin());
     assert_eq!((pgpool.known(&mut b, READ), pgpool.known(&mut c, READ)), (NOTHING, NOTHING));
     a.learn_origin("s1");

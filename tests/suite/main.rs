@@ -48,4 +48,6 @@ mod top;
 mod transactions;
 mod upgrade;
 mod upgrade_failures;
+mod upgrade_nodes;
+mod upgrade_start;
 mod upkeep;

@@ -18,6 +18,8 @@ mod standby;
 mod transactions;
 mod triggers;
 mod unconcerned;
+mod unnamed;
+mod unpublished;
 mod unseen;
 mod writes;
 
