@@ -36,11 +36,11 @@ impl Session<'_> {
         bound: Option<&Definition>,
     ) -> Result<(), End> {
         let Some(caching) = &self.caching else { return Ok(()) };
-        let runs = self.executed(facts).filter(|_| !caching.names_are_unsure).map(|prepared| &prepared.definition);
-        let runs = runs.map(Rc::clone);
-        if let Some(runs) = &runs {
-            runs.used(self.meaning());
+        let executed = self.executed(facts);
+        if let Some(prepared) = executed {
+            prepared.used(self.meaning());
         }
+        let runs = executed.filter(|_| !caching.names_are_unsure).map(|prepared| Rc::clone(&prepared.definition));
         self.catalog.begin_statement(self.transaction() != Transaction::Idle);
         for facts in std::iter::once(facts).chain(runs.as_ref().map(|runs| &runs.facts)) {
             if facts.has.unknown_functions && self.catalog.lacks(facts, &self.context.settings) {
@@ -118,7 +118,7 @@ impl Session<'_> {
         }
     }
 
-    /// Before a batch with a statement of these `facts` begins: learns what is to be known of what it calls and writes.
+    /// Before a batch with a statement of these `facts` begins: learns what is to be known of what it means, calls and writes.
     /// `false`: the primary must come to rest first.
     pub(super) fn prepare_to_judge(&mut self, facts: &Statement) -> Result<bool, End> {
         if !self.learn_hidden_calls(facts)? {
@@ -129,6 +129,7 @@ impl Session<'_> {
         }
         if cache::may_be_cached(facts) {
             self.learn_meaning()?;
+            return Ok(true);
         }
         if facts.writes().next().is_none() {
             return Ok(true);

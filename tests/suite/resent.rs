@@ -1,8 +1,8 @@
 //! Reads that are sent again elsewhere when their standby cannot answer them.
 
-use crate::harness::frontend::{bind, close_statement, describe_portal, execute, parse, sync};
+use crate::harness::frontend::{bind, close_statement, describe_portal, execute, parse, query, sync};
 use crate::harness::reading::{READ, connect_as, primary, reading_pool, standby};
-use crate::harness::{Cluster, Pgpool, shared};
+use crate::harness::{Cluster, Pgpool, Stop, shared, wait_for};
 use crate::only_ours;
 
 #[test]
@@ -92,4 +92,21 @@ fn a_setting_that_a_standby_cannot_follow_costs_the_standby_only() {
     assert_eq!(session.value("SELECT current_user || '' FROM ten WHERE n = 1"), "tx_late");
     session.query("RESET ROLE").succeeded();
     session.query("DROP OWNED BY tx_late; DROP ROLE tx_late").succeeded();
+}
+
+/// In an immediate stop or a crash a server sends what it has got ready, in front of its farewell.
+#[test]
+fn an_answer_that_a_standby_has_only_begun_comes_from_the_primary() {
+    only_ours!("the original ends the session");
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster).weights(&[0.0, 1.0]).set("read_only_function_list", "pg_.*").start();
+    let mut session = pool.connect();
+    let mut watcher = cluster.node(1).connect();
+    let read = "SELECT n, CASE WHEN n > 3 AND pg_is_in_recovery() THEN pg_sleep(600) END FROM ten";
+    session.send(query(read));
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    wait_for("the standby to have three rows", || watcher.value(sleeping) == "1");
+    cluster.node(1).stop(Stop::Immediate);
+    let reply = session.read_until('Z');
+    assert_eq!(reply.succeeded().kinds(), "TDDDDDDDDDDCZ", "{}", pool.log());
 }

@@ -87,6 +87,8 @@ pub(super) struct Failover {
     searches: SearchNumber,
     /// How often the present one was begun.
     attempts: u32,
+    /// The detached node that it asks, too.
+    pub returning: Option<usize>,
     /// The first one is at work, the others wait for it.
     following: VecDeque<Following>,
     /// What commands print.
@@ -118,6 +120,7 @@ impl Failover {
             search: None,
             searches: 0,
             attempts: 0,
+            returning: None,
             following: VecDeque::new(),
             output: Output::new()?,
         })
@@ -275,8 +278,8 @@ impl Supervisor {
                     self.failover.events.push_front(Event::CommandEnded);
                 }
             }
-            Action::Search => {
-                self.failover.attempts = 0;
+            Action::Search(returning) => {
+                (self.failover.attempts, self.failover.returning) = (0, returning);
                 self.start_search();
             }
             Action::StopSearch => {

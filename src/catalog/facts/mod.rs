@@ -1,7 +1,9 @@
 //! What is known of names, and for how long.
 
+mod sharing;
+
 use super::change::{Change, SessionChange};
-use super::exchange::{self, Exchanged, NothingHidden};
+use super::exchange::NothingHidden;
 use super::hidden::HiddenCalls;
 use super::names::{FOR_EVER, Names};
 use super::scope::Scope;
@@ -21,8 +23,6 @@ const ABSENCE: u32 = 10;
 const SHARED_SCOPES: usize = 16;
 const SHARED_MINIMUM: usize = 4096;
 const SHARED_MAXIMUM: usize = 1 << 20;
-/// After a change of the catalog, standbys are not asked for this long, in seconds.
-const STANDBY_PATIENCE: u32 = 60;
 
 /// How many facts the shared table holds; 0 without `enable_shared_relcache`.
 pub fn shared_facts(settings: &Settings) -> usize {
@@ -159,41 +159,9 @@ impl Facts {
         !relations.is_empty() || !functions.is_empty()
     }
 
-    /// Takes over what other workers know of the names in `statement`.
-    pub fn recall(&mut self, statement: &Statement, settings: &Settings) {
-        if !self.may_share() {
-            return;
-        }
-        let (relations, functions) = missing(statement, settings, self);
-        for name in relations {
-            if let Some((kind, learnt)) = self.hear(name) {
-                self.relations.insert(name, kind, self.end_of(learnt));
-            }
-        }
-        for name in functions {
-            if let Some((volatility, learnt)) = self.hear(name) {
-                self.functions.insert(name, volatility, self.end_of(learnt));
-            }
-        }
-        let name = Name::bare("");
-        if self.default_isolation() == Known::NotYet
-            && let Some((isolation, learnt)) = self.hear(&name)
-        {
-            self.isolation.insert(&name, isolation, self.end_of(learnt));
-        }
-    }
-
     /// The isolation level that transactions of these sessions begin with if nothing else is said (routing 7.3).
     pub fn default_isolation(&self) -> Known<Isolation> {
         self.isolation.get(&Name::bare("")).map_or(Known::NotYet, Known::Yes)
-    }
-
-    /// Whether a standby may be asked: what only the session on the primary can say is known, and the last change of the
-    /// catalog has had time to arrive there.
-    pub fn may_ask_standby(&self) -> bool {
-        self.default_isolation() != Known::NotYet
-            && self.may_share()
-            && self.shared.relcache().quiet_for() > STANDBY_PATIENCE
     }
 
     /// A statement is sent to the primary. `in_transaction`: a transaction block is open there.
@@ -341,14 +309,6 @@ impl Facts {
         self.hidden_calls.as_ref()
     }
 
-    /// Takes over from other workers that there are none.
-    pub fn recall_hidden_calls(&mut self) {
-        let name = self.hidden_name();
-        if self.hidden_calls.is_none() && self.may_share() && self.hear::<NothingHidden>(&name).is_some() {
-            self.hidden_calls = Some(HiddenCalls::default());
-        }
-    }
-
     pub(super) fn learn_hidden_calls(&mut self, hidden: HiddenCalls) {
         self.learn();
         if hidden.is_empty() {
@@ -370,59 +330,11 @@ impl Facts {
         self.tables.insert(name.clone(), tables);
     }
 
-    /// Whether names mean here what they mean to others of the same scope and origin.
-    fn may_share(&self) -> bool {
-        self.is_certain() && (self.is_new() || self.origin.is_some())
-    }
-
-    fn is_certain(&self) -> bool {
-        !self.session.private && !self.session.unsettled && self.doubt == Doubt::None
-    }
-
-    /// Whether the primary is to be asked what its connection was given.
-    pub(super) fn lacks_origin(&self) -> bool {
-        self.origin.is_none() && !self.is_new() && !self.session.private
-    }
-
-    /// Whether the server connection was made since anybody has changed anything: all such were given the same.
-    fn is_new(&self) -> bool {
-        self.made_in == Some(self.generation)
-    }
-
-    pub(super) fn learn_origin(&mut self, told: &str) {
-        self.origin = Some(self.shared.relcache().fingerprint(&told));
-    }
-
-    /// The session has another connection to its primary: nothing that was learnt on the former one counts.
-    pub fn connection_changed(&mut self) {
-        (self.made_in, self.origin) = (None, None);
-        self.forget();
-    }
-
     /// Something is about to be learnt.
     fn learn(&mut self) {
         if self.doubt == Doubt::Open {
             self.doubt = Doubt::Learnt;
         }
-    }
-
-    fn tell<V: Exchanged>(&self, name: &Name, value: V) {
-        if self.may_share() {
-            exchange::tell(self.shared.relcache(), self.place(), name, value, self.generation);
-        }
-    }
-
-    /// What another worker has told, unless it has expired.
-    fn hear<V: Exchanged>(&self, name: &Name) -> Option<(V, u32)> {
-        let cache = self.shared.relcache();
-        let heard = exchange::hear(cache, self.place(), name, self.generation)?;
-        (self.life == FOR_EVER || self.end_of(heard.1) > cache.now()).then_some(heard)
-    }
-
-    /// Where names mean what they mean here.
-    fn place(&self) -> Scope {
-        let origin = self.origin.filter(|_| !self.is_new());
-        self.shared.relcache().fingerprint(&(self.current, origin))
     }
 
     /// The end of a fact learnt now.
