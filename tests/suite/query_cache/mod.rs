@@ -8,6 +8,7 @@ mod crash;
 mod doubtful;
 mod extended;
 mod full;
+mod given;
 mod keys;
 mod killed;
 mod meaning;
