@@ -39,7 +39,7 @@ pub use eligible::{Obstacle, is_forced, may_be_cached, obstacle};
 pub use entry::{Answer, Entry, Expiry, answer_of_batch, answer_of_query};
 pub use key::{Identities, Identity, TEXT_AT, extended_key, identities, identity_query, simple_key};
 pub use memcached::Memcached;
-pub use written::{Effects, Written, effects};
+pub use written::{Background, Effects, Written, effects};
 
 #[cfg(test)]
 pub(crate) use eligible::tests;

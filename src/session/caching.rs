@@ -35,6 +35,8 @@ pub(super) struct Caching {
     /// The session has taken locks: who waits for one is told of what its holder has written.
     pub locks: Locks,
     pub unpublished: Unpublished,
+    /// Statements may have been prepared unseen, under names on record: what EXECUTE runs is not known.
+    pub names_are_unsure: bool,
     /// What is collected.
     pub filling: Filling,
     verdicts: Verdicts,
@@ -51,6 +53,7 @@ impl Caching {
             identity: OwnIdentity::new(),
             locks: Locks::None,
             unpublished: Unpublished::default(),
+            names_are_unsure: false,
             filling: Filling::default(),
             verdicts: Verdicts::default(),
             key: Vec::new(),

@@ -14,6 +14,8 @@ mod model;
 mod portals;
 mod standby;
 mod unconcerned;
+mod unnamed;
+mod unpublished;
 mod unseen;
 mod writes;
 
