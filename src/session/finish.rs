@@ -29,7 +29,7 @@ pub(super) fn dismiss(mut client: Client, end: &End, who: &str) {
 }
 
 /// An ended session is an event for the log, whoever is to blame; pgpool itself goes on.
-fn log_end(report: &Report, who: &str) {
+pub(super) fn log_end(report: &Report, who: &str) {
     let severity = if report.severity >= Severity::Error { report.severity } else { Severity::Log };
     let context = match &report.context {
         Some(context) if context.contains("host=") => context.clone(),

@@ -5,6 +5,7 @@ use super::caching::Caching;
 use super::changes::Changes;
 use super::client::Client;
 use super::end::End;
+use super::farewell::too_many;
 use super::journal::Journal;
 use super::limits::Turn;
 use super::local::Objects;
@@ -70,20 +71,6 @@ pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
     }
     report::clear_session();
     true
-}
-
-/// Turns one client away, for whom no worker is free. What can be done without a worker, a cancel request, is done.
-pub fn refuse(mut stream: Stream, context: &mut Context, detail: String, deadline: Deadline) {
-    match startup::read(&mut stream, context, deadline) {
-        Ok(None) => {}
-        // Whatever else may be wrong with it, that is the reason.
-        Ok(Some(_)) | Err(End::Failed(_)) => turn_away(stream, context, too_many().detail(detail)),
-        Err(_) => context.shared.refusals().count(state::Refusal::TooManyClients),
-    }
-}
-
-fn too_many() -> Report {
-    Report::fatal("Sorry, too many clients already").code(SqlState::TOO_MANY_CONNECTIONS)
 }
 
 fn turn_away(stream: Stream, context: &Context, report: Report) {

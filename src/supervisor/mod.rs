@@ -50,6 +50,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use pid_file::PidFile;
 use service::Service;
 use spare::Spare;
+use start::EXIT_GAVE_UP;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -161,12 +162,14 @@ impl Supervisor {
                 return Ok(status);
             }
             has_searched |= search_limit.passed() || events.iter().any(|event| event.token() == READY);
-            if has_searched && !self.announced && self.stopping.is_none() && self.can_take_over() {
-                self.children.start(Role::ReplicationCheck);
-                self.hire_first();
-                self.start_health_checks();
-                self.start_due();
-                self.announce();
+            if has_searched && !self.announced && self.stopping.is_none() {
+                if !self.is_before_its_time() {
+                    self.complete_start();
+                } else if let Err(report) = self.offer_to_take_over() {
+                    report.log();
+                    self.give_up();
+                    return Ok(EXIT_GAVE_UP);
+                }
             }
             if self.announced && self.stopping.is_none() {
                 self.mind_staff();
@@ -197,6 +200,17 @@ impl Supervisor {
         }
     }
 
+    /// Every node has been asked once.
+    fn complete_start(&mut self) {
+        self.children.start(Role::ReplicationCheck);
+        if self.children.workers().next().is_none() {
+            self.hire_first();
+        }
+        self.start_health_checks();
+        self.start_due();
+        self.announce();
+    }
+
     /// Starts PCP and metrics. Who is to replace another pgpool leaves them to that one until it serves.
     fn receive_administrators(&mut self) {
         if !self.pcp_listeners.is_empty() {
@@ -213,11 +227,10 @@ impl Supervisor {
         self.write_status();
         Report::log_line(format!("pgpool-II successfully started. version {}", version::text())).log();
         nodes::tell(&self.shared.nodes().view(), self.settings.backend_clustering_mode);
-        if self.predecessor.is_some() {
-            // The service manager hears it from the one whom it knows.
-            self.take_over();
-        } else {
-            self.service.tell_ready(&self.in_one_line());
+        match &self.predecessor {
+            // The service manager has heard it from the one whom it knows.
+            Some(predecessor) => predecessor.leash().say_serves(),
+            None => self.service.tell_ready(&self.in_one_line()),
         }
         if let Some(starter) = self.starter.take() {
             // From here on a daemon has no terminal.
