@@ -69,7 +69,7 @@ demo-stop: ## end the demo and remove its files
 	@scripts/demo-stop
 
 test: setup ## all tests
-	cargo test --workspace -- --test-threads=$(TEST_THREADS) $(T)
+	@TEST_THREADS=$(TEST_THREADS) scripts/test $(T)
 
 bench: build ## pgbench against ours, PgBouncer and Pgpool-II (BENCH=--quick for two minutes)
 	cargo bench --bench routing_cost
@@ -85,7 +85,7 @@ soak: build ## an hour of load while processes are killed and nodes stopped (MIN
 lint: ## rustfmt, clippy and shellcheck, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	shellcheck -x scripts/setup scripts/deb packaging/debian/p* scripts/demo scripts/demo-stop .ci/run $(wildcard scripts/*.sh scripts/*/*.sh tests/suite/*/*.sh)
+	shellcheck -x scripts/setup scripts/test scripts/deb packaging/debian/p* scripts/demo scripts/demo-stop .ci/run $(wildcard scripts/*.sh scripts/*/*.sh tests/suite/*/*.sh)
 
 clean: ## remove what was built
 	cargo clean

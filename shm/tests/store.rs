@@ -106,6 +106,24 @@ fn what_is_read_stays_and_what_is_not_goes() {
 }
 
 #[test]
+fn a_full_store_admits_only_what_is_asked_for_again() {
+    for store in [store(512 * 1024, 4096, 1024), store(512 * 1024, 64, 1024)] {
+        let key = |number: u32| number.to_le_bytes();
+        let admitted = |numbers: std::ops::Range<u32>| numbers.filter(|number| store.admits(&key(*number))).count();
+        assert_eq!(admitted(0..1000), 1000, "there is room");
+        for number in 0..10_000 {
+            assert_eq!(store.put(&key(number), &[&[0; 700]]), Stored::Yes);
+        }
+        assert!(admitted(20_000..21_000) < 50, "nobody has asked for them before");
+        // A few share a place.
+        assert!((20_800..21_000).filter(|number| !store.admits(&key(*number))).count() < 100);
+        assert!(store.admits(&key(9999)), "it has its place");
+        store.clear();
+        assert_eq!(admitted(30_000..30_010), 10, "there is room again");
+    }
+}
+
+#[test]
 fn tens_of_gigabytes_cost_nothing_until_they_are_used() {
     let before = resident();
     let store = store(64 << 30, 1 << 20, 1 << 20);

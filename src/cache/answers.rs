@@ -49,6 +49,12 @@ impl Answers {
         (self.shared.stamp_of(database, head.counters()) == head.stamp).then_some(head.length())
     }
 
+    /// Whether the answer of `key`, which was looked for in vain, is to be kept: in a full cache only what is asked for again.
+    #[inline]
+    pub fn admits(&self, key: &[u8]) -> bool {
+        self.memcached.is_some() || self.shared.store().is_some_and(|store| store.admits(key))
+    }
+
     /// Keeps an answer, if there is room.
     pub fn put(&mut self, key: &[u8], entry: &Entry, messages: &[u8]) {
         if let Some(memcached) = &mut self.memcached {

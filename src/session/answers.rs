@@ -3,7 +3,7 @@
 //! While something waits for the client's socket, no answer is touched: memory stays bounded by the receive buffers.
 
 use super::end::End;
-use super::failover::is_shutdown;
+use super::failover::{is_end_of_server, is_shutdown};
 use super::retry::Why;
 use super::{Session, trace};
 use crate::backend::{Awaited, ReplyState};
@@ -19,6 +19,8 @@ enum Next {
     Continue,
     /// The rest is not here yet.
     Incomplete,
+    /// Nothing of the answer is told before it is known what follows.
+    HeldBack,
 }
 
 impl Session<'_> {
@@ -68,6 +70,7 @@ impl Session<'_> {
                     }
                     break;
                 }
+                Next::HeldBack => return Ok(false),
             }
         }
         self.send_answers(node)?;
@@ -97,28 +100,32 @@ impl Session<'_> {
 
     /// One message of which `available` bytes are here.
     fn answer(&mut self, node: usize, header: Header, available: usize) -> Result<Next, End> {
-        let Some(server) = self.group.get_mut(node) else { return Ok(Next::Incomplete) };
         let must_read = matches!(header.kind, b'E' | b'N' | b'S' | b'Z' | b'C' | b'A');
         if must_read && available < header.total && header.total <= MAX_READ {
             return Ok(Next::Incomplete);
         }
+        if header.kind == b'N' {
+            self.heed_notice(node, header);
+            if self.may_be_farewell(node, header, available) {
+                return Ok(Next::HeldBack);
+            }
+        }
+        let Some(server) = self.group.get_mut(node) else { return Ok(Next::Incomplete) };
         if self.message_log.answers {
             self.message_log.received(node, header.kind);
         }
         let deliver = match header.kind {
-            b'N' => {
-                let delivers = self.delivers_notice(node, header, available);
-                self.heed_notice(node, header);
-                delivers
-            }
+            b'N' => server.replies.delivers(),
             b'A' => true,
             b'S' => self.parameter_status(node, header)?,
             b'E' => self.error(node, header, available)?,
             b'Z' => self.ready(node, header)?,
             kind => {
                 let step = server.replies.received(kind).map_err(|_| End::server_confused(node, kind))?;
-                if kind == b'C' && node == self.home {
+                if matches!(kind, b'C' | b's' | b'V') && node == self.home {
                     self.completed_for_cache();
+                }
+                if kind == b'C' && node == self.home {
                     self.rolled_back = self.reply_content(node, header).starts_with(b"ROLLBACK");
                 }
                 if step.finished.is_some() {
@@ -227,15 +234,13 @@ impl Session<'_> {
         Ok(self.group.get(node).is_some_and(|server| server.replies.delivers()))
     }
 
-    /// The farewell of a server that stops at once is a WARNING. The client hears nothing of it if its read can be sent
-    /// again.
-    fn delivers_notice(&self, node: usize, header: Header, available: usize) -> bool {
-        let is_farewell = || {
-            let content = if available >= header.total { self.reply_content(node, header) } else { &[] };
-            matches!(backend::ErrorFields::new(content).code(), b"57P01" | b"57P02")
-        };
-        let is_kept = node != self.home && self.is_kept_whole(node);
-        self.group.get(node).is_some_and(|server| server.replies.delivers()) && !(is_kept && is_farewell())
+    /// A server that crashes, or stops at once, sends what it has got ready of its answer and a WARNING behind it. If that is
+    /// the last thing it has said, the client hears nothing of it as long as its read can be sent again: with the end of the
+    /// connection it is, and anything else that follows makes it a notice of the statement.
+    fn may_be_farewell(&self, node: usize, header: Header, available: usize) -> bool {
+        let is_told = || is_end_of_server(backend::ErrorFields::new(self.reply_content(node, header)).code());
+        let owes_client = self.group.get(node).is_some_and(|server| server.replies.owes_client());
+        available == header.total && node != self.home && owes_client && self.is_kept_whole(node) && is_told()
     }
 
     fn error(&mut self, node: usize, header: Header, available: usize) -> Result<bool, End> {
@@ -244,7 +249,7 @@ impl Session<'_> {
         let fatal = matches!(fields.severity(), b"FATAL" | b"PANIC");
         let outside = self.group.status(self.home) == TransactionStatus::Idle && !self.journal.has_block();
         let refused = self.why_retry(node, fields.code()).filter(|_| outside);
-        let is_misunderstood = node == self.home && is_not_understood(fields.code());
+        let is_unread = is_unread(&fields);
         let cause = fields.message();
         trace::server_error(self.context, node, &fields);
         if is_shutdown(&fields) {
@@ -253,8 +258,11 @@ impl Session<'_> {
         if fatal && self.retry_without(node, &cause) {
             return Ok(false);
         }
-        if is_misunderstood && let Some(caching) = &mut self.caching {
-            caching.unpublished.refused();
+        if node == self.home
+            && let Some(caching) = &mut self.caching
+        {
+            caching.locks.failed();
+            caching.unpublished.failed(is_unread);
         }
         let Some(server) = self.group.get_mut(node) else { return Ok(true) };
         let refused = refused.filter(|_| server.replies.owes_one_batch());
@@ -348,7 +356,9 @@ impl Session<'_> {
     }
 }
 
-/// `syntax_error`, `invalid_sql_statement_name`, `invalid_cursor_name`: the server has done nothing for the statement.
-fn is_not_understood(code: &[u8]) -> bool {
-    matches!(code, b"42601" | b"26000" | b"34000")
+/// Whether the server could not read the text of a message, so that it has run nothing of it: it is the parser that speaks,
+/// and of that text, not of one that a procedure runs.
+fn is_unread(fields: &backend::ErrorFields<'_>) -> bool {
+    let is_inside = [b'W', b'q'].into_iter().any(|tag| fields.get(tag).is_some());
+    fields.code() == b"42601" && fields.get(b'R') == Some(b"scanner_yyerror") && !is_inside
 }

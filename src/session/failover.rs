@@ -8,7 +8,7 @@
 //! asks for failover with `failover_on_backend_error`, unless the server lets other sessions in; in all other cases the health check of the node looks at once.
 
 use super::end::End;
-use super::new_primary::is_passing;
+use super::writer::is_passing;
 use super::{Context, Session};
 use crate::backend::{Login, LoginError};
 use crate::config::BackendClusteringMode;
@@ -76,7 +76,10 @@ impl Session<'_> {
             Report::log_line(format!("unable to read data from DB node {node}"))
                 .detail("pg_terminate_backend was called on the backend")
                 .log();
-        } else if self.context.settings.failover_on_backend_error && self.lets_sessions_in(node, cause) {
+            return;
+        }
+        self.heed_crash(node);
+        if self.context.settings.failover_on_backend_error && self.lets_sessions_in(node, cause) {
             failover::suspect(&self.context.shared, node);
         } else {
             self.context.node_failed(node, cause);
@@ -107,6 +110,7 @@ impl Session<'_> {
         if self.group.get(node).is_some_and(|server| server.warned) {
             self.heed_shutdown(node);
         } else {
+            self.heed_crash(node);
             failover::suspect(&self.context.shared, node);
         }
     }
@@ -147,6 +151,7 @@ impl Session<'_> {
             .log();
             return;
         }
+        self.heed_crash(node);
         let cause = format!("postmaster on DB node {node} was shutdown by administrative command");
         Report::log_line("reading and processing packets")
             .detail(cause.clone())
@@ -157,6 +162,13 @@ impl Session<'_> {
             failover::detach(&self.context.shared, node, &cause);
         } else {
             failover::suspect(&self.context.shared, node);
+        }
+    }
+
+    /// A primary that has crashed may have lost what it had committed, and with it what answers were made of.
+    fn heed_crash(&self, node: usize) {
+        if node == self.home {
+            self.context.shared.doubt_answers();
         }
     }
 
@@ -201,7 +213,7 @@ pub(super) fn is_shutdown(fields: &ErrorFields<'_>) -> bool {
 }
 
 /// `admin_shutdown` and `crash_shutdown`.
-fn is_end_of_server(code: &[u8]) -> bool {
+pub(super) fn is_end_of_server(code: &[u8]) -> bool {
     matches!(code, b"57P01" | b"57P02")
 }
 

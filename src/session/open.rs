@@ -9,12 +9,12 @@ use super::journal::Journal;
 use super::limits::Turn;
 use super::local::Objects;
 use super::message_log::MessageLog;
-use super::new_primary::Refusal;
 use super::portals::Portals;
 use super::requests::{Direct, RequestState};
 use super::retry::Kept;
 use super::startup::{self, Opening};
 use super::statements::Statements;
+use super::writer::Refusal;
 use super::{Context, Session, finish, message_log, refusal, trace};
 use crate::auth::Credential;
 use crate::backend::{Demand, Group, Key, Login, ServerConnection};
@@ -120,9 +120,9 @@ fn run(context: &mut Context, client: Client, start: Start, who: &str) {
     let message_log = MessageLog::new(settings);
     let journal = Journal::opened(&group.key.startup);
     let remote = context.take_memcached();
-    let caching = context.shared.query_cache().map(|cache| Box::new(Caching::new(cache, remote)));
+    let caching = context.shared.query_cache().map(|cache| Box::new(Caching::new(cache, remote, group.keeps_settings)));
     let mut session = Session {
-        catalog: context.take_catalog(&group.key),
+        catalog: context.take_catalog(&group, home),
         context,
         client,
         credential,
@@ -172,12 +172,15 @@ fn run(context: &mut Context, client: Client, start: Start, who: &str) {
     if session.batch.is_some() && matches!(end, End::Terminated) {
         end = End::ClientGone;
     }
-    let Session { context, client, group, catalog, caching, .. } = session;
+    let Session { context, client, group, home, catalog, caching, .. } = session;
+    let made = group.get(home).map(|server| server.created);
     context.memcached = caching.and_then(|caching| caching.answers.into_memcached());
     // The client is let go first: what is left to do for its connections does not concern it.
     finish::dismiss(client, &end, who);
     finish::release(context, group, &end);
-    context.keep_catalog(catalog);
+    if let Some(made) = made {
+        context.keep_catalog(catalog, made);
+    }
 }
 
 /// Lets the client in, finds the servers for its session and greets it.
@@ -221,6 +224,7 @@ fn enter(
     (until, deadline): (Deadline, Deadline),
 ) -> Result<Entered, End> {
     let nodes = context.cluster.nodes.len();
+    let made_in = context.shared.relcache().generation();
     let mut entry = Entry { applicant, admitted, demand: None, deadline };
     let pooled = context.pool.take(&key).unwrap_or_else(|slot| {
         trace::discarded(context, slot);
@@ -260,7 +264,7 @@ fn enter(
     }
     let home = server.node;
     let mut group = pooled.unwrap_or_else(|| {
-        let group = context.pool.new_group(key, nodes);
+        let group = context.pool.new_group(key, nodes, made_in);
         // The slot may have been another's, which was closed just now.
         trace::discarded(context, group.slot);
         group

@@ -16,7 +16,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-const SIGNALS: [Signal; 5] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGWINCH];
+/// The signals it handles. SIGUSR1 and SIGUSR2 mean nothing to it, but are sent to all children and must not end it.
+const SIGNALS: [Signal; 7] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGHUP,
+    Signal::SIGWINCH,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+];
 /// A long queue is told of once in so long at most.
 const SILENCE: Duration = Duration::from_secs(60);
 /// Who waits is counted so often at least.

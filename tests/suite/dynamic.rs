@@ -166,6 +166,6 @@ fn too_many_go_in_the_end_and_those_with_pooled_connections_last() {
     // In static mode there are all of them.
     pool.set("process_management_mode", "static");
     pool.signal(Signal::SIGHUP);
-    wait_for("all workers", || workers(&pool).len() == 16);
-    assert_eq!(shown(&mut pool.connect()).iter().filter(|pid| **pid == 0).count(), 0);
+    // A process is there a moment before it is written down.
+    wait_for("all workers", || workers(&pool).len() == 16 && shown(&mut pool.connect()).iter().all(|pid| *pid != 0));
 }

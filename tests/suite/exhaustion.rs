@@ -60,8 +60,7 @@ fn start_unprivileged(config: Config) -> Option<Pgpool> {
         }
         pool.run_by(&runner.iter().map(String::as_str).collect::<Vec<_>>());
     }
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = pool.started();
     Some(pool)
 }
 
@@ -150,8 +149,7 @@ fn the_protection_of_the_parent_is_not_its_childrens() {
         println!("skipped: only root may protect a process");
         return;
     }
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = pool.started();
     let score = |pid| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap_or_default();
     assert_eq!(score(pool.pid()).trim(), "-500");
     wait_for("workers", || !pool.children(WAITING).is_empty());
@@ -180,6 +178,7 @@ fn a_start_without_means_says_what_is_missing() {
     for (resource, config, message, hint) in [
         ("--nofile=5", Pgpool::on(shared()), "Too many open files", "Raise the limit of open files: ulimit -n"),
         ("--nofile=10", Pgpool::on(shared()), "Too many open files", "Raise the limit of open files: ulimit -n"),
+        ("--fsize=100000", Pgpool::on(shared()), "File too large", "ulimit -v and -f"),
         ("--as=600000000", dear(Pgpool::on(shared())), "could not create shared memory", "Reduce num_init_children"),
     ] {
         let mut pool = config.prepare();
@@ -190,6 +189,22 @@ fn a_start_without_means_says_what_is_missing() {
         assert!(log.contains("FATAL:  ") && log.contains(message) && log.contains(hint), "{resource}: {log}");
         assert!(!pool.path("pgpool.pid").exists() && !pool.socket().exists());
     }
+}
+
+#[test]
+fn a_log_that_may_not_grow_ends_nobody() {
+    only_ours!("it is killed by the signal");
+    let pool = Pgpool::on(shared()).set("num_init_children", 2).set("log_statement", "on").start();
+    let mut session = pool.connect();
+    wait_for("the other worker", || pool.children(WAITING).len() == 1);
+    let everybody: Vec<Pid> = [vec![pool.pid()], pool.children("pgpool: ")].concat();
+    everybody.iter().for_each(|pid| limit(*pid, "fsize", "1"));
+    for number in 0..20 {
+        assert_eq!(session.value(&format!("SELECT {number}")), number.to_string());
+    }
+    pool.signal(Signal::SIGHUP);
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
+    assert!(everybody.iter().all(|pid| kill(*pid, None).is_ok()));
 }
 
 #[test]
@@ -232,8 +247,7 @@ fn memory_files_are_not_needed() {
         return;
     }
     pool.run_by(&["/usr/bin/python3", &refuse]);
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = pool.started();
     let (mut session, _other) = (pool.connect(), pool.connect());
     let states = session.query("SHOW POOL_PROCESSES").succeeded().rows();
     let busy = states.iter().filter(|row| row[7].as_deref() != Some("Wait for connection")).count();

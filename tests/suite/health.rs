@@ -12,7 +12,7 @@ fn a_failed_check_is_retried_and_told_with_its_cause() {
         .set("health_check_max_retries1", 2)
         .set("health_check_retry_delay1", 0)
         .set("health_check_user", "postgres")
-        .set("backend_flag1", "DISALLOW_TO_FAILOVER")
+        .keep(1)
         .start();
     wait_for("a health check process per node", || {
         (0..2).all(|id| pool.children(&format!("health check process({id})")).len() == 1)

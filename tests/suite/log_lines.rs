@@ -122,8 +122,7 @@ fn clients_have_names_if_wished() {
         .set("log_disconnections", "on")
         .prepare();
     pool.use_names(&Arc::new(Names::new("", NameServer::None)));
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = pool.started();
     let session = pool.connect();
     line_with(&pool, "connecting host=localhost port=");
     assert_eq!(pool.children("pgpool: postgres test localhost(").len(), 1);
@@ -314,8 +313,7 @@ fn syslog_gets_the_log_alone_or_too() {
     let syslog = UnixDatagram::bind(dev.join("log")).expect("syslog");
     let dev_path = dev.display().to_string();
     pool.run_by(&["unshare", "--mount", "sh", "-c", WITH_DEV, "sh", &dev_path]);
-    pool.launch(&[]);
-    pool.wait_ready();
+    let mut pool = pool.started();
     // A queue of datagrams is short: somebody has to read all the time.
     let (sender, datagrams) = channel();
     let reader = thread::spawn(move || {

@@ -1,12 +1,11 @@
 //! Sessions outlive their primary: between transactions, with all that they have set (failover 6.5, 6.6).
 
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::harness::frontend::{bind, execute, parse, query, sync};
-use crate::harness::{Cluster, LOGIN, Pgpool, Stop, Wire, client_program, wait_for};
+use crate::harness::{Cluster, LOGIN, Pgpool, Stop, Wire, wait_for};
 use crate::only_ours;
 
 const PORT: &str = "SELECT current_setting('port')";
@@ -21,18 +20,8 @@ fn failing_over(cluster: &Cluster, delay: &str) -> Pgpool {
         .set("num_init_children", 16)
         .weights(&[1.0, 0.0])
         .prepare();
-    let path = pool.path("failover.sh");
-    let promote = format!(
-        "#!/bin/sh\nsleep {delay}\n{} -X -h 127.0.0.1 -p {} -U postgres -d postgres -c 'SELECT pg_promote(true, 30)'\n",
-        client_program("psql").display(),
-        cluster.node(1).port
-    );
-    std::fs::write(&path, promote).expect("script");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("mode");
-    pool.set("failover_command", path.display());
-    pool.launch(&[]);
-    pool.wait_ready();
-    pool
+    pool.set_script("failover_command", &format!("sleep {delay}; {}", cluster.node(1).promotion()));
+    pool.started()
 }
 
 fn end_node_0(cluster: &Cluster, how: &str) {

@@ -1,6 +1,6 @@
 //! Who the primary is, at all times: it changes without pgpool, comes back, or there are two of them (failover 7, 8, 19.1).
 
-use crate::harness::{Cluster, Config, Node, Pgpool, Stop, lines_in_order, wait_for};
+use crate::harness::{Cluster, Config, Node, Pgpool, Stop, failovers, lines_in_order, wait_for};
 use crate::only_ours;
 
 const PORT: &str = "SELECT current_setting('port')";
@@ -19,10 +19,6 @@ fn writes_to(pool: &Pgpool) -> String {
     pool.connect().value(PORT)
 }
 
-fn count(pool: &Pgpool, text: &str) -> usize {
-    pool.log().matches(text).count()
-}
-
 /// Waits until the node has been asked two more times.
 fn wait_for_checks(node: &Node) {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgpool' AND state_change > ";
@@ -34,7 +30,7 @@ fn wait_for_checks(node: &Node) {
 
 /// Waits until pgpool has seen that the primary has changed `times` times.
 fn wait_for_changes(pool: &Pgpool, times: usize) {
-    wait_for("the new primary", || count(pool, "=== Promotion done.") == times);
+    wait_for("the new primary", || pool.count("=== Promotion done.") == times);
 }
 
 /// Makes a server that is stopped a standby of `primary`.
@@ -85,7 +81,7 @@ fn a_switchover_without_pgpool_is_noticed() {
     wait_for_changes(&pool, 2);
     assert_eq!(writes_to(&pool), port(cluster.node(0)));
     pool.connect().query("INSERT INTO written VALUES ('again')").succeeded();
-    assert_eq!(count(&pool, "LOG:  DB node 0 has become the primary in place of"), 1, "{}", pool.log());
+    assert_eq!(pool.count("LOG:  DB node 0 has become the primary in place of"), 1, "{}", pool.log());
 }
 
 #[test]
@@ -114,7 +110,7 @@ fn a_former_primary_that_comes_back_is_never_written_to() {
     wait_for_changes(&pool, 1);
     // It does not know that it was replaced, and node 2 still follows it.
     cluster.node(0).start();
-    wait_for("it to be detached", || count(&pool, "=== Failover done.") == 1);
+    wait_for("it to be detached", || failovers(&pool) == 1);
     for number in 0..20 {
         pool.connect().query(&format!("INSERT INTO written VALUES ('row {number}')")).succeeded();
     }
@@ -171,7 +167,7 @@ fn two_that_are_equal_do_no_harm_and_are_told_once() {
     let pool = watching(&cluster).set("backend_clustering_mode", "streaming_replication").start();
     wait_for("the warning", || pool.log().contains("DB node 1 says that it is the primary, as DB node 0 does"));
     wait_for_checks(cluster.node(0));
-    assert_eq!(count(&pool, "says that it is the primary"), 1, "{}", pool.log());
+    assert_eq!(pool.count("says that it is the primary"), 1, "{}", pool.log());
     assert_eq!(writes_to(&pool), port(cluster.node(0)));
     assert!(!pool.log().contains("degenerate"), "{}", pool.log());
 }
@@ -182,7 +178,7 @@ fn a_false_primary_is_detached() {
     let pool = watching(&cluster).set("detach_false_primary", "on").set("search_primary_node_timeout", 5).start();
     // Somebody promotes the wrong server: node 2 still follows node 0.
     cluster.node(1).promote();
-    wait_for("it to be detached", || count(&pool, "=== Failover done.") == 1);
+    wait_for("it to be detached", || failovers(&pool) == 1);
     let (ports, log) = ([0, 1].map(|id| cluster.node(id).port), pool.log());
     lines_in_order(
         &log,
@@ -210,7 +206,7 @@ fn a_false_primary_is_found_at_the_start() {
     let cluster = Cluster::streaming(3).start();
     cluster.node(1).promote();
     let pool = watching(&cluster).set("detach_false_primary", "on").set("sr_check_period", 0).start();
-    wait_for("it to be detached", || count(&pool, "=== Failover done.") == 1);
+    wait_for("it to be detached", || failovers(&pool) == 1);
     lines_in_order(
         &pool.log(),
         &[
@@ -246,7 +242,7 @@ fn what_a_user_without_rights_may_not_see_is_told_once() {
         wait_for(&line, || pool.log().contains(&line));
     }
     wait_for_checks(cluster.node(1));
-    assert_eq!(count(&pool, "may not see the timeline"), 2, "{}", pool.log());
+    assert_eq!(pool.count("may not see the timeline"), 2, "{}", pool.log());
     // A switchover in good order is seen all the same.
     cluster.node(1).stop(Stop::Fast);
     cluster.node(0).promote();
@@ -258,10 +254,7 @@ fn what_a_user_without_rights_may_not_see_is_told_once() {
 #[test]
 fn a_primary_by_decree_is_not_looked_for() {
     let cluster = Cluster::streaming(2).start();
-    let pool = watching(&cluster)
-        .set("backend_flag0", "ALWAYS_PRIMARY|DISALLOW_TO_FAILOVER")
-        .set("backend_flag1", "DISALLOW_TO_FAILOVER")
-        .start();
+    let pool = watching(&cluster).set("backend_flag0", "ALWAYS_PRIMARY|DISALLOW_TO_FAILOVER").keep(1).start();
     cluster.node(1).promote();
     wait_for_checks(cluster.node(0));
     assert_eq!(writes_to(&pool), port(cluster.node(0)));
@@ -275,7 +268,7 @@ fn a_former_primary_gets_no_write_when_its_successor_is_lost() {
     cluster.primary().sql("CREATE TABLE written (text text)");
     cluster.wait_replayed();
     let pool = watching(&cluster)
-        .set("backend_flag0", "DISALLOW_TO_FAILOVER")
+        .keep(0)
         .set("search_primary_node_timeout", 2)
         .set("health_check_period", 1)
         .set("health_check_timeout", 2)
@@ -284,7 +277,7 @@ fn a_former_primary_gets_no_write_when_its_successor_is_lost() {
     cluster.node(1).promote();
     wait_for_changes(&pool, 1);
     cluster.node(1).stop(Stop::Immediate);
-    wait_for("the end of the failover", || count(&pool, "set new primary node: -1") == 1);
+    wait_for("the end of the failover", || pool.count("set new primary node: -1") == 1);
     wait_for("it to be refused", || {
         let told = pool.psql("INSERT INTO written VALUES ('after')");
         assert_ne!(told.status.code(), Some(0), "{}", pool.log());
@@ -306,7 +299,7 @@ fn a_former_primary_that_must_not_be_detached_gets_no_write() {
     cluster.wait_replayed();
     let mut config = watching(&cluster);
     for id in [0, 1] {
-        config = config.set(&format!("backend_flag{id}"), "DISALLOW_TO_FAILOVER");
+        config = config.keep(id);
     }
     let pool = config.start();
     cluster.node(1).promote();
@@ -315,7 +308,7 @@ fn a_former_primary_that_must_not_be_detached_gets_no_write() {
     wait_for_checks(cluster.node(0));
     pool.connect().query("INSERT INTO written VALUES ('after')").succeeded();
     assert_eq!(cluster.node(0).sql("SELECT count(*) FROM written"), "0");
-    assert_eq!(count(&pool, "takes writes but is not the primary any more"), 1, "{}", pool.log());
+    assert_eq!(pool.count("takes writes but is not the primary any more"), 1, "{}", pool.log());
     assert!(!pool.log().contains("degeneration"), "{}", pool.log());
 }
 
@@ -332,4 +325,29 @@ fn a_primary_that_goes_away_is_noticed_before_the_period_is_over() {
     cluster.node(1).promote();
     wait_for_changes(&pool, 1);
     assert_eq!(writes_to(&pool), port(cluster.node(1)));
+}
+
+#[test]
+fn a_primary_that_has_merely_restarted_is_the_primary_again() {
+    only_ours!("it is not looked at until somebody attaches it");
+    let cluster = Cluster::streaming(2).start();
+    cluster.primary().sql("CREATE TABLE written (text text)");
+    // Nobody is told to promote another one.
+    let pool = Pgpool::checking(&cluster).set("search_primary_node_timeout", 600).set("sr_check_period", 1).start();
+    cluster.node(0).stop(Stop::Fast);
+    wait_for("the search", || pool.count("find_primary_node_repeatedly: waiting for finding a primary node") == 2);
+    cluster.node(0).start();
+    wait_for("the end of the failover", || failovers(&pool) == 1);
+    let order = ["DB node 0 answers as the primary again", "failover: set new primary node: 0", "=== Failover done."];
+    lines_in_order(&pool.log(), &order);
+    pool.connect().query("INSERT INTO written VALUES ('after')").succeeded();
+    assert_eq!(pool.status_file(), "up\nup\n");
+    // Somebody does it by hand.
+    cluster.node(0).stop(Stop::Fast);
+    wait_for("the second search", || pool.count("find_primary_node_repeatedly: waiting") == 3);
+    cluster.node(1).promote();
+    wait_for("the end of that failover", || failovers(&pool) == 2);
+    cluster.node(0).start();
+    wait_for_checks(cluster.node(1));
+    assert_eq!((writes_to(&pool), pool.status_file()), (port(cluster.node(1)), "down\nup\n".to_owned()));
 }

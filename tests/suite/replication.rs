@@ -291,8 +291,7 @@ fn a_command_of_the_user_measures_instead() {
     };
     answer("-1 2500.5\n");
     pool.set("replication_delay_source_cmd", format!("{} first", script.display()));
-    pool.launch(&[]);
-    pool.wait_ready();
+    let mut pool = pool.started();
     let mut session = pool.connect();
     wait_for("the delay", || shown(&mut session, 2)[0] == "2.500500 seconds");
     let (one, two) = (shared().node(1).port, shared().node(2).port);

@@ -153,8 +153,7 @@ fn its_sockets_are_used_and_outlive_pgpool() {
         ("", stray.into()),
     ]);
     sockets.pass_to(&mut pool);
-    pool.launch(&[]);
-    pool.wait_ready();
+    let mut pool = pool.started();
     let log = pool.log();
     assert_eq!(log.matches(", which the service manager has opened").count(), 4, "{log}");
     assert_eq!(log.matches(", which pgpool has no use for").count(), 1, "{log}");
@@ -184,8 +183,7 @@ fn what_was_announced_and_not_passed_is_not_taken() {
     let mut pool = Pgpool::on(shared()).set("port", clients_port).prepare();
     pool.port = clients_port;
     Sockets::of(vec![("clients", clients.into())]).pass_and_announce(&mut pool, 40);
-    pool.launch(&[]);
-    pool.wait_ready();
+    let mut pool = pool.started();
     assert!(!pool.log().contains("is no listening socket"), "{}", pool.log());
     assert_eq!(pool.connect().value("SELECT 1"), "1");
     assert_eq!(pool.stop(Stop::Fast).code(), Some(0), "{}", pool.log());
@@ -201,8 +199,7 @@ fn it_is_told_who_comes_in_an_upgrade_and_keeps_its_sockets() {
     let mut pool = manager.owns(config).prepare();
     pool.port = clients_port;
     Sockets::of(vec![("clients", clients.into())]).pass_to(&mut pool);
-    pool.launch(&[]);
-    pool.wait_ready();
+    let mut pool = pool.started();
     manager.wait_for("READY=1", 1);
     pool.run_by(&["/usr/bin/env"]);
     let new = pool.upgrade().expect("the upgrade");

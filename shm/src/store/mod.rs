@@ -2,8 +2,9 @@
 //!
 //! The store is cut into *shards*, each with a lock for its writers. A shard has *slots*, in buckets of [`WAYS`], and
 //! *blocks* of [`BLOCK`] bytes. A slot holds the length of an entry and the first of its blocks; the blocks hold the
-//! key and the value, one behind the other. The hashes of a bucket stand together, apart from the slots. When blocks run out, CLOCK evicts: a hand goes round the blocks and takes the
-//! entries that were not read since it came by last.
+//! key and the value, one behind the other. The hashes of a bucket stand together, apart from the slots. When blocks run
+//! out, CLOCK evicts: a hand goes round the blocks and takes the entries that were not read since it came by last. What is
+//! worth that is said by `admission`.
 //!
 //! Invariants:
 //! - A reader takes no lock and never waits: it copies and then looks whether the slot's version is still the same. What it
@@ -14,6 +15,7 @@
 //!   and counts the shard anew ([`recover`](Store)).
 //! - Memory is touched as it is used: an empty store costs nothing, whatever its size.
 
+mod admission;
 mod recovery;
 mod shard;
 mod words;
@@ -22,7 +24,7 @@ use crate::hash::ByteHasher;
 use crate::lock::prepare;
 use crate::segment::{Layout, Region, Segment, SegmentError};
 use shard::{Hashes, Head, Shard, Slot};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 use words::WORD;
 
@@ -85,6 +87,7 @@ pub struct Store {
     slots: Region<Slot>,
     links: Region<AtomicU64>,
     blocks: Region<words::Block>,
+    seen: Region<AtomicU32>,
     shards: usize,
     slots_per_shard: usize,
     blocks_per_shard: usize,
@@ -119,6 +122,8 @@ impl Store {
         let links = layout.array(shards.saturating_mul(blocks_per_shard));
         layout.page_break();
         let blocks = layout.array(shards.saturating_mul(blocks_per_shard));
+        layout.page_break();
+        let seen = layout.array(shards.saturating_mul(blocks_per_shard));
         let segment = Segment::create(layout)?;
         segment.slice::<Head>(heads).iter().for_each(|head| prepare(&head.lock));
         Ok(Self {
@@ -128,6 +133,7 @@ impl Store {
             slots,
             links,
             blocks,
+            seen,
             shards,
             slots_per_shard,
             blocks_per_shard,
@@ -146,6 +152,13 @@ impl Store {
     pub fn get(&self, key: &[u8], into: &mut Vec<u8>) -> bool {
         let hash = self.hash(key);
         self.shard(hash).get(hash, key, into)
+    }
+
+    /// Whether a value of `key`, which was just looked for in vain, is worth its place: not if others had to be evicted for it
+    /// and nobody has asked for it lately.
+    pub fn admits(&self, key: &[u8]) -> bool {
+        let hash = self.hash(key);
+        self.shard(hash).admits(hash)
     }
 
     /// Stores the pieces of `value`, one behind the other, under `key`, in place of what is there.
@@ -216,7 +229,8 @@ impl Store {
             hashes: &self.segment.slice(self.hashes)[buckets],
             slots: &self.segment.slice(self.slots)[slots],
             links: &self.segment.slice(self.links)[blocks.clone()],
-            blocks: &self.segment.slice(self.blocks)[blocks],
+            blocks: &self.segment.slice(self.blocks)[blocks.clone()],
+            seen: &self.segment.slice(self.seen)[blocks],
         }
     }
 }

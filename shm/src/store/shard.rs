@@ -56,6 +56,8 @@ pub(super) struct Shard<'a> {
     pub slots: &'a [Slot],
     pub links: &'a [AtomicU64],
     pub blocks: &'a [Block],
+    /// Marks of keys that were not let in.
+    pub seen: &'a [AtomicU32],
 }
 
 /// A shard whose lock is held.
@@ -131,8 +133,14 @@ impl<'a> Shard<'a> {
         figures.evictions += self.head.evictions.load(Relaxed);
     }
 
+    /// Blocks without an entry.
+    pub fn free_blocks(&self) -> usize {
+        let fresh = self.blocks.len().saturating_sub(self.head.fresh.load(Relaxed) as usize);
+        fresh + self.head.free_count.load(Relaxed) as usize
+    }
+
     /// The bucket of `hash`.
-    fn bucket(&self, hash: u64) -> usize {
+    pub fn bucket(&self, hash: u64) -> usize {
         hash as u32 as usize % self.hashes.len()
     }
 
@@ -284,8 +292,7 @@ impl Locked<'_> {
         let Shard { head, slots, links, blocks, .. } = self.shard;
         // Twice around: the first time everything may have been read lately.
         for _ in 0..=2 * blocks.len() {
-            let free = head.free_count.load(Relaxed) as usize + blocks.len() - head.fresh.load(Relaxed) as usize;
-            if free >= count {
+            if self.shard.free_blocks() >= count {
                 return true;
             }
             let hand = head.hand.load(Relaxed) as usize % blocks.len();

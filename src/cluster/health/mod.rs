@@ -154,6 +154,10 @@ impl Checker {
                 self.tell_refusal(&failure);
                 return Ok((Ok(()), retries));
             }
+            if self.shared.nodes().view().primary == Some(id) {
+                // It may have crashed, and lost what answers of the query cache were made of.
+                self.shared.doubt_answers();
+            }
             let waits = failure.kind == Kind::Starting && !self.due.passed();
             if !waits || !std::mem::replace(&mut told, true) {
                 failure.report(id, &node).log();

@@ -97,13 +97,12 @@ fn a_changed_pool_passwd_counts_at_the_next_login() {
 #[test]
 fn entries_that_cannot_be_meant_are_warned_of() {
     only_ours!("says nothing");
-    let mut pool = Pgpool::on(servers()).set("pool_passwd", "pool_passwd").set("enable_pool_hba", "on").prepare();
+    let pool = Pgpool::on(servers()).set("pool_passwd", "pool_passwd").set("enable_pool_hba", "on").prepare();
     pool.write("pool_hba.conf", "host all all all scram-sha-256\n");
     pool.write("pool_passwd", "a:unmistakable\r\ntrust_none:TEXT\n");
     let check = pool.command().arg("check").output().expect("pgpool check").stdout;
     let check = String::from_utf8_lossy(&check).into_owned();
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = pool.started();
     for text in ["entries end in a carriage return", "entries are empty passwords"] {
         assert!(pool.log().matches(text).count() == 1 && check.contains(text), "{} {check}", pool.log());
     }

@@ -12,7 +12,7 @@ fn stage(query: &str, rule: Option<&str>) -> (Cluster, Pgpool) {
     let cluster = prepared(&[&METHODS.map(|method| (method, method)); 2]);
     cluster.primary().sql(&format!("CREATE ROLE asker SUPERUSER LOGIN PASSWORD '{SECRET}' IN ROLE ask_scram"));
     cluster.wait_replayed();
-    let mut pool = Pgpool::on(&cluster)
+    let pool = Pgpool::on(&cluster)
         .weights(&[0.0, 1.0])
         .set("num_init_children", 1)
         .set("enable_pool_hba", if rule.is_some() { "on" } else { "off" })
@@ -22,8 +22,7 @@ fn stage(query: &str, rule: Option<&str>) -> (Cluster, Pgpool) {
         .prepare();
     pool.write("pool_passwd", &format!("asker:{SECRET}\n"));
     pool.write("pool_hba.conf", &format!("host all all all {}\n", rule.unwrap_or_default()));
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = pool.started();
     (cluster, pool)
 }
 
@@ -144,7 +143,8 @@ fn made_up_names_cost_no_logins() {
     }
     assert_eq!(askers(), first);
     // A connection that the server has ended is no reason to refuse anybody, and one that is not needed does not stay.
-    cluster.primary().sql(&format!("SELECT pg_terminate_backend({first}, 30000)"));
+    cluster.primary().sql(&format!("SELECT pg_terminate_backend({first})"));
+    wait_for("its end", || askers().is_empty());
     assert_eq!(Attempt::new(pool.port, "scram_none", SECRET).summary(), "S ok");
     wait_for("the connection to be closed", || askers().is_empty());
 }

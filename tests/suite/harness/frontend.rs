@@ -85,6 +85,11 @@ pub fn execute(portal: &str, limit: u32) -> Vec<u8> {
     message('E', &[string(portal), limit.to_be_bytes().to_vec()].concat())
 }
 
+/// Parse, Bind and Execute of an unnamed statement without parameters.
+pub fn run(sql: &str) -> Vec<u8> {
+    [parse("", sql, &[]), bind("", "", &[]), execute("", 0)].concat()
+}
+
 pub fn sync() -> Vec<u8> {
     message('S', b"")
 }

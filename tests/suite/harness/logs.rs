@@ -14,6 +14,11 @@ pub fn lines_in_order(log: &str, expected: &[&str]) {
     }
 }
 
+/// How many failovers have come to their end.
+pub fn failovers(pool: &Pgpool) -> usize {
+    pool.count("=== Failover done.")
+}
+
 /// How many health check processes have said that they have started.
 pub fn checks_started(pool: &Pgpool) -> usize {
     pool.log().lines().filter(|line| line.contains("health_check") && line.contains("process started")).count()

@@ -12,6 +12,7 @@
 //! with the reaper, which ends them all when the test program is gone, in whatever way.
 
 mod cluster;
+mod config;
 mod environment;
 pub mod frontend;
 mod heard;
@@ -24,6 +25,7 @@ mod node;
 mod password;
 mod pgpool;
 mod ports;
+mod processes;
 mod program;
 pub mod reading;
 mod reply;
@@ -34,20 +36,22 @@ mod wait;
 mod wire;
 
 pub use cluster::{Cluster, shared, without_lag};
+pub use config::Config;
 pub use environment::{
     client_program, client_version, foreign, has_server_program, is_bare_server, no_skips, pgpool_program,
     server_program, server_user, server_version, target_dir,
 };
 pub use heard::{Entry, Listener};
 pub use load::{Habit, Load};
-pub use logs::{checks_started, lines_in_order};
+pub use logs::{checks_started, failovers, lines_in_order};
 pub use memcached::Memcached;
 pub use names::{NameServer, Names, Record};
 pub use network::{Network, can_make_namespaces};
 pub use node::{Node, Stop};
 pub use password::Attempt;
-pub use pgpool::{Config, Pgpool, children_of, cpu_time, process_title};
+pub use pgpool::Pgpool;
 pub use ports::free_port;
+pub use processes::{children_of, cpu_time, process_title};
 pub use program::{Outcome, Program};
 pub use reply::{Message, Reply};
 pub use scratch::{Scratch, give_to_server_user};

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::environment::server_program;
+use super::environment::{client_program, server_program};
 use super::scratch::{forget_process, register_process};
 use super::template::{DATABASE, as_server_user, copy_to};
 use super::wait::PATIENCE;
@@ -61,6 +61,7 @@ wal_receiver_status_interval = 1s
 checkpoint_timeout = 1h
 max_wal_size = 1GB
 jit = off
+password_encryption = 'scram-sha-256'
 log_line_prefix = '%m [%p] %a '
 ";
 
@@ -235,6 +236,13 @@ impl Node {
     pub fn promote(&self) {
         self.sql("SELECT pg_promote(true, 30)");
         wait_for(&format!("node {} to be promoted", self.id), || self.sql("SELECT pg_is_in_recovery()") == "f");
+    }
+
+    /// A shell command that promotes it.
+    pub fn promotion(&self) -> String {
+        let (psql, host, port) = (client_program("psql"), self.host(), self.port);
+        let sql = "SELECT pg_promote(true, 30)";
+        format!("{} -X -h {host} -p {port} -U postgres -d postgres -c \"{sql}\"", psql.display())
     }
 
     /// Runs one statement directly on the server; the first value of its result, or nothing.

@@ -1,7 +1,7 @@
 //! The pgpool under test.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,10 +12,10 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::cluster::shared_if_started;
-use super::environment::{foreign, is_bare_server, pgpool_program};
+use super::environment::pgpool_program;
 use super::logs::keep_if_failed;
 use super::scratch::{forget_process, register_process};
-use super::{Cluster, Names, Outcome, Program, Scratch, Stop, Wire, eventually, ports, wait_for};
+use super::{Config, Names, Outcome, Program, Scratch, Stop, Wire, children_of, eventually, process_title, wait_for};
 
 /// A running pgpool in the foreground; ended, whatever state it is in, when dropped.
 pub struct Pgpool {
@@ -31,124 +31,16 @@ pub struct Pgpool {
     scratch: Scratch,
 }
 
-/// A pgpool that will be: pgpool.conf as names and values.
-pub struct Config {
-    settings: BTreeMap<String, String>,
-    /// Environment variables besides the tests' own.
-    environment: BTreeMap<String, String>,
-    primary_port: u16,
-}
-
 /// What a pgpool says when it is ready (process-model 2).
 const READY: &str = "successfully started";
 
-impl Config {
-    /// Sets a parameter of pgpool.conf.
-    pub fn set(mut self, name: &str, value: impl ToString) -> Config {
-        self.settings.insert(name.to_owned(), value.to_string());
-        self
-    }
-
-    /// Metrics, health and status page, on a port of their own.
-    pub fn with_metrics(self) -> Config {
-        self.set("metrics_listen_addresses", "127.0.0.1").set("metrics_port", ports::free_port())
-    }
-
-    /// Sets an environment variable.
-    pub fn env(mut self, name: &str, value: impl ToString) -> Config {
-        self.environment.insert(name.to_owned(), value.to_string());
-        self
-    }
-
-    /// Sets the weight of every node.
-    pub fn weights(mut self, weights: &[f64]) -> Config {
-        for (id, weight) in weights.iter().enumerate() {
-            self = self.set(&format!("backend_weight{id}"), weight);
-        }
-        self
-    }
-
-    /// Starts it and waits until it is ready.
-    #[track_caller]
-    pub fn start(self) -> Pgpool {
-        let oracle = self.primary_port;
-        let mut pool = self.prepare();
-        if is_bare_server() {
-            pool.port = oracle;
-            return pool;
-        }
-        pool.launch(&[]);
-        pool.wait_ready();
-        pool
-    }
-
-    /// Writes the files without starting anything.
-    pub fn prepare(mut self) -> Pgpool {
-        let scratch = Scratch::new("pgpool");
-        let port = ports::free_port();
-        let here = scratch.path().display().to_string();
-        for (name, value) in [
-            ("listen_addresses", "127.0.0.1".to_owned()),
-            ("port", port.to_string()),
-            ("unix_socket_directories", here.clone()),
-            ("pcp_listen_addresses", "127.0.0.1".to_owned()),
-            ("pcp_port", ports::free_port().to_string()),
-            ("pcp_socket_dir", here.clone()),
-            ("work_dir", here.clone()),
-            ("pid_file_name", format!("{here}/pgpool.pid")),
-        ] {
-            self.settings.entry(name.to_owned()).or_insert(value);
-        }
-        for (name, content) in [("pcp.conf", ""), ("pool_hba.conf", "local all all trust\nhost all all all trust\n")] {
-            fs::write(scratch.path().join(name), content).expect("configuration file");
-        }
-        let pool = Pgpool {
-            port,
-            process: None,
-            config: self,
-            names: None,
-            successors: Vec::new(),
-            runner: Vec::new(),
-            scratch,
-        };
+impl Pgpool {
+    /// Writes its files without starting it.
+    pub(super) fn new(config: Config, scratch: Scratch, port: u16) -> Pgpool {
+        let pool =
+            Pgpool { port, process: None, config, names: None, successors: Vec::new(), runner: Vec::new(), scratch };
         pool.write_config();
         pool
-    }
-}
-
-impl Pgpool {
-    /// A pgpool that looks at its nodes every second.
-    pub fn checking(cluster: &Cluster) -> Config {
-        Pgpool::on(cluster)
-            .set("health_check_period", 1)
-            .set("health_check_timeout", 2)
-            .set("health_check_user", "postgres")
-            .set("search_primary_node_timeout", 5)
-    }
-
-    /// A pgpool in front of this cluster, with the settings tests want: 4 workers, no periodic checks.
-    pub fn on(cluster: &Cluster) -> Config {
-        let mode = if cluster.is_streaming() { "streaming_replication" } else { "raw" };
-        let mut config =
-            Config { settings: BTreeMap::new(), environment: BTreeMap::new(), primary_port: cluster.primary().port }
-                .set("backend_clustering_mode", mode)
-                .set("num_init_children", 4)
-                .set("connect_timeout", 5000)
-                .set("sr_check_period", 0)
-                .set("sr_check_user", "postgres")
-                .set("sr_check_database", "postgres")
-                .set("health_check_period", 0)
-                .set("search_primary_node_timeout", 10)
-                .set("failover_on_backend_error", "off");
-        for node in cluster.nodes() {
-            config = config
-                .set(&format!("backend_hostname{}", node.id), node.host())
-                .set(&format!("backend_port{}", node.id), node.port)
-                .set(&format!("backend_weight{}", node.id), 1)
-                .set(&format!("backend_data_directory{}", node.id), node.data_directory().display())
-                .set(&format!("backend_application_name{}", node.id), format!("node{}", node.id));
-        }
-        config
     }
 
     /// Changes a parameter in the file; `reload` makes it count.
@@ -157,14 +49,16 @@ impl Pgpool {
         self.write_config();
     }
 
+    /// Sets a parameter that is a command to a shell script, which gets all placeholders as its arguments.
+    pub fn set_script(&mut self, parameter: &str, text: &str) {
+        let path = self.path(&format!("{parameter}.sh"));
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("script");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("mode");
+        self.set(parameter, format!("{} %d %h %p %D %m %H %M %P %r %R %N %S", path.display()));
+    }
+
     fn write_config(&self) {
-        let text: String = self
-            .config
-            .settings
-            .iter()
-            .map(|(name, value)| format!("{} = '{}'\n", name_in_file(name), value.replace('\'', "''")))
-            .collect();
-        fs::write(self.path("pgpool.conf"), text).expect("pgpool.conf");
+        fs::write(self.path("pgpool.conf"), self.config.text()).expect("pgpool.conf");
     }
 
     /// Lets it know these names only.
@@ -216,6 +110,14 @@ impl Pgpool {
             .unwrap_or_else(|e| panic!("{}: {e}", pgpool_program().display()));
         register_process(child.id());
         self.process = Some(child);
+    }
+
+    /// Starts it and waits until it is ready.
+    #[track_caller]
+    pub fn started(mut self) -> Pgpool {
+        self.launch(&[]);
+        self.wait_ready();
+        self
     }
 
     /// Waits until it says that it has started.
@@ -329,42 +231,15 @@ impl Pgpool {
         String::from_utf8_lossy(&fs::read(self.path("pgpool.log")).unwrap_or_default()).into_owned()
     }
 
+    /// How often its log has this text.
+    pub fn count(&self, text: &str) -> usize {
+        self.log().matches(text).count()
+    }
+
     /// Process ids of the parent's children whose title contains this text. The PCP main process, which waits in the same
     /// words as workers, is meant only by a text with PCP in it.
     pub fn children(&self, title: &str) -> Vec<Pid> {
         children_of(self.pid(), title)
-    }
-}
-
-/// Process ids of the children of this parent, as [`Pgpool::children`].
-pub fn children_of(parent: Pid, title: &str) -> Vec<Pid> {
-    let pids = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-    let pids = pids.split_whitespace().filter_map(|pid| pid.parse().ok());
-    let is_meant = |shown: &str| shown.contains(title) && (title.contains("PCP") || !shown.contains("PCP: "));
-    pids.filter(|pid| is_meant(&process_title(*pid))).map(Pid::from_raw).collect()
-}
-
-/// The processor time a process has used.
-pub fn cpu_time(pid: Pid) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // Behind the command's name in parentheses: utime and stime are the 14th and 15th field of all.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |number: usize| fields.get(number - 3).and_then(|ticks| ticks.parse::<u64>().ok()).expect("ticks");
-    Duration::from_millis((ticks(14) + ticks(15)) * 10)
-}
-
-/// What ps shows of a process.
-pub fn process_title(pid: i32) -> String {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).replace('\0', " ").trim_end().to_owned()
-}
-
-/// Debian's pgpool2 is release 4.3, which has older names for two parameters.
-fn name_in_file(name: &str) -> &str {
-    match name {
-        "unix_socket_directories" if foreign() => "socket_dir",
-        "work_dir" if foreign() => "logdir",
-        _ => name,
     }
 }
 

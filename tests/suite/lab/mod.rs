@@ -106,11 +106,9 @@ fn prepare(cluster: &Cluster, promotes: Promotes) -> Pgpool {
     pool
 }
 
-fn start(mut pool: Pgpool) -> Pgpool {
+fn start(pool: Pgpool) -> Pgpool {
     pcp::set_up(&pool);
-    pool.launch(&[]);
-    pool.wait_ready();
-    pool
+    pool.started()
 }
 
 fn status(pool: &Pgpool) -> String {

@@ -13,14 +13,13 @@ use crate::only_ours;
 fn a_node_that_is_attached_again_is_well_until_a_check_says_otherwise() {
     only_ours!("it has no metrics of its own");
     let cluster = Cluster::streaming(2).start();
-    let mut pool = Pgpool::checking(&cluster).with_metrics().prepare();
+    let pool = Pgpool::checking(&cluster).with_metrics().prepare();
     // The administrator's user and password are secret, too.
     fs::write(pool.path("pcp.conf"), USERS).expect("pcp.conf");
     let pass = pool.path("pcppass");
     fs::write(&pass, "*:*:ann:secret\n").expect("pcppass");
     fs::set_permissions(&pass, fs::Permissions::from_mode(0o600)).expect("pcppass");
-    pool.launch(&[]);
-    pool.wait_ready();
+    let mut pool = pool.started();
     wait_for("writes", || get(&pool, "/health/write").0 == 200);
     cluster.node(0).kill();
     wait_for("the failover", || tells(&pool, "pgpool_failovers_total{kind=\"failover\",cause=\"health_check\"} 1"));
@@ -84,7 +83,7 @@ fn health_tells_of_a_primary_that_is_down_and_failovers_are_counted() {
         .set("health_check_period", 1)
         .set("health_check_user", "postgres")
         .set("health_check_max_retries", 0)
-        .set("backend_flag0", "DISALLOW_TO_FAILOVER")
+        .keep(0)
         .start();
     let is_ill = |path, why: &str| matches!(get(&pool, path), (503, text) if text.contains(why));
     wait_for("a first check", || {

@@ -35,8 +35,9 @@ fn ask(port: u16, path: &str, headers: &str) -> Option<(u16, String)> {
     Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
+/// What it answers.
 #[track_caller]
-fn get(pool: &Pgpool, path: &str) -> (u16, String) {
+pub fn get(pool: &Pgpool, path: &str) -> (u16, String) {
     ask(pool.metrics_port(), path, "").unwrap_or_else(|| panic!("no answer to {path}:\n{}", pool.log()))
 }
 
@@ -151,10 +152,9 @@ fn a_thousand_slow_visitors_keep_nobody_out() {
 #[test]
 fn a_password_is_asked_for_if_wished_and_guessing_is_slow() {
     only_ours!("it has no metrics of its own");
-    let mut pool = Pgpool::on(shared()).with_metrics().prepare();
+    let pool = Pgpool::on(shared()).with_metrics().prepare();
     fs::write(pool.path("pcp.conf"), USERS).expect("pcp.conf");
-    pool.launch(&[]);
-    pool.wait_ready();
+    let mut pool = pool.started();
     assert_eq!(get(&pool, "/").0, 200);
     pool.set("metrics_require_login", "on");
     pool.signal(Signal::SIGHUP);
@@ -177,11 +177,10 @@ fn a_password_is_asked_for_if_wished_and_guessing_is_slow() {
 #[test]
 fn who_is_not_let_in_is_counted() {
     only_ours!("it has no metrics of its own");
-    let mut pool = Pgpool::on(shared()).with_metrics().set("enable_pool_hba", "on").prepare();
+    let pool = Pgpool::on(shared()).with_metrics().set("enable_pool_hba", "on").prepare();
     fs::write(pool.path("pool_hba.conf"), "host all nobody all reject\nhost all all all trust\n")
         .expect("pool_hba.conf");
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = pool.started();
     let log_in = |user, database| Wire::login_with(pool.port, &[("user", user), ("database", database)]);
     assert!(log_in("postgres", "no_such_database").is_err() && log_in("nobody", "postgres").is_err());
     drop(log_in("postgres", "postgres").expect("a session"));
@@ -205,10 +204,9 @@ fn broken_logins_are_counted_too() {
     only_ours!("it has no metrics of its own");
     let authority = Authority::new("ours");
     let config = with_tls(Pgpool::on(shared()), &authority.issue("pgpool")).with_metrics();
-    let mut pool = config.set("enable_pool_hba", "on").set("authentication_timeout", 1).prepare();
+    let pool = config.set("enable_pool_hba", "on").set("authentication_timeout", 1).prepare();
     pool.write("pool_hba.conf", "host all all all scram-sha-256\n");
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = pool.started();
     let counted = |count: u32| {
         let line = format!("pgpool_refused_total{{by=\"pgpool\"}} {count}\n");
         wait_for("the counter", || get(&pool, "/metrics").1.contains(&line));

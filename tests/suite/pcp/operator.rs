@@ -98,7 +98,7 @@ fn the_log_of_a_promotion_and_of_a_switchover() {
             "Pgpool-II parent process has received failover request",
             &format!("=== Starting degeneration. shutdown {} ===", host(0)),
             "Restart all children",
-            "execute command: if [ 0 = 0 ]; then psql",
+            "execute command: if [ 0 = 0 ]; then ",
             "find_primary_node: primary node is 2",
             "failover: set new primary node: 2",
             &format!("=== Failover done. shutdown {} ===", host(0)),
@@ -146,8 +146,10 @@ fn new_clients_wait_while_a_graceful_detach_does_and_idle_ones_are_sent_away() {
     only_ours!("new clients are let in");
     let cluster = Cluster::streaming(2).start();
     let pool = start(Pgpool::on(&cluster).set("recovery_timeout", 60).set("client_idle_limit_in_recovery", 2));
+    let mut holder = cluster.primary().connect();
+    holder.query("SELECT pg_advisory_lock(1)").succeeded();
     let mut busy = pool.connect();
-    busy.send(crate::harness::frontend::query("SELECT pg_sleep(3)"));
+    busy.send(crate::harness::frontend::query("SELECT pg_advisory_lock(1)"));
     let mut idle = pool.connect();
     let mut raw = login(&pool);
     raw.request(b'd', b"1\0");
@@ -155,8 +157,9 @@ fn new_clients_wait_while_a_graceful_detach_does_and_idle_ones_are_sent_away() {
     let late = std::thread::scope(|scope| {
         let late = scope.spawn(|| pool.connect());
         assert_eq!(idle.read_until('E').sqlstate(), "57000");
-        assert!(busy.read_until('Z').error().is_none(), "who works is left alone");
         assert!(!late.is_finished() && is_attached_in_file(&pool), "it waits for the session that works");
+        holder.query("SELECT pg_advisory_unlock(1)").succeeded();
+        assert!(busy.read_until('Z').error().is_none(), "who works is left alone");
         busy.close();
         assert_eq!(raw.frame(), Some((b'd', DONE.to_vec())), "{}", pool.log());
         late.join().expect("the late client")
@@ -209,7 +212,7 @@ fn what_an_administrator_has_detached_stays_detached_after_a_restart() {
 fn what_must_not_be_or_is_of_no_use_is_told() {
     only_ours!("nothing is told of a silent node");
     let cluster = Cluster::streaming(3).start();
-    let mut pool = start(Pgpool::on(&cluster).set("backend_flag1", "DISALLOW_TO_FAILOVER"));
+    let mut pool = start(Pgpool::on(&cluster).keep(1));
     let mut raw = login(&pool);
     let disallowed = "is canceled because failover is disallowed on the node";
     for request in [b'D', b'd'] {

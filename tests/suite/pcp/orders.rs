@@ -12,8 +12,7 @@ const DONE: &[u8] = b"CommandComplete\0";
 
 /// A failover_command that promotes this server.
 pub fn promotion(node: &Node) -> String {
-    let psql = format!("psql -X -h 127.0.0.1 -p {} -U postgres -d postgres -c \"SELECT pg_promote()\"", node.port);
-    format!("if [ %d = 0 ]; then {psql}; fi")
+    format!("if [ %d = 0 ]; then {}; fi", node.promotion())
 }
 
 /// Status and role of a node, as SHOW POOL_NODES has them.

@@ -1,9 +1,12 @@
 //! Portals with names, row limits, and pipelines: nothing of them is kept wrongly, and answers come right and in order,
 //! wherever they come from: as a server without a pgpool gives them.
 
-use super::{caching, counts, make};
-use crate::harness::frontend::{bind, close_portal, describe_portal, execute, flush, parse, query, sync};
+use super::{assert_true, caching, counts, is_kept, make};
+use crate::harness::frontend::{
+    bind, close_portal, close_statement, describe_portal, execute, flush, parse, query, sync,
+};
 use crate::harness::{Pgpool, Reply, Wire, is_bare_server};
+use crate::only_ours;
 
 fn stage(name: &str) -> Pgpool {
     make(
@@ -164,4 +167,38 @@ fn an_answer_may_be_waited_for_by_flush() {
         assert_eq!(session.read().kind, b'Z');
         assert_eq!(session.ask(batch(read, "5")).succeeded().first_value().as_deref(), Some("x5"));
     }
+}
+
+#[test]
+fn a_portal_runs_what_it_was_bound_to() {
+    only_ours!("the original looks at the name of the statement");
+    make("DROP TABLE IF EXISTS qcu12", "CREATE TABLE qcu12 (a int)");
+    let pool = caching().start();
+    let (mut writer, mut reader) = (pool.connect(), pool.connect());
+    let read = "SELECT count(*) FROM qcu12";
+    let write = "INSERT INTO qcu12 VALUES (1)";
+    for messages in [
+        vec![
+            parse("", write, &[]),
+            bind("p1", "", &[]),
+            parse("", "SELECT 1", &[]),
+            bind("p2", "", &[]),
+            execute("p1", 0),
+            execute("p2", 0),
+        ],
+        vec![parse("", write, &[]), bind("", "", &[]), parse("", "SELECT 1", &[]), execute("", 0)],
+        vec![
+            parse("n", write, &[]),
+            bind("p1", "n", &[]),
+            close_statement("n"),
+            parse("n", "SELECT 1", &[]),
+            execute("p1", 0),
+            close_statement("n"),
+        ],
+    ] {
+        assert!(is_kept(&mut reader, read));
+        writer.ask([messages.concat(), sync()].concat()).succeeded();
+        assert_true(&mut reader, read);
+    }
+    assert_eq!(reader.value(read), "3");
 }

@@ -1,22 +1,18 @@
 //! What changes what names and writes mean where nobody sees it: in other sessions, in functions and triggers, between a
 //! look and a write.
 
-use super::{caching, is_hit, is_kept, make};
-use crate::harness::frontend::{bind, close_statement, execute, parse, query, sync};
+use super::{assert_true, caching, is_hit, is_kept, make};
+use crate::harness::frontend::query;
 use crate::harness::{Wire, shared, wait_for};
 use crate::only_ours;
 
-/// The answer to `read`, which has just been written through pgpool, is the server's.
-fn assert_true(session: &mut Wire, read: &str) {
-    assert_eq!(session.value(read), shared().primary().sql(read), "{read}");
-}
-
 const LOGS: &str = "CREATE FUNCTION qcu_log() RETURNS trigger LANGUAGE plpgsql AS \
     'BEGIN INSERT INTO qcu_tail VALUES (1); RETURN NEW; END'; ";
+
 const UNDO_LOGS: &str = "DROP TABLE IF EXISTS qcu_head, qcu_tail; DROP FUNCTION IF EXISTS qcu_log";
 
 /// Makes two tables, and what lets a write of the first write the second.
-fn make_logs(tables: &str) {
+pub fn make_logs(tables: &str) {
     make(
         &UNDO_LOGS.replace("qcu", tables),
         &format!("{LOGS} CREATE TABLE qcu_head (a int); CREATE TABLE qcu_tail (a int)").replace("qcu", tables),
@@ -281,176 +277,6 @@ fn functions_written_as_columns_and_times_within_literals_are_not_kept() {
 }
 
 #[test]
-fn a_portal_runs_what_it_was_bound_to() {
-    only_ours!("the original looks at the name of the statement");
-    make("DROP TABLE IF EXISTS qcu12", "CREATE TABLE qcu12 (a int)");
-    let pool = caching().start();
-    let (mut writer, mut reader) = (pool.connect(), pool.connect());
-    let read = "SELECT count(*) FROM qcu12";
-    let write = "INSERT INTO qcu12 VALUES (1)";
-    for messages in [
-        vec![
-            parse("", write, &[]),
-            bind("p1", "", &[]),
-            parse("", "SELECT 1", &[]),
-            bind("p2", "", &[]),
-            execute("p1", 0),
-            execute("p2", 0),
-        ],
-        vec![parse("", write, &[]), bind("", "", &[]), parse("", "SELECT 1", &[]), execute("", 0)],
-        vec![
-            parse("n", write, &[]),
-            bind("p1", "n", &[]),
-            close_statement("n"),
-            parse("n", "SELECT 1", &[]),
-            execute("p1", 0),
-            close_statement("n"),
-        ],
-    ] {
-        assert!(is_kept(&mut reader, read));
-        writer.ask([messages.concat(), sync()].concat()).succeeded();
-        assert_true(&mut reader, read);
-    }
-    assert_eq!(reader.value(read), "3");
-}
-
-#[test]
-fn statements_that_no_server_has_seen_can_be_named_anywhere() {
-    only_ours!("in the original each of them is prepared on a server");
-    make("DROP TABLE IF EXISTS qcu13", "CREATE TABLE qcu13 AS SELECT 1 AS a");
-    let pool = caching().start();
-    let batch =
-        |name: &str| [parse(name, "SELECT a FROM qcu13", &[]), bind("", name, &[]), execute("", 0), sync()].concat();
-    for sql in [
-        "CREATE TEMP TABLE x AS EXECUTE s",
-        "EXPLAIN ANALYZE CREATE TEMP TABLE x AS EXECUTE s",
-        "SELECT 1; EXECUTE s",
-        "BEGIN; EXECUTE s; COMMIT",
-        "DO $$BEGIN EXECUTE 'EXECUTE s'; END$$",
-    ] {
-        let mut session = pool.connect();
-        // Anew each time: what EXECUTE runs among several statements may write.
-        session.ask(batch("")).succeeded();
-        let before = super::counts(&mut session).0;
-        session.ask(batch("s")).succeeded();
-        assert_eq!(super::counts(&mut session).0, before + 1, "the server does not know the statement");
-        session.query(sql).succeeded();
-    }
-}
-
-/// Whether a write in `writer` leaves the answer to `read` where it is.
-fn is_left_alone(reader: &mut Wire, read: &str, write: impl FnOnce()) -> bool {
-    assert!(is_kept(reader, read), "{read}");
-    write();
-    is_hit(reader, read)
-}
-
-#[test]
-fn a_write_leaves_the_answers_of_other_tables() {
-    only_ours!("other rules");
-    make_logs("qcu14");
-    make(
-        "DROP TABLE IF EXISTS qcu14_other, qcu14_plain; DROP FUNCTION IF EXISTS qcu14_touch, qcu14_noop",
-        "CREATE TABLE qcu14_other AS SELECT 1 AS a; CREATE TABLE qcu14_plain (a int, b int); \
-         CREATE FUNCTION qcu14_noop() RETURNS void LANGUAGE plpgsql AS 'BEGIN END'",
-    );
-    let pool = caching().start();
-    let (mut writer, mut reader, mut caller) = (pool.connect(), pool.connect(), pool.connect());
-    let read = "SELECT a FROM qcu14_other";
-    let extended = |sql: &str| [parse("", sql, &[]), bind("", "", &[]), execute("", 0)].concat();
-    let insert = "INSERT INTO qcu14_plain VALUES (1)";
-    // Also when its tables were never looked up before, and after something was defined.
-    for _ in 0..2 {
-        assert!(is_left_alone(&mut reader, read, || {
-            writer.ask([extended("BEGIN"), extended(insert), sync()].concat()).succeeded();
-            writer.ask([extended("COMMIT"), sync()].concat()).succeeded();
-        }));
-        assert!(is_left_alone(&mut reader, read, || {
-            writer.query(insert).succeeded();
-        }));
-        caller.query("SELECT qcu14_noop()").succeeded();
-    }
-    // Two writers in flight while that happens: what follows is not concerned.
-    let mut second = pool.connect();
-    for session in [&mut writer, &mut second] {
-        session.query("BEGIN").succeeded();
-        session.query(insert).succeeded();
-    }
-    caller.query("SELECT qcu14_noop()").succeeded();
-    for session in [&mut writer, &mut second] {
-        session.query("COMMIT").succeeded();
-    }
-    assert!(is_left_alone(&mut reader, read, || {
-        second.query(insert).succeeded();
-    }));
-}
-
-#[test]
-fn others_keep_their_answers_until_a_transaction_ends() {
-    only_ours!("other rules");
-    make("DROP TABLE IF EXISTS qcu15", "CREATE TABLE qcu15 AS SELECT 1 AS a");
-    let pool = caching().start();
-    let (mut writer, mut reader) = (pool.connect(), pool.connect());
-    let read = "SELECT a FROM qcu15";
-    assert!(is_kept(&mut reader, read));
-    writer.query("BEGIN").succeeded();
-    writer.query("UPDATE qcu15 SET a = 2").succeeded();
-    for sql in ["SELECT 1", "SHOW port", "SAVEPOINT x"] {
-        writer.query(sql).succeeded();
-        assert!(is_hit(&mut reader, read), "{sql}");
-    }
-    writer.query("COMMIT").succeeded();
-    assert_eq!(reader.value(read), "2");
-    assert!(is_kept(&mut reader, read));
-    // What the server has refused, and what only looks like a write.
-    for sql in ["SELEC 1", "EXECUTE nothing", "EXPLAIN UPDATE qcu15 SET a = 3", "SELECT pg_advisory_unlock_all()"] {
-        writer.query(sql);
-        assert!(is_hit(&mut reader, read), "{sql}");
-    }
-}
-
-#[test]
-fn who_holds_a_lock_is_told_what_was_written() {
-    only_ours!("the original answers from the cache");
-    make("DROP TABLE IF EXISTS qcu16", "CREATE TABLE qcu16 AS SELECT 1 AS a");
-    let pool = caching().start();
-    let mut session = pool.connect();
-    let read = "SELECT a FROM qcu16";
-    assert!(is_kept(&mut session, read));
-    for lock in ["LOCK TABLE qcu16", "SELECT a FROM qcu16 FOR UPDATE", "SELECT pg_advisory_xact_lock(1)"] {
-        session.query("BEGIN").succeeded();
-        assert!(is_hit(&mut session, read));
-        session.query(lock).succeeded();
-        assert!(!is_hit(&mut session, read), "{lock}");
-        session.query("COMMIT").succeeded();
-        assert!(is_hit(&mut session, read), "{lock}");
-    }
-    session.query("SELECT pg_advisory_lock(2)").succeeded();
-    assert!(!is_hit(&mut session, read));
-    session.query("SELECT pg_advisory_unlock_all()").succeeded();
-    assert!(is_hit(&mut session, read));
-}
-
-#[test]
-fn a_statement_outlives_a_failure_to_prepare_it_elsewhere() {
-    only_ours!("in the original each of them is prepared on a server");
-    make("DROP TABLE IF EXISTS qcu17, qcu17_away", "CREATE TABLE qcu17 AS SELECT 1 AS a");
-    let pool = caching().start();
-    let mut session = pool.connect();
-    let batch =
-        |name: &str| [parse(name, "SELECT a FROM qcu17", &[]), bind("", name, &[]), execute("", 0), sync()].concat();
-    for name in ["", "s"] {
-        session.ask(batch(name)).succeeded();
-    }
-    shared().primary().sql("ALTER TABLE qcu17 RENAME TO qcu17_away");
-    let describe = [crate::harness::frontend::describe_statement("s"), sync()].concat();
-    assert_eq!(session.ask(&describe).sqlstate(), "42P01");
-    shared().primary().sql("ALTER TABLE qcu17_away RENAME TO qcu17");
-    session.ask(&describe).succeeded();
-    session.ask([bind("p", "s", &[]), execute("p", 0), sync()].concat()).succeeded();
-}
-
-#[test]
 fn aggregates_are_what_they_are_made_of() {
     only_ours!("the original looks at the aggregate alone");
     make(
@@ -464,29 +290,4 @@ fn aggregates_are_what_they_are_made_of() {
     let mut session = pool.connect();
     assert!(!is_kept(&mut session, "SELECT qcu18_sum(a) FROM qcu18"));
     assert!(is_kept(&mut session, "SELECT array_agg(a), sum(a) FROM qcu18"));
-}
-
-#[test]
-fn triggers_that_only_touch_rows_cost_no_questions() {
-    only_ours!("the original does not know triggers");
-    make(
-        "DROP TABLE IF EXISTS qcu19; DROP FUNCTION IF EXISTS qcu19_touch",
-        "CREATE TABLE qcu19 (a int, changed timestamptz); INSERT INTO qcu19 VALUES (1); \
-         CREATE FUNCTION qcu19_touch() RETURNS trigger LANGUAGE plpgsql AS \
-         'BEGIN NEW.changed := now(); PERFORM pg_notify(''qcu19'', ''x''); RETURN NEW; END'; \
-         CREATE TRIGGER t BEFORE UPDATE ON qcu19 FOR EACH ROW EXECUTE FUNCTION qcu19_touch()",
-    );
-    let pool = caching().start();
-    let mut session = pool.connect();
-    let ours = format!("[{}]", session.value("SELECT pg_backend_pid()"));
-    session.query("SET log_statement = 'all'").succeeded();
-    for _ in 0..5 {
-        session.query("UPDATE qcu19 SET a = a + 1").succeeded();
-    }
-    let log = shared().primary().log_text();
-    let lines: Vec<_> = log.lines().filter(|line| line.contains(&ours)).collect();
-    let asked = |word: &str| lines.iter().filter(|line| line.contains(word)).count();
-    assert_eq!(asked("UPDATE qcu19"), 5, "{lines:#?}");
-    // The tables once, and nothing about the session itself.
-    assert_eq!((asked("pg_catalog.pg_inherits"), asked("FROM pg_catalog.pg_settings")), (1, 0), "{lines:#?}");
 }

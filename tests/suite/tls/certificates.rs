@@ -9,11 +9,9 @@ use nix::sys::signal::Signal;
 use openssl::ssl::SslFiletype;
 
 fn start(config: Config, rules: &str) -> Pgpool {
-    let mut pool = config.set("enable_pool_hba", "on").prepare();
+    let pool = config.set("enable_pool_hba", "on").prepare();
     pool.write("pool_hba.conf", rules);
-    pool.launch(&[]);
-    pool.wait_ready();
-    pool
+    pool.started()
 }
 
 #[track_caller]

@@ -112,13 +112,12 @@ fn rules_tell_encrypted_connections_from_others() {
     needs_pgpool!();
     let authority = Authority::new("ours");
     let config = with_tls(Pgpool::on(shared()), &authority.issue("pgpool")).set("enable_pool_hba", "on");
-    let mut pool = config.prepare();
+    let pool = config.prepare();
     pool.write(
         "pool_hba.conf",
         "hostssl all postgres all trust\nhostnossl all plain all trust\nhost all all all reject\n",
     );
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = pool.started();
     psql(&pool, "sslmode=require user=postgres", "SELECT 1").succeeded();
     let refused = |options: &str| psql(&pool, options, "SELECT 1").stderr;
     assert!(refused("sslmode=disable user=postgres").contains("client authentication failed"));
@@ -195,10 +194,9 @@ fn drivers() {
     let authority = Authority::new("ours");
     let config = Pgpool::on(shared()).weights(&[1.0, 0.0, 0.0]);
     let pool = with_tls(config, &authority.issue("pgpool")).set("enable_pool_hba", "on");
-    let mut pool = pool.prepare();
+    let pool = pool.prepare();
     pool.write("pool_hba.conf", "hostssl all all all trust\n");
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = pool.started();
     let run = |program: Program| {
         let program = program.at_port(pool.port).env("PGSSLMODE", "require").patience(Duration::from_secs(180));
         assert_eq!(program.run().succeeded(), "ok");

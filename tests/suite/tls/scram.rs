@@ -30,12 +30,10 @@ fn server() -> &'static (Authority, Cluster, String) {
 
 fn pool(authority: &Authority, entry: &str) -> Pgpool {
     let config = with_tls(Pgpool::on(&server().1), &authority.issue("pgpool"));
-    let mut pool = config.set("enable_pool_hba", "on").set("pool_passwd", "pool_passwd").prepare();
+    let pool = config.set("enable_pool_hba", "on").set("pool_passwd", "pool_passwd").prepare();
     pool.write("pool_hba.conf", "hostssl all all all scram-sha-256\n");
     pool.write("pool_passwd", &format!("bound:{entry}\n"));
-    pool.launch(&[]);
-    pool.wait_ready();
-    pool
+    pool.started()
 }
 
 #[test]

@@ -39,9 +39,7 @@ fn sessions_are_encrypted_as_the_mode_says() {
 /// The session is refused, the log says `why` with a hint, and nothing was sent in clear.
 #[track_caller]
 fn refused(config: Config, why: &str) {
-    let mut pool = config.prepare();
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = config.start();
     let error = crate::harness::Wire::login(pool.port).map(drop).expect_err("refused").to_string();
     assert!(error.contains("failed to create a backend 0 connection"), "{error}");
     let log = pool.log();
@@ -117,12 +115,10 @@ fn a_server_that_asks_for_a_method_that_is_not_allowed_gets_no_password() {
              host all \"{mark}\" 127.0.0.1/32 password\n"
         );
         cluster.primary().set_hba(&rules, &mark);
-        let mut pool = Pgpool::on(&cluster).set("backend_require_auth", allowed).set("enable_pool_hba", "on").prepare();
+        let pool = Pgpool::on(&cluster).set("backend_require_auth", allowed).set("enable_pool_hba", "on").prepare();
         pool.write("pool_hba.conf", "host all all all trust\n");
         pool.write("pool_passwd", "asker:TEXTsecret\n");
-        pool.launch(&[]);
-        pool.wait_ready();
-        pool
+        pool.started()
     };
     let login = |pool: &Pgpool| {
         let login = crate::harness::Wire::login_with(pool.port, &[("user", "asker"), ("database", "test")]).map(drop);
@@ -233,9 +229,7 @@ fn the_certificate_of_pgpool_lets_nobody_in() {
         let config = config.set("backend_sslcert", &mine.certificate).set("backend_sslkey", &mine.key);
         config.set("enable_pool_hba", rules)
     };
-    let mut pool = config("off").prepare();
-    pool.launch(&[]);
-    pool.wait_ready();
+    let pool = config("off").start();
     let error = crate::harness::Wire::login(pool.port).map(drop).expect_err("refused").to_string();
     assert!(error.contains("client authentication failed"), "{error}");
     assert!(pool.log().contains("nothing tells who the client is"), "{}", pool.log());
