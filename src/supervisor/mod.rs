@@ -38,7 +38,7 @@ use crate::net::tls::Front;
 use crate::report::{Report, version};
 use crate::state::{NodeSet, Shared};
 use crate::sys::descriptor;
-use crate::sys::signal::{Signal, Signals};
+use crate::sys::signal::{STOPS, Signal, Signals, ToDoorman, ToParent};
 use certificates::Renewal;
 use children::{Children, Dead, End, Role, ScriptKind};
 use failover::Failover;
@@ -220,28 +220,28 @@ impl Supervisor {
 
     fn heed_signals(&mut self) {
         let taken = self.signals.take();
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
+        for signal in STOPS {
             if taken.has(signal) {
                 self.stop(signal);
             }
         }
-        if taken.has(Signal::SIGCHLD) {
+        if taken.has(ToParent::ChildEnded) {
             for dead in self.children.reap() {
                 self.bury(&dead);
             }
         }
-        if taken.has(Signal::SIGHUP) && self.stopping.is_none() {
+        if taken.has(ToParent::Reload) && self.stopping.is_none() {
             self.reload();
             self.let_successor_reload();
         }
-        if taken.has(Signal::SIGURG) {
+        if taken.has(ToParent::Upgrade) {
             self.upgrade();
         }
-        if taken.has(Signal::SIGUSR1) && self.stopping.is_none() {
+        if taken.has(ToParent::Requests) && self.stopping.is_none() {
             self.heed_requests();
         }
-        if taken.has(Signal::SIGUSR2) {
-            self.children.signal_all(Signal::SIGUSR2);
+        if taken.has(ToParent::TellWorkers) {
+            self.tell_workers();
         }
     }
 
@@ -267,7 +267,7 @@ impl Supervisor {
             dismissed = slot.is_dismissed();
             slot.reclaim();
             // It may have been the last one that was free.
-            self.children.signal(Signal::SIGWINCH, |role| role == Role::Doorman);
+            self.children.signal(ToDoorman::NobodyIsFree, |role| role == Role::Doorman);
             if !client.is_empty() {
                 // Its last statement may have changed the catalog, or committed what nobody was told of.
                 self.shared.relcache().bump();

@@ -21,7 +21,7 @@ use crate::report::{self, Report, Result, Severity};
 use crate::state::{Limits, NodeSet, Shared};
 use crate::sys::inherited;
 use crate::sys::service_manager::ServiceManager;
-use crate::sys::signal::{self, Signal, Signals};
+use crate::sys::signal::{self, Signal, Signals, ToParent};
 use nix::errno::Errno;
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
@@ -32,19 +32,6 @@ use std::sync::Arc;
 const EXIT_NOT_STARTED: i32 = 3;
 /// Exit status when the parent could not go on.
 const EXIT_GAVE_UP: i32 = 1;
-
-/// What the parent heeds.
-const HANDLED: [Signal; 9] = [
-    Signal::SIGTERM,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGHUP,
-    Signal::SIGCHLD,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGURG,
-    Signal::SIGWINCH,
-];
 
 /// Starts pgpool and runs it to its end. Returns the exit status. With `starter` this process is a daemon: `starter` gets
 /// one byte when the service is complete, and standard input, output and error are given up at the same moment. `again`:
@@ -84,7 +71,7 @@ fn prepare(
     starter: Option<OwnedFd>,
 ) -> Result<Supervisor> {
     signal::ignore(&[Signal::SIGPIPE]).map_err(failed("SIGPIPE cannot be ignored"))?;
-    let signals = Signals::install(&HANDLED).map_err(failed("signals cannot be handled"))?;
+    let signals = Signals::install(ToParent::HANDLED).map_err(failed("signals cannot be handled"))?;
     let service = Service::new(ServiceManager::from_environment());
     let mut handed = Handed::take();
     let mut offered = match &mut handed {
