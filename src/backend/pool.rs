@@ -31,6 +31,8 @@ pub struct Group {
     pub created: SystemTime,
     /// Sessions served, the current one included.
     pub uses: u64,
+    /// What its sessions have set before may be in force still: it was not reset.
+    pub keeps_settings: bool,
     /// When its last session ended.
     rested: Instant,
 }
@@ -113,7 +115,15 @@ impl Pool {
         let slot = self.free_slot();
         let mut connections = Vec::new();
         connections.resize_with(nodes, || None);
-        Group { key, slot, connections, created: SystemTime::now(), uses: 1, rested: Instant::now() }
+        Group {
+            key,
+            slot,
+            connections,
+            created: SystemTime::now(),
+            uses: 1,
+            keeps_settings: false,
+            rested: Instant::now(),
+        }
     }
 
     fn free_slot(&mut self) -> usize {

@@ -1,7 +1,8 @@
 //! What is known of names, and for how long.
 
 use super::change::{Change, SessionChange};
-use super::exchange::{self, Exchanged};
+use super::exchange::{self, Exchanged, NothingHidden};
+use super::hidden::HiddenCalls;
 use super::names::{FOR_EVER, Names};
 use super::scope::Scope;
 use super::tables::{MAX_NAMES, Tables};
@@ -54,7 +55,9 @@ pub struct Facts {
     isolation: Names<Isolation>,
     /// For the query cache only.
     tables: HashMap<Name, Tables, ByteHasher>,
-    /// Stamp of the query cache that they were looked up under.
+    /// For the query cache only: what the whole database calls unnamed.
+    hidden_calls: Option<HiddenCalls>,
+    /// Stamp of the query cache that tables and hidden calls were looked up under.
     tables_stamp: u64,
     session: Session,
     doubt: Doubt,
@@ -101,6 +104,7 @@ impl Facts {
             functions: Names::default(),
             isolation: Names::default(),
             tables: HashMap::default(),
+            hidden_calls: None,
             tables_stamp: 0,
             session: Session::default(),
             doubt: Doubt::None,
@@ -321,8 +325,35 @@ impl Facts {
     pub fn begin_tables(&mut self, stamp: u64) {
         if std::mem::replace(&mut self.tables_stamp, stamp) != stamp {
             self.tables.clear();
+            self.hidden_calls = None;
             self.losses += 1;
         }
+    }
+
+    /// The functions that statements may call unnamed, if they have been asked for.
+    pub fn hidden_calls(&self) -> Option<&HiddenCalls> {
+        self.hidden_calls.as_ref()
+    }
+
+    /// Takes over from other workers that there are none.
+    pub fn recall_hidden_calls(&mut self) {
+        let name = self.hidden_name();
+        if self.hidden_calls.is_none() && self.may_share() && self.hear::<NothingHidden>(&name).is_some() {
+            self.hidden_calls = Some(HiddenCalls::default());
+        }
+    }
+
+    pub(super) fn learn_hidden_calls(&mut self, hidden: HiddenCalls) {
+        self.learn();
+        if hidden.is_empty() {
+            self.tell(&self.hidden_name(), NothingHidden);
+        }
+        self.hidden_calls = Some(hidden);
+    }
+
+    /// They count for one stamp only.
+    fn hidden_name(&self) -> Name {
+        Name::bare(&self.tables_stamp.to_string())
     }
 
     pub(super) fn learn_tables(&mut self, name: &Name, tables: Tables) {

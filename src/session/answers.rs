@@ -122,8 +122,10 @@ impl Session<'_> {
             b'Z' => self.ready(node, header)?,
             kind => {
                 let step = server.replies.received(kind).map_err(|_| End::server_confused(node, kind))?;
-                if kind == b'C' && node == self.home {
+                if matches!(kind, b'C' | b's' | b'V') && node == self.home {
                     self.completed_for_cache();
+                }
+                if kind == b'C' && node == self.home {
                     self.rolled_back = self.reply_content(node, header).starts_with(b"ROLLBACK");
                 }
                 if step.finished.is_some() {
@@ -247,7 +249,7 @@ impl Session<'_> {
         let fatal = matches!(fields.severity(), b"FATAL" | b"PANIC");
         let outside = self.group.status(self.home) == TransactionStatus::Idle && !self.journal.has_block();
         let refused = self.why_retry(node, fields.code()).filter(|_| outside);
-        let is_misunderstood = node == self.home && is_not_understood(fields.code());
+        let is_unread = is_unread(&fields);
         let cause = fields.message();
         trace::server_error(self.context, node, &fields);
         if is_shutdown(&fields) {
@@ -256,8 +258,11 @@ impl Session<'_> {
         if fatal && self.retry_without(node, &cause) {
             return Ok(false);
         }
-        if is_misunderstood && let Some(caching) = &mut self.caching {
-            caching.unpublished.refused();
+        if node == self.home
+            && let Some(caching) = &mut self.caching
+        {
+            caching.locks.failed();
+            caching.unpublished.failed(is_unread);
         }
         let Some(server) = self.group.get_mut(node) else { return Ok(true) };
         let refused = refused.filter(|_| server.replies.owes_one_batch());
@@ -351,7 +356,9 @@ impl Session<'_> {
     }
 }
 
-/// `syntax_error`, `invalid_sql_statement_name`, `invalid_cursor_name`: the server has done nothing for the statement.
-fn is_not_understood(code: &[u8]) -> bool {
-    matches!(code, b"42601" | b"26000" | b"34000")
+/// Whether the server could not read the text of a message, so that it has run nothing of it: it is the parser that speaks,
+/// and of that text, not of one that a procedure runs.
+fn is_unread(fields: &backend::ErrorFields<'_>) -> bool {
+    let is_inside = [b'W', b'q'].into_iter().any(|tag| fields.get(tag).is_some());
+    fields.code() == b"42601" && fields.get(b'R') == Some(b"scanner_yyerror") && !is_inside
 }

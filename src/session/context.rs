@@ -4,7 +4,7 @@ use super::auth_query::Answers;
 use super::gate::Gate;
 use crate::auth::hba::Rules;
 use crate::backend::{self, Key, Pool};
-use crate::cache::Memcached;
+use crate::cache::{self, Memcached};
 use crate::catalog::{self, Facts};
 use crate::config::Settings;
 use crate::net::tls::Front;
@@ -113,7 +113,11 @@ impl Context {
     /// Takes the settings that the parent has published (config 6), having checked the file and told what changes.
     pub fn reload(&mut self) {
         let Some(settings) = Settings::from_snapshot(&self.shared.published_settings()) else { return };
+        let former = Arc::clone(&self.file_settings);
         self.take_file_settings(settings);
+        if let Some(cache) = self.shared.query_cache() {
+            cache::take_over(&former, &self.file_settings, cache);
+        }
         backend::reload_tls(&self.settings);
         self.close_asker();
         self.pool.set_life_time(self.settings.connection_life_time);

@@ -61,6 +61,7 @@ pub(super) fn release(context: &mut Context, mut group: Group, end: &End) {
 /// Runs `reset_query_list` on every node the session has used.
 fn reset(context: &Context, group: &mut Group) -> Result<()> {
     let slot = group.slot;
+    group.keeps_settings = !context.settings.reset_query_list.iter().any(|query| resets_settings(query));
     for server in group.connections.iter_mut().flatten() {
         for query in context.settings.reset_query_list.iter() {
             // As the original: nothing to abort, nothing to send.
@@ -77,6 +78,12 @@ fn reset(context: &Context, group: &mut Group) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn resets_settings(query: &str) -> bool {
+    let words = || query.trim_end_matches(';').split_ascii_whitespace();
+    let is = |statement: [&str; 2]| words().map(str::to_ascii_uppercase).eq(statement);
+    is(["DISCARD", "ALL"]) || is(["RESET", "ALL"])
 }
 
 /// A statement whose client is gone is cancelled: closing the connection alone would let it run to its end. A node that is

@@ -41,13 +41,13 @@ enum Known {
 }
 
 impl OwnIdentity {
-    /// Nothing is known.
-    pub fn new() -> Self {
+    /// Nothing is known. `has_custom`: the session may have settings from its beginning that servers do not list.
+    pub fn new(has_custom: bool) -> Self {
         Self {
             known: Known::NotYet,
             last: None,
             number: (std::process::id(), uptime().as_nanos()),
-            has_custom: false,
+            has_custom,
             is_uncertain: false,
             is_doubtful: false,
         }
@@ -57,6 +57,15 @@ impl OwnIdentity {
     #[inline]
     pub fn is_uncertain(&self) -> bool {
         self.is_uncertain
+    }
+
+    /// What it is, if that is known and nothing under way may change it.
+    #[inline]
+    pub fn settled(&self) -> Option<Identities> {
+        match self.known {
+            Known::Identity(identities, _) if !self.is_uncertain => Some(identities),
+            _ => None,
+        }
     }
 
     /// Whether names may mean something else than when it was asked for.

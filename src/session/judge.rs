@@ -88,9 +88,10 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The prepared statement that EXECUTE names, also behind EXPLAIN.
+    /// The prepared statement that EXECUTE names, also behind EXPLAIN. Among several statements it may be another one.
     pub(super) fn executed(&self, facts: &Statement) -> Option<&Prepared> {
-        executed_name(&facts.kind).and_then(|name| self.statements.get(name))
+        let name = executed_name(&facts.kind).filter(|_| !facts.is_multi());
+        name.and_then(|name| self.statements.get(name))
     }
 
     /// The load balance node if facts of the catalog are to be asked there (`relcache_query_target`) and it can know them.

@@ -36,6 +36,8 @@ mod journal;
 mod judge;
 mod limits;
 mod local;
+mod locks;
+mod meaning;
 mod message_log;
 mod new_primary;
 mod open;

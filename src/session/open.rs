@@ -118,7 +118,7 @@ fn run(context: &mut Context, client: Client, start: Start) {
     let message_log = MessageLog::new(settings);
     let journal = Journal::opened(&group.key.startup);
     let remote = context.take_memcached();
-    let caching = context.shared.query_cache().map(|cache| Box::new(Caching::new(cache, remote)));
+    let caching = context.shared.query_cache().map(|cache| Box::new(Caching::new(cache, remote, group.keeps_settings)));
     let mut session = Session {
         catalog: context.take_catalog(&group.key),
         context,

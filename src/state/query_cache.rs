@@ -266,13 +266,20 @@ impl QueryCache {
         &self.0.segment.slice(self.0.doubtful_until)[0]
     }
 
+    /// Nothing read before counts any more, wherever it is kept.
+    pub fn forget(&self) {
+        self.invalidate(&TableSet::everything());
+        if self.store().is_none() {
+            self.remote().owe();
+        }
+    }
+
     /// Nothing read before counts any more, and its memory is given back. If the answers are elsewhere, nobody of this
     /// pgpool uses them before somebody has said so there.
     pub fn clear(&self) {
-        self.invalidate(&TableSet::everything());
-        match self.store() {
-            Some(store) => store.clear(),
-            None => self.remote().owe(),
+        self.forget();
+        if let Some(store) = self.store() {
+            store.clear();
         }
     }
 

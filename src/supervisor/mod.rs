@@ -117,6 +117,10 @@ struct Supervisor {
 impl Supervisor {
     /// Runs until pgpool has stopped. Returns the exit status.
     fn live(&mut self) -> std::io::Result<i32> {
+        if !self.is_before_its_time() {
+            // Early, since it is needed most when the start hangs.
+            self.receive_administrators();
+        }
         self.start_due();
         let mut poll = Poll::new()?;
         let mut events = Events::with_capacity(8);
@@ -131,12 +135,13 @@ impl Supervisor {
             self.watch(predecessor.leash());
         }
         let search_limit = Deadline::after(SEARCH_LIMIT);
+        let mut has_searched = false;
         loop {
             let mut deadline = self.children.next_start().min(self.stop_deadline()).min(self.failover.deadline());
             deadline = deadline.min(self.renewal_deadline()).min(self.spare.deadline());
             deadline = deadline.min(self.service.next_sign_of_life());
             deadline = deadline.min(self.upgrade_deadline()).min(self.next_tidings());
-            if !self.announced {
+            if !has_searched {
                 deadline = deadline.min(search_limit);
             }
             match poll.poll(&mut events, deadline.remaining()) {
@@ -155,8 +160,8 @@ impl Supervisor {
             if let Some(status) = self.finish_stop() {
                 return Ok(status);
             }
-            let told = events.iter().any(|event| event.token() == READY);
-            if !self.announced && self.stopping.is_none() && (told || search_limit.passed()) {
+            has_searched |= search_limit.passed() || events.iter().any(|event| event.token() == READY);
+            if has_searched && !self.announced && self.stopping.is_none() && self.can_take_over() {
                 self.children.start(Role::ReplicationCheck);
                 self.hire_first();
                 self.start_health_checks();
@@ -189,6 +194,16 @@ impl Supervisor {
             if !self.children.has(Role::Health(id)) {
                 self.children.start(Role::Health(id));
             }
+        }
+    }
+
+    /// Starts PCP and metrics. Who is to replace another pgpool leaves them to that one until it serves.
+    fn receive_administrators(&mut self) {
+        if !self.pcp_listeners.is_empty() {
+            self.children.start(Role::Pcp);
+        }
+        if !self.metrics_listeners.is_empty() {
+            self.children.start(Role::Metrics);
         }
     }
 
@@ -237,10 +252,15 @@ impl Supervisor {
         if taken.has(ToParent::Upgrade) {
             self.upgrade();
         }
-        if taken.has(ToParent::Requests) && self.stopping.is_none() {
-            self.heed_requests();
+        if taken.has(ToParent::Requests) {
+            if self.retired.is_some() {
+                self.pass_orders_on();
+            } else if self.stopping.is_none() && !self.is_before_its_time() {
+                self.heed_requests();
+            }
         }
         if taken.has(ToParent::TellWorkers) {
+            self.heed_hold();
             self.tell_workers();
         }
     }
@@ -284,9 +304,6 @@ impl Supervisor {
         if dead.role == Role::Doorman {
             self.shared.set_doorman(0);
         }
-        if dead.role == Role::Pcp && self.successor.is_some() {
-            return;
-        }
         if self.is_done_with(dismissed) || (dead.role == Role::Doorman && dead.end == End::Exit(0)) {
             return;
         }
@@ -296,6 +313,10 @@ impl Supervisor {
     }
 
     fn write_status(&mut self) {
+        if self.is_before_its_time() {
+            // It is still the other one's file.
+            return;
+        }
         let cluster = self.shared.nodes().view();
         self.written = cluster.attached();
         if status_file::is_worth_writing(&cluster)

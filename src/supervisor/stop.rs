@@ -117,9 +117,7 @@ impl Supervisor {
     }
 
     fn leave_nothing_behind(&mut self) {
-        if !self.is_before_its_time() {
-            self.write_status();
-        }
+        self.write_status();
         self.listeners.remove();
         self.pcp_listeners.remove();
         self.metrics_listeners.remove();

@@ -178,6 +178,7 @@ fn a_start_without_means_says_what_is_missing() {
     for (resource, config, message, hint) in [
         ("--nofile=5", Pgpool::on(shared()), "Too many open files", "Raise the limit of open files: ulimit -n"),
         ("--nofile=10", Pgpool::on(shared()), "Too many open files", "Raise the limit of open files: ulimit -n"),
+        ("--fsize=100000", Pgpool::on(shared()), "File too large", "ulimit -v and -f"),
         ("--as=600000000", dear(Pgpool::on(shared())), "could not create shared memory", "Reduce num_init_children"),
     ] {
         let mut pool = config.prepare();
@@ -188,6 +189,22 @@ fn a_start_without_means_says_what_is_missing() {
         assert!(log.contains("FATAL:  ") && log.contains(message) && log.contains(hint), "{resource}: {log}");
         assert!(!pool.path("pgpool.pid").exists() && !pool.socket().exists());
     }
+}
+
+#[test]
+fn a_log_that_may_not_grow_ends_nobody() {
+    only_ours!("it is killed by the signal");
+    let pool = Pgpool::on(shared()).set("num_init_children", 2).set("log_statement", "on").start();
+    let mut session = pool.connect();
+    wait_for("the other worker", || pool.children(WAITING).len() == 1);
+    let everybody: Vec<Pid> = [vec![pool.pid()], pool.children("pgpool: ")].concat();
+    everybody.iter().for_each(|pid| limit(*pid, "fsize", "1"));
+    for number in 0..20 {
+        assert_eq!(session.value(&format!("SELECT {number}")), number.to_string());
+    }
+    pool.signal(Signal::SIGHUP);
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
+    assert!(everybody.iter().all(|pid| kill(*pid, None).is_ok()));
 }
 
 #[test]

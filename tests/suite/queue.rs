@@ -123,6 +123,16 @@ fn the_doorman_is_there_while_it_is_needed() {
     pool.signal(Signal::SIGHUP);
     wait_for("the doorman", || doormen(&pool).len() == 1);
     let first = doormen(&pool)[0];
+    pool.signal(Signal::SIGUSR2);
+    for signal in [Signal::SIGUSR1, Signal::SIGUSR2] {
+        kill(first, signal).expect("kill");
+    }
+    let session = pool.connect();
+    let mut late = pool.open();
+    late.send(startup(0, LOGIN));
+    assert_turned_away(&mut late);
+    session.close();
+    assert_eq!(doormen(&pool), [first]);
     kill(first, Signal::SIGKILL).expect("kill");
     wait_for("the next one", || matches!(doormen(&pool)[..], [next] if next != first));
     let session = pool.connect();

@@ -2,7 +2,7 @@
 
 use crate::harness::frontend::{bind, close_statement, describe_portal, execute, parse, query, sync};
 use crate::harness::reading::{READ, connect_as, primary, reading_pool, standby};
-use crate::harness::{Cluster, Pgpool, Wire, shared};
+use crate::harness::{Cluster, Pgpool, Stop, Wire, shared, wait_for};
 use crate::only_ours;
 
 /// Makes a function that says it only reads, and writes, as nobody can see who looks at it.
@@ -127,4 +127,21 @@ fn pipelined_reads_survive_a_standby_that_cannot_follow() {
     let answers = answers.map(|answer| answer.succeeded().column().concat());
     assert_eq!(answers, [primary.clone(), primary, "late".to_owned()]);
     assert_eq!(pool.log().matches("cannot follow the session").count(), 1, "it is not asked again and again");
+}
+
+/// In an immediate stop or a crash a server sends what it has got ready, in front of its farewell.
+#[test]
+fn an_answer_that_a_standby_has_only_begun_comes_from_the_primary() {
+    only_ours!("the original ends the session");
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster).weights(&[0.0, 1.0]).set("read_only_function_list", "pg_.*").start();
+    let mut session = pool.connect();
+    let mut watcher = cluster.node(1).connect();
+    let read = "SELECT n, CASE WHEN n > 3 AND pg_is_in_recovery() THEN pg_sleep(600) END FROM ten";
+    session.send(query(read));
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    wait_for("the standby to have three rows", || watcher.value(sleeping) == "1");
+    cluster.node(1).stop(Stop::Immediate);
+    let reply = session.read_until('Z');
+    assert_eq!(reply.succeeded().kinds(), "TDDDDDDDDDDCZ", "{}", pool.log());
 }

@@ -9,7 +9,10 @@ use crate::sql::Isolation;
 pub(super) struct Block {
     pub entries: Vec<Entry>,
     pub bytes: usize,
+    /// `None`: the one that transactions begin with.
     pub isolation: Option<Isolation>,
+    /// It may have another isolation level: a text of several statements has begun it, chained it, or set something in it.
+    pub is_uncertain: bool,
     /// SET TRANSACTION has changed its modes.
     pub sets_modes: bool,
     /// It cannot be opened on another node.

@@ -88,6 +88,8 @@ pub(super) struct Failover {
     searches: SearchNumber,
     /// How often the present one was begun.
     attempts: u32,
+    /// The detached node that it asks, too.
+    pub returning: Option<usize>,
     /// The first one is at work, the others wait for it.
     following: VecDeque<Following>,
     /// What commands print.
@@ -110,6 +112,7 @@ impl Failover {
             search: None,
             searches: 0,
             attempts: 0,
+            returning: None,
             following: VecDeque::new(),
             output: Output::new()?,
         })
@@ -153,6 +156,11 @@ impl Supervisor {
     /// SIGUSR1: somebody has asked for something, or the finder has changed the attached nodes (failover 5.9).
     pub(super) fn heed_requests(&mut self) {
         Report::log_line("Pgpool-II parent process received SIGUSR1").log();
+        self.take_requests();
+    }
+
+    /// Takes up what has been asked for, if anything was.
+    pub(super) fn take_requests(&mut self) {
         let requests: Vec<Request> = self.shared.failover().take();
         if requests.is_empty() {
             if self.shared.nodes().view().attached() != self.written {
@@ -162,7 +170,15 @@ impl Supervisor {
             self.tell_workers();
             return;
         }
-        self.put_off_upgrade();
+        self.put_off_upgrade("a failover is needed");
+        if self.retired.is_some() {
+            return self.pass_on(&requests);
+        }
+        self.take_up(requests);
+    }
+
+    /// Somebody has asked for this.
+    pub(super) fn take_up(&mut self, requests: Vec<Request>) {
         Report::log_line("Pgpool-II parent process has received failover request").log();
         self.failover.events.push_back(Event::Asked(requests));
     }
@@ -254,8 +270,8 @@ impl Supervisor {
                     self.failover.events.push_front(Event::CommandEnded);
                 }
             }
-            Action::Search => {
-                self.failover.attempts = 0;
+            Action::Search(returning) => {
+                (self.failover.attempts, self.failover.returning) = (0, returning);
                 self.start_search();
             }
             Action::StopSearch => {

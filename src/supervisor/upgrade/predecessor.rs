@@ -1,7 +1,8 @@
 //! In the new pgpool: the one that it replaces.
 
 use super::leash::{Leash, Word};
-use super::news;
+use super::{news, orders};
+use crate::cluster;
 use crate::net::Deadline;
 use crate::report::{self, Report};
 use crate::supervisor::Supervisor;
@@ -33,6 +34,10 @@ pub(in crate::supervisor) struct Predecessor {
     has_retired: bool,
     /// The state of the node table that it knows.
     told: Option<u64>,
+    /// The nodes as it had them when it started this process.
+    uses: String,
+    /// What of them is lacking here, as it was told.
+    lack: Option<String>,
 }
 
 /// How often the node table is looked at for changes that nobody has woken the parent for, while somebody is to be told.
@@ -63,7 +68,7 @@ impl Handed {
     /// Who has done that. `unwanted`: what of its sockets there is no use for.
     pub fn by(self, unwanted: Listeners) -> Predecessor {
         let Self { pid, leash, cancels, .. } = self;
-        Predecessor { pid, leash, cancels, unwanted, has_retired: false, told: None }
+        Predecessor { pid, leash, cancels, unwanted, has_retired: false, told: None, uses: String::new(), lack: None }
     }
 }
 
@@ -84,6 +89,7 @@ impl Supervisor {
     pub(in crate::supervisor) fn take_over(&mut self) {
         let Some(predecessor) = &mut self.predecessor else { return };
         predecessor.has_retired = true;
+        self.write_status();
         match PidFile::take_over(Path::new(&self.settings.pid_file_name)) {
             Ok(file) => self.pid_file = Some(file),
             Err(report) => report.log(),
@@ -91,22 +97,50 @@ impl Supervisor {
         for listeners in [&mut self.listeners, &mut self.pcp_listeners, &mut self.metrics_listeners] {
             listeners.own();
         }
-        predecessor.unwanted.own();
-        predecessor.unwanted.refuse();
-        Report::log_line(format!("upgrade: process {} is replaced by this one", predecessor.pid)).log();
-        predecessor.leash.say_ready();
+        if let Some(predecessor) = &mut self.predecessor {
+            predecessor.unwanted.own();
+            predecessor.unwanted.refuse();
+            Report::log_line(format!("upgrade: process {} is replaced by this one", predecessor.pid)).log();
+            predecessor.leash.say_ready();
+        }
+        // Before anything is decided here: what it hears first are no changes.
+        self.tell_of_nodes();
+        self.receive_administrators();
+        // What the first look at the nodes has led to.
+        self.take_requests();
     }
 
-    /// Hears whether it has ended.
+    /// Whether this one reaches all nodes that the one which serves uses. If not, what is lacking is told.
+    pub(in crate::supervisor) fn can_take_over(&mut self) -> bool {
+        let Some(predecessor) = self.predecessor.as_mut().filter(|predecessor| !predecessor.has_retired) else {
+            return true;
+        };
+        let has_primary = cluster::has_primary(&self.settings);
+        let lack = news::lack(&predecessor.uses, &self.shared.nodes().view(), has_primary);
+        if let Some(lack) = lack.as_ref().filter(|lack| predecessor.lack.as_ref() != Some(lack)) {
+            Report::warning(format!("upgrade: this process does not replace process {} yet", predecessor.pid))
+                .detail(format!("It uses what is lacking here: {lack}."))
+                .hint("Check the node, and what pgpool.conf says of it; or detach the node, and begin again.")
+                .log();
+            predecessor.leash.say_lack(lack);
+        }
+        predecessor.lack = lack;
+        predecessor.lack.is_none()
+    }
+
+    /// Hears what it says, and whether it has ended.
     pub(in crate::supervisor) fn heed_predecessor(&mut self) {
-        let Some(predecessor) = &mut self.predecessor else { return };
         loop {
+            let Some(predecessor) = &mut self.predecessor else { return };
             match predecessor.leash.hear() {
                 None => return,
                 Some(Word::End) => break,
+                Some(Word::Orders(orders)) => self.take_orders(&orders),
+                Some(Word::Nodes(news)) => predecessor.uses = news,
                 Some(_) => {}
             }
         }
+        let Some(predecessor) = &self.predecessor else { return };
         let (pid, has_retired) = (predecessor.pid, predecessor.has_retired);
         if has_retired {
             Report::log_line(format!("upgrade: process {pid}, which this one has replaced, has ended")).log();
@@ -118,6 +152,22 @@ impl Supervisor {
         self.predecessor = None;
         self.mind_sharing();
         self.shared.relcache().bump();
+    }
+
+    /// It had been asked for this, and has left it to us.
+    fn take_orders(&mut self, orders: &str) {
+        let mut requests = Vec::new();
+        for order in orders::read(orders, &self.shared.nodes().view()) {
+            match order {
+                Ok(request) => requests.push(request),
+                Err(line) => Report::warning("upgrade: an order for a node that is not configured is not carried out")
+                    .detail(line)
+                    .log(),
+            }
+        }
+        if self.stopping.is_none() && !requests.is_empty() {
+            self.take_up(requests);
+        }
     }
 
     /// Its sessions use the nodes that ours use: it gets to know of every change.

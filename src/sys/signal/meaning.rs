@@ -68,7 +68,7 @@ meanings! {
         ClosePool = SIGUSR1: "pooled connections are closed: somebody drops a database",
         LookAtNodes = SIGUSR2: "the node table has changed, or clients are held back",
     }
-    ToDoorman: "the doorman", unheeded [] {
+    ToDoorman: "the doorman", unheeded [SIGUSR1, SIGUSR2] {
         SmartStop = SIGTERM: "it ends",
         FastStop = SIGINT: "it ends",
         ImmediateStop = SIGQUIT: "it ends",

@@ -9,11 +9,16 @@ mod extended;
 mod full;
 mod keys;
 mod killed;
+mod meaning;
 mod memcached;
 mod model;
 mod portals;
 mod standby;
+mod transactions;
+mod triggers;
 mod unconcerned;
+mod unnamed;
+mod unpublished;
 mod unseen;
 mod writes;
 

@@ -1,6 +1,8 @@
 //! `pgpool upgrade`: another process takes over, and no client notices (docs/upgrade.md).
 
 mod failures;
+mod nodes;
+mod start;
 
 use std::fs;
 use std::net::TcpStream;

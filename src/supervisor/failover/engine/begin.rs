@@ -11,8 +11,11 @@ impl Engine {
     /// Failover 6.4. Returns whether it has begun.
     pub(super) fn begin_down(&mut self, step: &mut Step<'_>, request: Request) -> bool {
         let node = request.node;
-        // Of one that was attached before its turn others have asked this while it was down, before the administrator.
-        let is_attached = step.cluster.attached().contains(node) && !self.early.contains(node);
+        // Of one that was attached before its turn others have asked this while it was down, before the administrator; of one
+        // that has returned, too, but not he.
+        let is_of_before = |(returned, last)| returned == node && request.number <= last && !request.by_operator;
+        let was_down = self.early.contains(node) || self.returned.is_some_and(is_of_before);
+        let is_attached = step.cluster.attached().contains(node) && !was_down;
         if request.by_operator && step.cluster.nodes.get(node).is_some_and(|node| node.status != NodeStatus::Unused) {
             step.keep_out(node, !is_attached);
         }

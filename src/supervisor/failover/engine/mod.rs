@@ -31,6 +31,8 @@ pub(super) struct Engine {
     begun: u64,
     /// Nodes that are attached before their turn, so that the search sees them.
     early: NodeSet,
+    /// The node that was last found to be the primary again, and the last request that was waiting then.
+    returned: Option<(usize, u64)>,
 }
 
 impl Engine {
@@ -132,15 +134,21 @@ impl Engine {
         }
         let Some(run) = &mut self.run else { return };
         (run.phase, run.since) = (Phase::Search, step.now);
-        step.actions.push(Action::Search);
+        step.actions.push(Action::Search(run.returning(step)));
     }
 
     fn searched(&mut self, step: &mut Step<'_>, found: Option<Found>) {
         let Some(run) = &mut self.run else { return };
         run.search = step.now - run.since;
+        let returned = run.returning(step).filter(|node| found.is_some_and(|found| found.primary == Some(*node)));
         // Before anybody may write to the main node in want of a primary.
         if let Some(found) = found {
             step.note(found);
+        }
+        if let Some(node) = returned {
+            step.log(format!("failover: DB node {node} answers as the primary again"));
+            step.set_status(node, NodeStatus::Waiting, "it answers as the primary again");
+            self.returned = self.waiting.back().map(|last| (node, last.number));
         }
         // Between question and answer the node may have been detached; and one that is attached stays the primary as long
         // as no other one says that it is.

@@ -26,6 +26,8 @@ struct World {
     /// What runs for the engine.
     command: bool,
     search: bool,
+    /// The detached node that the search asks, too.
+    returning: Option<usize>,
     progress: Progress,
     /// Asked and not answered yet, in this order.
     asked: VecDeque<Request>,
@@ -75,6 +77,7 @@ impl World {
             now: Instant::now(),
             command: false,
             search: false,
+            returning: None,
             progress: Progress::Idle,
             asked: VecDeque::new(),
             answers: 0,
@@ -147,7 +150,8 @@ impl World {
             return;
         }
         let is_found = |id: &usize| self.servers[*id] == (true, Role::Primary);
-        let writable: Vec<_> = self.cluster.attached().iter().filter(is_found).collect();
+        let asked: NodeSet = self.cluster.attached().iter().chain(self.returning).collect();
+        let writable: Vec<_> = asked.iter().filter(is_found).collect();
         // Now and then the only ones that take writes are former primaries, or the search fails.
         let primary = writable.first().copied().filter(|_| self.rng.u8(0..4) > 0);
         let barred: NodeSet = writable.into_iter().filter(|id| Some(*id) != primary).collect();
@@ -225,9 +229,11 @@ impl World {
                 assert!(!self.command && !self.search, "two things at once");
                 self.command = true;
             }
-            Action::Search => {
+            Action::Search(returning) => {
                 assert!(!self.command && !self.search, "two things at once");
-                self.search = true;
+                let may_return = |node: usize| self.cluster.primary == Some(node) && !self.cluster.nodes[node].kept_out;
+                assert!(returning.is_none_or(may_return), "a node may return that was not the primary");
+                (self.search, self.returning) = (true, returning);
             }
             Action::StopSearch => self.search = false,
             Action::End => self.progress = Progress::Idle,
