@@ -111,6 +111,11 @@ fn it_is_installed_started_updated_removed_and_purged() {
     for name in ["usr/sbin/pcp_node_info", "usr/sbin/pg_md5", "etc/pgpool2/pcp.conf", "etc/pgpool2/pool_hba.conf"] {
         assert!(root.at(name).exists(), "{name}");
     }
+    for page in ["man8/pgpool.8", "man1/pcp_node_info.1", "man1/pg_enc.1"] {
+        let packed =
+            Command::new("gzip").arg("-dc").arg(root.at(&format!("usr/share/man/{page}.gz"))).output().expect("gzip");
+        assert!(packed.stdout.windows(3).any(|text| text == b".TH"), "{page}");
+    }
     let unit = fs::read_to_string(root.at("lib/systemd/system/pgpool2.service")).expect("the unit");
     assert!(unit.contains("ExecStart=/usr/sbin/pgpool -n -f /etc/pgpool2/pgpool.conf\n"), "{unit}");
     let conf = root.at("etc/pgpool2/pgpool.conf");

@@ -36,6 +36,7 @@ impl Session<'_> {
         bound: Option<&Definition>,
     ) -> Result<(), End> {
         let Some(caching) = &self.caching else { return Ok(()) };
+        self.context.shared.settle_doubt();
         let executed = self.executed(facts);
         if let Some(prepared) = executed {
             prepared.used(self.meaning());
@@ -76,11 +77,18 @@ impl Session<'_> {
             tables.add(&TableSet::definitions(&self.database));
         }
         let Some(caching) = &mut self.caching else { return Ok(()) };
-        caching.names_are_unsure |= effects.runs_code || prepares_among_others(facts);
+        if prepares_among_others(facts) {
+            caching.names_are_unsure = true;
+            self.statements.doubt_meanings();
+        }
+        caching.names_are_unsure |= effects.runs_code;
         for facts in std::iter::once(facts).chain(runs.as_ref().map(|runs| &runs.facts)) {
             caching.locks.send(facts);
         }
         caching.unpublished.send(runs.as_ref().map_or(facts, |runs| &runs.facts), &tables);
+        if caching.unpublished.goes_on() {
+            caching.shared().running().begin(self.context.slot.index(), &self.database);
+        }
         if caching.identity.send(&effects) {
             self.catalog.doubt();
         }
@@ -108,6 +116,7 @@ impl Session<'_> {
     pub(super) fn note_unknown_for_cache(&mut self) {
         if let Some(caching) = &mut self.caching {
             caching.unpublished.send_unknown();
+            caching.shared().running().begin(self.context.slot.index(), &self.database);
             caching.names_are_unsure = true;
             caching.identity.send(&Effects::ANY);
             self.catalog.doubt();
@@ -245,7 +254,11 @@ impl Session<'_> {
     pub(super) fn ready_for_cache(&mut self, status: TransactionStatus, settled: bool) {
         let invalidates = self.context.settings.memqcache_auto_cache_invalidation;
         if let Some(caching) = self.caching.as_deref_mut() {
+            let has_run = settled && caching.unpublished.goes_on();
             caching.unpublished.ready(status, settled, &mut caching.answers, &self.database, invalidates);
+            if has_run {
+                caching.shared().running().end(self.context.slot.index());
+            }
             let is_idle = status == TransactionStatus::Idle;
             if settled {
                 caching.locks.ready(is_idle);
@@ -262,6 +275,9 @@ impl Session<'_> {
         if let Some(caching) = self.caching.as_ref().filter(|caching| !caching.unpublished.is_empty() && !has_answered)
         {
             caching.shared().doubt(caching.unpublished.tables());
+        }
+        if let Some(caching) = self.caching.as_ref().filter(|caching| caching.unpublished.goes_on()) {
+            caching.shared().running().end(self.context.slot.index());
         }
     }
 }

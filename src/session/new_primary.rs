@@ -195,6 +195,10 @@ impl Session<'_> {
         self.group.connections[node] = Some(server);
         self.home = node;
         self.active = node;
+        self.catalog.connection_changed();
+        if let Some(caching) = &mut self.caching {
+            caching.identity.forget();
+        }
         self.answered = 0;
         self.balance = open::balance_node(self.context, &self.group.key, &self.application_name, node);
         self.redraw = self.balance == node;

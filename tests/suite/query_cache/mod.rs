@@ -5,14 +5,17 @@
 
 mod applications;
 mod crash;
+mod doubtful;
 mod extended;
 mod full;
+mod given;
 mod keys;
 mod killed;
 mod meaning;
 mod memcached;
 mod model;
 mod portals;
+mod procedures;
 mod standby;
 mod transactions;
 mod triggers;

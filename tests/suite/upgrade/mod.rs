@@ -2,7 +2,7 @@
 
 mod failures;
 mod nodes;
-mod start;
+pub mod start;
 
 use std::fs;
 use std::net::TcpStream;

@@ -97,6 +97,11 @@ fn pair() -> (Stream, Stream) {
     (one, two)
 }
 
+fn accept(stream: &mut Stream, acceptor: &Acceptor, deadline: Deadline) -> Result<(), HandshakeError> {
+    let handshake = stream.start_tls(acceptor, &[])?;
+    stream.finish_tls(handshake, deadline)
+}
+
 /// Both sides after the handshake: server and client.
 fn connect(
     server: &Settings,
@@ -107,7 +112,7 @@ fn connect(
     let deadline = Deadline::after(Duration::from_secs(10));
     let acceptor = acceptor(server).unwrap();
     let connector = Connector::new(client).unwrap();
-    let accepting = thread::spawn(move || one.accept_tls(&acceptor, &[], deadline).map(|()| one));
+    let accepting = thread::spawn(move || accept(&mut one, &acceptor, deadline).map(|()| one));
     let connected = two.connect_tls(&connector, host, deadline).map(|()| two);
     (accepting.join().unwrap(), connected)
 }
@@ -192,15 +197,15 @@ fn a_handshake_ends_at_its_deadline_and_a_silent_end_is_told() {
     let files = Files::new("deadline");
     let acceptor = acceptor(&server(&files)).unwrap();
     let (mut one, two) = pair();
-    let late = one.accept_tls(&acceptor, &[], Deadline::after(Duration::from_millis(50)));
+    let late = accept(&mut one, &acceptor, Deadline::after(Duration::from_millis(50)));
     assert!(matches!(late, Err(HandshakeError::TimedOut)), "{late:?}");
     let (mut one, other) = pair();
     drop(other);
-    let closed = one.accept_tls(&acceptor, &[], Deadline::after(Duration::from_secs(10)));
+    let closed = accept(&mut one, &acceptor, Deadline::after(Duration::from_secs(10)));
     assert!(matches!(closed, Err(HandshakeError::Closed)), "{closed:?}");
     let (mut one, garbage) = pair();
     garbage.send(b"this is no ClientHello, but long enough to be taken for one").unwrap();
-    let failed = one.accept_tls(&acceptor, &[], Deadline::after(Duration::from_secs(10)));
+    let failed = accept(&mut one, &acceptor, Deadline::after(Duration::from_secs(10)));
     assert!(matches!(failed, Err(HandshakeError::Failed(_))), "{failed:?}");
     drop(two);
 }
