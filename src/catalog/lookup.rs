@@ -20,6 +20,7 @@ enum Question<'s> {
     Relation(&'s Name),
     Function(&'s Name),
     DefaultIsolation,
+    Origin,
 }
 
 /// Learns what is missing about the names in `statement`, and the default isolation level if it is not known, on a
@@ -55,6 +56,9 @@ pub fn look_up_until(
     questions.extend(functions.into_iter().map(Question::Function));
     if is_primary && facts.default_isolation() == Known::NotYet {
         questions.push(Question::DefaultIsolation);
+    }
+    if is_primary && facts.lacks_origin() {
+        questions.push(Question::Origin);
     }
     for questions in questions.chunks(AT_ONCE) {
         let columns: Vec<_> = questions.iter().map(|question| question.column()).collect();
@@ -104,6 +108,10 @@ impl Question<'_> {
                 name.schema.as_deref().map_or_else(String::new, |schema| in_schema("f.pronamespace", schema))
             ),
             Self::DefaultIsolation => "pg_catalog.current_setting('default_transaction_isolation')".to_owned(),
+            Self::Origin => "(SELECT pg_catalog.concat(pg_catalog.current_setting('role'), ' ', \
+                 pg_catalog.string_agg(reset_val, ' ' ORDER BY name)) FROM pg_catalog.pg_settings WHERE \
+                 name OPERATOR(pg_catalog.=) ANY ('{search_path,default_transaction_isolation}'))"
+                .to_owned(),
         }
     }
 
@@ -131,6 +139,11 @@ impl Question<'_> {
                     None => Volatility::None,
                 },
             ),
+            (Self::Origin, answer) => {
+                if let Some(told) = answer {
+                    facts.learn_origin(told);
+                }
+            }
             (Self::DefaultIsolation, answer) => {
                 if let Some(isolation) = answer.and_then(Isolation::from_name) {
                     facts.learn_isolation(isolation);

@@ -77,7 +77,11 @@ impl Session<'_> {
             tables.add(&TableSet::definitions(&self.database));
         }
         let Some(caching) = &mut self.caching else { return Ok(()) };
-        caching.names_are_unsure |= effects.runs_code || prepares_among_others(facts);
+        if prepares_among_others(facts) {
+            caching.names_are_unsure = true;
+            self.statements.doubt_meanings();
+        }
+        caching.names_are_unsure |= effects.runs_code;
         for facts in std::iter::once(facts).chain(runs.as_ref().map(|runs| &runs.facts)) {
             caching.locks.send(facts);
         }

@@ -20,7 +20,7 @@ pub(super) struct OwnIdentity {
     known: Known,
     /// What was told last, in so far as it is shared.
     last: Option<cache::Identity>,
-    /// What no other session has.
+    /// What no other session has, nor this one before it was asked last: settings that nobody lists may be others since.
     number: (u32, u128),
     /// The session may have settings that servers do not list.
     has_custom: bool,
@@ -78,6 +78,11 @@ impl OwnIdentity {
         matches!(self.known, Known::Identity(_, then) if then == changes)
     }
 
+    /// The session goes on with another server.
+    pub fn forget(&mut self) {
+        self.known = Known::NotYet;
+    }
+
     /// A server has told of a setting, perhaps because its configuration was changed.
     pub fn setting_changed(&mut self) {
         self.is_uncertain = true;
@@ -126,6 +131,7 @@ impl Session<'_> {
     fn identified(&mut self, answer: &[Option<String>], changes: u64) -> Option<Identities> {
         let shared = &self.context.shared;
         let identity = &mut self.caching.as_mut()?.identity;
+        identity.number.1 += 1;
         let told = cache::identities(shared, answer, &self.group.key.startup, identity.number);
         // What a session was given when it began stays, whatever becomes of where it was given.
         identity.has_custom |= told.is_some_and(|told| told.own.is_some());

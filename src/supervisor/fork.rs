@@ -45,8 +45,8 @@ impl ReadyPipe {
 }
 
 impl Supervisor {
-    /// Starts the children that are due. Without resources for one the rest has to wait as well.
-    pub(super) fn start_due(&mut self) {
+    /// Starts the children that are due, and tells whether all were. Without resources for one the rest has to wait as well.
+    pub(super) fn start_due(&mut self) -> bool {
         let mut due = self.children.take_due().into_iter();
         while let Some(role) = due.next() {
             let Err(errno) = self.start_child(role) else { continue };
@@ -56,8 +56,9 @@ impl Supervisor {
                 .hint("Raise the limit of processes of this user, add memory, or reduce num_init_children.")
                 .log();
             late.into_iter().for_each(|role| self.children.postpone(role));
-            return;
+            return false;
         }
+        true
     }
 
     pub(super) fn start_child(&mut self, role: Role) -> nix::Result<()> {

@@ -50,6 +50,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use pid_file::PidFile;
 use service::Service;
 use spare::Spare;
+use start::EXIT_GAVE_UP;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -161,12 +162,14 @@ impl Supervisor {
                 return Ok(status);
             }
             has_searched |= search_limit.passed() || events.iter().any(|event| event.token() == READY);
-            if has_searched && !self.announced && self.stopping.is_none() && self.can_take_over() {
-                self.children.start(Role::ReplicationCheck);
-                self.hire_first();
-                self.start_health_checks();
-                self.start_due();
-                self.announce();
+            if has_searched && !self.announced && self.stopping.is_none() {
+                if !self.is_before_its_time() {
+                    self.complete_start();
+                } else if let Err(report) = self.offer_to_take_over() {
+                    report.log();
+                    self.give_up();
+                    return Ok(EXIT_GAVE_UP);
+                }
             }
             if self.announced && self.stopping.is_none() {
                 self.mind_staff();
@@ -197,6 +200,17 @@ impl Supervisor {
         }
     }
 
+    /// Every node has been asked once.
+    fn complete_start(&mut self) {
+        self.children.start(Role::ReplicationCheck);
+        if self.children.workers().next().is_none() {
+            self.hire_first();
+        }
+        self.start_health_checks();
+        self.start_due();
+        self.announce();
+    }
+
     /// Starts PCP and metrics. Who is to replace another pgpool leaves them to that one until it serves.
     fn receive_administrators(&mut self) {
         if !self.pcp_listeners.is_empty() {
@@ -213,11 +227,10 @@ impl Supervisor {
         self.write_status();
         Report::log_line(format!("pgpool-II successfully started. version {}", version::text())).log();
         nodes::tell(&self.shared.nodes().view(), self.settings.backend_clustering_mode);
-        if self.predecessor.is_some() {
-            // The service manager hears it from the one whom it knows.
-            self.take_over();
-        } else {
-            self.service.tell_ready(&self.in_one_line());
+        match &self.predecessor {
+            // The service manager has heard it from the one whom it knows.
+            Some(predecessor) => predecessor.leash().say_serves(),
+            None => self.service.tell_ready(&self.in_one_line()),
         }
         if let Some(starter) = self.starter.take() {
             // From here on a daemon has no terminal.
@@ -275,7 +288,7 @@ impl Supervisor {
         if dead.role == Role::Successor {
             return self.successor_ended(dead);
         }
-        let (mut client, mut was_useful, mut dismissed) = (String::new(), false, false);
+        let (mut client, mut was_useful, mut is_done) = (String::new(), false, false);
         if dead.role == Role::Collector {
             self.shared.publish_collector(0);
         }
@@ -284,8 +297,9 @@ impl Supervisor {
             client = slot.client().host;
             was_useful = !client.is_empty() || slot.finished_sessions() > 0;
             slot.count_processor_time(dead.processor_time);
-            dismissed = slot.is_dismissed();
+            let dismissed = slot.is_dismissed();
             slot.reclaim();
+            is_done = self.is_done_with(dismissed);
             // It may have been the last one that was free.
             self.children.signal(Signal::SIGWINCH, |role| role == Role::Doorman);
             if !client.is_empty() {
@@ -297,17 +311,17 @@ impl Supervisor {
                 }
             }
         }
-        if self.is_done_with(dismissed) && self.stopping.is_none() && dead.end == End::Exit(0) {
+        if is_done && self.stopping.is_none() && dead.end == End::Exit(0) {
             let (name, pid) = (dead.role.name(), dead.pid);
             let text = format!("{name} process with pid: {pid} exited with success and will not be restarted");
             Report::log_line(text).log();
         } else {
-            tell_of(dead, &client);
+            tell_of(dead, &client, self.stopping.is_some());
         }
         if dead.role == Role::Doorman {
             self.shared.set_doorman(0);
         }
-        if self.is_done_with(dismissed) || (dead.role == Role::Doorman && dead.end == End::Exit(0)) {
+        if is_done || (dead.role == Role::Doorman && dead.end == End::Exit(0)) {
             return;
         }
         if self.stopping.is_none() || dead.role == Role::Collector {
@@ -336,8 +350,9 @@ impl Supervisor {
     }
 }
 
-/// Says how a child ended (process-model 9). `client`: where its client came from, empty if it had none.
-fn tell_of(dead: &Dead, client: &str) {
+/// Says how a child ended (process-model 9). `client`: where its client came from, empty if it had none. `stopping`: by
+/// pgpool itself, if it was killed.
+fn tell_of(dead: &Dead, client: &str, stopping: bool) {
     let Dead { role, pid, end, .. } = dead;
     let name = role.name();
     match end {
@@ -349,7 +364,8 @@ fn tell_of(dead: &Dead, client: &str) {
                 other => format!("signal {} ({other})", *other as i32),
             };
             let mut detail = match client {
-                "" => "It had no client.".to_owned(),
+                "" if matches!(role, Role::Worker(_)) => "It had no client.".to_owned(),
+                "" => "It serves no clients; no session is concerned.".to_owned(),
                 host => format!("Its client from {host} has lost the session; no other session is concerned."),
             };
             if *core {
@@ -358,6 +374,7 @@ fn tell_of(dead: &Dead, client: &str) {
             let report =
                 Report::warning(format!("{name} process with pid: {pid} was terminated by {how}")).detail(detail);
             match signal {
+                Signal::SIGKILL if stopping => report,
                 Signal::SIGKILL => {
                     report.hint("If nobody has killed it, the machine was out of memory: see the kernel's log.")
                 }

@@ -32,7 +32,7 @@ use std::sync::Arc;
 /// Exit status of a start that failed (process-model 9).
 const EXIT_NOT_STARTED: i32 = 3;
 /// Exit status when the parent could not go on.
-const EXIT_GAVE_UP: i32 = 1;
+pub(super) const EXIT_GAVE_UP: i32 = 1;
 
 /// What the parent heeds.
 const HANDLED: [Signal; 9] = [
@@ -87,8 +87,8 @@ fn prepare(
     // A reader that is gone, and a file beyond the limit of sizes, are errors like others.
     signal::ignore(&[Signal::SIGPIPE, Signal::SIGXFSZ]).map_err(failed("signals cannot be ignored"))?;
     let signals = Signals::install(&HANDLED).map_err(failed("signals cannot be handled"))?;
-    let service = Service::new(ServiceManager::from_environment());
     let mut handed = Handed::take();
+    let service = Service::new(ServiceManager::from_environment(), handed.is_none());
     let mut offered = match &mut handed {
         Some(handed) => Offered::new(std::mem::take(&mut handed.sockets), true),
         None => Offered::new(inherited::take(), false),
@@ -109,8 +109,10 @@ fn prepare(
     };
     if handed.is_some() {
         shared.share_servers(true);
+        shared.hold().shut();
     }
-    let filled = nodes::fill(&shared, &settings, &status_file, discard_status);
+    let filled = nodes::fill(&shared, &settings, &status_file, discard_status)
+        .and_then(|()| handed.as_ref().map_or(Ok(()), |handed| handed.adopt_nodes(&shared)));
     let log_pipe = filled
         .map_err(failed("the nodes cannot be prepared"))
         // What goes wrong before this is for whoever starts pgpool.

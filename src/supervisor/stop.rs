@@ -92,7 +92,7 @@ impl Supervisor {
             stopping.wait_for_predecessor = Deadline::NEVER;
             self.predecessor = None;
         }
-        if !self.children.is_empty() || self.is_waiting_for_predecessor() {
+        if !self.children.is_empty() || self.is_waiting_for_predecessor() || self.is_waiting_for_successor() {
             return None;
         }
         if self.retired.is_some() {

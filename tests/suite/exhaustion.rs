@@ -119,6 +119,21 @@ fn in_dynamic_mode_a_failed_fork_is_made_up_for() {
 }
 
 #[test]
+fn an_upgrade_without_processes_changes_nothing() {
+    only_ours!("it has to be stopped");
+    let cluster = Cluster::streaming(2).start();
+    let Some(mut pool) = start_unprivileged(Pgpool::on(&cluster)) else { return };
+    let mut session = pool.connect();
+    let new = crate::upgrade::start::waiting(&mut pool, &cluster);
+    limit(new, "nproc", "1");
+    cluster.node(1).resume();
+    let failure = "upgrade failed: the new process has ended with status 1: there is no room for its processes";
+    wait_for("the failure", || pool.log().contains(failure));
+    assert_eq!(session.value("SELECT 1"), "1");
+    assert_eq!(pool.connect().value("SELECT 2"), "2");
+}
+
+#[test]
 fn a_parent_without_descriptors_goes_on() {
     only_ours!("other texts");
     let mut pool = Pgpool::on(shared()).set("num_init_children", 3).start();

@@ -7,6 +7,8 @@ use nix::sys::signal::{Signal, kill};
 use crate::harness::frontend::{self, query, startup};
 use crate::harness::{Config, LOGIN, Pgpool, Wire, eventually, shared, wait_for};
 use crate::only_ours;
+use crate::tls::authority::Authority;
+use crate::tls::stage::{self, with_tls};
 
 const LIMIT: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -65,6 +67,33 @@ fn the_silent_do_not_keep_others_waiting() {
     talking.send(startup(0, LOGIN));
     assert_turned_away(&mut talking);
     drop(silent);
+}
+
+#[test]
+fn those_who_stop_halfway_do_not_keep_others_waiting() {
+    only_ours!("clients wait for ever");
+    let authority = Authority::new("authority of queues");
+    let pool = with_tls(with_limit().set("listen_backlog_multiplier", 100), &authority.issue("pgpool")).start();
+    let _session = pool.connect();
+    // Two seconds for each of them would be more than anybody waits here.
+    let beginnings: [&[u8]; 3] = [SSL_REQUEST, b"\0", b"\0\0\0\x30\0\x03\0\0user\0"];
+    let stalled: Vec<Wire> = beginnings
+        .iter()
+        .cycle()
+        .take(36)
+        .map(|beginning| {
+            let mut client = pool.open();
+            client.send(beginning);
+            client
+        })
+        .collect();
+    let mut talking = pool.open();
+    talking.send(startup(0, LOGIN));
+    let mut encrypted = stage::wire(&pool);
+    encrypted.send(startup(0, LOGIN));
+    assert_turned_away(&mut talking);
+    assert_turned_away(&mut encrypted);
+    drop(stalled);
 }
 
 #[test]

@@ -14,8 +14,12 @@ pub(in crate::supervisor) struct Leash(UnixStream);
 /// What the other end has said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Word {
-    /// The new one serves.
+    /// The new one could serve.
     Ready,
+    /// It is to do so: the old one does not any more.
+    Go,
+    /// It does.
+    Serves,
     /// The old one is to end like this.
     Stop(Signal),
     /// The other one sees the nodes like this: [`news`](super::news).
@@ -30,6 +34,8 @@ pub(super) enum Word {
 
 const STOPS: [(u8, Signal); 3] = [(b's', Signal::SIGTERM), (b'f', Signal::SIGINT), (b'i', Signal::SIGQUIT)];
 const READY: u8 = b'r';
+const GO: u8 = b'g';
+const SERVES: u8 = b'v';
 const NODES: u8 = b'n';
 const LACK: u8 = b'l';
 const ORDERS: u8 = b'o';
@@ -60,15 +66,25 @@ impl Leash {
         Self::new(descriptor.into())
     }
 
-    /// The other end gets to know that this process serves.
+    /// The other end gets to know that this process could serve.
     pub(super) fn say_ready(&self) {
-        let _ = (&self.0).write(&[READY]);
+        self.say(READY, "");
+    }
+
+    /// The other end is to serve.
+    pub(super) fn say_go(&self) {
+        self.say(GO, "");
+    }
+
+    /// The other end gets to know that this process serves.
+    pub fn say_serves(&self) {
+        self.say(SERVES, "");
     }
 
     /// The other end is to stop.
     pub fn say_stop(&self, signal: Signal) {
         let word = STOPS.iter().find(|(_, meant)| *meant == signal).map_or(b's', |(byte, _)| *byte);
-        let _ = (&self.0).write(&[word]);
+        self.say(word, "");
     }
 
     /// The other end gets to know how the nodes are. Whether there was room for it.
@@ -115,6 +131,8 @@ impl Word {
         let text = || String::from_utf8_lossy(text).into_owned();
         Some(match byte {
             READY => Self::Ready,
+            GO => Self::Go,
+            SERVES => Self::Serves,
             NODES => Self::Nodes(text()),
             LACK => Self::Lack(text()),
             ORDERS => Self::Orders(text()),

@@ -10,6 +10,10 @@ use crate::state::{Cluster, Node, NodeSet, NodeStatus};
 
 /// It is not used.
 const DOWN: &str = "down";
+/// An administrator has detached it.
+const KEPT_OUT: &str = "kept_out";
+/// It is used again as soon as it is reached.
+const MISSING: &str = "missing";
 const UP: &str = "up";
 /// It is the primary.
 const PRIMARY: &str = "primary";
@@ -28,16 +32,24 @@ struct Told<'a> {
 pub(super) fn write(cluster: &Cluster) -> String {
     let of = |(id, node): (usize, &Node)| {
         let state = match () {
-            () if !node.status.is_attached() => DOWN,
-            () if cluster.primary == Some(id) => PRIMARY,
-            () if node.barred => BARRED,
-            () => UP,
+            () if node.status.is_attached() => attached(cluster, id),
+            () if node.missing => MISSING,
+            () if node.kept_out => KEPT_OUT,
+            () => DOWN,
         };
         let reason = node.reason.replace(char::is_control, " ");
         format!("{state}\t{}\t{}\t{reason}\n", node.hostname, node.port)
     };
     let is_used = |(_, node): &(usize, &Node)| node.status != NodeStatus::Unused;
     cluster.nodes.iter().enumerate().filter(is_used).map(of).collect()
+}
+
+fn attached(cluster: &Cluster, id: usize) -> &'static str {
+    match () {
+        () if cluster.primary == Some(id) => PRIMARY,
+        () if cluster.nodes[id].barred => BARRED,
+        () => UP,
+    }
 }
 
 fn read(news: &str) -> Vec<Told<'_>> {
@@ -55,15 +67,33 @@ impl Told<'_> {
         cluster.nodes.iter().position(|node| node.hostname == self.hostname && node.port.to_string() == self.port)
     }
 
+    fn is_down(&self) -> bool {
+        [DOWN, KEPT_OUT, MISSING].contains(&self.state)
+    }
+
     fn address(&self) -> String {
         format!("{}:{}", self.hostname, self.port)
+    }
+}
+
+/// Makes an empty pgpool's `cluster` as another one has it that says `news`: which nodes are detached, and by whom.
+pub(super) fn adopt(news: &str, cluster: &mut Cluster) {
+    for told in read(news) {
+        let Some(id) = told.find(cluster) else { continue };
+        let is_detached = told.is_down() && told.state != MISSING;
+        if is_detached == cluster.nodes[id].status.is_attached() {
+            cluster.set_status(id, if is_detached { NodeStatus::Down } else { NodeStatus::Waiting }, told.reason);
+        }
+        if told.state == KEPT_OUT {
+            cluster.keep_out(id);
+        }
     }
 }
 
 /// What of the nodes in `news`, which another pgpool uses, is not to be had with `cluster`, in words for a person.
 /// `has_primary`: one of the nodes should be the primary.
 pub(super) fn lack(news: &str, cluster: &Cluster, has_primary: bool) -> Option<String> {
-    let used: Vec<_> = read(news).into_iter().filter(|told| told.state != DOWN).collect();
+    let used: Vec<_> = read(news).into_iter().filter(|told| !told.is_down()).collect();
     let missing = used.iter().find_map(|told| {
         let id = told.find(cluster)?;
         let Node { missing, reason, .. } = &cluster.nodes[id];
@@ -101,13 +131,15 @@ impl Heard {
                 }
                 continue;
             };
-            let is_down = told.state == DOWN;
+            let is_down = told.is_down();
             let has_changed = self.has_begun && is_down != self.down.contains(id);
             if has_changed && is_down == cluster.nodes[id].status.is_attached() {
                 cluster.set_status(id, if is_down { NodeStatus::Down } else { NodeStatus::Waiting }, told.reason);
             }
+            if is_down {
+                down.insert(id);
+            }
             match told.state {
-                DOWN => down.insert(id),
                 PRIMARY => primary = Some(id),
                 BARRED => barred.insert(id),
                 _ => {}
@@ -212,6 +244,24 @@ mod tests {
         new.set_primary(Some(0));
         heard.apply(&write(&new), &mut old);
         assert_eq!((old.primary, old.attached().len()), (Some(0), 1));
+    }
+
+    #[test]
+    fn what_is_detached_stays_so_and_nothing_else() {
+        let (mut new, mut old) = (cluster(&[4, 3, 2, 1, 5]), cluster(&[1, 2, 3, 4]));
+        old.set_status(1, NodeStatus::Down, "maintenance");
+        old.keep_out(1);
+        old.set_status(2, NodeStatus::Down, "lost");
+        old.set_missing(3, "not reached");
+        // By its number that was another node.
+        new.set_status(3, NodeStatus::Down, "down in the status file");
+        adopt(&write(&old), &mut new);
+        let told =
+            |id: usize| (new.nodes[id].status.is_attached(), new.nodes[id].kept_out, new.nodes[id].reason.as_str());
+        assert_eq!([0, 3, 4].map(|id| told(id).0), [true; 3]);
+        assert_eq!([1, 2].map(told), [(false, false, "lost"), (false, true, "maintenance")]);
+        let heard = lack(&write(&old), &new, true);
+        assert_eq!(heard, None, "neither uses them");
     }
 
     #[test]

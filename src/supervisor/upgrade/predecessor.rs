@@ -5,7 +5,9 @@ use super::{news, orders};
 use crate::cluster;
 use crate::net::Deadline;
 use crate::report::{self, Report};
+use crate::state::{NodeTableBusy, Shared};
 use crate::supervisor::Supervisor;
+use crate::supervisor::children::Role;
 use crate::supervisor::listen::Listeners;
 use crate::supervisor::pid_file::PidFile;
 use crate::sys::inherited::{self, Inherited};
@@ -30,6 +32,8 @@ pub(in crate::supervisor) struct Predecessor {
     cancels: Option<UnixDatagram>,
     /// Sockets of its that are not configured any more.
     unwanted: Listeners,
+    /// It was told that this one could serve.
+    was_offered: bool,
     /// It has left everything to this one.
     has_retired: bool,
     /// The state of the node table that it knows.
@@ -48,6 +52,8 @@ pub(in crate::supervisor) struct Handed {
     pid: Pid,
     leash: Leash,
     cancels: Option<UnixDatagram>,
+    /// The nodes as it has them.
+    uses: String,
     /// Standard error, which ours may not be: its log collector could never end.
     pub stderr: Option<OwnedFd>,
     pub sockets: Vec<Inherited>,
@@ -62,13 +68,22 @@ impl Handed {
             Some(inherited.remove(found).descriptor)
         };
         let (leash, stderr, cancels) = (named(LEASH)?, named(STDERR), named(CANCELS).map(UnixDatagram::from));
-        Some(Self { pid, leash: Leash::inherited(leash).ok()?, cancels, stderr, sockets: inherited })
+        let leash = Leash::inherited(leash).ok()?;
+        // It has said that before it started this process.
+        let Some(Word::Nodes(uses)) = leash.hear() else { return None };
+        Some(Self { pid, leash, cancels, uses, stderr, sockets: inherited })
     }
 
     /// Who has done that. `unwanted`: what of its sockets there is no use for.
     pub fn by(self, unwanted: Listeners) -> Predecessor {
-        let Self { pid, leash, cancels, .. } = self;
-        Predecessor { pid, leash, cancels, unwanted, has_retired: false, told: None, uses: String::new(), lack: None }
+        let Self { pid, leash, cancels, uses, .. } = self;
+        let (was_offered, has_retired) = (false, false);
+        Predecessor { pid, leash, cancels, unwanted, was_offered, has_retired, told: None, uses, lack: None }
+    }
+
+    /// Enters which of its nodes it has detached: it knows better than a file.
+    pub fn adopt_nodes(&self, shared: &Shared) -> Result<(), NodeTableBusy> {
+        shared.nodes().try_update(|cluster| news::adopt(&self.uses, cluster))
     }
 }
 
@@ -85,8 +100,32 @@ impl Predecessor {
 }
 
 impl Supervisor {
+    /// Has ready what is needed to serve, and lets the predecessor know, as soon as it reaches all nodes that are used.
+    ///
+    /// # Errors
+    /// There are no resources for a second pgpool.
+    pub(in crate::supervisor) fn offer_to_take_over(&mut self) -> Result<(), Report> {
+        if self.predecessor.as_ref().is_some_and(|predecessor| predecessor.was_offered) || !self.can_take_over() {
+            return Ok(());
+        }
+        // They let nobody in yet.
+        self.hire_first();
+        let are_there = self.start_due();
+        let Some(predecessor) = &mut self.predecessor else { return Ok(()) };
+        if !are_there {
+            let lack = "there is no room for its processes";
+            predecessor.leash.say_lack(lack);
+            return Err(Report::fatal(format!("upgrade: process {} is not replaced, {lack}", predecessor.pid)).hint(
+                "Raise the limit of processes (ulimit -u, TasksMax, pids.max): for some time there are twice as many.",
+            ));
+        }
+        predecessor.leash.say_ready();
+        predecessor.was_offered = true;
+        Ok(())
+    }
+
     /// This pgpool serves: what was the predecessor's is its own from now on.
-    pub(in crate::supervisor) fn take_over(&mut self) {
+    fn take_over(&mut self) {
         let Some(predecessor) = &mut self.predecessor else { return };
         predecessor.has_retired = true;
         self.write_status();
@@ -101,17 +140,19 @@ impl Supervisor {
             predecessor.unwanted.own();
             predecessor.unwanted.refuse();
             Report::log_line(format!("upgrade: process {} is replaced by this one", predecessor.pid)).log();
-            predecessor.leash.say_ready();
         }
+        self.service.begin();
         // Before anything is decided here: what it hears first are no changes.
         self.tell_of_nodes();
         self.receive_administrators();
+        self.shared.hold().release();
+        self.children.signal(Signal::SIGUSR2, |role| matches!(role, Role::Worker(_)));
         // What the first look at the nodes has led to.
         self.take_requests();
     }
 
     /// Whether this one reaches all nodes that the one which serves uses. If not, what is lacking is told.
-    pub(in crate::supervisor) fn can_take_over(&mut self) -> bool {
+    fn can_take_over(&mut self) -> bool {
         let Some(predecessor) = self.predecessor.as_mut().filter(|predecessor| !predecessor.has_retired) else {
             return true;
         };
@@ -136,7 +177,7 @@ impl Supervisor {
                 None => return,
                 Some(Word::End) => break,
                 Some(Word::Orders(orders)) => self.take_orders(&orders),
-                Some(Word::Nodes(news)) => predecessor.uses = news,
+                Some(Word::Go) => self.take_over(),
                 Some(_) => {}
             }
         }

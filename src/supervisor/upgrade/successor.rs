@@ -61,6 +61,8 @@ pub(in crate::supervisor) struct Retired {
     news: Option<(String, Deadline)>,
     /// What it had said before.
     heard: Heard,
+    /// It serves.
+    has_begun: bool,
 }
 
 /// All other processes of a container are killed when this one ends.
@@ -158,18 +160,20 @@ impl Supervisor {
             }
         }
         if let Some(successor) = self.successor.as_ref().filter(|successor| successor.limit.passed()) {
-            let lack = successor.lack.as_ref().map(|what| format!(": {what}")).unwrap_or_default();
-            self.end_upgrade(&format!("the new process was not ready within {} seconds{lack}", successor.seconds));
+            let seconds = successor.seconds;
+            let lack = self.last_words();
+            self.end_upgrade(&format!("the new process was not ready within {seconds} seconds{lack}"));
         }
-        self.tell_when_all_have_left();
         while let Some(word) = self.retired.as_ref().and_then(|retired| retired.leash.as_ref()?.hear()) {
             match word {
                 Word::Stop(signal) => self.stop(signal),
                 Word::Nodes(news) => self.note_news(news),
                 Word::End => self.successor_is_gone(),
-                Word::Ready | Word::Lack(_) | Word::Orders(_) => {}
+                Word::Serves => self.retired.iter_mut().for_each(|retired| retired.has_begun = true),
+                _ => {}
             }
         }
+        self.tell_when_all_have_left();
         self.heed_news();
         if let Some(retired) = self.retired.as_mut().filter(|retired| retired.limit.passed()) {
             retired.limit = Deadline::NEVER;
@@ -183,12 +187,24 @@ impl Supervisor {
     /// The process that was to replace this one has ended.
     pub(in crate::supervisor) fn successor_ended(&mut self, dead: &Dead) {
         if self.successor.as_ref().is_some_and(|successor| successor.pid == dead.pid) {
+            let lack = self.last_words();
             let how = match dead.end {
                 End::Exit(status) => format!("the new process has ended with status {status}"),
                 End::Signal(signal, _) => format!("the new process was ended by {signal}"),
             };
-            self.end_upgrade(&how);
+            self.end_upgrade(&format!("{how}{lack}"));
         }
+    }
+
+    /// What the new process has said it lacks, behind a colon.
+    fn last_words(&mut self) -> String {
+        let Some(successor) = &mut self.successor else { return String::new() };
+        while let Some(word) = successor.leash.hear().filter(|word| *word != Word::End) {
+            if let Word::Lack(what) = word {
+                successor.lack = Some(what);
+            }
+        }
+        successor.lack.as_ref().map(|what| format!(": {what}")).unwrap_or_default()
     }
 
     /// Nothing has happened: this process goes on.
@@ -247,14 +263,15 @@ impl Supervisor {
             listeners.leave_to_successor();
         }
         self.cancels = Some(cancels);
-        if let Err(errno) = self.start_child(Role::Cancel) {
-            Report::warning("upgrade: the sessions that go on here cannot be cancelled").detail(errno.desc()).log();
-        }
+        self.children.start(Role::Cancel);
         let untold = Some((format!("ready: {pid}"), Deadline::after_milliseconds(LOOK)));
         let limit = Deadline::after_seconds(seconds);
         let (news, heard) = (None, Heard::default());
-        self.retired = Some(Retired { leash: Some(leash), limit, seconds, untold, news, heard });
+        self.retired = Some(Retired { leash: Some(leash), limit, seconds, untold, news, heard, has_begun: false });
         self.pass_orders_on();
+        if let Some(leash) = self.retired.as_ref().and_then(|retired| retired.leash.as_ref()) {
+            leash.say_go();
+        }
     }
 
     /// What administrators have asked for is left to the new one.
@@ -293,6 +310,9 @@ impl Supervisor {
     fn successor_is_gone(&mut self) {
         let Some(retired) = self.retired.as_mut() else { return };
         retired.leash = None;
+        if retired.untold.take().is_some() {
+            self.tell_outcome("failed: the new process has ended when it was to serve");
+        }
         Report::error("upgrade: the process that has replaced this one has ended")
             .detail("The sessions that are left here are ended.")
             .log();
@@ -305,12 +325,19 @@ impl Supervisor {
         self.shared.share_servers(is_shared);
     }
 
+    /// Nobody knows yet that it serves.
+    pub(in crate::supervisor) fn is_waiting_for_successor(&self) -> bool {
+        self.retired.as_ref().is_some_and(|retired| retired.untold.is_some())
+    }
+
     /// Whoever has asked for the upgrade is told of it when all who come are the new one's.
     fn tell_when_all_have_left(&mut self) {
         let may_accept = self.shared.workers().iter().any(|slot| slot.pid() != 0 && slot.client().host.is_empty());
         let Some(retired) = self.retired.as_mut() else { return };
         match retired.untold.take() {
-            Some((text, _)) if may_accept => retired.untold = Some((text, Deadline::after_milliseconds(LOOK))),
+            Some((text, _)) if may_accept || !retired.has_begun => {
+                retired.untold = Some((text, Deadline::after_milliseconds(LOOK)))
+            }
             Some((text, _)) => self.tell_outcome(&text),
             None => {}
         }

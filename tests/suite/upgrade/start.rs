@@ -1,16 +1,58 @@
 //! While the new pgpool of an upgrade starts: the old one does everything, the new one nothing; and it does not take over
 //! before it can do what the old one does.
 
-use nix::sys::signal::Signal;
+use std::time::Duration;
 
-use crate::harness::{Cluster, Pgpool, children_of, shared, wait_for};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::{install, start_by_name};
+use crate::harness::frontend::startup;
+use crate::harness::{Cluster, LOGIN, Pgpool, Wire, children_of, shared, wait_for};
 use crate::metrics;
 use crate::only_ours;
 use crate::pcp::{self, raw};
-use crate::upgrade::{install, start_by_name};
 
 const DONE: &[u8] = b"CommandComplete\0";
 const FINDS_NOTHING: &str = "upgrade: this process does not replace process";
+
+/// The new one of an upgrade, which waits for node 1, that the old one uses and that does not answer.
+#[track_caller]
+pub fn waiting(pool: &mut Pgpool, cluster: &Cluster) -> Pid {
+    // Of the new one: how often it looks.
+    pool.set("sr_check_period", 1);
+    cluster.node(1).pause();
+    pool.signal(Signal::SIGURG);
+    wait_for("the new one", || pool.log().contains(FINDS_NOTHING));
+    let new = pool.children("-n -f").into_iter().find(|new| !children_of(*new, "node finder").is_empty());
+    new.unwrap_or_else(|| panic!("{}", pool.log()))
+}
+
+#[test]
+fn nobody_is_served_by_a_new_one_before_the_old_one_has_retired() {
+    only_ours!("it has to be stopped");
+    let cluster = Cluster::streaming(2).start();
+    let mut pool = Pgpool::on(&cluster).set("upgrade_start_timeout", 600).start();
+    let old = pool.pid();
+    let new = waiting(&mut pool, &cluster);
+    // It does not hear that the new one is ready.
+    pool.signal(Signal::SIGSTOP);
+    cluster.node(1).resume();
+    wait_for("the new one's workers", || children_of(new, "pgpool: wait for connection request").len() == 4);
+    let mut sessions: Vec<Wire> = (0..4).map(|_| pool.connect()).collect();
+    let mut late = pool.open();
+    late.send(startup(0, LOGIN));
+    assert!(late.read_within(Duration::from_millis(500)).is_err(), "{}", pool.log());
+    assert_eq!(children_of(old, "postgres test").len(), 4);
+    pool.signal(Signal::SIGCONT);
+    late.read_until('Z').succeeded();
+    assert_eq!(children_of(new, "postgres test").len(), 1);
+    assert!(sessions.iter_mut().all(|session| session.value("SELECT 1") == "1"));
+    wait_for("the pid file", || {
+        std::fs::read_to_string(pool.path("pgpool.pid")).is_ok_and(|pid| pid.trim() == new.to_string())
+    });
+    pool.adopt();
+}
 
 #[test]
 fn who_serves_answers_administrators_and_load_balancers_and_carries_out_failovers() {
@@ -22,12 +64,7 @@ fn who_serves_answers_administrators_and_load_balancers_and_carries_out_failover
     pcp::admit(&pool);
     let mut pool = pool.started();
     let mut session = pool.connect();
-    // The new one has to wait for a node that the old one uses.
-    cluster.node(1).pause();
-    pool.signal(Signal::SIGURG);
-    wait_for("the new one", || pool.log().contains(FINDS_NOTHING));
-    let new = pool.children("-n -f").into_iter().find(|new| !children_of(*new, "node finder").is_empty());
-    let new = new.unwrap_or_else(|| panic!("{}", pool.log()));
+    let new = waiting(&mut pool, &cluster);
     assert!(children_of(new, "PCP").is_empty() && children_of(new, "metrics").is_empty());
     for _ in 0..20 {
         let (status, body) = metrics::get(&pool, "/health/write");
