@@ -1,7 +1,5 @@
 //! Under which key an answer is kept (query-cache 4.1).
 
-use super::is_forced;
-use crate::config::Settings;
 use crate::state::Shared;
 use crate::wire::startup::{self, Request};
 use openssl::sha::Sha256;
@@ -19,14 +17,11 @@ pub struct Identities {
 }
 
 impl Identities {
-    /// As whom a SELECT with this `text` is asked. Settings that servers do not list decide nothing but what STABLE functions
-    /// and views answer, and those are kept only if the hint or the list says so.
+    /// As whom its SELECTs are asked. Settings that servers do not list may decide about any of them: not only functions and
+    /// views obey them, operators and casts do, too.
     #[inline]
-    pub fn of(&self, text: &[u8], settings: &Settings) -> Identity {
-        match self.own {
-            Some(own) if is_forced(text) || !settings.cache_safe_memqcache_table_list.is_empty() => own,
-            _ => self.common,
-        }
+    pub fn mine(&self) -> Identity {
+        self.own.unwrap_or(self.common)
     }
 
     /// The same for a session that is `number` and has settings which the server does not list.

@@ -44,7 +44,7 @@ pub use written::{Background, Effects, Written, effects};
 #[cfg(test)]
 pub(crate) use eligible::tests;
 
-use crate::config::{MemqcacheMethod, Settings};
+use crate::config::{MemqcacheMethod, RegexList, Settings};
 use crate::state::{AnswerStore, QueryCache, StoreSize};
 
 /// Where answers are kept; `None`: the cache is off.
@@ -70,10 +70,57 @@ pub fn clear_on_escalation(settings: &Settings, cache: &QueryCache) {
     }
 }
 
+/// A process has taken new `settings` in the place of `former` ones. If they say otherwise what is kept, or what is
+/// forgotten, no answer counts that it has kept or left by the former ones. Does no I/O.
+pub fn take_over(former: &Settings, settings: &Settings, cache: &QueryCache) {
+    let rules = |settings: &Settings| {
+        (
+            settings.memqcache_auto_cache_invalidation,
+            [
+                &settings.cache_safe_memqcache_table_list,
+                &settings.cache_unsafe_memqcache_table_list,
+                &settings.read_only_function_list,
+                &settings.write_function_list,
+            ]
+            .map(RegexList::clone),
+        )
+    };
+    if rules(former) != rules(settings) {
+        cache.forget();
+    }
+}
+
 #[cfg(test)]
 mod store_tests {
     use super::*;
     use crate::state::{Limits, Shared, TableSet};
+
+    #[test]
+    fn answers_of_other_rules_do_not_count() {
+        for method in ["shmem", "memcached"] {
+            let mut former = Settings::default();
+            former.assign("memory_cache_enabled", "on").expect("switch");
+            former.assign("memqcache_method", method).expect("method");
+            let limits = Limits { workers: 1, query_cache: store(&former), ..Limits::default() };
+            let shared = Shared::create(limits).expect("memory");
+            let cache = shared.query_cache().expect("a cache");
+            let stamp = || cache.stamp("d", &TableSet::of("d", [1]));
+            for (name, value, counts) in [
+                ("memqcache_expire", "7", true),
+                ("memqcache_auto_cache_invalidation", "off", false),
+                ("cache_safe_memqcache_table_list", "t", false),
+                ("cache_unsafe_memqcache_table_list", "t", false),
+                ("read_only_function_list", "f", false),
+                ("write_function_list", "f", false),
+            ] {
+                let (before, mut settings) = (stamp(), former.clone());
+                settings.assign(name, value).expect("value");
+                take_over(&former, &settings, cache);
+                assert_eq!(stamp() == before, counts, "{name}");
+                assert_eq!(cache.remote().owes_for_the_dead(), method != "shmem" && name != "memqcache_expire");
+            }
+        }
+    }
 
     #[test]
     fn an_escalation_empties_the_cache_if_that_is_wanted() {

@@ -1,8 +1,8 @@
 //! Functions that a statement calls without naming them, or with names that seem to be PostgreSQL's (query-cache 6): by views,
 //! rules and row security policies, by a column that is none (`t.f`), by an overloaded `lower`.
 //!
-//! Only VOLATILE functions of users' are of interest, since others change nothing, and most databases have none in such a
-//! place. So one question is asked for a whole database, and not one for each name.
+//! Of interest are VOLATILE functions of users', since others change nothing, and as columns STABLE ones, too, whose answers do
+//! not last. Most databases have none in such a place, so one question is asked for a whole database, and not one for each name.
 
 use super::Facts;
 use super::lookup::LIMIT;
@@ -15,7 +15,7 @@ use std::collections::HashMap;
 /// Rows of the answer at most. With more of them any statement may call anything.
 const MAX_ROWS: usize = 5000;
 
-/// The VOLATILE functions that run unnamed in one database.
+/// The functions that run unnamed in one database.
 #[derive(Debug, Default)]
 pub struct HiddenCalls {
     /// By the name of the relation whose rule or policy calls them, also through other relations.
@@ -24,6 +24,8 @@ pub struct HiddenCalls {
     namesakes: HashMap<Box<str>, Name>,
     /// Those of one row, which can be written as its column.
     columns: Vec<Name>,
+    /// The same, STABLE.
+    reading_columns: Vec<Name>,
     /// There are more.
     is_cut: bool,
 }
@@ -31,10 +33,19 @@ pub struct HiddenCalls {
 impl HiddenCalls {
     /// Whether there are none at all.
     pub fn is_empty(&self) -> bool {
-        self.relations.is_empty() && self.namesakes.is_empty() && self.columns.is_empty() && !self.is_cut
+        self.relations.is_empty()
+            && self.namesakes.is_empty()
+            && self.columns.is_empty()
+            && self.reading_columns.is_empty()
+            && !self.is_cut
     }
 
-    /// Those that `statement`, whose text is `text`, may call. `None`: it cannot be told.
+    /// Whether `text` may call a function by what looks like a column, one whose answer does not last.
+    pub fn may_be_in(&self, text: &[u8]) -> bool {
+        self.is_cut || self.columns.iter().chain(&self.reading_columns).any(|name| may_name(text, &name.name))
+    }
+
+    /// The VOLATILE ones that `statement`, whose text is `text`, may call. `None`: it cannot be told.
     pub fn of(&self, statement: &Statement, text: &[u8]) -> Option<Vec<&Name>> {
         if self.is_cut {
             return None;
@@ -54,7 +65,8 @@ impl HiddenCalls {
             ("namesake", _) => {
                 self.namesakes.insert(function.name.clone(), function);
             }
-            _ => self.columns.push(function),
+            ("column", _) => self.columns.push(function),
+            _ => self.reading_columns.push(function),
         }
     }
 }
@@ -83,21 +95,25 @@ pub fn look_up_hidden_calls(facts: &mut Facts, server: &mut ServerConnection) ->
 }
 
 /// Rows of kind, relation, schema and name of a function. Whatever users have made has an OID from 16384 on, in whatever
-/// schema. An aggregate is called immutable whatever the functions are that it is made of.
+/// schema. Functions depend on those that are called by the defaults of their parameters, and aggregates on what they are made
+/// of.
 fn question() -> String {
     format!(
-        "WITH RECURSIVE f AS (SELECT p.oid, n.nspname, p.proname, p.proargtypes[0] AS argument, \
-         p.pronargs OPERATOR(pg_catalog.-) p.pronargdefaults AS required \
+        "WITH RECURSIVE v AS (SELECT oid FROM pg_catalog.pg_proc \
+         WHERE oid OPERATOR(pg_catalog.>=) 16384 AND provolatile OPERATOR(pg_catalog.=) 'v'), \
+         w AS (SELECT oid FROM v UNION SELECT d.objid FROM v, pg_catalog.pg_depend AS d WHERE \
+         d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass AND \
+         d.refobjid OPERATOR(pg_catalog.=) v.oid AND \
+         d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass), \
+         f AS (SELECT p.oid, n.nspname, p.proname, p.proargtypes[0] AS argument, \
+         p.pronargs OPERATOR(pg_catalog.-) p.pronargdefaults AS required, \
+         p.oid OPERATOR(pg_catalog.=) ANY (SELECT oid FROM w) AS writes \
          FROM pg_catalog.pg_proc AS p, pg_catalog.pg_namespace AS n \
-         WHERE n.oid OPERATOR(pg_catalog.=) p.pronamespace AND p.oid OPERATOR(pg_catalog.>=) 16384 AND \
-         (p.provolatile OPERATOR(pg_catalog.=) 'v' OR EXISTS (SELECT 1 FROM pg_catalog.pg_aggregate AS a, \
-         pg_catalog.pg_proc AS g WHERE a.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.=) p.oid AND \
-         g.oid OPERATOR(pg_catalog.=) ANY (ARRAY[a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, \
-         a.aggmfinalfn]::pg_catalog.oid[]) AND g.provolatile OPERATOR(pg_catalog.=) 'v'))), \
+         WHERE n.oid OPERATOR(pg_catalog.=) p.pronamespace AND p.oid OPERATOR(pg_catalog.>=) 16384), \
          h AS (SELECT 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid AS class, oid, ev_class AS relation \
          FROM pg_catalog.pg_rewrite UNION ALL \
          SELECT 'pg_catalog.pg_policy'::pg_catalog.regclass, oid, polrelid FROM pg_catalog.pg_policy), \
-         r AS (SELECT h.relation, f.nspname, f.proname FROM f, pg_catalog.pg_depend AS d, h WHERE \
+         r AS (SELECT h.relation, f.nspname, f.proname FROM f, pg_catalog.pg_depend AS d, h WHERE f.writes AND \
          d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass AND \
          d.refobjid OPERATOR(pg_catalog.=) f.oid AND d.classid OPERATOR(pg_catalog.=) h.class AND \
          d.objid OPERATOR(pg_catalog.=) h.oid UNION \
@@ -107,10 +123,13 @@ fn question() -> String {
          d.objid OPERATOR(pg_catalog.=) h.oid) \
          SELECT 'relation', c.relname, r.nspname, r.proname FROM r, pg_catalog.pg_class AS c \
          WHERE c.oid OPERATOR(pg_catalog.=) r.relation UNION ALL \
-         SELECT 'namesake', NULL, f.nspname, f.proname FROM f WHERE EXISTS (SELECT 1 FROM pg_catalog.pg_proc AS p \
+         SELECT 'namesake', NULL, f.nspname, f.proname FROM f WHERE f.writes AND EXISTS (\
+         SELECT 1 FROM pg_catalog.pg_proc AS p \
          WHERE p.proname OPERATOR(pg_catalog.=) f.proname AND p.oid OPERATOR(pg_catalog.<) 16384) UNION ALL \
-         SELECT 'column', NULL, f.nspname, f.proname FROM f, pg_catalog.pg_type AS t \
-         WHERE t.oid OPERATOR(pg_catalog.=) f.argument AND f.required OPERATOR(pg_catalog.<=) 1 AND \
+         SELECT CASE WHEN f.writes THEN 'column' ELSE 'reading' END, NULL, f.nspname, f.proname \
+         FROM f, pg_catalog.pg_proc AS p, pg_catalog.pg_type AS t WHERE p.oid OPERATOR(pg_catalog.=) f.oid AND \
+         (f.writes OR p.provolatile OPERATOR(pg_catalog.=) 's') AND \
+         t.oid OPERATOR(pg_catalog.=) f.argument AND f.required OPERATOR(pg_catalog.<=) 1 AND \
          t.typtype OPERATOR(pg_catalog.=) ANY ('{{c,d,p}}') LIMIT {}",
         MAX_ROWS + 1
     )
@@ -130,6 +149,7 @@ mod tests {
             ("relation", Some("v"), "b"),
             ("namesake", None, "upper"),
             ("column", None, "touch"),
+            ("reading", None, "orders"),
         ] {
             hidden.add(kind, relation.map(str::to_owned), Name::qualified("s", function));
         }
@@ -148,7 +168,11 @@ mod tests {
             let called = hidden.of(&statement, text.as_bytes()).expect("few");
             assert_eq!(called.iter().map(|name| &*name.name).collect::<Vec<_>>(), expected, "{text}");
         }
+        for (text, may) in [("select t.touch", true), ("select t.orders", true), ("select t.a", false)] {
+            assert_eq!(hidden.may_be_in(text.as_bytes()), may, "{text}");
+        }
         hidden.is_cut = true;
+        assert!(hidden.may_be_in(b""));
         assert_eq!(hidden.of(&analyse(b"select 1", Lexing::default()), b"select 1"), None);
     }
 
@@ -159,9 +183,7 @@ mod tests {
             .iter()
             .fold(question.clone(), |text, operator| text.replace(&format!("OPERATOR(pg_catalog.{operator})"), ""));
         assert!(!rest.contains(['=', '<', '>', '~', '-']), "{rest}");
-        for word in
-            ["pg_class", "pg_proc", "pg_depend", "pg_rewrite", "pg_policy", "pg_aggregate", "pg_type", "regclass"]
-        {
+        for word in ["pg_class", "pg_proc", "pg_depend", "pg_rewrite", "pg_policy", "pg_type", "regclass"] {
             let all = question.matches(word).count();
             assert_eq!(question.matches(&format!("pg_catalog.{word}")).count(), all, "{word}");
         }

@@ -12,6 +12,8 @@ use crate::sql::{Name, Statement};
 
 /// Tables behind one name at most; a name with more is not resolved.
 const MAX_TABLES: usize = 100;
+/// The first OID of what a cluster was not born with.
+const FIRST_OWN: u32 = 16384;
 /// Names kept at most.
 pub(super) const MAX_NAMES: usize = 2000;
 
@@ -56,8 +58,7 @@ fn oids(text: &str) -> Option<Box<[u32]>> {
 }
 
 /// The tables as a list, empty for a name that is none; nothing if any of them is an obstacle. Partitions and children are
-/// in `pg_inherits`; the rule of a view depends on what it reads. A function of one row can be written as if it were a column
-/// of it, which the facts of a statement do not tell apart.
+/// in `pg_inherits`; the rule of a view depends on what it reads.
 fn read_column(name: &Name) -> String {
     format!(
         "(WITH RECURSIVE t(o) AS (SELECT oid FROM pg_catalog.pg_class WHERE {} UNION SELECT f.o FROM t, LATERAL (\
@@ -68,9 +69,7 @@ fn read_column(name: &Name) -> String {
          d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass) AS f(o)) \
          SELECT CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) {MAX_TABLES} AND COALESCE(pg_catalog.bool_and(\
          c.relkind OPERATOR(pg_catalog.=) ANY ('{{r,p,v,m}}') AND NOT c.relrowsecurity AND \
-         c.relpersistence OPERATOR(pg_catalog.<>) 't' AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_proc AS p WHERE \
-         p.pronargs OPERATOR(pg_catalog.-) p.pronargdefaults OPERATOR(pg_catalog.<=) 1 AND \
-         p.proargtypes[0] OPERATOR(pg_catalog.=) c.reltype AND p.provolatile OPERATOR(pg_catalog.<>) 'i')), true) \
+         c.relpersistence OPERATOR(pg_catalog.<>) 't'), true) \
          THEN COALESCE(pg_catalog.string_agg(t.o::pg_catalog.text, ' '), '') END \
          FROM t, pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) t.o)",
         relation_condition(name)
@@ -103,22 +102,45 @@ fn written_column(name: &Name) -> String {
 /// Words in a trigger's text that may set or define something: definitions, SQL made at run time, settings, calls of other
 /// functions for their effect. An assignment of a function's result is not among them.
 const CODE: &str = r"\m(create|alter|drop|execute|set_config|discard|reset|call)\M\
-|(;|\mbegin|\mthen|\melse|\mloop)\s*set\s\
+|\mset(\s*(--|/\*)|\s+(local|session|role|time|names|xml)\s+[^=\s]|\s+search_path\M|\s+[\w.]+\s+to\M)|\mpg_settings\M\
 |\mperform\s+(?!(pg_catalog\.)?pg_notify\M)";
+/// The beginning of an UPDATE, to its SET. Behind any other SET stands a setting.
+const UPDATE: &str = r"\mupdate\s+(only\s+)?[\w.]+(\s*\*)?(\s+(as\s+)?\w+)?\s+set\M|\m(do|then)\s+update\s+set\M";
+/// A setting, where no UPDATE is.
+const SET: &str = r"\mset\s+[\w.]+\s*=";
+/// Words that write tables, whose triggers run, too; not as TG_OP says them.
+const WRITE: &str = r"\m(insert|update|delete|merge|copy)\M(?!')";
 
 /// Whether a write runs such code by triggers, or more than can be told: in another language than those whose texts can be
-/// read, by rules, through a view.
+/// read, by rules, through a view. A trigger that writes may run those of any table.
 fn code_column(name: &Name) -> String {
-    let pattern = CODE.replace("\\\n", "").replace('\\', "\\\\");
+    let triggers = "pg_catalog.pg_trigger AS g, pg_catalog.pg_proc AS p, pg_catalog.pg_language AS l \
+         WHERE NOT g.tgisinternal AND p.oid OPERATOR(pg_catalog.=) g.tgfoid AND l.oid OPERATOR(pg_catalog.=) p.prolang";
+    let text = "pg_catalog.replace(p.prosrc, '\"', '')";
+    let code = format!(
+        "l.lanname OPERATOR(pg_catalog.<>) ALL ('{{internal,c}}') AND (l.lanname OPERATOR(pg_catalog.<>) 'plpgsql' OR \
+         {text} OPERATOR(pg_catalog.~*) {} OR \
+         pg_catalog.regexp_replace({text}, {}, '', 'gi') OPERATOR(pg_catalog.~*) {})",
+        literal(CODE),
+        literal(UPDATE),
+        literal(SET)
+    );
     format!(
         "({} SELECT EXISTS (SELECT 1 FROM t, pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) t.o AND \
-         (c.relhasrules OR c.relkind OPERATOR(pg_catalog.<>) ALL ('{{r,p}}'))) OR EXISTS (\
-         SELECT 1 FROM t, pg_catalog.pg_trigger AS g, pg_catalog.pg_proc AS p, pg_catalog.pg_language AS l \
-         WHERE g.tgrelid OPERATOR(pg_catalog.=) t.o AND NOT g.tgisinternal AND p.oid OPERATOR(pg_catalog.=) g.tgfoid AND \
-         l.oid OPERATOR(pg_catalog.=) p.prolang AND l.lanname OPERATOR(pg_catalog.<>) ALL ('{{internal,c}}') AND \
-         (l.lanname OPERATOR(pg_catalog.<>) 'plpgsql' OR p.prosrc OPERATOR(pg_catalog.~*) E'{pattern}')))",
-        reached(name)
+         (c.relhasrules OR c.relkind OPERATOR(pg_catalog.<>) ALL ('{{r,p}}'))) OR \
+         EXISTS (SELECT 1 FROM t, {triggers} AND g.tgrelid OPERATOR(pg_catalog.=) t.o AND {code}) OR \
+         (EXISTS (SELECT 1 FROM t, {triggers} AND g.tgrelid OPERATOR(pg_catalog.=) t.o AND \
+         p.prosrc OPERATOR(pg_catalog.~*) {}) AND (EXISTS (SELECT 1 FROM {triggers} AND {code}) OR \
+         EXISTS (SELECT 1 FROM pg_catalog.pg_rewrite AS r WHERE r.ev_type OPERATOR(pg_catalog.<>) '1' AND \
+         r.ev_class OPERATOR(pg_catalog.>=) {FIRST_OWN}::pg_catalog.oid))))",
+        reached(name),
+        literal(WRITE)
     )
+}
+
+/// A pattern as SQL says it.
+fn literal(pattern: &str) -> String {
+    format!("E'{}'", pattern.replace("\\\n", "").replace('\\', "\\\\").replace('\'', "''"))
 }
 
 #[cfg(test)]
@@ -128,10 +150,11 @@ mod tests {
     #[test]
     fn each_operator_and_object_of_a_query_is_qualified() {
         for column in [read_column, written_column, code_column].map(|column| column(&Name::bare("it's"))) {
-            let rest = ["=", "<>", "<=", "~*", "-"]
+            let rest = ["=", "<>", "<=", ">=", "~*", "-"]
                 .iter()
                 .fold(column.clone(), |text, operator| text.replace(&format!("OPERATOR(pg_catalog.{operator})"), ""));
-            let rest = rest.split(" E'").next().unwrap_or_default();
+            let rest = rest.split(" E'").map(|part| part.split_once('\'').map_or(part, |(_, rest)| rest));
+            let rest: String = rest.collect();
             assert!(!rest.contains(['=', '<', '>', '~']), "{rest}");
             for word in [
                 "count(",

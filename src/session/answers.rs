@@ -261,6 +261,7 @@ impl Session<'_> {
         if node == self.home
             && let Some(caching) = &mut self.caching
         {
+            caching.locks.failed();
             caching.unpublished.failed(is_unread);
         }
         let Some(server) = self.group.get_mut(node) else { return Ok(true) };

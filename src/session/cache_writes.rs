@@ -9,43 +9,10 @@ use super::statements::Definition;
 use crate::cache::{self, Background, Effects, Written};
 use crate::catalog;
 use crate::route::Transaction;
-use crate::sql::{DiscardTarget, Kind, Name, Statement};
+use crate::sql::{Kind, Statement};
 use crate::state::TableSet;
 use crate::wire::{Header, TransactionStatus, frontend};
 use std::rc::Rc;
-
-/// Which locks a session may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Locks {
-    None,
-    /// To the end of the transaction.
-    OfTransaction,
-    /// Until it gives them back.
-    OfSession,
-}
-
-impl Locks {
-    /// What it holds behind the statement with these `facts`, perhaps.
-    fn with(self, facts: &Statement) -> Self {
-        let gives_back = facts.functions.iter().any(|name| &*name.name == "pg_advisory_unlock_all");
-        if gives_back || facts.kind == Kind::Discard(DiscardTarget::All) {
-            return Self::None;
-        }
-        let takes = |name: &Name| match &*name.name {
-            name if !name.contains("advisory") || name.contains("unlock") => Self::None,
-            name if name.contains("_xact_") => Self::OfTransaction,
-            _ => Self::OfSession,
-        };
-        let by_function = facts.functions.iter().map(takes).max().unwrap_or(Self::None);
-        let locks = facts.has.locking || facts.kinds().any(|kind| matches!(kind, Kind::Lock { .. }));
-        self.max(by_function).max(if locks { Self::OfTransaction } else { Self::None })
-    }
-
-    /// What it holds outside of a transaction.
-    fn at_rest(self) -> Self {
-        if self == Self::OfTransaction { Self::None } else { self }
-    }
-}
 
 /// Whether it is one of several statements that prepare or deallocate: then it is not known what is prepared afterwards.
 fn prepares_among_others(facts: &Statement) -> bool {
@@ -69,8 +36,12 @@ impl Session<'_> {
         bound: Option<&Definition>,
     ) -> Result<(), End> {
         let Some(caching) = &self.caching else { return Ok(()) };
-        let runs = self.executed(facts).filter(|_| !caching.names_are_unsure).map(|prepared| &prepared.definition);
-        let runs = runs.map(Rc::clone);
+        self.context.shared.settle_doubt();
+        let executed = self.executed(facts);
+        if let Some(prepared) = executed {
+            prepared.used(self.meaning());
+        }
+        let runs = executed.filter(|_| !caching.names_are_unsure).map(|prepared| Rc::clone(&prepared.definition));
         self.catalog.begin_statement(self.transaction() != Transaction::Idle);
         for facts in std::iter::once(facts).chain(runs.as_ref().map(|runs| &runs.facts)) {
             if facts.has.unknown_functions && self.catalog.lacks(facts, &self.context.settings) {
@@ -106,11 +77,18 @@ impl Session<'_> {
             tables.add(&TableSet::definitions(&self.database));
         }
         let Some(caching) = &mut self.caching else { return Ok(()) };
-        caching.names_are_unsure |= effects.runs_code || prepares_among_others(facts);
+        if prepares_among_others(facts) {
+            caching.names_are_unsure = true;
+            self.statements.doubt_meanings();
+        }
+        caching.names_are_unsure |= effects.runs_code;
         for facts in std::iter::once(facts).chain(runs.as_ref().map(|runs| &runs.facts)) {
-            caching.locks = caching.locks.with(facts);
+            caching.locks.send(facts);
         }
         caching.unpublished.send(runs.as_ref().map_or(facts, |runs| &runs.facts), &tables);
+        if caching.unpublished.goes_on() {
+            caching.shared().running().begin(self.context.slot.index(), &self.database);
+        }
         if caching.identity.send(&effects) {
             self.catalog.doubt();
         }
@@ -138,19 +116,27 @@ impl Session<'_> {
     pub(super) fn note_unknown_for_cache(&mut self) {
         if let Some(caching) = &mut self.caching {
             caching.unpublished.send_unknown();
+            caching.shared().running().begin(self.context.slot.index(), &self.database);
             caching.names_are_unsure = true;
             caching.identity.send(&Effects::ANY);
             self.catalog.doubt();
         }
     }
 
-    /// Before a batch with a statement of these `facts` begins: learns what is to be known of what it calls and writes.
+    /// Before a batch with a statement of these `facts` begins: learns what is to be known of what it means, calls and writes.
     /// `false`: the primary must come to rest first.
     pub(super) fn prepare_to_judge(&mut self, facts: &Statement) -> Result<bool, End> {
         if !self.learn_hidden_calls(facts)? {
             return Ok(false);
         }
-        if facts.writes().next().is_none() || !self.is_free(self.home) {
+        if !self.is_free(self.home) {
+            return Ok(true);
+        }
+        if cache::may_be_cached(facts) {
+            self.learn_meaning()?;
+            return Ok(true);
+        }
+        if facts.writes().next().is_none() {
             return Ok(true);
         }
         self.resolve_names()?;
@@ -268,9 +254,16 @@ impl Session<'_> {
     pub(super) fn ready_for_cache(&mut self, status: TransactionStatus, settled: bool) {
         let invalidates = self.context.settings.memqcache_auto_cache_invalidation;
         if let Some(caching) = self.caching.as_deref_mut() {
+            let has_run = settled && caching.unpublished.goes_on();
             caching.unpublished.ready(status, settled, &mut caching.answers, &self.database, invalidates);
-            if settled && status == TransactionStatus::Idle {
-                caching.locks = caching.locks.at_rest();
+            if has_run {
+                caching.shared().running().end(self.context.slot.index());
+            }
+            let is_idle = status == TransactionStatus::Idle;
+            if settled {
+                caching.locks.ready(is_idle);
+            }
+            if settled && is_idle {
                 caching.identity.rest();
             }
         }
@@ -282,6 +275,9 @@ impl Session<'_> {
         if let Some(caching) = self.caching.as_ref().filter(|caching| !caching.unpublished.is_empty() && !has_answered)
         {
             caching.shared().doubt(caching.unpublished.tables());
+        }
+        if let Some(caching) = self.caching.as_ref().filter(|caching| caching.unpublished.goes_on()) {
+            caching.shared().running().end(self.context.slot.index());
         }
     }
 }

@@ -38,7 +38,7 @@ struct Sight {
 
 impl Session<'_> {
     /// Answers the batch at the front from the cache, if its answer is there and counts; then the batch is gone. Else
-    /// prepares to collect it.
+    /// prepares to collect it. A new name is always the server's to learn: later it might read the text by other settings.
     pub(super) fn answer_batch_from_cache(&mut self) -> Result<bool, End> {
         let Some(sight) = self.sight_batch() else {
             if let Some(caching) = &mut self.caching {
@@ -47,17 +47,27 @@ impl Session<'_> {
             return Ok(false);
         };
         let Some(identities) = self.identities_to_read(&sight.facts)? else { return Ok(false) };
+        let Some(now) = self.meaning() else { return Ok(false) };
+        let then = sight.prepared.as_ref().map_or(Some(now), |prepared| prepared.meaning.get());
+        // A statement that means something else than its text is the server's to answer.
+        let Some(then) = then.filter(|then| then.identity == now.identity) else { return Ok(false) };
         let Some(caching) = &mut self.caching else { return Ok(false) };
         let batch = &self.client.input.bytes()[self.direct.length..];
         let bound = &batch[sight.bound.clone()];
         let parsed = &sight.prepared.as_ref().map_or(batch, |prepared| &prepared.message)[sight.parsed.clone()];
-        cache::extended_key(&identities.of(parsed, &self.context.settings), parsed, bound, &mut caching.key);
+        cache::extended_key(&identities.mine(), parsed, bound, &mut caching.key);
         let lead = if sight.parse.is_some() { LEAD } else { &LEAD[LEAD.len() / 2..] };
-        let found = caching.find(&self.database);
+        // So it is, once, if something may have been defined since: its columns may be others. Also while it is looked for.
+        let is_answered = then == now && (sight.parse.is_none() || sight.name.is_empty());
+        let found = if is_answered { caching.find(&self.database) } else { None };
+        let found = found.filter(|_| caching.shared().definitions(&self.database) == now.definitions);
         let Some(at) = found.and_then(|at| beginning(&caching.answer, at, sight.describes)?.checked_sub(lead.len()))
         else {
             if !mentions_time(bound) {
                 self.want(&sight.facts)?;
+            }
+            if let (Some(prepared), Some(caching)) = (sight.prepared, &mut self.caching) {
+                caching.filling.is_proof(prepared, now);
             }
             return Ok(false);
         };
@@ -66,7 +76,9 @@ impl Session<'_> {
         write::ready_for_query(&mut caching.answer, status);
         caching.shared().count_hit(self.context.slot.index());
         if let Some(parse) = sight.parse {
-            self.statements.prepare_nowhere(&batch[sight.name], &batch[parse], sight.facts, self.home);
+            let name = &batch[sight.name];
+            self.statements.prepare_nowhere(name, &batch[parse], sight.facts, self.home);
+            self.statements.means(name, Some(now));
         }
         self.portals.close(b"");
         self.tell_cached(status);

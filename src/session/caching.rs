@@ -11,22 +11,24 @@
 //! - What is collected is bounded by `memqcache_maxcache`; without the cache all this costs one branch.
 
 use super::Session;
-use super::cache_writes::Locks;
 use super::end::End;
 use super::filling::Filling;
 use super::identity::OwnIdentity;
+use super::locks::Locks;
 use super::requests::front;
 use super::trace;
 use super::unpublished::Unpublished;
 use super::verdicts::{Circumstances, Verdicts};
 use crate::cache::{self, Answers, Entry, Expiry, Identities, Memcached};
+use crate::catalog;
 use crate::report::Report;
 use crate::route::Transaction;
 use crate::sql::{Isolation, Statement};
-use crate::state::{QueryCache, TableSet};
+use crate::state::{QueryCache, TableSet, uptime};
 use crate::wire::{Header, TransactionStatus, frontend, write};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What one session has to do with the query cache.
 pub(super) struct Caching {
@@ -47,11 +49,12 @@ pub(super) struct Caching {
 }
 
 impl Caching {
-    pub fn new(cache: &QueryCache, memcached: Option<Box<Memcached>>) -> Self {
+    /// `is_used`: settings of an earlier session may be in force in this one.
+    pub fn new(cache: &QueryCache, memcached: Option<Box<Memcached>>, is_used: bool) -> Self {
         Self {
             answers: Answers::new(cache, memcached),
-            identity: OwnIdentity::new(),
-            locks: Locks::None,
+            identity: OwnIdentity::new(is_used),
+            locks: Locks::default(),
             unpublished: Unpublished::default(),
             names_are_unsure: false,
             filling: Filling::default(),
@@ -73,6 +76,7 @@ impl Caching {
         if self.filling.collect(node, bytes) {
             if let Some((key, entry, messages)) = self.filling.collected() {
                 self.answers.put(key, entry, messages);
+                self.filling.has_run();
             }
             self.filling.shrink();
         }
@@ -92,7 +96,7 @@ impl Session<'_> {
         let Some(identities) = self.identities_to_read(facts)? else { return Ok(false) };
         let Some(caching) = &mut self.caching else { return Ok(false) };
         let text = frontend::query(front(&self.client, self.direct, header, header.total)).unwrap_or(b"\0");
-        cache::simple_key(&identities.of(text, &self.context.settings), text, &mut caching.key);
+        cache::simple_key(&identities.mine(), text, &mut caching.key);
         if let Some(at) = caching.find(&self.database) {
             self.send_cached(at)?;
             return Ok(true);
@@ -106,9 +110,8 @@ impl Session<'_> {
     pub(super) fn identities_to_read(&mut self, facts: &Statement) -> Result<Option<Identities>, End> {
         let Some(caching) = &mut self.caching else { return Ok(None) };
         caching.filling.want_nothing();
-        let is_bound =
-            caching.identity.is_uncertain() || caching.locks != Locks::None || !caching.unpublished.is_empty();
-        if is_bound || !cache::may_be_cached(facts) {
+        let is_bound = caching.identity.is_uncertain() || caching.locks.are_held() || !caching.unpublished.is_empty();
+        if is_bound || !cache::may_be_cached(facts) || caching.shared().running().is_any_in(&self.database) {
             return Ok(None);
         }
         if self.batch.is_some() || !self.has_heard_all() {
@@ -126,6 +129,17 @@ impl Session<'_> {
         self.identities()
     }
 
+    /// Learns what texts mean, before a statement is prepared that may be answered from the cache later.
+    pub(super) fn learn_meaning(&mut self) -> Result<(), End> {
+        let is_known = self.caching.as_ref().is_none_or(|caching| {
+            caching.identity.is_uncertain() || caching.identity.settled().is_some() || !self.sees_commits()
+        });
+        if !is_known {
+            self.identities()?;
+        }
+        Ok(())
+    }
+
     /// Deletes the answer to the Query `text` of a session like this one. Whether there was one (query-cache 8.2).
     pub(super) fn delete_cached(&mut self, text: &[u8]) -> Result<bool, End> {
         if self.caching.as_ref().is_none_or(|caching| caching.identity.is_uncertain()) {
@@ -133,7 +147,7 @@ impl Session<'_> {
         }
         let Some(identities) = self.identities()? else { return Ok(false) };
         let Some(caching) = &mut self.caching else { return Ok(false) };
-        cache::simple_key(&identities.of(text, &self.context.settings), text, &mut caching.key);
+        cache::simple_key(&identities.mine(), text, &mut caching.key);
         Ok(caching.answers.remove(&caching.key))
     }
 
@@ -217,7 +231,15 @@ impl Session<'_> {
         if cache::obstacle(facts, text_of(&caching.key), &self.context.settings, &self.catalog).is_some() {
             return Ok(None);
         }
+        if !self.learn_hidden_calls(facts)? {
+            return Ok(None);
+        }
         self.learn_tables(facts)?;
+        let Some(caching) = &self.caching else { return Ok(None) };
+        let may_call = |hidden: &catalog::HiddenCalls| hidden.may_be_in(text_of(&caching.key));
+        if !facts.relations.is_empty() && self.catalog.hidden_calls().is_none_or(may_call) {
+            return Ok(None);
+        }
         let mut oids = Vec::new();
         for name in facts.reads() {
             let Some(read) = self.catalog.tables(name).and_then(|tables| tables.read.as_deref()) else {
@@ -250,7 +272,9 @@ impl Session<'_> {
         // What a standby has not replayed yet must not be kept.
         let has_all = || {
             let written = caching.shared().written(&self.database, &entry.tables);
-            self.context.shared.delays().caught_up(node) > written
+            let age = self.group.get(node).map(|server| server.created.elapsed());
+            let opened = age.map_or(Duration::MAX, |age| uptime().saturating_sub(age));
+            self.context.shared.delays().shows(node, written, opened)
         };
         if node == home || has_all() {
             caching.filling.begin(node, number);

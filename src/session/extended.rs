@@ -125,12 +125,14 @@ impl Session<'_> {
             return Ok(());
         }
         let number = self.last_number(node);
+        let meaning = self.meaning();
         let start = self.direct.length;
         let message = &self.client.input.bytes()[start..start + header.total];
         if let Ok(parse) = frontend::parse(&message[HEADER_LENGTH..]) {
             let name = parse.statement.into();
             let change = if is_new {
                 self.statements.prepare(parse.statement, message, facts, node);
+                self.statements.means(parse.statement, meaning);
                 Change::New(name)
             } else {
                 Change::Again(name, message.to_vec(), facts)
@@ -154,15 +156,21 @@ impl Session<'_> {
         }
         let content = front(&self.client, self.direct, header, header.total);
         let bind = frontend::bind(content).map_err(|error| End::protocol_violation(&error))?;
-        self.portals.bind(bind.portal, self.statements.definition(bind.statement), node);
+        let definition = self.statements.definition(bind.statement);
+        if let Some(definition) = &definition {
+            definition.used(self.meaning());
+        }
+        self.portals.bind(bind.portal, definition, node);
         self.expect(node, Awaited::Bind, Deliver::Client);
         Ok(())
     }
 
     fn prepare_described(&mut self, header: Header, node: usize) -> Result<(), End> {
-        if let Ok(Object::Statement(name)) = frontend::object(self.content(header), "Describe")
-            && self.must_be_prepared(name, node)
-        {
+        let Ok(Object::Statement(name)) = frontend::object(self.content(header), "Describe") else { return Ok(()) };
+        if let Some(prepared) = self.statements.get(name) {
+            prepared.used(self.meaning());
+        }
+        if self.must_be_prepared(name, node) {
             let name = name.to_vec();
             self.prepare_on(&name, node)?;
         }
@@ -232,12 +240,14 @@ impl Session<'_> {
             return Ok(());
         }
         self.send_direct()?;
+        let meaning = self.meaning();
         if let Some(prepared) = self.statements.get_mut(name)
             && let Some(server) = self.group.get_mut(node)
             && server.replies.sent(Awaited::Parse, Deliver::Nobody)
         {
             self.message_log.sent(server, "Parse: ", prepared.text());
             server.output.extend_from_slice(&prepared.message);
+            prepared.prepared_again(meaning);
             prepared.nodes.insert(node);
             self.changes.sent(node, server.replies.last_number(), Change::Brought(name.into()));
         }

@@ -4,6 +4,7 @@
 //! Nothing here waits: whoever turns many away at the same time goes on with each as far as it has come.
 
 use super::end::End;
+use super::refusal::place;
 use super::startup::{self, MAX_REQUESTS};
 use super::{Context, finish, secure};
 use crate::net::tls::Handshake;
@@ -64,7 +65,7 @@ impl Farewell {
     fn tell(&mut self, context: &Context) {
         context.shared.refusals().count(Refusal::TooManyClients);
         let (report, mut message) = (too_many().detail(std::mem::take(&mut self.detail)), Vec::new());
-        finish::log_end(&report);
+        finish::log_end(&report, &place(self.stream.peer()));
         report.encode(&mut message);
         let _ = self.stream.send(&message);
         self.stream.shutdown_sending();

@@ -3,7 +3,10 @@
 //! There is one at a time, and its memory is used again for the next: a statement whose answer is not kept yet is to cost
 //! hardly more than without the cache.
 
+use super::meaning::Meaning;
+use super::statements::Definition;
 use crate::cache::{self, Entry};
+use std::rc::Rc;
 
 /// An answer is collected with its ReadyForQuery and what comes in the same breath, in bytes.
 const MARGIN: usize = 8 * 1024;
@@ -19,6 +22,8 @@ pub(super) struct Filling {
     /// What the client was sent, so far.
     bytes: Vec<u8>,
     limit: usize,
+    /// The prepared statement whose answer it is, if that shows what it means.
+    proof: Option<(Rc<Definition>, Meaning)>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +47,19 @@ impl Filling {
         self.entry = entry;
         self.bytes.clear();
         self.limit = usize::try_from(longest).unwrap_or(0).saturating_add(MARGIN);
+        self.proof = None;
+    }
+
+    /// What is wanted will show, if it comes, that the statement `prepared` means what texts mean now.
+    pub fn is_proof(&mut self, prepared: Rc<Definition>, meaning: Meaning) {
+        self.proof = Some((prepared, meaning));
+    }
+
+    /// The answer that was collected last came without complaint.
+    pub fn has_run(&mut self) {
+        if let Some((prepared, meaning)) = self.proof.take() {
+            prepared.has_run(meaning);
+        }
     }
 
     /// What comes next is not to be kept. What is being collected is not concerned.

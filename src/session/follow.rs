@@ -53,6 +53,7 @@ impl Session<'_> {
         // In the middle of a batch a Sync of ours would end its implicit transaction.
         let in_batch = self.batch.is_some_and(|batch| batch.begun.contains(node));
         let in_block = self.group.status(self.home) == TransactionStatus::Open;
+        let meaning = self.meaning();
         let Some(server) = self.group.get_mut(node) else { return Ok(()) };
         let mut to_sync = false;
         if is_stale && self.statements.take_stale(name, node) {
@@ -67,6 +68,7 @@ impl Session<'_> {
             self.message_log.sent(server, label, prepared.text());
             if server.replies.sent(awaited, Deliver::Silent) {
                 server.output.extend_from_slice(&prepared.message);
+                prepared.prepared_again(meaning);
                 prepared.nodes.insert(node);
                 self.changes.sent(node, server.replies.last_number(), Change::Brought(name.into()));
                 to_sync |= is_parse;

@@ -20,7 +20,7 @@ pub(super) struct OwnIdentity {
     known: Known,
     /// What was told last, in so far as it is shared.
     last: Option<cache::Identity>,
-    /// What no other session has.
+    /// What no other session has, nor this one before it was asked last: settings that nobody lists may be others since.
     number: (u32, u128),
     /// The session may have settings that servers do not list.
     has_custom: bool,
@@ -41,13 +41,13 @@ enum Known {
 }
 
 impl OwnIdentity {
-    /// Nothing is known.
-    pub fn new() -> Self {
+    /// Nothing is known. `has_custom`: the session may have settings from its beginning that servers do not list.
+    pub fn new(has_custom: bool) -> Self {
         Self {
             known: Known::NotYet,
             last: None,
             number: (std::process::id(), uptime().as_nanos()),
-            has_custom: false,
+            has_custom,
             is_uncertain: false,
             is_doubtful: false,
         }
@@ -59,6 +59,15 @@ impl OwnIdentity {
         self.is_uncertain
     }
 
+    /// What it is, if that is known and nothing under way may change it.
+    #[inline]
+    pub fn settled(&self) -> Option<Identities> {
+        match self.known {
+            Known::Identity(identities, _) if !self.is_uncertain => Some(identities),
+            _ => None,
+        }
+    }
+
     /// Whether names may mean something else than when it was asked for.
     pub fn is_doubtful(&self) -> bool {
         self.is_doubtful
@@ -67,6 +76,11 @@ impl OwnIdentity {
     /// Whether it is known, there having been so many `changes`.
     pub fn is_known(&self, changes: u64) -> bool {
         matches!(self.known, Known::Identity(_, then) if then == changes)
+    }
+
+    /// The session goes on with another server.
+    pub fn forget(&mut self) {
+        self.known = Known::NotYet;
     }
 
     /// A server has told of a setting, perhaps because its configuration was changed.
@@ -117,6 +131,7 @@ impl Session<'_> {
     fn identified(&mut self, answer: &[Option<String>], changes: u64) -> Option<Identities> {
         let shared = &self.context.shared;
         let identity = &mut self.caching.as_mut()?.identity;
+        identity.number.1 += 1;
         let told = cache::identities(shared, answer, &self.group.key.startup, identity.number);
         // What a session was given when it began stays, whatever becomes of where it was given.
         identity.has_custom |= told.is_some_and(|told| told.own.is_some());

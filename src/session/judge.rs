@@ -229,7 +229,7 @@ pub(super) fn named_statement(kind: &Kind) -> Option<&[u8]> {
 pub(super) fn may_name_any(facts: &Statement) -> bool {
     let may = |kind: &Kind| match kind {
         Kind::Explain { inner, .. } => matches!(**inner, Kind::CreateTableAs { .. }),
-        Kind::Execute(_) => facts.is_multi(),
+        Kind::Execute(_) | Kind::Deallocate(Some(_)) => facts.is_multi(),
         kind => matches!(kind, Kind::CreateTableAs { .. } | Kind::Do | Kind::Unparsable(_)),
     };
     facts.kinds().any(may)

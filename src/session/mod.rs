@@ -37,6 +37,8 @@ mod journal;
 mod judge;
 mod limits;
 mod local;
+mod locks;
+mod meaning;
 mod message_log;
 mod new_primary;
 mod open;
@@ -53,6 +55,7 @@ mod trace;
 mod unpublished;
 mod verdicts;
 mod wait;
+mod writer;
 
 pub use context::Context;
 pub use farewell::Farewell;

@@ -103,7 +103,10 @@ pub(super) fn refuse(error: &Malformed) -> End {
         Malformed::Startup(text) if text.contains("version") => SqlState::FEATURE_NOT_SUPPORTED,
         _ => SqlState::PROTOCOL_VIOLATION,
     };
-    let hint = "pgpool understands protocol 3.0 to 3.2; use a client library of PostgreSQL 7.4 or newer.";
+    let hint = match error {
+        Malformed::Length { .. } => "This is no client of PostgreSQL, but a browser, a probe or a scanner.",
+        _ => "pgpool understands protocol 3.0 to 3.2; use a client library of PostgreSQL 7.4 or newer.",
+    };
     Report::fatal(error.to_string()).hint(hint).code(code).into()
 }
 

@@ -5,10 +5,12 @@
 //! later Bind or EXECUTE has to go there. Portals share it: they go on running what they were bound to, whatever the name
 //! means by then.
 
+use super::meaning::Meaning;
 use crate::sql::{Kind, Statement};
 use crate::state::NodeSet;
 use crate::wire::{HEADER_LENGTH, frontend};
 use pgpool_shm::ByteHasher;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -20,9 +22,15 @@ pub(super) struct Definition {
     pub message: Vec<u8>,
     /// What the text does; of PREPARE, what that statement does.
     pub facts: Rc<Statement>,
+    /// Under what servers have analysed it. `None`: not known, or not the same on all.
+    pub meaning: Cell<Option<Meaning>>,
 }
 
 impl Definition {
+    pub fn new(message: &[u8], facts: Rc<Statement>) -> Self {
+        Self { message: message.to_vec(), facts, meaning: Cell::new(None) }
+    }
+
     /// The SQL text.
     pub fn text(&self) -> &[u8] {
         let content = &self.message[HEADER_LENGTH..];
@@ -88,9 +96,21 @@ impl Statements {
             let definition = self.define_unnamed(message, facts);
             self.unnamed = Some(Prepared { definition, nodes });
         } else {
-            let define = || Rc::new(Definition { message: message.to_vec(), facts });
+            let define = || Rc::new(Definition::new(message, facts));
             self.named.entry(name.into()).or_insert_with(|| Prepared { definition: define(), nodes });
         }
+    }
+
+    /// What `name` means, which was just prepared.
+    pub fn means(&self, name: &[u8], meaning: Option<Meaning>) {
+        if let Some(prepared) = self.get(name) {
+            prepared.meaning.set(meaning);
+        }
+    }
+
+    /// Any of the names may be another statement now.
+    pub fn doubt_meanings(&self) {
+        self.named.values().for_each(|prepared| prepared.meaning.set(None));
     }
 
     /// This happens for every query of many drivers: two pieces of memory take turns, while a portal may use one of them.
@@ -98,13 +118,13 @@ impl Statements {
         let previous = self.unnamed.take().map(|previous| previous.definition);
         let mut known = [previous, self.spare.take()];
         let free = known.iter_mut().position(|known| known.as_mut().and_then(Rc::get_mut).is_some());
-        let mut definition = free
-            .and_then(|at| known[at].take())
-            .unwrap_or_else(|| Rc::new(Definition { message: Vec::new(), facts: Rc::clone(&facts) }));
+        let mut definition =
+            free.and_then(|at| known[at].take()).unwrap_or_else(|| Rc::new(Definition::new(b"", Rc::clone(&facts))));
         if let Some(definition) = Rc::get_mut(&mut definition) {
             definition.message.clear();
             definition.message.extend_from_slice(message);
             definition.facts = facts;
+            definition.meaning.set(None);
         }
         self.spare = known.into_iter().flatten().next();
         definition

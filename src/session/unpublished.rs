@@ -18,6 +18,8 @@ pub(super) struct Unpublished {
     stays_in_block: bool,
     /// Since the primary was last at rest, a statement was sent that may commit on its way.
     commits_inside: bool,
+    /// One was sent that may commit and go on, perhaps for long.
+    goes_on: bool,
     /// One has been done, or as much of it as was asked for.
     has_completed: bool,
     /// One has failed.
@@ -38,9 +40,21 @@ impl Unpublished {
         &self.tables
     }
 
+    /// Whether something has been sent that may commit and go on, so that others may hear of its commits before its end.
+    pub fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+
     /// The statement with these `facts` is about to be sent.
     pub fn send(&mut self, facts: &Statement, tables: &TableSet) {
-        self.stays_in_block &= !ends_block(facts);
+        let ends_block = facts.kinds().any(ends_block);
+        let goes_on = match facts.kind {
+            Kind::Call | Kind::Do => facts.is_multi() || !self.stays_in_block,
+            Kind::Unparsable(_) => true,
+            _ => facts.is_multi(),
+        };
+        self.goes_on |= ends_block && goes_on;
+        self.stays_in_block &= !(facts.is_multi() || ends_block);
         self.commits_inside |= facts.is_multi() || !is_atomic(&facts.kind);
         self.add(tables);
     }
@@ -49,6 +63,7 @@ impl Unpublished {
     pub fn send_unknown(&mut self) {
         self.stays_in_block = false;
         self.commits_inside = true;
+        self.goes_on = true;
         self.add(&TableSet::everything());
     }
 
@@ -95,6 +110,7 @@ impl Unpublished {
             *self = Self::default();
         } else if settled {
             self.stays_in_block = true;
+            self.goes_on = false;
         }
     }
 
@@ -126,12 +142,17 @@ impl Unpublished {
 }
 
 /// Whether a transaction block may not be the same behind it.
-fn ends_block(facts: &Statement) -> bool {
-    let ends = |kind: &Kind| {
-        matches!(kind, Kind::Commit { .. } | Kind::Rollback { .. } | Kind::PrepareTransaction | Kind::CommitPrepared)
-            || matches!(kind, Kind::Call | Kind::Do | Kind::Unparsable(_))
-    };
-    facts.is_multi() || facts.kinds().any(ends)
+fn ends_block(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Commit { .. }
+            | Kind::Rollback { .. }
+            | Kind::PrepareTransaction
+            | Kind::CommitPrepared
+            | Kind::Call
+            | Kind::Do
+            | Kind::Unparsable(_)
+    )
 }
 
 /// Whether a statement of this kind is done as a whole or not at all. Definitions are not: some commit their first step
@@ -258,6 +279,34 @@ mod tests {
             stage.send(text);
             stage.unpublished.failed(false);
             assert!(stage.ready(Idle, true), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_commits_and_goes_on() {
+        let goes_on = |stage: &mut Stage, text: &str| {
+            stage.send(text);
+            let goes_on = stage.unpublished.goes_on();
+            stage.complete();
+            stage.ready(if text == "begin" { Open } else { Idle }, true);
+            assert!(!stage.unpublished.goes_on());
+            goes_on
+        };
+        for (text, outside, in_block) in [
+            ("call p()", true, false),
+            ("do ''", true, false),
+            ("gibberish", true, true),
+            ("select 1; call p()", true, true),
+            ("insert into t values (1); commit; select 1", true, true),
+            ("insert into t values (1); select 1", false, false),
+            ("insert into t values (1)", false, false),
+            ("commit", false, false),
+            ("alter table t add a int", false, false),
+        ] {
+            let mut stage = Stage::new();
+            assert_eq!(goes_on(&mut stage, text), outside, "{text}");
+            goes_on(&mut stage, "begin");
+            assert_eq!(goes_on(&mut stage, text), in_block, "{text} in a block");
         }
     }
 

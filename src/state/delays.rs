@@ -47,6 +47,13 @@ impl<'a> Delays<'a> {
         self.caught_up.get(node).map_or(Duration::ZERO, |moment| Duration::from_millis(moment.load(Relaxed)))
     }
 
+    /// Whether a session of a standby that was `opened` then shows what was `written` then, moments of
+    /// [`uptime`](super::uptime). What was found before it was opened does not count: the standby may have started again, with
+    /// less than it had, or have become another server.
+    pub fn shows(self, node: usize, written: Duration, opened: Duration) -> bool {
+        self.caught_up(node) > written.max(opened)
+    }
+
     /// Notes the moment up to which a standby has caught up.
     pub fn set_caught_up(self, node: usize, moment: Duration) {
         if let Some(word) = self.caught_up.get(node) {
@@ -114,6 +121,19 @@ mod tests {
         assert_eq!(delays.of(1), Delay::Time(Duration::from_micros(MAX_FIGURE)));
         delays.set(usize::MAX, Delay::Bytes(1));
         assert_eq!(delays.of(usize::MAX), Delay::Unmeasured);
+    }
+
+    #[test]
+    fn a_standby_shows_what_was_found_since_it_was_asked_for() {
+        let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
+        let (delays, at) = (shared.delays(), Duration::from_secs);
+        assert!(!delays.shows(1, at(0), at(0)), "nobody knows");
+        delays.set_caught_up(1, at(20));
+        assert!(delays.shows(1, at(19), at(19)));
+        assert!(!delays.shows(1, at(20), at(19)), "written since");
+        assert!(!delays.shows(1, at(19), at(20)), "started again since, perhaps");
+        assert!(!delays.shows(1, at(19), Duration::MAX));
+        assert!(!delays.shows(usize::MAX, at(0), at(0)));
     }
 
     #[test]

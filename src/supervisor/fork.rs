@@ -117,7 +117,9 @@ impl Supervisor {
             }
             Role::Health(id) => health::run(settings, shared, id),
             Role::Search(_) => {
-                self.search_writer.as_ref().map_or(EXIT_RESTART, |found| primary::run(&settings, &shared, found))
+                let returning = self.failover.returning;
+                let search = |found| primary::run(&settings, &shared, returning, found);
+                self.search_writer.as_ref().map_or(EXIT_RESTART, search)
             }
             Role::Cancel => cancels.map_or(EXIT_RESTART, |cancels| cancels.serve(&shared, former.as_ref())),
             Role::Collector => log_pipe.map_or(EXIT_RESTART, |pipe| pipe.collect(self)),

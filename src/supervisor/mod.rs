@@ -288,7 +288,7 @@ impl Supervisor {
         if dead.role == Role::Successor {
             return self.successor_ended(dead);
         }
-        let (mut client, mut was_useful, mut dismissed) = (String::new(), false, false);
+        let (mut client, mut was_useful, mut is_done) = (String::new(), false, false);
         if dead.role == Role::Collector {
             self.shared.publish_collector(0);
         }
@@ -297,27 +297,31 @@ impl Supervisor {
             client = slot.client().host;
             was_useful = !client.is_empty() || slot.finished_sessions() > 0;
             slot.count_processor_time(dead.processor_time);
-            dismissed = slot.is_dismissed();
+            let dismissed = slot.is_dismissed();
             slot.reclaim();
+            is_done = self.is_done_with(dismissed);
             // It may have been the last one that was free.
             self.children.signal(Signal::SIGWINCH, |role| role == Role::Doorman);
             if !client.is_empty() {
                 // Its last statement may have changed the catalog, or committed what nobody was told of.
                 self.shared.relcache().bump();
                 self.shared.doubt_answers();
+                if let Some(cache) = self.shared.query_cache() {
+                    cache.running().end(index);
+                }
             }
         }
-        if self.is_done_with(dismissed) && self.stopping.is_none() && dead.end == End::Exit(0) {
+        if is_done && self.stopping.is_none() && dead.end == End::Exit(0) {
             let (name, pid) = (dead.role.name(), dead.pid);
             let text = format!("{name} process with pid: {pid} exited with success and will not be restarted");
             Report::log_line(text).log();
         } else {
-            tell_of(dead, &client);
+            tell_of(dead, &client, self.stopping.is_some());
         }
         if dead.role == Role::Doorman {
             self.shared.set_doorman(0);
         }
-        if self.is_done_with(dismissed) || (dead.role == Role::Doorman && dead.end == End::Exit(0)) {
+        if is_done || (dead.role == Role::Doorman && dead.end == End::Exit(0)) {
             return;
         }
         if self.stopping.is_none() || dead.role == Role::Collector {
@@ -346,8 +350,9 @@ impl Supervisor {
     }
 }
 
-/// Says how a child ended (process-model 9). `client`: where its client came from, empty if it had none.
-fn tell_of(dead: &Dead, client: &str) {
+/// Says how a child ended (process-model 9). `client`: where its client came from, empty if it had none. `stopping`: by
+/// pgpool itself, if it was killed.
+fn tell_of(dead: &Dead, client: &str, stopping: bool) {
     let Dead { role, pid, end, .. } = dead;
     let name = role.name();
     match end {
@@ -359,7 +364,8 @@ fn tell_of(dead: &Dead, client: &str) {
                 other => format!("signal {} ({other})", *other as i32),
             };
             let mut detail = match client {
-                "" => "It had no client.".to_owned(),
+                "" if matches!(role, Role::Worker(_)) => "It had no client.".to_owned(),
+                "" => "It serves no clients; no session is concerned.".to_owned(),
                 host => format!("Its client from {host} has lost the session; no other session is concerned."),
             };
             if *core {
@@ -368,6 +374,7 @@ fn tell_of(dead: &Dead, client: &str) {
             let report =
                 Report::warning(format!("{name} process with pid: {pid} was terminated by {how}")).detail(detail);
             match signal {
+                Signal::SIGKILL if stopping => report,
                 Signal::SIGKILL => {
                     report.hint("If nobody has killed it, the machine was out of memory: see the kernel's log.")
                 }

@@ -124,7 +124,7 @@ fn an_upgrade_without_processes_changes_nothing() {
     let cluster = Cluster::streaming(2).start();
     let Some(mut pool) = start_unprivileged(Pgpool::on(&cluster)) else { return };
     let mut session = pool.connect();
-    let new = crate::upgrade_start::waiting(&mut pool, &cluster);
+    let new = crate::upgrade::start::waiting(&mut pool, &cluster);
     limit(new, "nproc", "1");
     cluster.node(1).resume();
     let failure = "upgrade failed: the new process has ended with status 1: there is no room for its processes";

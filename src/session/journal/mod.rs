@@ -9,12 +9,17 @@
 //! - A node is never told more than the primary has accepted, and a node that has a transaction open gets its end.
 //! - Memory is bounded: a session that sets too much is *tied*, a block that grows too long is kept from other nodes.
 
+mod block;
+#[cfg(test)]
+mod tests;
+
 use super::effects::{Effect, Entry, Roots, Scope, effect_of, names_temporary, roots};
 use crate::config::DisableLoadBalanceOnWrite as OnWrite;
 use crate::route::Transaction;
 use crate::sql::{Isolation, Statement};
 use crate::state::NodeSet;
 use crate::wire::TransactionStatus;
+use block::Block;
 use std::collections::VecDeque;
 
 /// Neither list may grow beyond this many bytes.
@@ -39,18 +44,6 @@ struct Note {
     writes: Writes,
     /// It leaves something behind that cannot be had on another primary.
     roots: Roots,
-}
-
-/// The transaction block open on the primary.
-#[derive(Debug, Default)]
-struct Block {
-    entries: Vec<Entry>,
-    bytes: usize,
-    isolation: Option<Isolation>,
-    /// SET TRANSACTION has changed its modes.
-    sets_modes: bool,
-    /// It cannot be opened on another node.
-    on_primary_only: bool,
 }
 
 /// How far one node has been told.
@@ -140,7 +133,10 @@ impl Journal {
     pub fn failed(&mut self, number: u64, count: u64) {
         let failed = |note: &Note| note.number.wrapping_sub(number) < count;
         // Of several statements the first ones may be in force.
-        self.tied |= self.notes.iter().any(|note| failed(note) && matches!(note.effect, Effect::Several { .. }));
+        if self.notes.iter().any(|note| failed(note) && matches!(note.effect, Effect::Several { .. })) {
+            self.tied = true;
+            self.doubt_block();
+        }
         self.rooted |= self.notes.iter().any(|note| failed(note) && note.roots == Roots::Always);
         self.notes.retain(|note| !failed(note));
         self.batch_failed = true;
@@ -181,6 +177,7 @@ impl Journal {
                 if let Some(block) = &mut self.block {
                     block.on_primary_only = true;
                 }
+                self.doubt_block();
             }
             Effect::Begin { text, modes, is_joined } => {
                 self.forget_writing(mode);
@@ -199,12 +196,20 @@ impl Journal {
             }
             Effect::Several { control, settings } => {
                 self.tied |= settings;
+                self.doubt_block();
                 if control {
                     self.end_block(false, false);
                     self.writing = true;
                 }
             }
             Effect::Tie => self.tied = true,
+        }
+    }
+
+    /// The modes of the block may be other ones than was said.
+    fn doubt_block(&mut self) {
+        if let Some(block) = &mut self.block {
+            block.is_uncertain = true;
         }
     }
 
@@ -235,7 +240,8 @@ impl Journal {
         if chain {
             // Modes set by SET TRANSACTION live on in it, and are not in its BEGIN.
             let on_primary_only = block.on_primary_only || block.sets_modes;
-            let mut next = Block { isolation: block.isolation, on_primary_only, ..Block::default() };
+            let Block { isolation, is_uncertain, .. } = block;
+            let mut next = Block { isolation, is_uncertain, on_primary_only, ..Block::default() };
             begin.into_iter().for_each(|begin| next.add(begin));
             self.block = Some(next);
         }
@@ -267,7 +273,9 @@ impl Journal {
         match status {
             // It has ended without saying so: PREPARE TRANSACTION, a text of several statements.
             TransactionStatus::Idle => self.end_block(false, false),
-            _ if self.block.is_none() => self.block = Some(Block { on_primary_only: true, ..Block::default() }),
+            _ if self.block.is_none() => {
+                self.block = Some(Block { on_primary_only: true, is_uncertain: true, ..Block::default() });
+            }
             _ => {}
         }
     }
@@ -318,7 +326,7 @@ impl Journal {
                 }
                 Effect::End { chain: false } => return Transaction::Idle,
                 Effect::Several { control: true, .. } => {
-                    return Transaction::Open { isolation: default, on_primary_only: true };
+                    return Transaction::Open { isolation: None, on_primary_only: true };
                 }
                 _ => {}
             }
@@ -327,11 +335,11 @@ impl Journal {
             (TransactionStatus::Failed, _) => Transaction::Failed,
             // Between BEGIN and the ReadyForQuery that tells of it the status is still the old one.
             (_, Some(block)) => Transaction::Open {
-                isolation: block.isolation.or(default),
+                isolation: block.isolation.or(default).filter(|_| !block.is_uncertain),
                 on_primary_only: block.on_primary_only || block.bytes > MAX_BYTES,
             },
             (TransactionStatus::Idle, None) => Transaction::Idle,
-            (TransactionStatus::Open, None) => Transaction::Open { isolation: default, on_primary_only: true },
+            (TransactionStatus::Open, None) => Transaction::Open { isolation: None, on_primary_only: true },
         }
     }
 
@@ -390,38 +398,3 @@ impl Journal {
         self.notes.iter().any(|note| matches!(&note.effect, Effect::Setting(entry) if discards(entry)))
     }
 }
-
-impl Block {
-    fn find(&self, savepoint: &str) -> Option<usize> {
-        self.entries.iter().rposition(|entry| entry.savepoint.as_deref() == Some(savepoint))
-    }
-
-    /// RELEASE: the savepoint is gone, and those behind it.
-    fn release(&mut self, savepoint: &str) {
-        let Some(at) = self.find(savepoint) else { return };
-        self.entries[at..].iter_mut().for_each(|entry| entry.savepoint = None);
-    }
-
-    /// ROLLBACK TO: what was set behind the savepoint is undone with it, here and where the block is replayed.
-    fn undo_behind(&mut self, savepoint: &str) {
-        let Some(at) = self.find(savepoint) else { return };
-        for entry in &mut self.entries[at + 1..] {
-            entry.savepoint = None;
-            if entry.scope == Scope::Session {
-                entry.scope = Scope::Block;
-            }
-        }
-    }
-
-    fn add(&mut self, entry: Entry) {
-        self.bytes += entry.text.len();
-        if self.bytes <= MAX_BYTES {
-            self.entries.push(entry);
-        } else {
-            self.on_primary_only = true;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -202,12 +202,36 @@ fn an_end_that_nobody_spelt_out_is_an_end() {
     session.run("PREPARE TRANSACTION 'x'", Idle);
     assert_eq!(session.ending(), [1]);
     session.run("SELECT 1; BEGIN", Open);
-    assert_eq!(
-        session.transaction(Open),
-        Transaction::Open { isolation: Some(Isolation::ReadCommitted), on_primary_only: true }
-    );
+    assert_eq!(session.transaction(Open), Transaction::Open { isolation: None, on_primary_only: true });
     session.run("COMMIT", Idle);
     assert_eq!(session.ending(), [0usize; 0]);
+}
+
+#[test]
+fn what_several_statements_have_made_of_a_block_is_not_known() {
+    for texts in [
+        &["BEGIN; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"][..],
+        &["BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1; COMMIT AND CHAIN"],
+        &["BEGIN; SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "COMMIT AND CHAIN"],
+        &["BEGIN", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1"],
+        &["BEGIN", "SET a.b = 1; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"],
+        &["BEGIN", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"],
+    ] {
+        let mut session = Session::default();
+        texts.iter().for_each(|text| session.run(text, Open));
+        assert!(matches!(session.transaction(Open), Transaction::Open { isolation: None, .. }), "{texts:?}");
+    }
+    let mut session = Session::default();
+    session.send("BEGIN; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ");
+    assert_eq!(session.transaction(Idle), Transaction::Open { isolation: None, on_primary_only: true });
+    // The last of them has failed.
+    let mut session = Session::default();
+    session.run("BEGIN", Open);
+    let number = session.send("COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ; SAVEPOINT s; SELECT 1/0");
+    session.journal.failed(number, 1);
+    session.journal.ready(Failed);
+    session.run("ROLLBACK TO s", Open);
+    assert!(matches!(session.transaction(Open), Transaction::Open { isolation: None, .. }));
 }
 
 #[test]

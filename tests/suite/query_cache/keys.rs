@@ -1,8 +1,9 @@
 //! Nobody is given what another one may see and he may not (CVE-2024-45624 and its like).
 
 use super::{caching, is_hit, is_kept, make};
-use crate::harness::{Pgpool, Wire, shared};
+use crate::harness::{Pgpool, Wire, shared, wait_for};
 use crate::only_ours;
+use nix::sys::signal::Signal;
 
 fn as_user(pool: &Pgpool, user: &str) -> Wire {
     pool.connect_with(&[("user", user), ("database", "test")])
@@ -140,4 +141,118 @@ fn a_table_that_gets_row_security_is_not_served_any_more() {
     reader.query("SET a.b = 'y'").succeeded();
     assert_eq!(reader.value(read), "0");
     make("DROP TABLE qck_rows", "DROP ROLE qck_reader");
+}
+
+#[test]
+fn operators_obey_settings_that_no_server_lists() {
+    only_ours!("the original leaves settings out");
+    make(
+        "DROP TABLE IF EXISTS qck_tenants; DROP OPERATOR IF EXISTS ###(text, text); DROP FUNCTION IF EXISTS qck_is",
+        "CREATE TABLE qck_tenants AS SELECT * FROM (VALUES ('one'), ('two')) AS t(name); \
+         CREATE FUNCTION qck_is(text, text) RETURNS bool LANGUAGE sql STABLE AS \
+         $$SELECT $1 = COALESCE(current_setting('app.tenant', true), 'one')$$; \
+         CREATE OPERATOR ### (LEFTARG = text, RIGHTARG = text, FUNCTION = qck_is)",
+    );
+    let pool = caching().start();
+    let read = "SELECT name FROM qck_tenants WHERE name ### ''";
+    let (mut plain, mut tenant) = (pool.connect(), pool.connect());
+    tenant.query("SET app.tenant = 'two'").succeeded();
+    for _ in 0..2 {
+        assert_eq!((tenant.value(read), plain.value(read)), ("two".into(), "one".into()));
+    }
+    assert!(is_hit(&mut tenant, read) && is_hit(&mut plain, read));
+    make("DROP OPERATOR ###(text, text); DROP FUNCTION qck_is; DROP TABLE qck_tenants", "SELECT 1");
+}
+
+#[test]
+fn who_serves_one_tenant_after_the_other_does_not_mix_them_up() {
+    only_ours!("the original leaves settings out");
+    make(
+        "DROP VIEW IF EXISTS qck_shown; DROP TABLE IF EXISTS qck_turn",
+        "CREATE TABLE qck_turn AS SELECT * FROM (VALUES ('one'), ('two')) AS t(name); CREATE VIEW qck_shown AS \
+         SELECT name FROM qck_turn WHERE name = COALESCE(current_setting('app.tenant', true), 'one')",
+    );
+    let pool = caching().set("cache_safe_memqcache_table_list", "qck_shown").start();
+    let mut session = pool.connect();
+    let reads = [
+        "SELECT name FROM qck_shown",
+        "/*FORCE QUERY CACHE*/ SELECT name FROM qck_turn WHERE name = current_setting('app.tenant')",
+    ];
+    for set in [
+        "SET app.tenant = '{}'",
+        "SELECT set_config('app.tenant', '{}', false)",
+        "DO $$BEGIN PERFORM set_config('app.tenant', '{}', false); END$$",
+    ] {
+        for tenant in ["one", "two", "one"] {
+            session.query(&set.replace("{}", tenant)).succeeded();
+            for read in reads {
+                assert_eq!((session.value(read), session.value(read)), (tenant.into(), tenant.into()), "{set}: {read}");
+            }
+        }
+    }
+    for (begin, set, end) in
+        [("BEGIN", "SET LOCAL app.tenant = 'two'", "COMMIT"), ("BEGIN", "SET app.tenant = 'two'", "ROLLBACK")]
+    {
+        assert!(is_kept(&mut session, reads[0]));
+        session.query(begin).succeeded();
+        session.query(set).succeeded();
+        assert_eq!(session.value(reads[0]), "two", "{set}");
+        session.query(end).succeeded();
+        assert_eq!(session.value(reads[0]), "one", "{set}");
+    }
+    drop((session, pool));
+    make("DROP VIEW qck_shown; DROP TABLE qck_turn", "SELECT 1");
+}
+
+#[test]
+fn a_connection_that_was_not_reset_brings_settings_along() {
+    only_ours!("the original leaves settings out");
+    make(
+        "DROP TABLE IF EXISTS qck_left",
+        "CREATE TABLE qck_left AS SELECT * FROM (VALUES ('one'), ('two')) AS t(name)",
+    );
+    let pool = caching().set("reset_query_list", "ABORT").set("num_init_children", 2).start();
+    let read = "/*FORCE QUERY CACHE*/ SELECT name FROM qck_left \
+        WHERE name = COALESCE(current_setting('app.tenant', true), 'one')";
+    let mut first = pool.connect();
+    first.query("SET app.tenant = 'two'").succeeded();
+    first.close();
+    // One of them has the connection of the first, whichever comes first.
+    let mut both = [pool.connect(), pool.connect()];
+    let truth = |session: &mut Wire| session.value("SELECT COALESCE(current_setting('app.tenant', true), 'one')");
+    let mut tenants = [truth(&mut both[0]), truth(&mut both[1])];
+    for _ in 0..2 {
+        for (session, tenant) in both.iter_mut().zip(&tenants) {
+            assert_eq!(session.value(read), *tenant);
+        }
+    }
+    tenants.sort();
+    assert_eq!(tenants, ["one", "two"]);
+}
+
+#[test]
+fn answers_of_other_rules_are_forgotten() {
+    only_ours!("the original keeps them");
+    make("DROP TABLE IF EXISTS qck_rules", "CREATE TABLE qck_rules AS SELECT 1 AS a");
+    // As many processes as sessions: each takes the file anew when it hears of it.
+    let mut pool = caching().set("num_init_children", 2).start();
+    let read = "SELECT count(*) FROM qck_rules";
+    let (mut session, mut writer) = (pool.connect(), pool.connect());
+    let mut change = |sessions: &mut [&mut Wire], name: &str, value: &str| {
+        pool.set(name, value);
+        pool.signal(Signal::SIGHUP);
+        for session in sessions {
+            wait_for("the new value to be in force", || session.value(&format!("PGPOOL SHOW {name}")) == value);
+        }
+    };
+    assert!(is_kept(&mut session, read));
+    change(&mut [&mut session, &mut writer], "memqcache_auto_cache_invalidation", "off");
+    assert!(is_kept(&mut session, read));
+    writer.query("INSERT INTO qck_rules VALUES (2)").succeeded();
+    assert_eq!(session.value(read), "1", "what is written is not looked at");
+    change(&mut [&mut session, &mut writer], "memqcache_auto_cache_invalidation", "on");
+    assert_eq!(session.value(read), "2");
+    assert!(is_kept(&mut session, read));
+    change(&mut [&mut session], "cache_unsafe_memqcache_table_list", "qck_rules");
+    assert!(!is_kept(&mut session, read));
 }

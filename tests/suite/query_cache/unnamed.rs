@@ -244,3 +244,56 @@ fn what_one_worker_has_asked_no_other_asks() {
     });
     assert!(questions[1] == 0, "{questions:?}");
 }
+
+#[test]
+fn defaults_of_parameters_are_for_the_caller_to_compute() {
+    only_ours!("the original looks at the function alone");
+    make_writer(
+        "qch9",
+        "DROP VIEW IF EXISTS qch9_view; DROP FUNCTION IF EXISTS qch9_age, qch9_clock, qch9_plain, qch9_log",
+        "CREATE FUNCTION qch9_age(a date, b date DEFAULT current_date) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT b - a'; \
+         CREATE FUNCTION qch9_clock(a timestamptz DEFAULT clock_timestamp()) RETURNS text IMMUTABLE LANGUAGE sql AS \
+         'SELECT ''x'''; \
+         CREATE FUNCTION qch9_plain(a int DEFAULT 1 + 1, b text DEFAULT 'x') RETURNS int IMMUTABLE LANGUAGE sql AS \
+         'SELECT a'; \
+         CREATE FUNCTION qch9_log(a int DEFAULT qch9_write(1)) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT a'; \
+         CREATE VIEW qch9_view AS SELECT qch9_log() AS a",
+    );
+    let pool = caching().start();
+    let (mut writer, mut reader) = (pool.connect(), pool.connect());
+    for (kept, sql) in [
+        (true, "SELECT qch9_plain()"),
+        (false, "SELECT qch9_age('2000-01-01')"),
+        (false, "SELECT qch9_clock()"),
+        (false, "SELECT qch9_log()"),
+    ] {
+        assert_eq!(is_kept(&mut reader, sql), kept, "{sql}");
+    }
+    for sql in ["SELECT qch9_log()", "SELECT * FROM qch9_view"] {
+        assert_seen(&mut writer, &mut reader, "SELECT count(*) FROM qch9_log", sql);
+    }
+}
+
+#[test]
+fn functions_of_any_row_are_not_kept_as_columns() {
+    only_ours!("the original keeps them");
+    make(
+        "DROP TABLE IF EXISTS qch10_user; DROP FUNCTION IF EXISTS qch10_any; DROP TYPE IF EXISTS qch10_address CASCADE; \
+         DROP TABLE IF EXISTS qch10_zone",
+        "CREATE TABLE qch10_zone AS SELECT 1 AS zone; CREATE TYPE qch10_address AS (city text); \
+         CREATE TABLE qch10_user (id int, home qch10_address); \
+         CREATE FUNCTION qch10_zone(qch10_address) RETURNS int STABLE LANGUAGE sql AS 'SELECT zone FROM qch10_zone'; \
+         CREATE FUNCTION qch10_any(record) RETURNS int STABLE LANGUAGE plpgsql AS \
+         'BEGIN RETURN (SELECT zone FROM qch10_zone); END'; \
+         INSERT INTO qch10_user VALUES (1, ROW('x'))",
+    );
+    let pool = caching().start();
+    let mut session = pool.connect();
+    for (kept, sql) in [
+        (false, "SELECT (u.home).qch10_zone FROM qch10_user AS u"),
+        (false, "SELECT u.qch10_any FROM qch10_user AS u"),
+        (true, "SELECT id, (u.home).city FROM qch10_user AS u"),
+    ] {
+        assert_eq!(is_kept(&mut session, sql), kept, "{sql}");
+    }
+}

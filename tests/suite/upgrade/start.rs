@@ -6,12 +6,12 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::{install, start_by_name};
 use crate::harness::frontend::startup;
 use crate::harness::{Cluster, LOGIN, Pgpool, Wire, children_of, shared, wait_for};
 use crate::metrics;
 use crate::only_ours;
 use crate::pcp::{self, raw};
-use crate::upgrade::{install, start_by_name};
 
 const DONE: &[u8] = b"CommandComplete\0";
 const FINDS_NOTHING: &str = "upgrade: this process does not replace process";
