@@ -82,7 +82,8 @@ fn includes_are_bounded_in_depth_and_number() {
     let problems = config::load(&itself).unwrap_err();
     let expected =
         format!("could not open configuration file \"{}\": maximum nesting depth exceeded", itself.display());
-    assert!(messages(&problems).contains(&expected.as_str()), "{problems}");
+    assert_eq!(messages(&problems), [expected.as_str(), expected.as_str()], "each include is told once: {problems}");
+    assert_eq!(problems.iter().next().unwrap().report.hint.as_deref(), Some("The file includes itself."));
     let lost = folder.write("lost.conf", format!("{NODE}include = 'missing.conf'\n"));
     let problems = config::load(&lost).unwrap_err();
     let place = problems.iter().next().unwrap().place.clone().unwrap();
@@ -253,6 +254,18 @@ fn what_is_probably_not_meant_is_warned_of() {
         ),
         ("recovery_password = 'md5e10adc3949ba59abbe56e057f20f883e'", "recovery_password cannot be used"),
         ("backend_hostname1 = 'a'\nbackend_port1 = 5432", "nodes 0 and 1 are the same server: a:5432"),
+        ("backend_hostname1 = 'a:5433'\nbackend_port1 = 5433", "node 1 has a port in its name: \"a:5433\""),
+        ("backend_hostname1 = 'localhost'\nbackend_port1 = 9999", "node 1 is pgpool itself: localhost:9999"),
+        (
+            "replication_mode = on\nfailover_when_quorum_exists = off",
+            "replication_mode does not select native replication any more",
+        ),
+        ("pcp_port = 9999", "port and pcp_port are the same: 9999"),
+        ("metrics_listen_addresses = '*'\nmetrics_port = 9898", "pcp_port and metrics_port are the same: 9898"),
+        (
+            "num_init_children = 8\nreserved_connections = 8",
+            "reserved_connections (8) leaves none of num_init_children (8) to clients: all are refused",
+        ),
         ("this is not a setting", "unrecognized configuration parameter \"this\""),
         (
             "write_function_list = 'a('",
@@ -262,4 +275,7 @@ fn what_is_probably_not_meant_is_warned_of() {
     for (text, expected) in cases {
         assert!(warnings(text).iter().any(|message| message == expected), "{text}: {:?}", warnings(text));
     }
+    let text = "backend_hostname1 = '::1'\nbackend_port1 = 9998\nbackend_hostname2 = '10.0.0.1'\nbackend_port2 = 9999\n\
+                metrics_port = 9898\nnum_init_children = 8\nreserved_connections = 7";
+    assert!(warnings(text).is_empty(), "{:?}", warnings(text));
 }

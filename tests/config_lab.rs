@@ -93,7 +93,7 @@ fn the_mended_file_loads_with_one_slip_and_asks_for_nothing_that_does_not_exist(
 #[test]
 fn a_check_also_notices_the_unknown_name_in_a_comment() {
     for (name, exit_code) in [("pgpool.conf.as-written", 1), ("pgpool.conf", 0)] {
-        let report = check::report(&config::load(&file(name)), &[]);
+        let report = check::report(&config::load(&file(name)), &[], Vec::new());
         assert_eq!(report.exit_code, exit_code);
         let place = format!("{}:126:3: NOTICE:  ", file(name).display());
         let notice = format!("{place}the comment names \"cache_expiration\", which is no parameter");

@@ -16,6 +16,14 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The first worker's life, to its end.
+fn work(listener: TcpListener, settings: Settings, shared: Shared) -> ! {
+    let front = Front::new().expect("front");
+    let (listeners, settings) = (vec![listener.into()], Arc::new(settings));
+    let start = Start { index: 0, listeners, settings, rules: None, front, shared, former: None };
+    std::process::exit(worker::run(start))
+}
+
 /// One forked worker on a socket of its own; killed when dropped.
 struct Worker {
     pid: Pid,
@@ -30,20 +38,8 @@ impl Worker {
         listener.set_nonblocking(true).expect("non-blocking");
         let address = listener.local_addr().expect("address");
         let shared = Shared::create(Limits { workers: 2, pool_slots: 2, ..Limits::default() }).expect("shared");
-        let settings = Arc::new(settings);
         match fork().expect("fork") {
-            Fork::Child => {
-                let start = Start {
-                    index: 0,
-                    listeners: vec![listener.into()],
-                    settings,
-                    rules: None,
-                    front: Front::new().expect("front"),
-                    shared,
-                    former: None,
-                };
-                std::process::exit(worker::run(start));
-            }
+            Fork::Child => work(listener, settings, shared),
             Fork::Parent(pid) => {
                 shared.worker(0).occupy(pid.as_raw().unsigned_abs());
                 Self { pid, address, shared, ended: false }
@@ -236,19 +232,7 @@ fn a_socket_shut_down_by_the_parent_does_not_make_workers_busy() {
     listener.set_nonblocking(true).expect("non-blocking");
     let shared = Shared::create(Limits { workers: 1, pool_slots: 1, ..Limits::default() }).expect("shared");
     let address = listener.local_addr().expect("address");
-    let Fork::Parent(pid) = fork().expect("fork") else {
-        let settings = Arc::new(Settings::default());
-        let start = Start {
-            index: 0,
-            listeners: vec![listener.into()],
-            settings,
-            rules: None,
-            front: Front::new().expect("front"),
-            shared,
-            former: None,
-        };
-        std::process::exit(worker::run(start));
-    };
+    let Fork::Parent(pid) = fork().expect("fork") else { work(listener, Settings::default(), shared) };
     let mut worker = Worker { pid, address, shared, ended: false };
     worker.refused_session();
     worker.wait_for(|| state(worker.pid) == 'S');

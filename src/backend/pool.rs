@@ -29,6 +29,8 @@ pub struct Group {
     pub connections: Vec<Option<ServerConnection>>,
     /// When it was made.
     pub created: SystemTime,
+    /// The generation of the relation cache at that time.
+    pub made_in: u32,
     /// Sessions served, the current one included.
     pub uses: u64,
     /// What its sessions have set before may be in force still: it was not reset.
@@ -111,7 +113,8 @@ impl Pool {
 
     /// A new, empty group for `key`. Without a free slot the group that has waited longest is closed (protocol 6.5): what
     /// others see of the slot is the caller's to clear.
-    pub fn new_group(&mut self, key: Key, nodes: usize) -> Group {
+    /// `made_in`: the generation of the relation cache.
+    pub fn new_group(&mut self, key: Key, nodes: usize, made_in: u32) -> Group {
         let slot = self.free_slot();
         let mut connections = Vec::new();
         connections.resize_with(nodes, || None);
@@ -120,6 +123,7 @@ impl Pool {
             slot,
             connections,
             created: SystemTime::now(),
+            made_in,
             uses: 1,
             keeps_settings: false,
             rested: Instant::now(),

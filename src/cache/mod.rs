@@ -22,6 +22,7 @@
 //! The key holds all that decides an answer: database, both user names, and the values of *all* settings, as the server
 //! tells them for this session ([`identities`]), the protocol, the text, parameters and formats. Nothing is cut, and parts
 //! are set apart by their lengths. A session that may have changed a setting asks anew before it uses the cache again.
+//! What a standby answers is kept if it has the same to tell of the session.
 //!
 //! With `memqcache_method = memcached` answers and generations are in [`memcached`], which has more to say about this.
 //!
@@ -39,7 +40,7 @@ pub use eligible::{Obstacle, is_forced, may_be_cached, obstacle};
 pub use entry::{Answer, Entry, Expiry, answer_of_batch, answer_of_query};
 pub use key::{Identities, Identity, TEXT_AT, extended_key, identities, identity_query, simple_key};
 pub use memcached::Memcached;
-pub use written::{Effects, Written, effects};
+pub use written::{Background, Effects, Written, effects};
 
 #[cfg(test)]
 pub(crate) use eligible::tests;

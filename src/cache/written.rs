@@ -36,15 +36,43 @@ impl Effects {
     /// Of something that cannot be read.
     pub const ANY: Self =
         Self { written: Written::Everything, sets: true, sets_custom: true, runs_code: true, defines: true };
+
+    /// Of both together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            written: self.written.max(other.written),
+            sets: self.sets || other.sets,
+            sets_custom: self.sets_custom || other.sets_custom,
+            runs_code: self.runs_code || other.runs_code,
+            defines: self.defines || other.defines,
+        }
+    }
 }
 
-/// What `statement` may do. What its functions do is asked of the catalog; EXECUTE is to be judged by what it runs.
-pub fn effects(statement: &Statement, settings: &Settings, catalog: &dyn Catalog) -> Effects {
-    let may_write = |name: &Name| may_write(name, settings, catalog);
-    let only_explains = !statement.is_multi() && matches!(statement.kind, Kind::Explain { analyze: false, .. });
-    let may_call = !only_explains && (statement.has.unknown_functions || !settings.write_function_list.is_empty());
-    let calls = may_call && statement.functions.iter().any(may_write);
-    let runs_code = calls || statement.kinds().any(runs_code);
+/// What is known of a statement beside its facts.
+#[derive(Clone, Copy, Debug)]
+pub struct Background<'a> {
+    /// VOLATILE functions that it may call without naming them, or by names of PostgreSQL's; `None`: it may call anything.
+    pub hidden: Option<&'a [&'a Name]>,
+    /// What its EXECUTE runs is known, and judged by itself.
+    pub runs_known: bool,
+}
+
+/// What `statement` may do. What its functions do is asked of the catalog.
+pub fn effects(
+    statement: &Statement,
+    background: Background<'_>,
+    settings: &Settings,
+    catalog: &dyn Catalog,
+) -> Effects {
+    let is_known = !statement.has.unknown_functions;
+    let may_write = |name: &Name| may_write(name, is_known, settings, catalog);
+    let only_explains = only_explains(statement);
+    let may_call = !is_known || !settings.write_function_list.is_empty();
+    let calls = runs_functions(statement)
+        && ((may_call && statement.functions.iter().any(may_write)) || calls_hidden(statement, background, settings));
+    let runs_unknown = !only_explains && statement.has.executes && !background.runs_known;
+    let runs_code = calls || runs_unknown || statement.kinds().any(runs_code);
     let sets = calls || may_set(statement);
     let tables = match statement.writes().next() {
         _ if only_explains => Written::Nothing,
@@ -53,11 +81,33 @@ pub fn effects(statement: &Statement, settings: &Settings, catalog: &dyn Catalog
         Some(_) if statement.is_multi() && sets => Written::Database,
         Some(_) => Written::Tables,
     };
+    let makes_table = statement.has.makes_table && !only_explains;
     let kinds = statement.kinds().map(of_kind).max().unwrap_or(Written::Nothing);
-    let written = kinds.max(tables).max(if calls { Written::Database } else { Written::Nothing });
+    let of_all = if calls || runs_unknown || makes_table { Written::Database } else { Written::Nothing };
+    let written = kinds.max(tables).max(of_all);
     let sets_custom = runs_code || statement.kinds().any(sets_custom) || calls_set_config(statement);
-    let defines = runs_code || written == Written::Everything || statement.kinds().any(defines);
+    let defines = runs_code || makes_table || written == Written::Everything || statement.kinds().any(defines);
     Effects { written, sets: sets || written >= Written::Database, sets_custom, runs_code, defines }
+}
+
+/// Whether it is an EXPLAIN that runs nothing.
+fn only_explains(statement: &Statement) -> bool {
+    !statement.is_multi() && matches!(statement.kind, Kind::Explain { analyze: false, .. })
+}
+
+/// Whether the functions that it names are called: by a plain EXPLAIN only those in the arguments of EXECUTE.
+fn runs_functions(statement: &Statement) -> bool {
+    !only_explains(statement) || statement.has.executes
+}
+
+/// Whether a function that it does not name may write.
+fn calls_hidden(statement: &Statement, background: Background<'_>, settings: &Settings) -> bool {
+    let harmless = &settings.read_only_function_list;
+    let is_harmless = |name: &Name| harmless.is_match(&name.name) || harmless.is_match(&name.to_string());
+    match background.hidden {
+        Some(hidden) => hidden.iter().any(|name| !is_harmless(name)),
+        None => !(statement.relations.is_empty() && statement.functions.is_empty()),
+    }
 }
 
 /// What the facts do not name as written.
@@ -66,8 +116,8 @@ fn of_kind(kind: &Kind) -> Written {
         Kind::Explain { analyze: true, inner } => of_kind(inner),
         // Where rows are, some ask.
         Kind::Vacuum => Written::Database,
-        // TRUNCATE may cascade; what EXECUTE runs may not be known.
-        Kind::Execute(_) | Kind::Truncate | Kind::Call | Kind::Drop => Written::Database,
+        // TRUNCATE may cascade.
+        Kind::Truncate | Kind::Call | Kind::Drop => Written::Database,
         Kind::CreateTable { temporary } | Kind::CreateTableAs { temporary } => {
             if *temporary {
                 Written::Nothing
@@ -95,7 +145,7 @@ fn defines(kind: &Kind) -> bool {
 fn runs_code(kind: &Kind) -> bool {
     match kind {
         Kind::Explain { analyze: true, inner } => runs_code(inner),
-        kind => matches!(kind, Kind::Execute(_) | Kind::Call | Kind::Do | Kind::Load | Kind::Unparsable(_)),
+        kind => matches!(kind, Kind::Call | Kind::Do | Kind::Load | Kind::Unparsable(_)),
     }
 }
 
@@ -118,10 +168,11 @@ fn calls_set_config(statement: &Statement) -> bool {
     statement.functions.iter().any(|function| &*function.name == "set_config")
 }
 
-/// Whether calling it may write. The administrator's word counts more than the declaration.
-fn may_write(name: &Name, settings: &Settings, catalog: &dyn Catalog) -> bool {
+/// Whether calling it may write. The administrator's word counts more than the declaration. `is_known`: it is one of
+/// PostgreSQL's that leave nothing behind, whether it was looked up or not.
+fn may_write(name: &Name, is_known: bool, settings: &Settings, catalog: &dyn Catalog) -> bool {
     let (reading, writing) = (&settings.read_only_function_list, &settings.write_function_list);
-    let is_harmless = || sets_or_locks(name) || is_declared_harmless(name, catalog);
+    let is_harmless = || is_known || sets_or_locks(name) || is_declared_harmless(name, catalog);
     if reading.is_empty() && writing.is_empty() {
         return !is_harmless();
     }
@@ -147,7 +198,50 @@ mod tests {
     use crate::sql::{Lexing, analyse};
 
     fn of(text: &str, settings: &Settings) -> Effects {
-        effects(&analyse(text.as_bytes(), Lexing::default()), settings, &Facts)
+        with(text, settings, Background { hidden: Some(&[]), runs_known: false })
+    }
+
+    fn with(text: &str, settings: &Settings, background: Background<'_>) -> Effects {
+        effects(&analyse(text.as_bytes(), Lexing::default()), background, settings, &Facts)
+    }
+
+    #[test]
+    fn what_executes_calls_and_makes_unnamed() {
+        let settings = Settings::default();
+        let (none, touch) = (&[][..], Name::qualified("s", "touch"));
+        let touch = &[&touch][..];
+        for (text, hidden, runs_known, expected) in [
+            ("execute p", Some(none), false, Written::Database),
+            ("execute p", Some(none), true, Written::Nothing),
+            ("execute p(1)", None, true, Written::Nothing),
+            ("execute p(f())", Some(none), true, Written::Database),
+            ("explain execute p(f())", Some(none), true, Written::Database),
+            ("explain execute p(1)", Some(none), false, Written::Nothing),
+            ("create temp table a as execute p", Some(none), false, Written::Database),
+            ("create temp table a as select 1", Some(none), false, Written::Tables),
+            ("select 1; execute p", Some(none), false, Written::Database),
+            ("select 1 into a", Some(none), false, Written::Database),
+            ("select 1 into temp a", Some(none), false, Written::Tables),
+            ("select * from t1", Some(none), false, Written::Nothing),
+            ("select * from t1", Some(touch), false, Written::Database),
+            ("explain select * from t1", Some(touch), false, Written::Nothing),
+            ("insert into t1 values (1)", Some(touch), false, Written::Database),
+            ("select * from t1", None, false, Written::Database),
+            ("select count(1)", None, false, Written::Database),
+            ("begin", None, false, Written::Nothing),
+            ("select 1", None, false, Written::Nothing),
+        ] {
+            let effects = with(text, &settings, Background { hidden, runs_known });
+            assert_eq!(effects.written, expected, "{text}");
+            let unseen = expected == Written::Database;
+            assert_eq!((effects.sets, effects.defines), (unseen || text.contains("temp"), unseen), "{text}");
+        }
+        for list in ["touch", "s\\.touch"] {
+            let mut settings = Settings::default();
+            settings.assign("read_only_function_list", list).expect("list");
+            let background = Background { hidden: Some(touch), runs_known: false };
+            assert_eq!(with("select * from t1", &settings, background).written, Written::Nothing, "{list}");
+        }
     }
 
     #[test]

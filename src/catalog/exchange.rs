@@ -29,6 +29,15 @@ impl Exchanged for Isolation {
         &[Self::ReadUncommitted, Self::ReadCommitted, Self::RepeatableRead, Self::Serializable];
 }
 
+/// No function that may write is called unnamed (see [`HiddenCalls`](super::HiddenCalls)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NothingHidden;
+
+impl Exchanged for NothingHidden {
+    const KIND: u8 = 4;
+    const VALUES: &'static [Self] = &[Self];
+}
+
 /// Tells the others.
 pub(super) fn tell<V: Exchanged>(cache: Relcache<'_>, scope: Scope, name: &Name, value: V, generation: u32) {
     if let Some(place) = V::VALUES.iter().position(|known| *known == value) {

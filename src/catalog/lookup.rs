@@ -20,6 +20,7 @@ enum Question<'s> {
     Relation(&'s Name),
     Function(&'s Name),
     DefaultIsolation,
+    Origin,
 }
 
 /// Learns what is missing about the names in `statement`, and the default isolation level if it is not known, on a
@@ -56,6 +57,9 @@ pub fn look_up_until(
     if is_primary && facts.default_isolation() == Known::NotYet {
         questions.push(Question::DefaultIsolation);
     }
+    if is_primary && facts.lacks_origin() {
+        questions.push(Question::Origin);
+    }
     for questions in questions.chunks(AT_ONCE) {
         let columns: Vec<_> = questions.iter().map(|question| question.column()).collect();
         let answers = ask(server, &format!("SELECT {}", columns.join(", ")), settings, deadline);
@@ -87,9 +91,14 @@ impl Question<'_> {
                 relation_condition(name)
             ),
             // The letters are in the order of the harm: immutable, stable, volatile. An aggregate is called immutable
-            // whatever the functions are that it is made of.
+            // whatever the functions are that it is made of, and so is a function whose parameters have a default, which is for
+            // its caller to compute.
             Self::Function(name) => format!(
-                "(SELECT pg_catalog.max(GREATEST(f.provolatile::pg_catalog.text, g.provolatile::pg_catalog.text) \
+                "(SELECT pg_catalog.max(GREATEST(f.provolatile::pg_catalog.text, g.provolatile::pg_catalog.text, \
+                 CASE WHEN f.proargdefaults::pg_catalog.text OPERATOR(pg_catalog.~) '(SQLVALUEFUNCTION|COERCEVIAIO)' \
+                 THEN 's' END, (SELECT pg_catalog.max(d.provolatile::pg_catalog.text COLLATE pg_catalog.\"C\") \
+                 FROM pg_catalog.regexp_matches(f.proargdefaults::pg_catalog.text, ':(op)?funcid ([0-9]+)', 'g') AS m(called), \
+                 pg_catalog.pg_proc AS d WHERE d.oid OPERATOR(pg_catalog.=) m.called[2]::pg_catalog.oid)) \
                  COLLATE pg_catalog.\"C\") FROM pg_catalog.pg_proc AS f LEFT JOIN pg_catalog.pg_aggregate AS a \
                  ON a.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.=) f.oid LEFT JOIN pg_catalog.pg_proc AS g ON \
                  g.pronamespace OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.regnamespace AND \
@@ -99,6 +108,10 @@ impl Question<'_> {
                 name.schema.as_deref().map_or_else(String::new, |schema| in_schema("f.pronamespace", schema))
             ),
             Self::DefaultIsolation => "pg_catalog.current_setting('default_transaction_isolation')".to_owned(),
+            Self::Origin => "(SELECT pg_catalog.concat(pg_catalog.current_setting('role'), ' ', \
+                 pg_catalog.string_agg(reset_val, ' ' ORDER BY name)) FROM pg_catalog.pg_settings WHERE \
+                 name OPERATOR(pg_catalog.=) ANY ('{search_path,default_transaction_isolation}'))"
+                .to_owned(),
         }
     }
 
@@ -126,6 +139,11 @@ impl Question<'_> {
                     None => Volatility::None,
                 },
             ),
+            (Self::Origin, answer) => {
+                if let Some(told) = answer {
+                    facts.learn_origin(told);
+                }
+            }
             (Self::DefaultIsolation, answer) => {
                 if let Some(isolation) = answer.and_then(Isolation::from_name) {
                     facts.learn_isolation(isolation);
@@ -179,10 +197,21 @@ mod tests {
         let names = [Name::bare("it's"), Name::qualified("a", "b"), Name::qualified("pg_temp", "c")];
         let questions = names.iter().flat_map(|name| [Question::Relation(name), Question::Function(name)]);
         for column in questions.map(Question::column) {
-            let rest = column.replace("OPERATOR(pg_catalog.=)", "").replace("OPERATOR(pg_catalog.<>)", "");
-            assert!(!rest.contains(['=', '<', '>']), "{column}");
-            for word in ["max(", "\"C\"", "text", "to_regclass", "regnamespace", "pg_class", "pg_proc", "pg_namespace"]
-            {
+            let rest = ["=", "<>", "~"]
+                .iter()
+                .fold(column.clone(), |text, operator| text.replace(&format!("OPERATOR(pg_catalog.{operator})"), ""));
+            assert!(!rest.contains(['=', '<', '>', '~']), "{column}");
+            for word in [
+                "max(",
+                "regexp_matches",
+                "\"C\"",
+                "text",
+                "to_regclass",
+                "regnamespace",
+                "pg_class",
+                "pg_proc",
+                "pg_namespace",
+            ] {
                 let all = column.matches(word).count();
                 assert_eq!(column.matches(&format!("pg_catalog.{word}")).count(), all, "{column}");
             }

@@ -15,6 +15,7 @@
 mod change;
 mod exchange;
 mod facts;
+mod hidden;
 mod lookup;
 mod names;
 mod scope;
@@ -24,6 +25,7 @@ mod tables;
 mod tests;
 
 pub use facts::{Facts, shared_facts};
+pub use hidden::{HiddenCalls, look_up_hidden_calls};
 pub use lookup::{look_up, look_up_until};
 pub use scope::{Scope, scope};
 pub use tables::{Tables, look_up_tables};

@@ -58,8 +58,7 @@ fn oids(text: &str) -> Option<Box<[u32]>> {
 }
 
 /// The tables as a list, empty for a name that is none; nothing if any of them is an obstacle. Partitions and children are
-/// in `pg_inherits`; the rule of a view depends on what it reads. A function of one row can be written as if it were a column
-/// of it, which the facts of a statement do not tell apart.
+/// in `pg_inherits`; the rule of a view depends on what it reads.
 fn read_column(name: &Name) -> String {
     format!(
         "(WITH RECURSIVE t(o) AS (SELECT oid FROM pg_catalog.pg_class WHERE {} UNION SELECT f.o FROM t, LATERAL (\
@@ -70,9 +69,7 @@ fn read_column(name: &Name) -> String {
          d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass) AS f(o)) \
          SELECT CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) {MAX_TABLES} AND COALESCE(pg_catalog.bool_and(\
          c.relkind OPERATOR(pg_catalog.=) ANY ('{{r,p,v,m}}') AND NOT c.relrowsecurity AND \
-         c.relpersistence OPERATOR(pg_catalog.<>) 't' AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_proc AS p WHERE \
-         p.pronargs OPERATOR(pg_catalog.-) p.pronargdefaults OPERATOR(pg_catalog.<=) 1 AND \
-         p.proargtypes[0] OPERATOR(pg_catalog.=) c.reltype AND p.provolatile OPERATOR(pg_catalog.<>) 'i')), true) \
+         c.relpersistence OPERATOR(pg_catalog.<>) 't'), true) \
          THEN COALESCE(pg_catalog.string_agg(t.o::pg_catalog.text, ' '), '') END \
          FROM t, pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) t.o)",
         relation_condition(name)

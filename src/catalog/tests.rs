@@ -24,7 +24,10 @@ impl Pgpool {
 
     /// A session of a worker of its own.
     fn session(&self, scope: &str) -> Facts {
-        Facts::new(&self.shared, self.shared.relcache().fingerprint(&scope), &self.settings)
+        let relcache = self.shared.relcache();
+        let mut facts = Facts::new(&self.shared, relcache.fingerprint(&scope), &self.settings, relcache.generation());
+        facts.learn_origin("public");
+        facts
     }
 
     /// What a session makes of table and function of this statement, without asking a server.
@@ -69,6 +72,34 @@ fn what_one_worker_knows_the_others_find() {
     let (mut a, mut b) = (alone.session("s"), alone.session("s"));
     learn(&mut a, RelationKind::Ordinary);
     assert_eq!((alone.known(&mut a, READ), alone.known(&mut b, READ)), (ORDINARY, NOTHING));
+}
+
+#[test]
+fn connections_that_were_given_other_paths_do_not_share() {
+    let pgpool = Pgpool::new(|_| {});
+    let relcache = pgpool.shared.relcache();
+    let new = || Facts::new(&pgpool.shared, relcache.fingerprint(&"s"), &pgpool.settings, relcache.generation());
+    // As long as nothing is changed all are given the same.
+    let (mut a, mut b) = (new(), new());
+    learn(&mut a, RelationKind::Ordinary);
+    assert_eq!(pgpool.known(&mut b, READ), ORDINARY);
+    relcache.bump();
+    // From then on it is asked what the old ones were given, and before that is known nothing is believed or told.
+    let mut c = new();
+    learn(&mut a, RelationKind::Ordinary);
+    b.begin_statement(false);
+    assert!(a.lacks_origin() && b.lacks_origin() && !c.lacks_origin());
+    assert_eq!((pgpool.known(&mut b, READ), pgpool.known(&mut c, READ)), (NOTHING, NOTHING));
+    a.learn_origin("s1");
+    learn(&mut a, RelationKind::Ordinary);
+    assert_eq!((pgpool.known(&mut b, READ), pgpool.known(&mut c, READ)), (NOTHING, NOTHING));
+    b.learn_origin("s2");
+    assert_eq!((pgpool.known(&mut b, READ), b.default_isolation()), (NOTHING, NotYet));
+    b.learn_origin("s1");
+    assert_eq!(pgpool.known(&mut b, READ), ORDINARY);
+    b.connection_changed();
+    assert!(b.lacks_origin());
+    assert_eq!(pgpool.known(&mut b, READ), NOTHING);
 }
 
 #[test]

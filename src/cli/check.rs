@@ -4,11 +4,11 @@ use crate::auth::hba::Rules;
 use crate::auth::passwords;
 use crate::backend::control::Connection;
 use crate::backend::{self, Account};
-use crate::config::check::{ServerLimits, report};
+use crate::config::check::{Limits, ServerLimits, report, surroundings};
 use crate::config::{LoadResult, NodeSettings, Settings};
 use crate::net::tls::{Connector, Front};
 use crate::net::{Address, Deadline};
-use crate::report::{Report, Severity};
+use crate::report::{Report, Result, Severity};
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -24,7 +24,8 @@ pub(super) fn run(outcome: &LoadResult, hba: &Path) -> i32 {
         Ok(loaded) => ask_servers(&loaded.settings),
         Err(_) => Vec::new(),
     };
-    let report = report(outcome, &limits);
+    let remarks = outcome.as_ref().map(surroundings).unwrap_or_default();
+    let report = report(outcome, &limits, remarks);
     // Nobody may be there to read it; the exit status tells all the same.
     let _ = std::io::stdout().write_all(report.text.as_bytes());
     let _ = std::io::stdout().write_all(tls.as_bytes());
@@ -77,18 +78,30 @@ fn check_rules(hba: &Path, ssl: bool) -> (String, bool) {
 }
 
 fn ask_servers(settings: &Settings) -> Vec<ServerLimits> {
-    settings.used_nodes().filter_map(|(id, node)| ask(settings, id, node)).collect()
+    let mut settings = settings.clone();
+    // One that is missing is made by the start; here nobody need hear of it.
+    if !Path::new(&settings.pool_passwd).exists() {
+        settings.pool_passwd.clear();
+    }
+    let ask =
+        |(node, address)| ServerLimits { node, answer: ask(&settings, node, address).map_err(|why| why.to_string()) };
+    settings.used_nodes().map(ask).collect()
 }
 
-/// What a server allows, if it tells.
-fn ask(settings: &Settings, id: usize, node: &NodeSettings) -> Option<ServerLimits> {
+/// What a server allows.
+fn ask(settings: &Settings, id: usize, node: &NodeSettings) -> Result<Limits> {
     let address = Address { host: node.hostname.clone(), port: node.port };
     let deadline = Deadline::after(SERVER_LIMIT);
-    let mut connection = Connection::open(id, &address, &Account::sr_check(settings), deadline).ok()?;
+    let mut connection = Connection::open(id, &address, &Account::sr_check(settings), deadline)?;
     let sql = "SELECT pg_catalog.current_setting('max_connections'), \
                pg_catalog.current_setting('superuser_reserved_connections')";
-    let rows = connection.query(sql, deadline).ok()?;
+    let rows = connection.query(sql, deadline)?;
     connection.close();
     let number = |column: usize| rows.first()?.get(column)?.as_deref()?.parse().ok();
-    Some(ServerLimits { node: id, max_connections: number(0), superuser_reserved_connections: number(1) })
+    match (number(0), number(1)) {
+        (Some(max_connections), Some(superuser_reserved_connections)) => {
+            Ok(Limits { max_connections, superuser_reserved_connections })
+        }
+        _ => Err(Report::error("it gives no numbers")),
+    }
 }

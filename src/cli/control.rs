@@ -8,6 +8,7 @@ use crate::config::{self, FileLocations, LoadResult, Settings};
 use crate::report::{Report, Severity};
 use crate::supervisor::{self, pid_file};
 use crate::sys::signal::Signal;
+use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use std::fs;
@@ -28,8 +29,13 @@ const EXIT_NOT_UPGRADED: i32 = 1;
 /// How much longer than the new pgpool may take the old one has to say how it ended.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// What helps where a signal is refused.
-const WHO: &str = "Only root and the user that runs pgpool may do that.";
+/// What helps where a signal does not get through.
+fn remedy(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ESRCH => "It has not taken its pid file with it; the next start does not mind.",
+        _ => "Only root and the user that runs pgpool may do that.",
+    }
+}
 
 /// Stops pgpool and waits for its end. Returns the exit status.
 pub(super) fn stop(files: &FileLocations, loaded: LoadResult, mode: StopMode) -> i32 {
@@ -41,7 +47,7 @@ pub(super) fn stop(files: &FileLocations, loaded: LoadResult, mode: StopMode) ->
         StopMode::Immediate => Signal::SIGQUIT,
     };
     if let Err(errno) = kill(pid, signal) {
-        Report::fatal(format!("could not stop process with pid: {pid}")).detail(errno.desc()).hint(WHO).log();
+        Report::fatal(format!("could not stop process with pid: {pid}")).detail(errno.desc()).hint(remedy(errno)).log();
         return EXIT_NOT_STOPPED;
     }
     Report::log_line(format!("stop request sent to pgpool (pid: {pid}). waiting for termination...")).log();
@@ -78,7 +84,7 @@ pub(super) fn reload(files: &FileLocations, loaded: LoadResult) -> i32 {
         Err(errno) => {
             Report::fatal(format!("could not reload configuration file pid: {pid}"))
                 .detail(errno.desc())
-                .hint(WHO)
+                .hint(remedy(errno))
                 .log();
             EXIT_NOT_RELOADED
         }
@@ -93,7 +99,10 @@ pub(super) fn upgrade(settings: &Settings) -> i32 {
     let outcome = supervisor::outcome_file(path);
     let _ = fs::remove_file(&outcome);
     if let Err(errno) = kill(pid, Signal::SIGURG) {
-        Report::fatal(format!("could not upgrade process with pid: {pid}")).detail(errno.desc()).hint(WHO).log();
+        Report::fatal(format!("could not upgrade process with pid: {pid}"))
+            .detail(errno.desc())
+            .hint(remedy(errno))
+            .log();
         return EXIT_NOT_UPGRADED;
     }
     let patience = Duration::from_secs(u64::try_from(settings.upgrade_start_timeout).unwrap_or(0)) + MARGIN;

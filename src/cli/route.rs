@@ -121,7 +121,7 @@ impl Question<'_> {
 
     /// What the primary, or the server named, knows of the statement's tables and functions; and how we know.
     fn facts(&self, asked: bool) -> (Facts, String) {
-        let mut facts = Facts::new(self.shared, self.shared.relcache().fingerprint(&()), self.settings);
+        let mut facts = Facts::new(self.shared, self.shared.relcache().fingerprint(&()), self.settings, 0);
         let (relations, functions) = route::missing(self.statement, self.settings, &facts);
         if relations.is_empty() && functions.is_empty() {
             return (facts, "nothing to be looked up".to_owned());

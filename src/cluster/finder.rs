@@ -193,7 +193,10 @@ impl Finder {
             Answer::Closed(cause) => {
                 Report::warning(format!("DB node {id} does not tell whether it is the primary"))
                     .detail(cause)
-                    .hint("Check sr_check_user, sr_check_password, sr_check_database and the server's pg_hba.conf.")
+                    .hint(
+                        "Check sr_check_user, sr_check_password, sr_check_database and the server's pg_hba.conf. An entry \
+                         of pool_passwd must be a password (pg_enc -m): a SCRAM verifier opens no server.",
+                    )
                     .log();
             }
             answer => tell::heard(id, answer, is_invalid).iter().for_each(Report::log),

@@ -23,3 +23,4 @@ mod verdict;
 mod verify;
 
 pub use look::{assume, look};
+pub use search::has_primary;

@@ -1,8 +1,8 @@
 //! The search for the primary within a failover (failover 7.3): a process of its own, because the parent never speaks to
 //! servers.
 //!
-//! It asks all attached nodes at the same time, once a second, until one is the primary or the time is over, and writes what
-//! it has [`Found`] to the parent's pipe. It changes nothing. Which node is the primary is decided as always ([`search::survey`]).
+//! It asks all attached nodes, and the primary that is lost if that may return, at the same time, once a second, until one is
+//! the primary or the time is over, and writes what it has [`Found`] to the parent's pipe. It changes nothing. Which node is the primary is decided as always ([`search::survey`]).
 
 use super::ask::{Question, ask_all};
 use super::search::{self, Answer, Outcome};
@@ -71,8 +71,9 @@ impl Found {
 /// Bytes of a result at most.
 pub const LENGTH: usize = 1 + size_of::<u64>() + size_of::<u32>() + MAX_NODES;
 
-/// The life of the forked process. Its result goes to `found`, nothing if it was told to leave. Returns the exit status.
-pub fn run(settings: &Arc<Settings>, shared: &Shared, found: &OwnedFd) -> i32 {
+/// The life of the forked process. `returning`: a detached node that is asked, too. Its result goes to `found`, nothing if it
+/// was told to leave. Returns the exit status.
+pub fn run(settings: &Arc<Settings>, shared: &Shared, returning: Option<usize>, found: &OwnedFd) -> i32 {
     report::set_process("main", "MAIN");
     title::set("search for the primary");
     let Ok(signals) = Signals::install(&SIGNALS) else { return 1 };
@@ -81,7 +82,7 @@ pub fn run(settings: &Arc<Settings>, shared: &Shared, found: &OwnedFd) -> i32 {
     let mut told = Vec::new();
     loop {
         let cluster = shared.nodes().view();
-        let Some(answers) = round(settings, &cluster, &signals) else { return 0 };
+        let Some(answers) = round(settings, &cluster, returning, &signals) else { return 0 };
         if told.is_empty() {
             silent(&cluster, &answers).iter().for_each(Report::log);
         }
@@ -110,13 +111,18 @@ pub fn run(settings: &Arc<Settings>, shared: &Shared, found: &OwnedFd) -> i32 {
     }
 }
 
-/// Asks every attached node. `None`: this process is to end.
-fn round(settings: &Settings, cluster: &Cluster, signals: &Signals) -> Option<Vec<Answer>> {
+/// Asks every attached node, and `returning`, of which only what it says counts: that it is silent is no news. `None`: this
+/// process is to end.
+fn round(settings: &Settings, cluster: &Cluster, returning: Option<usize>, signals: &Signals) -> Option<Vec<Answer>> {
     let mut answers = vec![Answer::NotAsked; cluster.nodes.len()];
+    let attached = cluster.attached();
     let question = |id: usize| Question::new(settings, id, &cluster.nodes[id]);
-    let questions = cluster.attached().iter().map(question).collect();
-    for (id, answer) in ask_all(questions, signals.fd(), || means_leave(signals.take()))? {
-        answers[id] = answer;
+    let is_configured = |id: &usize| cluster.nodes.get(*id).is_some_and(|node| node.port != 0);
+    let asked: NodeSet = attached.iter().chain(returning.filter(is_configured)).collect();
+    for (id, answer) in ask_all(asked.iter().map(question).collect(), signals.fd(), || means_leave(signals.take()))? {
+        if attached.contains(id) || answer.sight().is_some() {
+            answers[id] = answer;
+        }
     }
     Some(answers)
 }

@@ -38,7 +38,7 @@ impl Answer {
 }
 
 /// Whether there is a primary to be found in this mode (failover 1.2).
-pub(super) fn has_primary(settings: &Settings) -> bool {
+pub fn has_primary(settings: &Settings) -> bool {
     use BackendClusteringMode::{LogicalReplication, StreamingReplication};
     matches!(settings.backend_clustering_mode, StreamingReplication | LogicalReplication)
 }

@@ -17,7 +17,7 @@ use crate::config::Settings;
 use crate::report::{self, Report, Sink};
 use crate::state::Shared;
 use crate::sys::signal::{Signal, Signals};
-use crate::sys::{descriptor, signal, title};
+use crate::sys::{descriptor, title};
 use assemble::{Assembler, Piece};
 use chrono::{DateTime, Local};
 use nix::errno::Errno;
@@ -81,9 +81,7 @@ pub fn run(start: Start) -> i32 {
     }
     report::set_process("logger", "");
     title::set("PgpoolLogger");
-    // A file beyond the limit of sizes is an error like another.
-    let signals = signal::ignore(&[Signal::SIGXFSZ]).and_then(|()| Signals::install(&SIGNALS));
-    let signals = match signals {
+    let signals = match Signals::install(&SIGNALS) {
         Ok(signals) => signals,
         Err(errno) => {
             Report::fatal("the log collector cannot handle signals").detail(errno.desc()).log();
@@ -198,7 +196,7 @@ impl Collector {
     fn heed_size(&mut self) {
         let limit = u64::try_from(self.settings.log_rotation_size).unwrap_or(0) * 1024;
         let Some(file) = &self.file else { return };
-        if limit == 0 || !self.rotates || file.size() < limit {
+        if limit == 0 || !self.rotates || file.size() < limit || self.has_just_tried() {
             return;
         }
         let now = Local::now();
@@ -214,14 +212,16 @@ impl Collector {
         let is_same = self.file.as_ref().is_some_and(|file| file.path() == path);
         match LogFile::open(path.clone(), &self.settings, outdated.filter(|_| !is_same)) {
             Ok(file) => {
-                self.file = Some(file);
+                (self.file, self.tried) = (Some(file), None);
                 self.publish();
             }
             Err(error) => {
+                // First of all: what is told is written, and what is written looks whether to rotate.
+                self.tried = Some(Instant::now());
+                self.rotates = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
                 let report = Report::log_line(format!("could not open log file \"{}\"", path.display()));
                 self.tell(&report.detail(error.to_string()));
-                if !matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
-                    self.rotates = false;
+                if !self.rotates {
                     self.tell(&Report::log_line("disabling automatic rotation (use SIGHUP to re-enable)"));
                 }
             }
@@ -230,7 +230,7 @@ impl Collector {
 
     /// Opens `path`, else the file of now, when there is none.
     fn open_now(&mut self, path: Option<PathBuf>) {
-        if self.tried.is_some_and(|tried| tried.elapsed() < RETRY) {
+        if self.has_just_tried() {
             return;
         }
         let path = path.unwrap_or_else(|| file::name(&self.settings, Local::now()));
@@ -246,6 +246,10 @@ impl Collector {
                 }
             }
         }
+    }
+
+    fn has_just_tried(&self) -> bool {
+        self.tried.is_some_and(|tried| tried.elapsed() < RETRY)
     }
 
     /// Tells the others who collects, and where to.

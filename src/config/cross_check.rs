@@ -16,7 +16,6 @@ pub fn check(settings: &Settings, own_node: Option<usize>, positions: &Positions
     checks.query_cache();
     checks.passwords();
     checks.nodes();
-    checks.lookalikes();
 }
 
 struct Checks<'a> {
@@ -157,27 +156,6 @@ impl Checks<'_> {
             )
             .hint("Set enable_pool_hba = on, and tell in pool_hba.conf how clients prove themselves.");
             self.at("backend_hostname", Some(id), report);
-        }
-    }
-
-    /// Two nodes with the same address, or the same application name, are probably one typing error.
-    fn lookalikes(&mut self) {
-        let used: Vec<_> = self.settings.used_nodes().collect();
-        for (at, (id, node)) in used.iter().enumerate() {
-            let earlier = &used[..at];
-            if let Some((twin, _)) = earlier.iter().find(|(_, n)| (&n.hostname, n.port) == (&node.hostname, node.port))
-            {
-                let message = format!("nodes {twin} and {id} are the same server: {}:{}", node.hostname, node.port);
-                self.at("backend_port", Some(*id), Report::warning(message));
-            }
-            let name = &node.application_name;
-            if !name.is_empty()
-                && let Some((twin, _)) = earlier.iter().find(|(_, n)| n.application_name == *name)
-            {
-                let message = format!("nodes {twin} and {id} have the same backend_application_name \"{name}\"");
-                let hint = "The name tells the standbys apart in pg_stat_replication; each needs its own.";
-                self.at("backend_application_name", Some(*id), Report::warning(message).hint(hint));
-            }
         }
     }
 }

@@ -4,7 +4,7 @@ use super::apply::{Positions, apply};
 use super::file::{self, Statements};
 use super::problem::Problems;
 use super::settings::Settings;
-use super::{cross_check, node_id, not_yet, paths};
+use super::{cross_check, node_id, not_yet, paths, unlikely};
 use crate::report::Report;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -83,6 +83,7 @@ fn finish(path: &Path, statements: &Statements, mut problems: Problems) -> LoadR
     // Settings that are wrong by themselves would only make these checks complain about consequences.
     if !problems.has_errors() {
         cross_check::check(&settings, own_node, &positions, &mut problems);
+        unlikely::check(&settings, &positions, &mut problems);
         not_yet::check(&settings, &positions, &mut problems);
     }
     problems.sort();

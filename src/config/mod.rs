@@ -30,6 +30,7 @@ pub mod reload;
 pub mod settings;
 mod snapshot;
 mod suggest;
+mod unlikely;
 pub mod value;
 
 pub use apply::Positions;

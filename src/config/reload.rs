@@ -163,7 +163,7 @@ impl Run<'_> {
             self.log.push(
                 Report::warning(format!("parameter \"{}\" cannot be changed while pgpool runs", change.name))
                     .detail(format!("It stays {}; the file says {}.", quoted(&change.old), quoted(&change.new)))
-                    .hint("Restart pgpool to change it."),
+                    .hint("Restart pgpool to change it, or use \"pgpool upgrade\", which loses no session."),
             );
             self.ignored.push(change);
         }

@@ -5,6 +5,7 @@
 
 use crate::config::Settings;
 use socket2::{SockRef, TcpKeepalive};
+use std::fs;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
@@ -52,8 +53,19 @@ impl Keepalive {
         Self { idle, interval, count, user_timeout }
     }
 
-    /// Sets it on a TCP socket. A listening socket hands it down to what it accepts. A kernel that does not know one of the
-    /// options goes without it.
+    /// With the kernel's own values instead of 0, for a socket that may have others: of a pgpool that had it before.
+    pub fn or_kernels_own(self) -> Self {
+        let own = |value: i32, name: &str| {
+            let read =
+                || fs::read_to_string(format!("/proc/sys/net/ipv4/tcp_keepalive_{name}")).ok()?.trim().parse().ok();
+            if value == 0 { read().unwrap_or(0) } else { value }
+        };
+        let (idle, interval, count) = (own(self.idle, "time"), own(self.interval, "intvl"), own(self.count, "probes"));
+        Self { idle, interval, count, ..self }
+    }
+
+    /// Sets it on a TCP socket; what is 0 stays as it is. A listening socket hands it down to what it accepts. A kernel that
+    /// does not know one of the options goes without it.
     pub fn apply(self, socket: impl AsFd) {
         let socket = SockRef::from(&socket);
         let mut keepalive = TcpKeepalive::new();
@@ -90,6 +102,22 @@ mod tests {
         assert_eq!(accepted.tcp_keepalive_interval().expect("option"), Duration::from_secs(3));
         assert_eq!(accepted.tcp_keepalive_retries().expect("option"), 2);
         assert_eq!(accepted.tcp_user_timeout().expect("option"), Some(Duration::from_millis(4500)));
+    }
+
+    #[test]
+    fn the_kernels_own_values_come_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
+        let limits = || {
+            let socket = SockRef::from(&listener);
+            let (time, interval) = (socket.tcp_keepalive_time(), socket.tcp_keepalive_interval());
+            (time.expect("option"), interval.expect("option"), socket.tcp_keepalive_retries().expect("option"))
+        };
+        let before = limits();
+        Keepalive { idle: 7, interval: 3, count: 2, user_timeout: 0 }.apply(&listener);
+        assert_ne!(limits(), before);
+        Keepalive::default().or_kernels_own().apply(&listener);
+        assert_eq!(limits(), before);
+        assert_eq!(Keepalive { idle: 7, ..Keepalive::default() }.or_kernels_own().idle, 7);
     }
 
     #[test]

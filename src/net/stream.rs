@@ -3,9 +3,9 @@
 use super::Deadline;
 use super::tls::{self, HandshakeError};
 use nix::errno::Errno;
+use nix::poll::PollFlags;
 use nix::sys::socket::{self, MsgFlags, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
-use openssl::ssl::Ssl;
 use socket2::Socket;
 use std::cell::RefCell;
 use std::io;
@@ -130,16 +130,29 @@ impl Stream {
 
 /// TLS.
 impl Stream {
-    /// Goes over to TLS as the server of the session; `first` has been received already. The stream is of no further use if
-    /// it fails.
-    pub fn accept_tls(
-        &mut self,
-        acceptor: &tls::Acceptor,
-        first: &[u8],
-        deadline: Deadline,
-    ) -> Result<(), HandshakeError> {
+    /// Begins to go over to TLS as the server of the session; `first` has been received already. The stream is of no further
+    /// use if it fails, now or later.
+    pub fn start_tls(&self, acceptor: &tls::Acceptor, first: &[u8]) -> Result<tls::Handshake, HandshakeError> {
         let ssl = acceptor.ssl().map_err(|errors| HandshakeError::Failed(errors.to_string()))?;
-        self.begin_tls(ssl, tls::Side::Server, first, deadline)
+        tls::Handshake::new(ssl, tls::Side::Server, self.fd.as_fd(), first)
+    }
+
+    /// Goes on with it without waiting. Returns what to wait for; `None`: the stream is encrypted.
+    pub fn go_on_tls(&mut self, handshake: &mut Option<tls::Handshake>) -> Result<Option<PollFlags>, HandshakeError> {
+        if let Some(events) = handshake.as_mut().map_or(Ok(None), |handshake| handshake.go_on(false))? {
+            return Ok(Some(events));
+        }
+        if let Some(handshake) = handshake.take() {
+            self.tls = Some(Box::new(RefCell::new(handshake.into_session())));
+        }
+        Ok(None)
+    }
+
+    /// Goes on with it to its end.
+    pub fn finish_tls(&mut self, handshake: tls::Handshake, deadline: Deadline) -> Result<(), HandshakeError> {
+        let session = handshake.finish(self.fd.as_fd(), deadline)?;
+        self.tls = Some(Box::new(RefCell::new(session)));
+        Ok(())
     }
 
     /// Goes over to TLS as the client of the session, with the server `host`. The stream is of no further use if it fails.
@@ -150,13 +163,9 @@ impl Stream {
         deadline: Deadline,
     ) -> Result<(), HandshakeError> {
         let ssl = connector.ssl(host).map_err(|errors| HandshakeError::Failed(errors.to_string()))?;
-        ssl.map_or(Ok(()), |ssl| self.begin_tls(ssl, tls::Side::Client, &[], deadline))
-    }
-
-    fn begin_tls(&mut self, ssl: Ssl, side: tls::Side, first: &[u8], deadline: Deadline) -> Result<(), HandshakeError> {
-        let session = tls::Session::begin(ssl, side, self.fd.as_fd(), first, deadline)?;
-        self.tls = Some(Box::new(RefCell::new(session)));
-        Ok(())
+        let Some(ssl) = ssl else { return Ok(()) };
+        let handshake = tls::Handshake::new(ssl, tls::Side::Client, self.fd.as_fd(), &[])?;
+        self.finish_tls(handshake, deadline)
     }
 
     /// Whether it is encrypted.

@@ -5,6 +5,7 @@ use super::logger::Verbosity;
 use super::{Report, Severity};
 use chrono::{DateTime, Local, SecondsFormat};
 use serde::Serialize;
+use serde_json::Value;
 
 /// The fields, in the order in which they are written.
 #[derive(Serialize)]
@@ -63,6 +64,13 @@ pub(super) fn line(
     })
 }
 
+/// Whether `text` is a line as [`line`] makes it, of whatever pgpool.
+pub(super) fn is_line(text: &[u8]) -> bool {
+    let Ok(Value::Object(fields)) = serde_json::from_slice(text) else { return false };
+    let is_text = |name| fields.get(name).is_some_and(Value::is_string);
+    ["timestamp", "severity", "message"].into_iter().all(is_text) && fields.get("pid").is_some_and(Value::is_u64)
+}
+
 /// A line of `text` that is not ours, of whoever writes to stderr.
 pub(super) fn foreign(text: &str, pid: u32) -> String {
     write(&Line {
@@ -98,13 +106,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_line_of_a_pgpool_is_known() {
+        let report = Report::fatal("it does not come up");
+        let line = line(&report, &Identity::default(), Local::now(), 1, Verbosity::Default);
+        assert!(is_line(line.as_bytes()) && is_line(line.trim_end().as_bytes()));
+        for other in ["", "plain", "{}", "[1]", "{\"pid\": 1, \"message\": \"m\"}", &line[1..], &line[..line.len() - 2]]
+        {
+            assert!(!is_line(other.as_bytes()), "{other}");
+        }
+    }
+
+    #[test]
     fn a_report_is_one_object_with_what_is_known() {
         let mut identity = Identity { process: "child", label: "CHILD", ..Identity::default() };
         let report = Report::error("two\nlines \"quoted\"").detail("why\u{1b}").context("where");
         let parse = |identity: &Identity, verbosity| {
             let text = line(&report, identity, Local::now(), 7, verbosity);
             assert!(text.ends_with('\n') && text.lines().count() == 1, "{text}");
-            serde_json::from_str::<serde_json::Value>(&text).expect("JSON")
+            serde_json::from_str::<Value>(&text).expect("JSON")
         };
         let value = parse(&identity, Verbosity::Default);
         assert_eq!(value["message"], "two\nlines \"quoted\"");

@@ -110,10 +110,12 @@ pub fn finish() {
     }
 }
 
-/// A line that somebody else has written to stderr, as the log has it.
+/// A line that somebody else has written to stderr, as the log has it. That may be a pgpool which is to replace this one.
 pub fn foreign_line(text: &[u8]) -> Vec<u8> {
     match SETTINGS.read().as_ref().map(|settings| settings.format) {
-        Some(Format::Json) => json::foreign(&String::from_utf8_lossy(text), std::process::id()).into_bytes(),
+        Some(Format::Json) if !json::is_line(text) => {
+            json::foreign(&String::from_utf8_lossy(text), std::process::id()).into_bytes()
+        }
         _ => [text, b"\n"].concat(),
     }
 }

@@ -122,8 +122,10 @@ impl Session<'_> {
             b'Z' => self.ready(node, header)?,
             kind => {
                 let step = server.replies.received(kind).map_err(|_| End::server_confused(node, kind))?;
-                if kind == b'C' && node == self.home {
+                if matches!(kind, b'C' | b's' | b'V') && node == self.home {
                     self.completed_for_cache();
+                }
+                if kind == b'C' && node == self.home {
                     self.rolled_back = self.reply_content(node, header).starts_with(b"ROLLBACK");
                 }
                 if step.finished.is_some() {
@@ -251,7 +253,7 @@ impl Session<'_> {
         let fatal = matches!(fields.severity(), b"FATAL" | b"PANIC");
         let outside = self.group.status(self.home) == TransactionStatus::Idle && !self.journal.has_block();
         let refused = self.why_retry(node, fields.code()).filter(|_| outside);
-        let is_misunderstood = is_not_understood(fields.code());
+        let is_unread = is_unread(&fields);
         let cause = fields.message();
         trace::server_error(self.context, node, &fields);
         if is_shutdown(&fields) {
@@ -264,9 +266,7 @@ impl Session<'_> {
             && let Some(caching) = &mut self.caching
         {
             caching.locks.failed();
-            if is_misunderstood {
-                caching.unpublished.refused();
-            }
+            caching.unpublished.failed(is_unread);
         }
         let Some(server) = self.group.get_mut(node) else { return Ok(true) };
         let refused = refused.filter(|_| server.replies.owes_one_batch());
@@ -360,7 +360,9 @@ impl Session<'_> {
     }
 }
 
-/// `syntax_error`, `invalid_sql_statement_name`, `invalid_cursor_name`: the server has done nothing for the statement.
-fn is_not_understood(code: &[u8]) -> bool {
-    matches!(code, b"42601" | b"26000" | b"34000")
+/// Whether the server could not read the text of a message, so that it has run nothing of it: it is the parser that speaks,
+/// and of that text, not of one that a procedure runs.
+fn is_unread(fields: &backend::ErrorFields<'_>) -> bool {
+    let is_inside = [b'W', b'q'].into_iter().any(|tag| fields.get(tag).is_some());
+    fields.code() == b"42601" && fields.get(b'R') == Some(b"scanner_yyerror") && !is_inside
 }

@@ -119,19 +119,21 @@ impl Session<'_> {
         Ok(Some(node))
     }
 
-    /// Learns, before the batch in sight begins, what the query cache has to know of what it writes.
-    pub(super) fn prepare_to_judge_batch(&mut self) -> Result<(), End> {
+    /// Learns, before the batch in sight begins, what the query cache has to know of what it does. `false`: it has to wait for
+    /// that.
+    pub(super) fn prepare_to_judge_batch(&mut self) -> Result<bool, End> {
         let mut sighted = std::mem::take(&mut self.sighted);
         sighted.clear();
         let seen = self.look_ahead(&mut sighted);
+        let mut is_ready = true;
         let learnt = seen.and_then(|_| {
             sighted.iter().try_for_each(|sighted| match &sighted.concern {
-                Concern::Statement(facts, _) => self.prepare_to_judge(facts),
+                Concern::Statement(facts, _) => self.prepare_to_judge(facts).map(|learnt| is_ready &= learnt),
                 Concern::Portal(_) | Concern::Unknown => Ok(()),
             })
         });
         self.sighted = sighted;
-        learnt
+        learnt.map(|()| is_ready)
     }
 
     fn judge_batch(&mut self) -> Result<Verdict, End> {

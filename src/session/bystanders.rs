@@ -118,7 +118,7 @@ impl Session<'_> {
     fn tell_beside(&mut self, node: usize, message: &[u8]) {
         if let Some(caching) = self.caching.as_mut().filter(|_| message[0] == b'S') {
             if node == self.home {
-                caching.identity.configuration_changed();
+                caching.identity.forget();
             } else {
                 caching.identity.changed_on(node);
             }

@@ -5,13 +5,19 @@
 
 use super::Session;
 use super::end::End;
-use crate::cache::{self, Effects, Written};
+use super::statements::Definition;
+use crate::cache::{self, Background, Effects, Written};
 use crate::catalog;
 use crate::route::Transaction;
-use crate::sql::Statement;
+use crate::sql::{Kind, Statement};
 use crate::state::TableSet;
 use crate::wire::{Header, TransactionStatus, frontend};
 use std::rc::Rc;
+
+/// Whether it is one of several statements that prepare or deallocate: then it is not known what is prepared afterwards.
+fn prepares_among_others(facts: &Statement) -> bool {
+    facts.is_multi() && facts.kinds().any(|kind| matches!(kind, Kind::Prepare { .. } | Kind::Deallocate(_)))
+}
 
 /// What a write changes, as far as the tables behind its names tell.
 struct Judged {
@@ -21,43 +27,79 @@ struct Judged {
 }
 
 impl Session<'_> {
-    /// A statement of the client is about to be sent: from now on it may change what answers depend on.
-    /// `is_forced`: the client says that its answer may be kept, so that it changes nothing.
-    pub(super) fn note_for_cache(&mut self, facts: &Rc<Statement>, is_forced: bool) -> Result<(), End> {
-        if self.caching.is_none() || (is_forced && cache::may_be_cached(facts)) {
-            return Ok(());
-        }
+    /// The statement at the front, or `bound` by the Execute there, is about to be sent: from now on it may change what
+    /// answers depend on.
+    pub(super) fn note_for_cache(
+        &mut self,
+        header: Header,
+        facts: &Rc<Statement>,
+        bound: Option<&Definition>,
+    ) -> Result<(), End> {
+        let Some(caching) = &self.caching else { return Ok(()) };
+        self.context.shared.settle_doubt();
         let executed = self.executed(facts);
         if let Some(prepared) = executed {
             prepared.used(self.meaning());
         }
-        let runs = executed.map(|prepared| Rc::clone(&prepared.facts));
-        let facts = runs.as_ref().unwrap_or(facts);
+        let runs = executed.filter(|_| !caching.names_are_unsure).map(|prepared| Rc::clone(&prepared.definition));
         self.catalog.begin_statement(self.transaction() != Transaction::Idle);
-        if facts.has.unknown_functions && self.catalog.lacks(facts, &self.context.settings) {
-            self.learn(facts)?;
+        for facts in std::iter::once(facts).chain(runs.as_ref().map(|runs| &runs.facts)) {
+            if facts.has.unknown_functions && self.catalog.lacks(facts, &self.context.settings) {
+                self.learn(facts)?;
+            }
         }
-        let mut effects = cache::effects(facts, &self.context.settings, &self.catalog);
+        self.catalog.begin_tables(self.definitions());
+        let text = match bound {
+            Some(bound) => bound.text(),
+            None => frontend::query(self.content(header)).unwrap_or(b""),
+        };
+        let is_forced = cache::may_be_cached(facts) && cache::is_forced(text);
+        let mut effects = self.effects(facts, text, runs.is_some());
+        if let Some(runs) = runs.as_ref().filter(|_| !matches!(facts.kind, Kind::Explain { analyze: false, .. })) {
+            effects = effects.and(self.effects(&runs.facts, runs.text(), false));
+        }
+        // Its client says that what its functions write concerns no answer.
+        if is_forced {
+            effects = Effects { written: Written::Nothing, defines: false, ..effects };
+        }
         let mut tables = match effects.written {
             Written::Nothing => TableSet::default(),
             Written::Tables => {
-                let Judged { tables, runs_code } = self.judge_write(facts)?;
+                let written = runs.as_ref().map_or(facts, |runs| &runs.facts);
+                let Judged { tables, runs_code } = self.judge_write(written)?;
                 effects.runs_code |= runs_code;
                 tables
             }
             Written::Database => TableSet::database(&self.database),
             Written::Everything => TableSet::everything(),
         };
-        if effects.defines || effects.runs_code {
+        if effects.defines || (effects.runs_code && !is_forced) {
             tables.add(&TableSet::definitions(&self.database));
         }
         let Some(caching) = &mut self.caching else { return Ok(()) };
-        caching.unpublished.send(facts, &tables);
-        caching.locks.send(facts);
+        if prepares_among_others(facts) {
+            caching.names_are_unsure = true;
+            self.statements.doubt_meanings();
+        }
+        caching.names_are_unsure |= effects.runs_code;
+        for facts in std::iter::once(facts).chain(runs.as_ref().map(|runs| &runs.facts)) {
+            caching.locks.send(facts);
+        }
+        caching.unpublished.send(runs.as_ref().map_or(facts, |runs| &runs.facts), &tables);
+        if caching.unpublished.goes_on() {
+            caching.shared().running().begin(self.context.slot.index(), &self.database);
+        }
         if caching.identity.send(&effects) {
             self.catalog.doubt();
         }
         Ok(())
+    }
+
+    /// What the statement with these `facts` and this `text` may do.
+    fn effects(&self, facts: &Statement, text: &[u8], runs_known: bool) -> Effects {
+        let hidden = self.catalog.hidden_calls().and_then(|hidden| hidden.of(facts, text));
+        let background = Background { hidden: hidden.as_deref(), runs_known };
+        cache::effects(facts, background, &self.context.settings, &self.catalog)
     }
 
     /// The same for the Execute at the front.
@@ -67,31 +109,64 @@ impl Session<'_> {
             self.note_unknown_for_cache();
             return Ok(());
         };
-        self.note_for_cache(&bound.facts, cache::is_forced(bound.text()))
+        self.note_for_cache(header, &bound.facts, Some(&bound))
     }
 
     /// Something that cannot be read is about to be sent: it may change anything.
     pub(super) fn note_unknown_for_cache(&mut self) {
         if let Some(caching) = &mut self.caching {
             caching.unpublished.send_unknown();
+            caching.shared().running().begin(self.context.slot.index(), &self.database);
+            caching.names_are_unsure = true;
             caching.identity.send(&Effects::ANY);
             self.catalog.doubt();
         }
     }
 
-    /// Before a batch with a statement of these `facts` begins: learns what is to be known of what it writes.
-    pub(super) fn prepare_to_judge(&mut self, facts: &Statement) -> Result<(), End> {
+    /// Before a batch with a statement of these `facts` begins: learns what is to be known of what it means, calls and writes.
+    /// `false`: the primary must come to rest first.
+    pub(super) fn prepare_to_judge(&mut self, facts: &Statement) -> Result<bool, End> {
+        if !self.learn_hidden_calls(facts)? {
+            return Ok(false);
+        }
         if !self.is_free(self.home) {
-            return Ok(());
+            return Ok(true);
         }
         if cache::may_be_cached(facts) {
-            return self.learn_meaning();
+            self.learn_meaning()?;
+            return Ok(true);
         }
         if facts.writes().next().is_none() {
-            return Ok(());
+            return Ok(true);
         }
         self.resolve_names()?;
-        self.learn_tables(facts)
+        self.learn_tables(facts)?;
+        Ok(true)
+    }
+
+    /// Learns which functions statements may call unnamed, if that matters to one with these `facts` and is not known.
+    /// `false`: the primary, which owes answers to the client, must give them first.
+    pub(super) fn learn_hidden_calls(&mut self, facts: &Statement) -> Result<bool, End> {
+        if facts.relations.is_empty() && facts.functions.is_empty() {
+            return Ok(true);
+        }
+        self.catalog.begin_tables(self.definitions());
+        self.catalog.recall_hidden_calls();
+        if self.catalog.hidden_calls().is_some() {
+            return Ok(true);
+        }
+        if !self.is_free(self.home) {
+            return Ok(self.active != self.home || self.is_quiet());
+        }
+        let node = self.home;
+        let Some(server) = self.group.get_mut(node) else { return Ok(true) };
+        let looked_up = catalog::look_up_hidden_calls(&mut self.catalog, server);
+        self.statements.unnamed_lost(node);
+        self.hear_aside(node);
+        if let Err(report) = looked_up {
+            self.without_cache(&report)?;
+        }
+        Ok(true)
     }
 
     fn judge_write(&mut self, facts: &Statement) -> Result<Judged, End> {
@@ -179,7 +254,11 @@ impl Session<'_> {
     pub(super) fn ready_for_cache(&mut self, status: TransactionStatus, settled: bool) {
         let invalidates = self.context.settings.memqcache_auto_cache_invalidation;
         if let Some(caching) = self.caching.as_deref_mut() {
+            let has_run = settled && caching.unpublished.goes_on();
             caching.unpublished.ready(status, settled, &mut caching.answers, &self.database, invalidates);
+            if has_run {
+                caching.shared().running().end(self.context.slot.index());
+            }
             let is_idle = status == TransactionStatus::Idle;
             if settled {
                 caching.locks.ready(is_idle);
@@ -196,6 +275,9 @@ impl Session<'_> {
         if let Some(caching) = self.caching.as_ref().filter(|caching| !caching.unpublished.is_empty() && !has_answered)
         {
             caching.shared().doubt(caching.unpublished.tables());
+        }
+        if let Some(caching) = self.caching.as_ref().filter(|caching| caching.unpublished.goes_on()) {
+            caching.shared().running().end(self.context.slot.index());
         }
     }
 }

@@ -38,7 +38,7 @@ struct Sight {
 
 impl Session<'_> {
     /// Answers the batch at the front from the cache, if its answer is there and counts; then the batch is gone. Else
-    /// prepares to collect it.
+    /// prepares to collect it. A new name is always the server's to learn: later it might read the text by other settings.
     pub(super) fn answer_batch_from_cache(&mut self) -> Result<bool, End> {
         let Some(sight) = self.sight_batch() else {
             if let Some(caching) = &mut self.caching {
@@ -58,7 +58,8 @@ impl Session<'_> {
         cache::extended_key(&identities.mine(), parsed, bound, &mut caching.key);
         let lead = if sight.parse.is_some() { LEAD } else { &LEAD[LEAD.len() / 2..] };
         // So it is, once, if something may have been defined since: its columns may be others. Also while it is looked for.
-        let found = if then == now { caching.find(&self.database) } else { None };
+        let is_answered = then == now && (sight.parse.is_none() || sight.name.is_empty());
+        let found = if is_answered { caching.find(&self.database) } else { None };
         let found = found.filter(|_| caching.shared().definitions(&self.database) == now.definitions);
         let Some(at) = found.and_then(|at| beginning(&caching.answer, at, sight.describes)?.checked_sub(lead.len()))
         else {

@@ -20,6 +20,7 @@ use super::trace;
 use super::unpublished::Unpublished;
 use super::verdicts::{Circumstances, Verdicts};
 use crate::cache::{self, Answers, Entry, Expiry, Identities, Memcached};
+use crate::catalog;
 use crate::report::Report;
 use crate::route::Transaction;
 use crate::sql::{Isolation, Statement};
@@ -35,6 +36,8 @@ pub(super) struct Caching {
     /// The session has taken locks: who waits for one is told of what its holder has written.
     pub locks: Locks,
     pub unpublished: Unpublished,
+    /// Statements may have been prepared unseen, under names on record: what EXECUTE runs is not known.
+    pub names_are_unsure: bool,
     /// What is collected.
     pub filling: Filling,
     verdicts: Verdicts,
@@ -52,6 +55,7 @@ impl Caching {
             identity: OwnIdentity::new(is_used),
             locks: Locks::default(),
             unpublished: Unpublished::default(),
+            names_are_unsure: false,
             filling: Filling::default(),
             verdicts: Verdicts::default(),
             key: Vec::new(),
@@ -106,7 +110,7 @@ impl Session<'_> {
         let Some(caching) = &mut self.caching else { return Ok(None) };
         caching.filling.want_nothing();
         let is_bound = caching.identity.is_uncertain() || caching.locks.are_held() || !caching.unpublished.is_empty();
-        if is_bound || !cache::may_be_cached(facts) {
+        if is_bound || !cache::may_be_cached(facts) || caching.shared().running().is_any_in(&self.database) {
             return Ok(None);
         }
         if self.batch.is_some() || !self.has_heard_all() {
@@ -229,7 +233,15 @@ impl Session<'_> {
         if cache::obstacle(facts, text_of(&caching.key), &self.context.settings, &self.catalog).is_some() {
             return Ok(None);
         }
+        if !self.learn_hidden_calls(facts)? {
+            return Ok(None);
+        }
         self.learn_tables(facts)?;
+        let Some(caching) = &self.caching else { return Ok(None) };
+        let may_call = |hidden: &catalog::HiddenCalls| hidden.may_be_in(text_of(&caching.key));
+        if !facts.relations.is_empty() && self.catalog.hidden_calls().is_none_or(may_call) {
+            return Ok(None);
+        }
         let mut oids = Vec::new();
         for name in facts.reads() {
             let Some(read) = self.catalog.tables(name).and_then(|tables| tables.read.as_deref()) else {

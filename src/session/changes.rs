@@ -17,6 +17,8 @@ pub(super) enum Change {
     Again(Box<[u8]>, Vec<u8>, Rc<Statement>),
     /// A name is closed; what it was.
     Closed(Box<[u8]>, Prepared),
+    /// What a name is afterwards is not known.
+    Unknown(Box<[u8]>),
 }
 
 /// The changes outstanding, with node and number of their messages, in the order sent.
@@ -34,9 +36,13 @@ impl Changes {
     #[inline]
     pub fn done(&mut self, node: usize, number: u64, statements: &mut Statements) {
         let Some(at) = self.0.iter().position(|(at, sent, _)| (*at, *sent) == (node, number)) else { return };
-        if let Some((_, _, Change::Again(name, message, facts))) = self.0.remove(at) {
-            statements.forget(&name);
-            statements.prepare(&name, &message, facts, node);
+        match self.0.remove(at) {
+            Some((_, _, Change::Again(name, message, facts))) => {
+                statements.forget(&name);
+                statements.prepare(&name, &message, facts, node);
+            }
+            Some((_, _, Change::Unknown(name))) => statements.forget(&name),
+            _ => {}
         }
     }
 
@@ -52,6 +58,7 @@ impl Changes {
                 Change::Brought(name) => statements.not_on(&name, node),
                 Change::Again(..) => {}
                 Change::Closed(name, prepared) => statements.restore(&name, prepared),
+                Change::Unknown(name) => statements.forget(&name),
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::auth_query::Answers;
 use super::gate::Gate;
 use crate::auth::hba::Rules;
-use crate::backend::{self, Key, Pool};
+use crate::backend::{self, Group, Pool};
 use crate::cache::{self, Memcached};
 use crate::catalog::{self, Facts};
 use crate::config::Settings;
@@ -64,7 +64,8 @@ pub struct Context {
     pub(super) facts: FactsCache,
     /// The nodes as this worker last looked.
     pub(super) cluster: Cluster,
-    catalogs: HashMap<catalog::Scope, Facts>,
+    /// With the moment when the server connection was made that they were learnt on.
+    catalogs: HashMap<catalog::Scope, (Instant, Facts)>,
     avoided: HashMap<usize, Instant>,
     /// When this process began, as [`uptime`] tells it.
     started: Duration,
@@ -220,19 +221,22 @@ impl Context {
         }
     }
 
-    /// Catalog facts of earlier sessions for which names meant the same.
-    pub(super) fn take_catalog(&mut self, key: &Key) -> Facts {
-        let scope = catalog::scope(&self.shared, key);
-        self.catalogs.remove(&scope).unwrap_or_else(|| Facts::new(&self.shared, scope, &self.settings))
+    /// Catalog facts of earlier sessions for which names meant the same: on the same connection to the primary, `home`. What
+    /// roles are given counts for connections made later only.
+    pub(super) fn take_catalog(&mut self, group: &Group, home: usize) -> Facts {
+        let scope = catalog::scope(&self.shared, &group.key);
+        let made = group.get(home).map(|server| server.created);
+        let known = self.catalogs.remove(&scope).filter(|(then, _)| Some(*then) == made);
+        known.map_or_else(|| Facts::new(&self.shared, scope, &self.settings, group.made_in), |(_, facts)| facts)
     }
 
-    /// Keeps the catalog facts of a session that has ended for later ones.
-    pub(super) fn keep_catalog(&mut self, facts: Facts) {
+    /// Keeps the catalog facts of a session that has ended for later ones on the same connection.
+    pub(super) fn keep_catalog(&mut self, facts: Facts, made: Instant) {
         let Some(facts) = facts.end_session() else { return };
         if self.catalogs.len() >= MAX_CATALOGS {
             self.catalogs.clear();
         }
-        self.catalogs.insert(facts.scope(), facts);
+        self.catalogs.insert(facts.scope(), (made, facts));
     }
 
     /// Whether a fast or immediate stop has been asked for; takes nothing.

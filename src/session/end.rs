@@ -48,7 +48,7 @@ impl End {
     /// pgpool stops.
     pub fn shutdown() -> Self {
         Report::fatal("terminating connection due to administrator command")
-            .detail("pgpool is being stopped.")
+            .detail("pgpool, or this process of it, is being stopped.")
             .code(SqlState::ADMIN_SHUTDOWN)
             .into()
     }

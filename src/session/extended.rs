@@ -26,8 +26,8 @@ impl Session<'_> {
         if self.caching.is_some() && self.batch.is_none() && self.answer_batch_from_cache()? {
             return Ok(Taken::Shortened);
         }
-        if self.caching.is_some() && self.batch.is_none() {
-            self.prepare_to_judge_batch()?;
+        if self.caching.is_some() && self.batch.is_none() && !self.prepare_to_judge_batch()? {
+            return Ok(Taken::Blocked);
         }
         // A name may be about to become free.
         if header.kind == b'P' && self.journal.will_discard() && !self.is_quiet() {
@@ -279,6 +279,16 @@ impl Session<'_> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A text of several statements goes to `node` as its message `number`: what the names are that it prepares and
+    /// deallocates is not known any more, wherever it fails.
+    pub(super) fn forget_named(&mut self, facts: &Statement, node: usize, number: u64) {
+        for kind in facts.kinds() {
+            let (Kind::Prepare { name, .. } | Kind::Deallocate(Some(name))) = kind else { continue };
+            self.statements.close(name.as_bytes(), node);
+            self.changes.sent(node, number, Change::Unknown(name.as_bytes().into()));
         }
     }
 

@@ -8,7 +8,7 @@
 //! asks for failover with `failover_on_backend_error`, unless the server lets other sessions in; in all other cases the health check of the node looks at once.
 
 use super::end::End;
-use super::new_primary::is_passing;
+use super::writer::is_passing;
 use super::{Context, Session};
 use crate::backend::{Login, LoginError};
 use crate::config::BackendClusteringMode;
@@ -153,7 +153,10 @@ impl Session<'_> {
         }
         self.heed_crash(node);
         let cause = format!("postmaster on DB node {node} was shutdown by administrative command");
-        Report::log_line("reading and processing packets").detail(cause.clone()).log();
+        Report::log_line("reading and processing packets")
+            .detail(cause.clone())
+            .hint("Or one of its processes was ended there: see the server's log.")
+            .log();
         let concerns_us = node == self.home || node == self.balance;
         if self.context.settings.failover_on_backend_shutdown && concerns_us && self.mode_has_primary() {
             failover::detach(&self.context.shared, node, &cause);

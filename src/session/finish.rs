@@ -14,10 +14,11 @@ const RESET_LIMIT: Duration = Duration::from_secs(10);
 /// Databases whose connections are never pooled (protocol 10).
 const NEVER_POOLED: [&[u8]; 4] = [b"template0", b"template1", b"postgres", b"regression"];
 
-/// Tells the client, as far as there is something to tell and somebody to hear it, and lets it go.
-pub(super) fn dismiss(mut client: Client, end: &End) {
+/// Tells the client, as far as there is something to tell and somebody to hear it, and lets it go. `who` it was is for the
+/// log alone.
+pub(super) fn dismiss(mut client: Client, end: &End, who: &str) {
     if let End::Failed(report) = end {
-        log_end(report);
+        log_end(report, who);
         report.encode(&mut client.output);
         let _ = client.flush();
     }
@@ -28,9 +29,14 @@ pub(super) fn dismiss(mut client: Client, end: &End) {
 }
 
 /// An ended session is an event for the log, whoever is to blame; pgpool itself goes on.
-pub(super) fn log_end(report: &Report) {
+pub(super) fn log_end(report: &Report, who: &str) {
     let severity = if report.severity >= Severity::Error { report.severity } else { Severity::Log };
-    Report { severity, ..report.clone() }.log();
+    let context = match &report.context {
+        Some(context) if context.contains("host=") => context.clone(),
+        Some(context) => format!("{context}; {who}"),
+        None => who.to_owned(),
+    };
+    Report { severity, context: Some(context), ..report.clone() }.log();
 }
 
 /// Pools the connections of a session that ended in order, unless a cancel request may still reach them; closes all others.

@@ -26,7 +26,7 @@ pub(super) struct OwnIdentity {
     last: Option<Identity>,
     /// What other nodes have told since, with when the connection was made that has told it.
     elsewhere: Vec<(usize, Instant, Option<Identity>)>,
-    /// What no other session has.
+    /// What no other session has, nor this one before it was asked last: settings that nobody lists may be others since.
     number: (u32, u128),
     /// The session may have settings that servers do not list.
     has_custom: bool,
@@ -91,14 +91,14 @@ impl OwnIdentity {
         told.map(|(.., identity)| *identity)
     }
 
+    /// The session goes on with another server, or the server with another configuration, as it has told unasked.
+    pub fn forget(&mut self) {
+        self.known = Known::NotYet;
+    }
+
     /// The primary has told of a setting, in answer to a statement.
     pub fn setting_changed(&mut self) {
         self.is_uncertain = true;
-    }
-
-    /// The primary has told of a setting unasked: its configuration was changed.
-    pub fn configuration_changed(&mut self) {
-        self.known = Known::NotYet;
     }
 
     /// Another node has told of a setting: it is to be asked anew.
@@ -149,6 +149,7 @@ impl Session<'_> {
     fn identified(&mut self, answer: &[Option<String>], changes: u64) -> Option<Identities> {
         let shared = &self.context.shared;
         let identity = &mut self.caching.as_mut()?.identity;
+        identity.number.1 += 1;
         let told = cache::identities(shared, answer, &self.group.key.startup, identity.number);
         // What a session was given when it began stays, whatever becomes of where it was given.
         identity.has_custom |= told.is_some_and(|told| told.own.is_some());

@@ -88,9 +88,10 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The prepared statement that EXECUTE names, also behind EXPLAIN.
+    /// The prepared statement that EXECUTE names, also behind EXPLAIN. Among several statements it may be another one.
     pub(super) fn executed(&self, facts: &Statement) -> Option<&Prepared> {
-        executed_name(&facts.kind).and_then(|name| self.statements.get(name))
+        let name = executed_name(&facts.kind).filter(|_| !facts.is_multi());
+        name.and_then(|name| self.statements.get(name))
     }
 
     /// The load balance node if facts of the catalog are to be asked there (`relcache_query_target`) and it can know them.
@@ -228,7 +229,7 @@ pub(super) fn named_statement(kind: &Kind) -> Option<&[u8]> {
 pub(super) fn may_name_any(facts: &Statement) -> bool {
     let may = |kind: &Kind| match kind {
         Kind::Explain { inner, .. } => matches!(**inner, Kind::CreateTableAs { .. }),
-        Kind::Execute(_) => facts.is_multi(),
+        Kind::Execute(_) | Kind::Deallocate(Some(_)) => facts.is_multi(),
         kind => matches!(kind, Kind::CreateTableAs { .. } | Kind::Do | Kind::Unparsable(_)),
     };
     facts.kinds().any(may)

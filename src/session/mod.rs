@@ -27,6 +27,7 @@ mod effects;
 mod end;
 mod extended;
 mod failover;
+mod farewell;
 mod filling;
 mod finish;
 mod follow;
@@ -54,9 +55,11 @@ mod trace;
 mod unpublished;
 mod verdicts;
 mod wait;
+mod writer;
 
 pub use context::Context;
-pub use open::{refuse, serve};
+pub use farewell::Farewell;
+pub use open::serve;
 pub use startup::cancel;
 
 use crate::auth::Credential;

@@ -5,16 +5,17 @@ use super::caching::Caching;
 use super::changes::Changes;
 use super::client::Client;
 use super::end::End;
+use super::farewell::too_many;
 use super::journal::Journal;
 use super::limits::Turn;
 use super::local::Objects;
 use super::message_log::MessageLog;
-use super::new_primary::Refusal;
 use super::portals::Portals;
 use super::requests::{Direct, RequestState};
 use super::retry::Kept;
 use super::startup::{self, Opening};
 use super::statements::Statements;
+use super::writer::Refusal;
 use super::{Context, Session, finish, message_log, refusal, trace};
 use crate::auth::Credential;
 use crate::backend::{Demand, Group, Key, Login, ServerConnection};
@@ -45,7 +46,7 @@ pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
             if matches!(end, End::Told) && !context.is_stopping() {
                 context.shared.refusals().count(state::Refusal::ByPgpool);
             }
-            finish::dismiss(Client::new(stream), &end);
+            finish::dismiss(Client::new(stream), &end, &origin(&context.client));
             return false;
         }
     };
@@ -53,41 +54,29 @@ pub fn serve(mut stream: Stream, context: &mut Context) -> bool {
     let database = String::from_utf8_lossy(&opening.key.database).into_owned();
     report::set_session(&user, &database);
     report::set_application_name(&String::from_utf8_lossy(&opening.application_name));
+    let who = format!("user={user} database={database} {}", origin(&context.client));
     title::set_session(&format!("{user} {database} {} ", message_log::from(&context.client)));
     let mut client = Client::new(stream);
     match begin(context, &mut client, opening, deadline) {
-        Ok(start) => run(context, client, start),
+        Ok(start) => run(context, client, start, &who),
         Err(mut end) => {
             if let End::Failed(report) = &mut end {
                 refusal::by_pgpool(context, &client, report, deadline);
             }
-            finish::dismiss(client, &end);
+            finish::dismiss(client, &end, &who);
         }
     }
     if context.settings.log_disconnections {
-        log_disconnection(began.elapsed(), &user, &database, &context.client);
+        log_disconnection(began.elapsed(), &who);
     }
     report::clear_session();
     true
 }
 
-/// Turns one client away, for whom no worker is free. What can be done without a worker, a cancel request, is done.
-pub fn refuse(mut stream: Stream, context: &mut Context, detail: String, deadline: Deadline) {
-    match startup::read(&mut stream, context, deadline) {
-        Ok(None) => {}
-        // Whatever else may be wrong with it, that is the reason.
-        Ok(Some(_)) | Err(End::Failed(_)) => turn_away(stream, context, too_many().detail(detail)),
-        Err(_) => context.shared.refusals().count(state::Refusal::TooManyClients),
-    }
-}
-
-fn too_many() -> Report {
-    Report::fatal("Sorry, too many clients already").code(SqlState::TOO_MANY_CONNECTIONS)
-}
-
 fn turn_away(stream: Stream, context: &Context, report: Report) {
     context.shared.refusals().count(state::Refusal::TooManyClients);
-    finish::dismiss(Client::new(stream), &report.into());
+    let place = refusal::place(stream.peer());
+    finish::dismiss(Client::new(stream), &report.into(), &place);
 }
 
 /// What a session starts with.
@@ -99,7 +88,7 @@ struct Start {
     application_name: String,
 }
 
-fn run(context: &mut Context, client: Client, start: Start) {
+fn run(context: &mut Context, client: Client, start: Start, who: &str) {
     let Start { group, credential, home, balance, application_name } = start;
     let settings = &context.settings;
     let mode_balances = matches!(
@@ -120,7 +109,7 @@ fn run(context: &mut Context, client: Client, start: Start) {
     let remote = context.take_memcached();
     let caching = context.shared.query_cache().map(|cache| Box::new(Caching::new(cache, remote, group.keeps_settings)));
     let mut session = Session {
-        catalog: context.take_catalog(&group.key),
+        catalog: context.take_catalog(&group, home),
         context,
         client,
         credential,
@@ -170,12 +159,15 @@ fn run(context: &mut Context, client: Client, start: Start) {
     if session.batch.is_some() && matches!(end, End::Terminated) {
         end = End::ClientGone;
     }
-    let Session { context, client, group, catalog, caching, .. } = session;
+    let Session { context, client, group, home, catalog, caching, .. } = session;
+    let made = group.get(home).map(|server| server.created);
     context.memcached = caching.and_then(|caching| caching.answers.into_memcached());
     // The client is let go first: what is left to do for its connections does not concern it.
-    finish::dismiss(client, &end);
+    finish::dismiss(client, &end, who);
     finish::release(context, group, &end);
-    context.keep_catalog(catalog);
+    if let Some(made) = made {
+        context.keep_catalog(catalog, made);
+    }
 }
 
 /// Lets the client in, finds the servers for its session and greets it.
@@ -219,6 +211,7 @@ fn enter(
     (until, deadline): (Deadline, Deadline),
 ) -> Result<Entered, End> {
     let nodes = context.cluster.nodes.len();
+    let made_in = context.shared.relcache().generation();
     let mut entry = Entry { applicant, admitted, demand: None, deadline };
     let pooled = context.pool.take(&key).unwrap_or_else(|slot| {
         trace::discarded(context, slot);
@@ -258,7 +251,7 @@ fn enter(
     }
     let home = server.node;
     let mut group = pooled.unwrap_or_else(|| {
-        let group = context.pool.new_group(key, nodes);
+        let group = context.pool.new_group(key, nodes, made_in);
         // The slot may have been another's, which was closed just now.
         trace::discarded(context, group.slot);
         group
@@ -384,17 +377,19 @@ fn no_node(cluster: &Cluster) -> End {
         .into()
 }
 
-/// HOST(PORT) of the title; empty for a Unix socket (process-model 5).
-fn log_disconnection(time: Duration, user: &str, database: &str, client: &ClientInfo) {
-    let (seconds, milliseconds) = (time.as_secs(), time.subsec_millis());
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let from = match client {
+/// Where a client comes from, for the log.
+fn origin(client: &ClientInfo) -> String {
+    match client {
         ClientInfo { host, port: 0 } => format!("host={host}"),
         ClientInfo { host, port } => format!("host={host} port={port}"),
-    };
+    }
+}
+
+fn log_disconnection(time: Duration, who: &str) {
+    let (seconds, milliseconds) = (time.as_secs(), time.subsec_millis());
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     Report::log_line(format!(
-        "frontend disconnection: session time: {hours}:{minutes:02}:{seconds:02}.{milliseconds:03} \
-         user={user} database={database} {from}"
+        "frontend disconnection: session time: {hours}:{minutes:02}:{seconds:02}.{milliseconds:03} {who}"
     ))
     .log();
 }

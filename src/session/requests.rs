@@ -8,7 +8,6 @@ use super::client::Client;
 use super::end::End;
 use super::{Session, message_log, trace};
 use crate::backend::{Awaited, Deliver, ReplyState};
-use crate::cache;
 use crate::report::{Report, SqlState};
 use crate::route::Transaction;
 use crate::sql::Kind;
@@ -244,6 +243,9 @@ impl Session<'_> {
         if self.caching.is_some() && self.answer_from_cache(header, &facts)? {
             return Ok(Taken::Answered);
         }
+        if self.caching.is_some() && !self.learn_hidden_calls(&facts)? {
+            return Ok(Taken::Blocked);
+        }
         let text = frontend::query(self.content(header)).unwrap_or(b"\0");
         let pattern_text = if self.context.settings.primary_routing_query_pattern_list.is_empty() {
             Vec::new()
@@ -259,8 +261,7 @@ impl Session<'_> {
         self.forget_unnamed();
         self.prepare_to_drop(&facts);
         if self.caching.is_some() {
-            let is_forced = cache::is_forced(self.content(header));
-            self.note_for_cache(&facts, is_forced)?;
+            self.note_for_cache(header, &facts, None)?;
         }
         if !self.expect(node, Awaited::Query, Deliver::Client) {
             return Ok(Taken::Forward { node, now: header.total });
@@ -283,6 +284,8 @@ impl Session<'_> {
         if !facts.is_multi() && matches!(facts.kind, Kind::Prepare { .. } | Kind::Deallocate(Some(_))) {
             let message = self.client.input.bytes()[self.direct.length..self.direct.length + header.total].to_vec();
             self.record_sql(&facts, message, node, number);
+        } else if facts.is_multi() {
+            self.forget_named(&facts, node, number);
         }
         Ok(Taken::Forward { node, now: header.total })
     }

@@ -17,7 +17,7 @@ const NEWEST_MINOR: u16 = 2;
 /// Servers cut names behind so many bytes, without a word.
 const MAX_NAME: usize = 63;
 /// Requests for TLS and GSS that a client may make before its startup packet.
-const MAX_REQUESTS: usize = 4;
+pub(super) const MAX_REQUESTS: usize = 4;
 
 /// What a client wants who has come this far.
 #[derive(Debug)]
@@ -54,25 +54,9 @@ pub(super) fn read(stream: &mut Stream, context: &mut Context, deadline: Deadlin
                 is_settled = true;
                 secure::answer(stream, &mut input, length, context, deadline)?;
             }
-            Request::GssEnc => {
-                if input.len() > length {
-                    return Err(Report::fatal("received unencrypted data after GSSAPI encryption request")
-                        .detail("This may be a client bug or an attempt at a man-in-the-middle attack.")
-                        .code(SqlState::PROTOCOL_VIOLATION)
-                        .into());
-                }
-                input.consume(length);
-                stream.send(b"N").map_err(End::client_lost)?;
-            }
+            Request::GssEnc => refuse_gss(stream, &mut input, length)?,
             Request::Cancel { pid, key } => {
-                if context.settings.log_client_messages {
-                    message_log::cancel_arrived(pid);
-                }
-                if !cancel(&context.shared, pid, key) && !context.ask_former(&input.bytes()[..length]) {
-                    Report::log_line(format!("invalid cancel key: pid:{pid} keylen:{}", key.len()))
-                        .detail("No session has this key, or it has ended.")
-                        .log();
-                }
+                serve_cancel(context, pid, key, &input.bytes()[..length]);
                 return Ok(None);
             }
             Request::Startup(startup) => {
@@ -82,17 +66,47 @@ pub(super) fn read(stream: &mut Stream, context: &mut Context, deadline: Deadlin
             }
         }
     }
-    Err(Report::fatal("too many encryption requests before the startup packet")
-        .code(SqlState::PROTOCOL_VIOLATION)
-        .into())
+    Err(too_many_requests())
 }
 
-fn refuse(error: &Malformed) -> End {
+pub(super) fn too_many_requests() -> End {
+    Report::fatal("too many encryption requests before the startup packet").code(SqlState::PROTOCOL_VIOLATION).into()
+}
+
+/// There is no GSS; the client may go on in clear.
+pub(super) fn refuse_gss(stream: &Stream, input: &mut InBuffer, length: usize) -> Result<(), End> {
+    if input.len() > length {
+        return Err(Report::fatal("received unencrypted data after GSSAPI encryption request")
+            .detail("This may be a client bug or an attempt at a man-in-the-middle attack.")
+            .code(SqlState::PROTOCOL_VIOLATION)
+            .into());
+    }
+    input.consume(length);
+    stream.send(b"N").map(drop).map_err(End::client_lost)
+}
+
+/// `packet` is a cancel request for this session.
+pub(super) fn serve_cancel(context: &Context, pid: u32, key: &[u8], packet: &[u8]) {
+    if context.settings.log_client_messages {
+        message_log::cancel_arrived(pid);
+    }
+    if !cancel(&context.shared, pid, key) && !context.ask_former(packet) {
+        Report::log_line(format!("invalid cancel key: pid:{pid} keylen:{}", key.len()))
+            .detail("No session has this key, or it has ended.")
+            .log();
+    }
+}
+
+/// A packet that makes no sense.
+pub(super) fn refuse(error: &Malformed) -> End {
     let code = match error {
         Malformed::Startup(text) if text.contains("version") => SqlState::FEATURE_NOT_SUPPORTED,
         _ => SqlState::PROTOCOL_VIOLATION,
     };
-    let hint = "pgpool understands protocol 3.0 to 3.2; use a client library of PostgreSQL 7.4 or newer.";
+    let hint = match error {
+        Malformed::Length { .. } => "This is no client of PostgreSQL, but a browser, a probe or a scanner.",
+        _ => "pgpool understands protocol 3.0 to 3.2; use a client library of PostgreSQL 7.4 or newer.",
+    };
     Report::fatal(error.to_string()).hint(hint).code(code).into()
 }
 

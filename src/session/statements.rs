@@ -108,6 +108,11 @@ impl Statements {
         }
     }
 
+    /// Any of the names may be another statement now.
+    pub fn doubt_meanings(&self) {
+        self.named.values().for_each(|prepared| prepared.meaning.set(None));
+    }
+
     /// This happens for every query of many drivers: two pieces of memory take turns, while a portal may use one of them.
     fn define_unnamed(&mut self, message: &[u8], facts: Rc<Statement>) -> Rc<Definition> {
         let previous = self.unnamed.take().map(|previous| previous.definition);

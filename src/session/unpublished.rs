@@ -16,13 +16,16 @@ pub(super) struct Unpublished {
     judged: Option<u64>,
     /// When the primary last owed nothing, it was in a block, from which no statement since leads out.
     stays_in_block: bool,
-    /// Statements since the primary was last at rest, and how many of them could commit on their way.
-    sent: u32,
+    /// Since the primary was last at rest, a statement was sent that may commit on its way.
     commits_inside: bool,
-    /// One of them has come to its end.
+    /// One was sent that may commit and go on, perhaps for long.
+    goes_on: bool,
+    /// One has been done, or as much of it as was asked for.
     has_completed: bool,
-    /// The server has not understood one of them.
-    is_refused: bool,
+    /// One has failed.
+    has_failed: bool,
+    /// One has failed that the server had begun to run.
+    has_failed_inside: bool,
 }
 
 impl Unpublished {
@@ -37,16 +40,30 @@ impl Unpublished {
         &self.tables
     }
 
+    /// Whether something has been sent that may commit and go on, so that others may hear of its commits before its end.
+    pub fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+
     /// The statement with these `facts` is about to be sent.
     pub fn send(&mut self, facts: &Statement, tables: &TableSet) {
-        self.stays_in_block &= !ends_block(facts);
-        self.commits_inside |= facts.is_multi() || facts.kinds().any(commits_inside);
+        let ends_block = facts.kinds().any(ends_block);
+        let goes_on = match facts.kind {
+            Kind::Call | Kind::Do => facts.is_multi() || !self.stays_in_block,
+            Kind::Unparsable(_) => true,
+            _ => facts.is_multi(),
+        };
+        self.goes_on |= ends_block && goes_on;
+        self.stays_in_block &= !(facts.is_multi() || ends_block);
+        self.commits_inside |= facts.is_multi() || !is_atomic(&facts.kind);
         self.add(tables);
     }
 
     /// Something that cannot be read is about to be sent.
     pub fn send_unknown(&mut self) {
         self.stays_in_block = false;
+        self.commits_inside = true;
+        self.goes_on = true;
         self.add(&TableSet::everything());
     }
 
@@ -56,18 +73,18 @@ impl Unpublished {
     }
 
     fn add(&mut self, tables: &TableSet) {
-        self.sent = self.sent.saturating_add(1);
         if !tables.is_empty() {
             self.tables.add(tables);
         }
     }
 
-    /// The server has not understood a statement, or does not know it.
-    pub fn refused(&mut self) {
-        self.is_refused = true;
+    /// The primary has answered with an error. `is_unread`: it could not read the text, and has run nothing of it.
+    pub fn failed(&mut self, is_unread: bool) {
+        self.has_failed = true;
+        self.has_failed_inside |= !is_unread;
     }
 
-    /// A statement has come to its end.
+    /// A statement has come to its end, or a portal to the limit of its rows.
     pub fn completed(&mut self, answers: &mut Answers, database: &str, invalidates: bool) {
         self.has_completed = true;
         if !self.stays_in_block {
@@ -93,12 +110,13 @@ impl Unpublished {
             *self = Self::default();
         } else if settled {
             self.stays_in_block = true;
+            self.goes_on = false;
         }
     }
 
-    /// Whether the server has refused all that was sent since it was at rest.
+    /// Whether the server has said of all that was sent since it was at rest that it was not done.
     fn nothing_was_done(&self) -> bool {
-        !self.has_completed && (!self.commits_inside || (self.is_refused && self.sent == 1))
+        self.has_failed && !self.has_completed && !(self.commits_inside && self.has_failed_inside)
     }
 
     fn publish(&mut self, answers: &mut Answers, database: &str, invalidates: bool) {
@@ -124,16 +142,40 @@ impl Unpublished {
 }
 
 /// Whether a transaction block may not be the same behind it.
-fn ends_block(facts: &Statement) -> bool {
-    let ends = |kind: &Kind| {
-        matches!(kind, Kind::Commit { .. } | Kind::Rollback { .. } | Kind::PrepareTransaction | Kind::CommitPrepared)
-            || commits_inside(kind)
-    };
-    facts.is_multi() || facts.kinds().any(ends)
+fn ends_block(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Commit { .. }
+            | Kind::Rollback { .. }
+            | Kind::PrepareTransaction
+            | Kind::CommitPrepared
+            | Kind::Call
+            | Kind::Do
+            | Kind::Unparsable(_)
+    )
 }
 
-fn commits_inside(kind: &Kind) -> bool {
-    matches!(kind, Kind::Call | Kind::Do | Kind::Unparsable(_))
+/// Whether a statement of this kind is done as a whole or not at all. Definitions are not: some commit their first step
+/// before they wait for the second.
+fn is_atomic(kind: &Kind) -> bool {
+    match kind {
+        Kind::Explain { inner, .. } => is_atomic(inner),
+        Kind::Select
+        | Kind::Insert
+        | Kind::Update
+        | Kind::Delete
+        | Kind::Merge
+        | Kind::CopyFrom(_)
+        | Kind::CopyTo { .. }
+        | Kind::Declare { .. }
+        | Kind::Fetch(_)
+        | Kind::Truncate
+        | Kind::CreateTable { .. }
+        | Kind::CreateTableAs { .. }
+        | Kind::Prepare { .. }
+        | Kind::Execute(_) => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -169,7 +211,10 @@ mod tests {
 
         fn send(&mut self, text: &str) {
             let facts = analyse(text.as_bytes(), Lexing::default());
-            let writes = facts.has.modification || facts.kinds().any(commits_inside);
+            let is_read = |kind: &Kind| {
+                matches!(kind, Kind::Select | Kind::Begin(_) | Kind::Commit { .. } | Kind::Savepoint(_) | Kind::Show(_))
+            };
+            let writes = !facts.kinds().all(is_read);
             let tables = if writes { TableSet::of("d", [TABLE]) } else { TableSet::default() };
             self.unpublished.send(&facts, &tables);
         }
@@ -229,9 +274,40 @@ mod tests {
             assert!(stage.complete() | stage.ready(Open, true), "{text}");
         }
         // It was done before it failed.
-        let mut stage = Stage::new();
-        stage.send("call p()");
-        assert!(stage.ready(Idle, true));
+        for text in ["call p()", "do ''", "alter table t detach partition u concurrently", "vacuum t"] {
+            let mut stage = Stage::new();
+            stage.send(text);
+            stage.unpublished.failed(false);
+            assert!(stage.ready(Idle, true), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_commits_and_goes_on() {
+        let goes_on = |stage: &mut Stage, text: &str| {
+            stage.send(text);
+            let goes_on = stage.unpublished.goes_on();
+            stage.complete();
+            stage.ready(if text == "begin" { Open } else { Idle }, true);
+            assert!(!stage.unpublished.goes_on());
+            goes_on
+        };
+        for (text, outside, in_block) in [
+            ("call p()", true, false),
+            ("do ''", true, false),
+            ("gibberish", true, true),
+            ("select 1; call p()", true, true),
+            ("insert into t values (1); commit; select 1", true, true),
+            ("insert into t values (1); select 1", false, false),
+            ("insert into t values (1)", false, false),
+            ("commit", false, false),
+            ("alter table t add a int", false, false),
+        ] {
+            let mut stage = Stage::new();
+            assert_eq!(goes_on(&mut stage, text), outside, "{text}");
+            goes_on(&mut stage, "begin");
+            assert_eq!(goes_on(&mut stage, text), in_block, "{text} in a block");
+        }
     }
 
     #[test]
@@ -253,20 +329,23 @@ mod tests {
     #[test]
     fn what_is_refused_changes_nothing() {
         let mut stage = Stage::new();
-        stage.send("insert into t values (1)");
-        assert!(!stage.ready(Idle, true) && stage.unpublished.is_empty());
-        for refused in [true, false] {
-            stage.send("gibberish");
-            if refused {
-                stage.unpublished.refused();
-            }
-            assert_eq!(stage.ready(Idle, true), !refused);
+        for text in ["insert into t values (1)", "explain analyze insert into t values (1)", "execute p"] {
+            stage.send(text);
+            stage.unpublished.failed(false);
+            assert!(!stage.ready(Idle, true) && stage.unpublished.is_empty(), "{text}");
+            stage.send(text);
+            assert!(stage.ready(Idle, true), "nobody has said that it failed: {text}");
         }
-        // Among others it is not known which one was refused.
-        stage.send("call p()");
         stage.send("gibberish");
-        stage.unpublished.refused();
-        assert!(stage.ready(Idle, true));
+        stage.unpublished.failed(true);
+        assert!(!stage.ready(Idle, true));
+        // Among others it is not known which one has failed.
+        for failures in [[true, false], [false, true]] {
+            stage.send("call p()");
+            stage.send("gibberish");
+            failures.into_iter().for_each(|is_unread| stage.unpublished.failed(is_unread));
+            assert!(stage.ready(Idle, true));
+        }
         // A failed block takes nothing along until it ends.
         stage.send("begin");
         stage.complete();

@@ -33,6 +33,10 @@ pub struct Contents {
     pub modification: bool,
     /// SELECT ... INTO.
     pub select_into: bool,
+    /// SELECT ... INTO a table that is not temporary.
+    pub makes_table: bool,
+    /// EXECUTE, also within EXPLAIN and CREATE TABLE AS.
+    pub executes: bool,
     /// FOR UPDATE, FOR NO KEY UPDATE, FOR SHARE, FOR KEY SHARE.
     pub locking: bool,
     /// CURRENT_TIMESTAMP, CURRENT_USER and the like: no function calls, but no constants either.

@@ -11,6 +11,7 @@ use std::time::Duration;
 const LEASE: Duration = Duration::from_secs(5);
 /// Process ids have 22 bits; the rest is a time in milliseconds.
 const PID_BITS: u32 = 22;
+const FOR_EVER: u64 = (1 << (u64::BITS - PID_BITS)) - 1;
 
 shareable! {
     pub(super) struct Record {
@@ -36,20 +37,25 @@ impl<'a> Hold<'a> {
         self.0.lease.fetch_update(Ordering::AcqRel, Ordering::Acquire, renew).is_ok()
     }
 
+    /// Holds new clients back until this process lets them in. For the parent, which nobody here outlives.
+    pub fn shut(self) {
+        self.0.lease.store(Lease { holder: std::process::id(), until: FOR_EVER }.word(), Ordering::Release);
+    }
+
     /// Lets new clients in again, if this process holds them back.
     pub fn release(self) {
         let mine = |word| (Lease::of(word).holder == std::process::id()).then_some(0);
         let _ = self.0.lease.fetch_update(Ordering::AcqRel, Ordering::Acquire, mine);
     }
 
-    /// How long new clients are to wait yet, if they are to.
+    /// How long new clients are to wait yet, at least, if they are to.
     #[inline]
     pub fn left(self) -> Option<Duration> {
         match self.0.lease.load(Ordering::Acquire) {
             0 => None,
             word => {
                 let left = Lease::of(word).until.saturating_sub(milliseconds(uptime()));
-                Some(Duration::from_millis(left)).filter(|left| !left.is_zero())
+                Some(Duration::from_millis(left).min(LEASE)).filter(|left| !left.is_zero())
             }
         }
     }
@@ -84,6 +90,18 @@ fn milliseconds(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shut_stays_so_until_it_is_opened() {
+        let record = Record { lease: AtomicU64::new(0) };
+        let hold = Hold::new(&record);
+        hold.shut();
+        let word = record.lease.load(Ordering::Acquire);
+        assert!(!Lease::of(word).is_free(0, FOR_EVER - 1), "nobody else takes it");
+        assert_eq!(hold.left(), Some(LEASE));
+        hold.release();
+        assert_eq!(hold.left(), None);
+    }
     use crate::state::{Limits, Shared};
 
     #[test]

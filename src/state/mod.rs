@@ -33,8 +33,10 @@ mod queue;
 mod refusals;
 mod relcache;
 mod remote_cache;
+mod running;
 mod settings;
 mod staff;
+mod table_set;
 mod workers;
 
 pub use cancel::{CancelTarget, ServerKey};
@@ -49,11 +51,13 @@ pub use node_set::NodeSet;
 pub use nodes::{Cluster, History, Node, NodeStatus, NodeTable, NodeTableBusy, Role};
 pub use past_failovers::{Asker, PastFailover, PastFailovers, Phases};
 pub use pools::{PoolEntry, PoolSlot, STATEMENT_LIMIT};
-pub use query_cache::{AnswerStore, CacheCounts, QueryCache, TableSet};
+pub use query_cache::{AnswerStore, CacheCounts, QueryCache};
 pub use refusals::{Refusal, Refusals};
 pub use relcache::{Fingerprint, Relcache, SharedFact};
 pub use remote_cache::{Debt, RemoteCache};
+pub use running::Running;
 pub use staff::Staff;
+pub use table_set::TableSet;
 pub use workers::{ClientInfo, ProcessStatus, SessionInfo, WorkerSlot, Workers};
 
 pub use pgpool_shm::{StoreFigures, StoreSize, Stored};
@@ -277,6 +281,16 @@ impl Shared {
     pub fn doubt_answers(&self) {
         if let Some(cache) = self.query_cache() {
             cache.doubt(&TableSet::everything());
+        }
+    }
+
+    /// To be called before what was learnt of catalogs is used to judge a statement: what was learnt while somebody's last
+    /// statement could still come into force does not count when it cannot any more. Costs two atomic reads.
+    #[inline]
+    pub fn settle_doubt(&self) {
+        if let Some(cache) = self.query_cache().filter(|cache| cache.is_unsettled()) {
+            self.relcache().bump();
+            cache.settle();
         }
     }
 

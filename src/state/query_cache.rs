@@ -15,15 +15,14 @@
 
 use super::counters::count;
 use super::remote_cache::{self, RemoteCache};
+use super::running::Running;
+use super::table_set::{COUNTERS, TableSet, behind, counter};
 use super::uptime;
 use pgpool_shm::{Layout, Region, Segment, SegmentError, Store, StoreFigures, StoreSize, shareable};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use std::time::Duration;
-
-/// Counters, the first of which is that of everything.
-const COUNTERS: u32 = 1 << 16;
 
 /// Where the answers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,74 +57,6 @@ shareable! {
     }
 }
 
-/// The tables that an answer depends on, or that a statement has written: numbers of their counters, each once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TableSet(Vec<u32>);
-
-impl TableSet {
-    /// All tables of all databases.
-    pub fn everything() -> Self {
-        Self(vec![0])
-    }
-
-    /// All tables of a database.
-    pub fn database(database: &str) -> Self {
-        Self(vec![counter(database, 0)])
-    }
-
-    /// What stands behind names in a database: not its rows, but which tables there are and what they are.
-    pub fn definitions(database: &str) -> Self {
-        Self(vec![counter(database, u32::MAX)])
-    }
-
-    /// The tables with these OIDs.
-    pub fn of(database: &str, oids: impl IntoIterator<Item = u32>) -> Self {
-        let mut counters: Vec<_> = oids.into_iter().map(|oid| counter(database, oid)).collect();
-        counters.sort_unstable();
-        counters.dedup();
-        Self(counters)
-    }
-
-    /// As it was written down by [`Self::counters`].
-    pub fn from_counters(counters: impl Iterator<Item = u32>) -> Self {
-        Self(counters.map(|counter| counter % COUNTERS).collect())
-    }
-
-    /// Adds those of `other`.
-    pub fn add(&mut self, other: &Self) {
-        self.0.extend_from_slice(&other.0);
-        self.0.sort_unstable();
-        self.0.dedup();
-    }
-
-    /// Whether there is none.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The numbers of their counters.
-    pub fn counters(&self) -> &[u32] {
-        &self.0
-    }
-
-    /// All counters that an answer from these tables of `database` depends on.
-    pub fn behind(&self, database: &str) -> impl Iterator<Item = u32> + '_ {
-        behind(database, self.0.iter().copied())
-    }
-}
-
-fn behind<I: Iterator<Item = u32>>(database: &str, counters: I) -> impl Iterator<Item = u32> + use<I> {
-    [0, counter(database, 0)].into_iter().chain(counters)
-}
-
-/// FNV-1a. It must stay what it is: releases that share a memcached are to agree. A collision costs an invalidation too many.
-fn counter(database: &str, oid: u32) -> u32 {
-    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    let hash = database.as_bytes().iter().chain(&oid.to_be_bytes()).fold(0xcbf2_9ce4_8422_2325, step);
-    1 + (hash % u64::from(COUNTERS - 1)) as u32
-}
-
 /// The query cache of one pgpool. Clones and forked processes see the same.
 #[derive(Clone, Debug)]
 pub struct QueryCache(Arc<Inner>);
@@ -135,8 +66,12 @@ struct Inner {
     segment: Segment,
     generations: Region<Generation>,
     counts: Region<Counts>,
+    /// See [`Running`]: bits, and databases.
+    running: [Region<AtomicU64>; 2],
     /// Milliseconds of [`uptime`].
     doubtful_until: Region<AtomicU64>,
+    /// The end of the last doubt after which everything has been asked anew.
+    settled_until: Region<AtomicU64>,
     remote: Region<remote_cache::Record>,
     /// `None`: the answers are elsewhere.
     store: Option<Store>,
@@ -158,7 +93,9 @@ impl QueryCache {
         let mut layout = Layout::new();
         let generations = layout.array(COUNTERS as usize);
         let counts = layout.array(workers);
+        let running = [Running::words(workers), workers].map(|length| layout.array(length));
         let doubtful_until = layout.array(1);
+        let settled_until = layout.array(1);
         let remote = layout.array(1);
         let segment = Segment::create(layout)?;
         let store = match store {
@@ -166,7 +103,17 @@ impl QueryCache {
             AnswerStore::Elsewhere => None,
         };
         let started = millis();
-        Ok(Self(Arc::new(Inner { segment, generations, counts, doubtful_until, remote, store, started })))
+        Ok(Self(Arc::new(Inner {
+            segment,
+            generations,
+            counts,
+            running,
+            doubtful_until,
+            settled_until,
+            remote,
+            store,
+            started,
+        })))
     }
 
     /// Keys and answers, if they are here.
@@ -183,7 +130,7 @@ impl QueryCache {
 
     /// The stamp of answers that are read from now on and depend on `tables` of `database`.
     pub fn stamp(&self, database: &str, tables: &TableSet) -> u64 {
-        self.stamp_of(database, tables.0.iter().copied())
+        self.stamp_of(database, tables.counters().iter().copied())
     }
 
     /// The same for the tables with these counters, whoever wrote them down.
@@ -229,7 +176,7 @@ impl QueryCache {
 
     /// `tables` were written, and the write is in force: no answer read before counts any more.
     pub fn invalidate(&self, tables: &TableSet) {
-        for counter in &tables.0 {
+        for counter in tables.counters() {
             let generation = self.generation(*counter);
             generation.written.fetch_max(millis(), SeqCst);
             generation.number.fetch_add(1, SeqCst);
@@ -248,6 +195,24 @@ impl QueryCache {
     pub fn is_sure(&self) -> bool {
         let until = self.doubtful_until().load(SeqCst);
         until == 0 || millis() > until
+    }
+
+    /// A doubt has ended, and nobody has done yet what [`settle`](Self::settle) is for.
+    #[inline]
+    pub(super) fn is_unsettled(&self) -> bool {
+        let until = self.doubtful_until().load(SeqCst);
+        until != self.settled_until().load(SeqCst) && millis() > until
+    }
+
+    /// What was learnt during a doubt may be from before what has come into force in it: whoever uses it asks anew.
+    pub(super) fn settle(&self) {
+        let until = self.doubtful_until().load(SeqCst);
+        self.invalidate(&TableSet::everything());
+        self.settled_until().store(until, SeqCst);
+    }
+
+    fn settled_until(&self) -> &AtomicU64 {
+        &self.0.segment.slice(self.0.settled_until)[0]
     }
 
     /// No answer counts, and none is kept, until [`trust`](Self::trust): somebody writes who does not tell.
@@ -281,6 +246,13 @@ impl QueryCache {
         if let Some(store) = self.store() {
             store.clear();
         }
+    }
+
+    /// Who runs something that may commit and go on.
+    #[inline]
+    pub fn running(&self) -> Running<'_> {
+        let [bits, databases] = self.0.running.map(|region| self.0.segment.slice(region));
+        Running::new(bits, databases)
     }
 
     /// What is held of answers here.
@@ -362,9 +334,12 @@ mod tests {
         let stamp = cache.stamp("d", &tables);
         assert!(cache.is_sure());
         cache.doubt(&tables);
-        assert!(!cache.is_sure() && cache.stamp("d", &tables) != stamp);
+        assert!(!cache.is_sure() && cache.stamp("d", &tables) != stamp && !cache.is_unsettled());
         cache.doubtful_until().store(1, SeqCst);
-        assert!(cache.is_sure());
+        assert!(cache.is_sure() && cache.is_unsettled());
+        let definitions = cache.definitions("d");
+        cache.settle();
+        assert!(!cache.is_unsettled() && cache.definitions("d") != definitions);
     }
 
     #[test]

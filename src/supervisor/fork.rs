@@ -45,8 +45,8 @@ impl ReadyPipe {
 }
 
 impl Supervisor {
-    /// Starts the children that are due. Without resources for one the rest has to wait as well.
-    pub(super) fn start_due(&mut self) {
+    /// Starts the children that are due, and tells whether all were. Without resources for one the rest has to wait as well.
+    pub(super) fn start_due(&mut self) -> bool {
         let mut due = self.children.take_due().into_iter();
         while let Some(role) = due.next() {
             let Err(errno) = self.start_child(role) else { continue };
@@ -56,8 +56,9 @@ impl Supervisor {
                 .hint("Raise the limit of processes of this user, add memory, or reduce num_init_children.")
                 .log();
             late.into_iter().for_each(|role| self.children.postpone(role));
-            return;
+            return false;
         }
+        true
     }
 
     pub(super) fn start_child(&mut self, role: Role) -> nix::Result<()> {
@@ -116,7 +117,9 @@ impl Supervisor {
             }
             Role::Health(id) => health::run(settings, shared, id),
             Role::Search(_) => {
-                self.search_writer.as_ref().map_or(EXIT_RESTART, |found| primary::run(&settings, &shared, found))
+                let returning = self.failover.returning;
+                let search = |found| primary::run(&settings, &shared, returning, found);
+                self.search_writer.as_ref().map_or(EXIT_RESTART, search)
             }
             Role::Cancel => cancels.map_or(EXIT_RESTART, |cancels| cancels.serve(&shared, former.as_ref())),
             Role::Collector => log_pipe.map_or(EXIT_RESTART, |pipe| pipe.collect(self)),

@@ -50,6 +50,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use pid_file::PidFile;
 use service::Service;
 use spare::Spare;
+use start::EXIT_GAVE_UP;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -117,6 +118,10 @@ struct Supervisor {
 impl Supervisor {
     /// Runs until pgpool has stopped. Returns the exit status.
     fn live(&mut self) -> std::io::Result<i32> {
+        if !self.is_before_its_time() {
+            // Early, since it is needed most when the start hangs.
+            self.receive_administrators();
+        }
         self.start_due();
         let mut poll = Poll::new()?;
         let mut events = Events::with_capacity(8);
@@ -131,12 +136,13 @@ impl Supervisor {
             self.watch(predecessor.leash());
         }
         let search_limit = Deadline::after(SEARCH_LIMIT);
+        let mut has_searched = false;
         loop {
             let mut deadline = self.children.next_start().min(self.stop_deadline()).min(self.failover.deadline());
             deadline = deadline.min(self.renewal_deadline()).min(self.spare.deadline());
             deadline = deadline.min(self.service.next_sign_of_life());
             deadline = deadline.min(self.upgrade_deadline()).min(self.next_tidings());
-            if !self.announced {
+            if !has_searched {
                 deadline = deadline.min(search_limit);
             }
             match poll.poll(&mut events, deadline.remaining()) {
@@ -155,13 +161,15 @@ impl Supervisor {
             if let Some(status) = self.finish_stop() {
                 return Ok(status);
             }
-            let told = events.iter().any(|event| event.token() == READY);
-            if !self.announced && self.stopping.is_none() && (told || search_limit.passed()) {
-                self.children.start(Role::ReplicationCheck);
-                self.hire_first();
-                self.start_health_checks();
-                self.start_due();
-                self.announce();
+            has_searched |= search_limit.passed() || events.iter().any(|event| event.token() == READY);
+            if has_searched && !self.announced && self.stopping.is_none() {
+                if !self.is_before_its_time() {
+                    self.complete_start();
+                } else if let Err(report) = self.offer_to_take_over() {
+                    report.log();
+                    self.give_up();
+                    return Ok(EXIT_GAVE_UP);
+                }
             }
             if self.announced && self.stopping.is_none() {
                 self.mind_staff();
@@ -192,17 +200,37 @@ impl Supervisor {
         }
     }
 
+    /// Every node has been asked once.
+    fn complete_start(&mut self) {
+        self.children.start(Role::ReplicationCheck);
+        if self.children.workers().next().is_none() {
+            self.hire_first();
+        }
+        self.start_health_checks();
+        self.start_due();
+        self.announce();
+    }
+
+    /// Starts PCP and metrics. Who is to replace another pgpool leaves them to that one until it serves.
+    fn receive_administrators(&mut self) {
+        if !self.pcp_listeners.is_empty() {
+            self.children.start(Role::Pcp);
+        }
+        if !self.metrics_listeners.is_empty() {
+            self.children.start(Role::Metrics);
+        }
+    }
+
     /// The service is complete (process-model 2, step 18).
     fn announce(&mut self) {
         self.announced = true;
         self.write_status();
         Report::log_line(format!("pgpool-II successfully started. version {}", version::text())).log();
         nodes::tell(&self.shared.nodes().view(), self.settings.backend_clustering_mode);
-        if self.predecessor.is_some() {
-            // The service manager hears it from the one whom it knows.
-            self.take_over();
-        } else {
-            self.service.tell_ready(&self.in_one_line());
+        match &self.predecessor {
+            // The service manager has heard it from the one whom it knows.
+            Some(predecessor) => predecessor.leash().say_serves(),
+            None => self.service.tell_ready(&self.in_one_line()),
         }
         if let Some(starter) = self.starter.take() {
             // From here on a daemon has no terminal.
@@ -237,10 +265,15 @@ impl Supervisor {
         if taken.has(Signal::SIGURG) {
             self.upgrade();
         }
-        if taken.has(Signal::SIGUSR1) && self.stopping.is_none() {
-            self.heed_requests();
+        if taken.has(Signal::SIGUSR1) {
+            if self.retired.is_some() {
+                self.pass_orders_on();
+            } else if self.stopping.is_none() && !self.is_before_its_time() {
+                self.heed_requests();
+            }
         }
         if taken.has(Signal::SIGUSR2) {
+            self.heed_hold();
             self.children.signal_all(Signal::SIGUSR2);
         }
     }
@@ -255,7 +288,7 @@ impl Supervisor {
         if dead.role == Role::Successor {
             return self.successor_ended(dead);
         }
-        let (mut client, mut was_useful, mut dismissed) = (String::new(), false, false);
+        let (mut client, mut was_useful, mut is_done) = (String::new(), false, false);
         if dead.role == Role::Collector {
             self.shared.publish_collector(0);
         }
@@ -264,30 +297,31 @@ impl Supervisor {
             client = slot.client().host;
             was_useful = !client.is_empty() || slot.finished_sessions() > 0;
             slot.count_processor_time(dead.processor_time);
-            dismissed = slot.is_dismissed();
+            let dismissed = slot.is_dismissed();
             slot.reclaim();
+            is_done = self.is_done_with(dismissed);
             // It may have been the last one that was free.
             self.children.signal(Signal::SIGWINCH, |role| role == Role::Doorman);
             if !client.is_empty() {
                 // Its last statement may have changed the catalog, or committed what nobody was told of.
                 self.shared.relcache().bump();
                 self.shared.doubt_answers();
+                if let Some(cache) = self.shared.query_cache() {
+                    cache.running().end(index);
+                }
             }
         }
-        if self.is_done_with(dismissed) && self.stopping.is_none() && dead.end == End::Exit(0) {
+        if is_done && self.stopping.is_none() && dead.end == End::Exit(0) {
             let (name, pid) = (dead.role.name(), dead.pid);
             let text = format!("{name} process with pid: {pid} exited with success and will not be restarted");
             Report::log_line(text).log();
         } else {
-            tell_of(dead, &client);
+            tell_of(dead, &client, self.stopping.is_some());
         }
         if dead.role == Role::Doorman {
             self.shared.set_doorman(0);
         }
-        if dead.role == Role::Pcp && self.successor.is_some() {
-            return;
-        }
-        if self.is_done_with(dismissed) || (dead.role == Role::Doorman && dead.end == End::Exit(0)) {
+        if is_done || (dead.role == Role::Doorman && dead.end == End::Exit(0)) {
             return;
         }
         if self.stopping.is_none() || dead.role == Role::Collector {
@@ -296,6 +330,10 @@ impl Supervisor {
     }
 
     fn write_status(&mut self) {
+        if self.is_before_its_time() {
+            // It is still the other one's file.
+            return;
+        }
         let cluster = self.shared.nodes().view();
         self.written = cluster.attached();
         if status_file::is_worth_writing(&cluster)
@@ -312,8 +350,9 @@ impl Supervisor {
     }
 }
 
-/// Says how a child ended (process-model 9). `client`: where its client came from, empty if it had none.
-fn tell_of(dead: &Dead, client: &str) {
+/// Says how a child ended (process-model 9). `client`: where its client came from, empty if it had none. `stopping`: by
+/// pgpool itself, if it was killed.
+fn tell_of(dead: &Dead, client: &str, stopping: bool) {
     let Dead { role, pid, end, .. } = dead;
     let name = role.name();
     match end {
@@ -325,7 +364,8 @@ fn tell_of(dead: &Dead, client: &str) {
                 other => format!("signal {} ({other})", *other as i32),
             };
             let mut detail = match client {
-                "" => "It had no client.".to_owned(),
+                "" if matches!(role, Role::Worker(_)) => "It had no client.".to_owned(),
+                "" => "It serves no clients; no session is concerned.".to_owned(),
                 host => format!("Its client from {host} has lost the session; no other session is concerned."),
             };
             if *core {
@@ -334,6 +374,7 @@ fn tell_of(dead: &Dead, client: &str) {
             let report =
                 Report::warning(format!("{name} process with pid: {pid} was terminated by {how}")).detail(detail);
             match signal {
+                Signal::SIGKILL if stopping => report,
                 Signal::SIGKILL => {
                     report.hint("If nobody has killed it, the machine was out of memory: see the kernel's log.")
                 }

@@ -12,12 +12,25 @@ use std::ffi::OsString;
 pub(super) struct Service {
     manager: ServiceManager,
     next: Deadline,
+    /// Who will be told when this process is the main one.
+    later: Option<ServiceManager>,
 }
 
 impl Service {
-    pub fn new(manager: ServiceManager) -> Self {
+    /// `is_main`: this process is the one that the manager knows, and does not replace it yet.
+    pub fn new(manager: ServiceManager, is_main: bool) -> Self {
+        if !is_main {
+            return Self { later: Some(manager), ..Self::default() };
+        }
         let next = if manager.watchdog().is_some() { Deadline::after_milliseconds(1) } else { Deadline::NEVER };
-        Self { manager, next }
+        Self { manager, next, later: None }
+    }
+
+    /// This process is the main one from now on.
+    pub fn begin(&mut self) {
+        if let Some(manager) = self.later.take() {
+            *self = Self::new(manager, true);
+        }
     }
 
     /// When [`give_sign_of_life`](Self::give_sign_of_life) is due.

@@ -51,8 +51,7 @@ impl Supervisor {
         };
         // Who changes something while this runs may have seen the former limits: it is looked for once more.
         for _ in 0..2 {
-            let (staff, room) = (self.count_staff(), self.free_slots().count());
-            let free = (staff as usize).saturating_sub(self.shared.workers().connected());
+            let (free, room) = (self.count_free(), self.free_slots().count());
             match self.spare.decide(wanted, free, room, Instant::now()) {
                 Change::None => {}
                 Change::Start(count) => self.hire(count),
@@ -71,9 +70,15 @@ impl Supervisor {
         }
     }
 
-    /// Whether a worker that has ended is not to be replaced. `dismissed`: it had been asked to leave.
+    /// Whether a worker that has ended is not to be replaced: it had been asked to leave (`dismissed`), or there are enough
+    /// to spare without it. The workers of a burst reach the end of their life time in the same moment.
     pub(super) fn is_done_with(&self, dismissed: bool) -> bool {
-        dismissed && self.wanted().is_some()
+        self.wanted().is_some_and(|wanted| dismissed || self.count_free() >= wanted.max)
+    }
+
+    /// Workers without a client, those on their way included.
+    fn count_free(&self) -> usize {
+        (self.count_staff() as usize).saturating_sub(self.shared.workers().connected())
     }
 
     /// Workers that are there or on their way.

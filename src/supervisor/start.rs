@@ -23,6 +23,7 @@ use crate::sys::inherited;
 use crate::sys::service_manager::ServiceManager;
 use crate::sys::signal::{self, Signal, Signals};
 use nix::errno::Errno;
+use std::error::Error as _;
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 /// Exit status of a start that failed (process-model 9).
 const EXIT_NOT_STARTED: i32 = 3;
 /// Exit status when the parent could not go on.
-const EXIT_GAVE_UP: i32 = 1;
+pub(super) const EXIT_GAVE_UP: i32 = 1;
 
 /// What the parent heeds.
 const HANDLED: [Signal; 9] = [
@@ -83,10 +84,11 @@ fn prepare(
     discard_status: bool,
     starter: Option<OwnedFd>,
 ) -> Result<Supervisor> {
-    signal::ignore(&[Signal::SIGPIPE]).map_err(failed("SIGPIPE cannot be ignored"))?;
+    // A reader that is gone, and a file beyond the limit of sizes, are errors like others.
+    signal::ignore(&[Signal::SIGPIPE, Signal::SIGXFSZ]).map_err(failed("signals cannot be ignored"))?;
     let signals = Signals::install(&HANDLED).map_err(failed("signals cannot be handled"))?;
-    let service = Service::new(ServiceManager::from_environment());
     let mut handed = Handed::take();
+    let service = Service::new(ServiceManager::from_environment(), handed.is_none());
     let mut offered = match &mut handed {
         Some(handed) => Offered::new(std::mem::take(&mut handed.sockets), true),
         None => Offered::new(inherited::take(), false),
@@ -107,8 +109,10 @@ fn prepare(
     };
     if handed.is_some() {
         shared.share_servers(true);
+        shared.hold().shut();
     }
-    let filled = nodes::fill(&shared, &settings, &status_file, discard_status);
+    let filled = nodes::fill(&shared, &settings, &status_file, discard_status)
+        .and_then(|()| handed.as_ref().map_or(Ok(()), |handed| handed.adopt_nodes(&shared)));
     let log_pipe = filled
         .map_err(failed("the nodes cannot be prepared"))
         // What goes wrong before this is for whoever starts pgpool.
@@ -136,15 +140,8 @@ fn prepare(
     if log_pipe.is_some() {
         children.start(Role::Collector);
     }
-    // Early, since it is needed most when the start hangs.
-    if !pcp_listeners.is_empty() {
-        children.start(Role::Pcp);
-    }
     let metrics_listeners = Listeners::open_metrics(&settings, &mut offered);
     let unwanted = offered.rest();
-    if !metrics_listeners.is_empty() {
-        children.start(Role::Metrics);
-    }
     // Workers come when it is known which node is the primary: until then clients wait in the listen queue.
     children.start(Role::Finder);
     Ok(Supervisor {
@@ -231,7 +228,10 @@ fn share(settings: &Settings) -> Result<Shared> {
         query_cache: cache::store(settings),
     };
     let shared = Shared::create(limits).map_err(|error| {
-        failed("could not create shared memory")(error).hint("Reduce num_init_children or max_pool, or free memory.")
+        let cause = error.source().map(|cause| format!("\n{cause}")).unwrap_or_default();
+        Report::fatal("could not create shared memory").detail(format!("{error}{cause}")).hint(
+            "Reduce num_init_children or max_pool, free memory, or raise the limits (ulimit -v and -f) it is short of.",
+        )
     })?;
     Report::log_line(format!("allocating shared memory segment of size: {} ", shared.size())).log();
     Ok(shared)

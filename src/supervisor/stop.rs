@@ -92,7 +92,7 @@ impl Supervisor {
             stopping.wait_for_predecessor = Deadline::NEVER;
             self.predecessor = None;
         }
-        if !self.children.is_empty() || self.is_waiting_for_predecessor() {
+        if !self.children.is_empty() || self.is_waiting_for_predecessor() || self.is_waiting_for_successor() {
             return None;
         }
         if self.retired.is_some() {
@@ -117,9 +117,7 @@ impl Supervisor {
     }
 
     fn leave_nothing_behind(&mut self) {
-        if !self.is_before_its_time() {
-            self.write_status();
-        }
+        self.write_status();
         self.listeners.remove();
         self.pcp_listeners.remove();
         self.metrics_listeners.remove();

@@ -2,13 +2,13 @@
 //! longer than `client_wait_limit`, so that an application gets an error instead of no answer (process-model 7.3).
 //!
 //! It sleeps until a worker tells that none is free. It must never take a client who has not waited too long, and never
-//! serve one.
+//! serve one. Of those that it sends away none waits for another.
 
 use super::line::Line;
 use super::{Exit, Start};
 use crate::net::{Deadline, Stream, accept};
 use crate::report::{self, Report};
-use crate::session::{self, Context};
+use crate::session::{Context, Farewell};
 use crate::sys::listen_queue;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::title;
@@ -16,15 +16,26 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-const SIGNALS: [Signal; 5] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGWINCH];
+/// The signals it handles. SIGUSR1 and SIGUSR2 mean nothing to it, but are sent to all children and must not end it.
+const SIGNALS: [Signal; 7] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGHUP,
+    Signal::SIGWINCH,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+];
 /// A long queue is told of once in so long at most.
 const SILENCE: Duration = Duration::from_secs(60);
 /// Who waits is counted so often at least.
 const LOOK: Duration = Duration::from_millis(500);
 /// A client that is sent away may take so long to say who it is, and how it wants to be told.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// One that has said nothing while it waited gets no more than this: others wait behind it.
+/// One that has said nothing while it waited gets no more than this: it takes a place of those who talk.
 const MOMENT: Duration = Duration::from_millis(20);
+/// So many are sent away at the same time at most.
+const PLACES: usize = 256;
 
 /// The life of the forked child. Returns its exit status.
 pub fn run(start: Start) -> i32 {
@@ -45,29 +56,61 @@ pub fn run(start: Start) -> i32 {
     let mut context = Context::new(settings, rules, front, shared, slot, signals);
     context.former = former;
     let queues = listeners.into_iter().map(|socket| (socket, Line::default())).collect();
-    Doorman { context, queues, told: None, longest: 0 }.live() as i32
+    Doorman { context, queues, leaving: Vec::new(), told: None, longest: 0 }.live() as i32
 }
 
 struct Doorman {
     context: Context,
     queues: Vec<(OwnedFd, Line)>,
+    leaving: Vec<Leaving>,
     /// When a long queue was told of.
     told: Option<Instant>,
     /// As many have waited since then.
     longest: u64,
 }
 
+/// A client that is sent away.
+struct Leaving {
+    farewell: Farewell,
+    /// What it waits for.
+    events: PollFlags,
+    /// Until then.
+    limit: Deadline,
+}
+
 impl Doorman {
     fn live(mut self) -> Exit {
         loop {
             if self.heed_signals() {
+                self.leaving.iter_mut().for_each(|leaving| leaving.farewell.cut_off(&self.context));
                 return Exit::Done;
             }
             let next = self.look();
-            let mut fds = [PollFd::new(self.context.signals.fd(), PollFlags::POLLIN)];
-            // Whatever ends the wait, everything is looked at again.
-            let _ = poll(&mut fds, next.poll_timeout());
+            self.attend(next);
         }
+    }
+
+    /// Waits until `next`, a signal, or one of those that leave gets on, and goes on with these.
+    fn attend(&mut self, next: Deadline) {
+        let mut watched = vec![PollFd::new(self.context.signals.fd(), PollFlags::POLLIN)];
+        let leaving = self.leaving.iter();
+        watched.extend(leaving.map(|one| PollFd::new(one.farewell.stream().as_fd(), one.events)));
+        let next = self.leaving.iter().fold(next, |next, leaving| next.min(leaving.limit));
+        // Whatever ends the wait, everything is looked at again.
+        let _ = poll(&mut watched, next.poll_timeout());
+        let is_ready: Vec<bool> = watched[1..].iter().map(|one| one.any().unwrap_or(true)).collect();
+        let (context, mut is_ready) = (&mut self.context, is_ready.into_iter());
+        self.leaving.retain_mut(|leaving| {
+            if is_ready.next() == Some(true) {
+                let Some(events) = leaving.farewell.go_on(context) else { return false };
+                leaving.events = events;
+            }
+            if leaving.limit.passed() {
+                leaving.farewell.cut_off(context);
+                return false;
+            }
+            true
+        });
     }
 
     /// Whether this process ends.
@@ -120,7 +163,8 @@ impl Doorman {
 
     /// Takes a client that has waited too long out of its queue.
     fn next_too_late(&mut self, limit: Duration) -> Option<Stream> {
-        if !self.context.signals.pending().is_empty() || !self.context.shared.is_full() {
+        let has_place = self.leaving.len() < PLACES;
+        if !has_place || !self.context.signals.pending().is_empty() || !self.context.shared.is_full() {
             return None;
         }
         let is_late = |line: &Line| line.first_came().is_some_and(|came| came.elapsed() >= limit);
@@ -138,9 +182,11 @@ impl Doorman {
         let detail = format!("No process was free for the client within client_wait_limit ({waited} ms).");
         let mut fds = [PollFd::new(client.as_fd(), PollFlags::POLLIN)];
         let is_silent = poll(&mut fds, PollTimeout::ZERO) == Ok(0);
-        let limit = if is_silent { MOMENT } else { FAREWELL };
-        session::refuse(client, &mut self.context, detail, Deadline::after(limit));
-        report::clear_session();
+        let limit = Deadline::after(if is_silent { MOMENT } else { FAREWELL });
+        let mut farewell = Farewell::new(client, detail);
+        if let Some(events) = farewell.go_on(&mut self.context) {
+            self.leaving.push(Leaving { farewell, events, limit });
+        }
     }
 
     fn tell_of(&mut self, length: u64) {

@@ -151,14 +151,15 @@ impl Worker {
     /// Waits for the next client, unless this worker is dismissed (process-model 8.2) and nobody is there.
     fn wait(&self, idle: &mut Idle) -> io::Result<Wake> {
         // While an administrator's request waits for the clients to leave, no new ones come in (failover 13.2).
-        let held = self.context.shared.hold().left();
+        let hold = self.context.shared.hold();
+        let held = hold.left();
         if self.context.slot.is_dismissed() {
             let last = if held.is_none() { idle.last_client()? } else { None };
             return Ok(last.map_or(Wake::Nobody, |(socket, client)| Wake::Client(socket, client)));
         }
         idle.accept_clients(held.is_none())?;
         let deadline = self.next_limit().min(held.map_or(Deadline::NEVER, Deadline::after));
-        idle.wait(&self.context.pool, deadline)
+        idle.wait(&self.context.pool, deadline, || hold.left().is_some())
     }
 
     /// Does what signals and the parent ask for. `Some`: this process ends.

@@ -247,6 +247,35 @@ fn a_file_that_is_long_enough_is_followed_by_another() {
 }
 
 #[test]
+fn a_file_that_cannot_be_followed_goes_on() {
+    needs_pgpool!();
+    only_ours!("its files are not ours to find");
+    let collected = Collected::start(&[("log_rotation_size", "4"), ("log_filename", "pgpool-%s.log")]);
+    let collector = collected.collector();
+    let mut session = collected.pool.connect();
+    session.query("SELECT 'first'").succeeded();
+    // A file in the place of the directory stops root, too; the log file that is open goes on behind it.
+    let (directory, away) = (collected.directory(), collected.pool.path("away"));
+    fs::rename(&directory, &away).expect("rename");
+    fs::write(&directory, "in the way").expect("file");
+    let all = || {
+        let files = fs::read_dir(&away).expect("directory").flatten().filter(|entry| entry.path().is_file());
+        files.map(|entry| fs::read_to_string(entry.path()).unwrap_or_default()).collect::<Vec<_>>()
+    };
+    let contain = |text: &str| all().iter().any(|file| file.contains(text));
+    let mut count = 0;
+    wait_for("the complaint", || {
+        count += 1;
+        session.query(&format!("SELECT 'statement {count}', '{}'", "x".repeat(500))).succeeded();
+        contain("could not open log file")
+    });
+    session.query("SELECT 'last'").succeeded();
+    wait_for("the last line", || contain("SELECT 'last'"));
+    assert!((1..=count).all(|number| contain(&format!("'statement {number}'"))));
+    assert_eq!(collected.collector(), collector);
+}
+
+#[test]
 fn at_multiples_of_the_age_the_next_file_begins_and_old_ones_are_overwritten() {
     needs_pgpool!();
     only_ours!("its files are not ours to find");

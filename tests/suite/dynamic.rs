@@ -98,6 +98,19 @@ fn who_ends_for_other_reasons_is_replaced() {
 }
 
 #[test]
+fn who_has_lived_long_enough_is_replaced_only_if_needed() {
+    only_ours!("replaces within two seconds");
+    let pool = dynamic(16, 2, 4).set("child_life_time", 1).start();
+    let sessions: Vec<Wire> = (0..10).map(|_| pool.connect()).collect();
+    wait_for("a worker for each and some to spare", || workers(&pool).len() >= 12);
+    sessions.into_iter().for_each(Wire::close);
+    // Long before the strategy would send the first away.
+    wait_for("the end of the others", || workers(&pool).len() == 4);
+    let mut session = pool.connect();
+    assert_eq!(session.value("SELECT 1"), "1");
+}
+
+#[test]
 fn an_upgrade_begins_small_and_grows_again() {
     only_ours!("it has to be stopped");
     let mut pool = dynamic(12, 2, 4).set("client_wait_limit", 60_000).start();

@@ -119,6 +119,21 @@ fn in_dynamic_mode_a_failed_fork_is_made_up_for() {
 }
 
 #[test]
+fn an_upgrade_without_processes_changes_nothing() {
+    only_ours!("it has to be stopped");
+    let cluster = Cluster::streaming(2).start();
+    let Some(mut pool) = start_unprivileged(Pgpool::on(&cluster)) else { return };
+    let mut session = pool.connect();
+    let new = crate::upgrade::start::waiting(&mut pool, &cluster);
+    limit(new, "nproc", "1");
+    cluster.node(1).resume();
+    let failure = "upgrade failed: the new process has ended with status 1: there is no room for its processes";
+    wait_for("the failure", || pool.log().contains(failure));
+    assert_eq!(session.value("SELECT 1"), "1");
+    assert_eq!(pool.connect().value("SELECT 2"), "2");
+}
+
+#[test]
 fn a_parent_without_descriptors_goes_on() {
     only_ours!("other texts");
     let mut pool = Pgpool::on(shared()).set("num_init_children", 3).start();
@@ -178,6 +193,7 @@ fn a_start_without_means_says_what_is_missing() {
     for (resource, config, message, hint) in [
         ("--nofile=5", Pgpool::on(shared()), "Too many open files", "Raise the limit of open files: ulimit -n"),
         ("--nofile=10", Pgpool::on(shared()), "Too many open files", "Raise the limit of open files: ulimit -n"),
+        ("--fsize=100000", Pgpool::on(shared()), "File too large", "ulimit -v and -f"),
         ("--as=600000000", dear(Pgpool::on(shared())), "could not create shared memory", "Reduce num_init_children"),
     ] {
         let mut pool = config.prepare();
@@ -188,6 +204,22 @@ fn a_start_without_means_says_what_is_missing() {
         assert!(log.contains("FATAL:  ") && log.contains(message) && log.contains(hint), "{resource}: {log}");
         assert!(!pool.path("pgpool.pid").exists() && !pool.socket().exists());
     }
+}
+
+#[test]
+fn a_log_that_may_not_grow_ends_nobody() {
+    only_ours!("it is killed by the signal");
+    let pool = Pgpool::on(shared()).set("num_init_children", 2).set("log_statement", "on").start();
+    let mut session = pool.connect();
+    wait_for("the other worker", || pool.children(WAITING).len() == 1);
+    let everybody: Vec<Pid> = [vec![pool.pid()], pool.children("pgpool: ")].concat();
+    everybody.iter().for_each(|pid| limit(*pid, "fsize", "1"));
+    for number in 0..20 {
+        assert_eq!(session.value(&format!("SELECT {number}")), number.to_string());
+    }
+    pool.signal(Signal::SIGHUP);
+    assert_eq!(pool.connect().value("SELECT 1"), "1");
+    assert!(everybody.iter().all(|pid| kill(*pid, None).is_ok()));
 }
 
 #[test]

@@ -83,23 +83,6 @@ fn a_server_that_goes_away_ends_the_sessions_that_need_it() {
     assert!(reader.is_closed_within(PATIENCE));
 }
 
-/// In an immediate stop or a crash a server sends what it has got ready, in front of its farewell.
-#[test]
-fn an_answer_that_a_standby_has_only_begun_comes_from_the_primary() {
-    only_ours!("the original ends the session");
-    let cluster = Cluster::streaming(2).start();
-    let pool = Pgpool::on(&cluster).weights(&[0.0, 1.0]).set("read_only_function_list", "pg_.*").start();
-    let mut session = pool.connect();
-    let mut watcher = cluster.node(1).connect();
-    let read = "SELECT n, CASE WHEN n > 3 AND pg_is_in_recovery() THEN pg_sleep(600) END FROM ten";
-    session.send(query(read));
-    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
-    wait_for("the standby to have three rows", || watcher.value(sleeping) == "1");
-    cluster.node(1).stop(Stop::Immediate);
-    let reply = session.read_until('Z');
-    assert_eq!(reply.succeeded().kinds(), "TDDDDDDDDDDCZ", "{}", pool.log());
-}
-
 #[test]
 fn a_client_that_vanishes_has_its_statement_cancelled() {
     only_ours!("the original lets it run");

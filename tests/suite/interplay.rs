@@ -13,52 +13,6 @@ fn lose_standby(application: &str) {
 }
 
 #[test]
-fn pipelined_reads_are_all_answered_when_one_of_them_turns_out_to_write() {
-    only_ours!("the original relays the error");
-    let pool = reading_pool();
-    let mut session = pool.connect();
-    session
-        .query(
-            "CREATE SEQUENCE inter_sequence;
-             CREATE FUNCTION inter_inner() RETURNS bigint LANGUAGE sql AS $$ SELECT nextval('inter_sequence') $$;
-             CREATE FUNCTION inter_hidden() RETURNS bigint STABLE LANGUAGE plpgsql AS $$ BEGIN RETURN inter_inner(); END $$",
-        )
-        .succeeded();
-    shared().wait_replayed();
-    let hidden = "SELECT inter_hidden() FROM ten WHERE n = 1";
-    session.send([query(READ), query(hidden), query(READ)].concat());
-    assert_eq!(session.read_until('Z').succeeded().column(), [standby()]);
-    // The second one has company, so the server's word stands.
-    assert_eq!(session.read_until('Z').sqlstate(), "25006");
-    assert_eq!(session.read_until('Z').succeeded().column(), [standby()]);
-    session
-        .query("DROP FUNCTION inter_hidden(); DROP FUNCTION inter_inner(); DROP SEQUENCE inter_sequence")
-        .succeeded();
-}
-
-#[test]
-fn pipelined_reads_survive_a_standby_that_cannot_follow() {
-    // A cluster of its own: replay is paused for a while.
-    let cluster = Cluster::streaming(2).start();
-    let pool = Pgpool::on(&cluster).weights(&[0.0, 1.0]).start();
-    let primary = cluster.primary().port.to_string();
-    let mut session = pool.connect();
-    session.value(READ);
-    let node = cluster.node(1);
-    node.sql("SELECT pg_wal_replay_pause()");
-    session.query("CREATE ROLE inter_late; GRANT SELECT ON ten TO inter_late").succeeded();
-    session.query("SET ROLE inter_late").succeeded();
-    session.send([query(READ), query(READ), query("SELECT current_user FROM ten WHERE n = 1")].concat());
-    let answers = [(); 3].map(|()| session.read_until('Z'));
-    node.sql("SELECT pg_wal_replay_resume()");
-    let answers = answers.map(|answer| answer.succeeded().column().concat());
-    assert_eq!(answers, [primary.clone(), primary, "inter_late".to_owned()]);
-    assert_eq!(pool.log().matches("cannot follow the session").count(), 1, "it is not asked again and again");
-    session.query("RESET ROLE").succeeded();
-    session.query("DROP OWNED BY inter_late; DROP ROLE inter_late").succeeded();
-}
-
-#[test]
 fn a_long_parse_replaces_the_unnamed_statement() {
     let pool = reading_pool();
     let mut session = pool.connect();

@@ -359,3 +359,28 @@ fn syslog_gets_the_log_alone_or_too() {
     pool.connect().query("SELECT 'nowhere'").succeeded();
     line_with(&pool, "'nowhere'");
 }
+
+#[test]
+fn a_session_that_pgpool_ends_is_named() {
+    needs_pgpool!();
+    only_ours!("its FATAL lines do not tell whose session it was");
+    let (pool, mut session) = serve(&[("log_line_prefix", ""), ("client_idle_limit", "1")]);
+    session.read_until('E');
+    let context = |message: &str| {
+        line_with(&pool, message);
+        let context = || {
+            let log = pool.log();
+            let (_, after) = log.split_once(message)?;
+            after.lines().find_map(|line| line.strip_prefix("CONTEXT:  ")).map(str::to_owned)
+        };
+        wait_for("its context", || context().is_some());
+        context().unwrap_or_default()
+    };
+    let who = context("FATAL:  unable to read data");
+    let (user, database) = (LOGIN[0].1, LOGIN[1].1);
+    assert!(who.starts_with(&format!("user={user} database={database} host=127.0.0.1 port=")), "{who}");
+    let mut browser = pool.open();
+    browser.send("GET / HTTP/1.0\r\n\r\n");
+    browser.read_until('E');
+    assert!(context("FATAL:  message StartupMessage").starts_with("host=127.0.0.1 port="), "{}", pool.log());
+}

@@ -326,3 +326,28 @@ fn a_primary_that_goes_away_is_noticed_before_the_period_is_over() {
     wait_for_changes(&pool, 1);
     assert_eq!(writes_to(&pool), port(cluster.node(1)));
 }
+
+#[test]
+fn a_primary_that_has_merely_restarted_is_the_primary_again() {
+    only_ours!("it is not looked at until somebody attaches it");
+    let cluster = Cluster::streaming(2).start();
+    cluster.primary().sql("CREATE TABLE written (text text)");
+    // Nobody is told to promote another one.
+    let pool = Pgpool::checking(&cluster).set("search_primary_node_timeout", 600).set("sr_check_period", 1).start();
+    cluster.node(0).stop(Stop::Fast);
+    wait_for("the search", || pool.count("find_primary_node_repeatedly: waiting for finding a primary node") == 2);
+    cluster.node(0).start();
+    wait_for("the end of the failover", || failovers(&pool) == 1);
+    let order = ["DB node 0 answers as the primary again", "failover: set new primary node: 0", "=== Failover done."];
+    lines_in_order(&pool.log(), &order);
+    pool.connect().query("INSERT INTO written VALUES ('after')").succeeded();
+    assert_eq!(pool.status_file(), "up\nup\n");
+    // Somebody does it by hand.
+    cluster.node(0).stop(Stop::Fast);
+    wait_for("the second search", || pool.count("find_primary_node_repeatedly: waiting") == 3);
+    cluster.node(1).promote();
+    wait_for("the end of that failover", || failovers(&pool) == 2);
+    cluster.node(0).start();
+    wait_for_checks(cluster.node(1));
+    assert_eq!((writes_to(&pool), pool.status_file()), (port(cluster.node(1)), "down\nup\n".to_owned()));
+}

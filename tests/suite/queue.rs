@@ -7,6 +7,8 @@ use nix::sys::signal::{Signal, kill};
 use crate::harness::frontend::{self, query, startup};
 use crate::harness::{Config, LOGIN, Pgpool, Wire, eventually, shared, wait_for};
 use crate::only_ours;
+use crate::tls::authority::Authority;
+use crate::tls::stage::{self, with_tls};
 
 const LIMIT: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -68,6 +70,33 @@ fn the_silent_do_not_keep_others_waiting() {
 }
 
 #[test]
+fn those_who_stop_halfway_do_not_keep_others_waiting() {
+    only_ours!("clients wait for ever");
+    let authority = Authority::new("authority of queues");
+    let pool = with_tls(with_limit().set("listen_backlog_multiplier", 100), &authority.issue("pgpool")).start();
+    let _session = pool.connect();
+    // Two seconds for each of them would be more than anybody waits here.
+    let beginnings: [&[u8]; 3] = [SSL_REQUEST, b"\0", b"\0\0\0\x30\0\x03\0\0user\0"];
+    let stalled: Vec<Wire> = beginnings
+        .iter()
+        .cycle()
+        .take(36)
+        .map(|beginning| {
+            let mut client = pool.open();
+            client.send(beginning);
+            client
+        })
+        .collect();
+    let mut talking = pool.open();
+    talking.send(startup(0, LOGIN));
+    let mut encrypted = stage::wire(&pool);
+    encrypted.send(startup(0, LOGIN));
+    assert_turned_away(&mut talking);
+    assert_turned_away(&mut encrypted);
+    drop(stalled);
+}
+
+#[test]
 fn who_is_served_in_time_is_not_turned_away() {
     only_ours!("clients wait for ever");
     let pool = narrow().set("client_wait_limit", 60_000).start();
@@ -123,6 +152,16 @@ fn the_doorman_is_there_while_it_is_needed() {
     pool.signal(Signal::SIGHUP);
     wait_for("the doorman", || doormen(&pool).len() == 1);
     let first = doormen(&pool)[0];
+    pool.signal(Signal::SIGUSR2);
+    for signal in [Signal::SIGUSR1, Signal::SIGUSR2] {
+        kill(first, signal).expect("kill");
+    }
+    let session = pool.connect();
+    let mut late = pool.open();
+    late.send(startup(0, LOGIN));
+    assert_turned_away(&mut late);
+    session.close();
+    assert_eq!(doormen(&pool), [first]);
     kill(first, Signal::SIGKILL).expect("kill");
     wait_for("the next one", || matches!(doormen(&pool)[..], [next] if next != first));
     let session = pool.connect();

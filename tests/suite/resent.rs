@@ -1,23 +1,40 @@
 //! Reads that are sent again elsewhere when their standby cannot answer them.
 
-use crate::harness::frontend::{bind, close_statement, describe_portal, execute, parse, sync};
+use crate::harness::frontend::{bind, close_statement, describe_portal, execute, parse, query, sync};
 use crate::harness::reading::{READ, connect_as, primary, reading_pool, standby};
-use crate::harness::{Cluster, Pgpool, shared};
+use crate::harness::{Cluster, Pgpool, Stop, Wire, shared, wait_for};
 use crate::only_ours;
+
+/// Makes a function that says it only reads, and writes, as nobody can see who looks at it.
+fn make_hidden_write(session: &mut Wire, name: &str) {
+    let sql = "CREATE SEQUENCE hidden_sequence;
+         CREATE FUNCTION hidden_inner() RETURNS bigint LANGUAGE sql AS $$ SELECT nextval('hidden_sequence') $$;
+         CREATE FUNCTION hidden() RETURNS bigint STABLE LANGUAGE plpgsql AS $$ BEGIN RETURN hidden_inner(); END $$";
+    session.query(&sql.replace("hidden", name)).succeeded();
+    shared().wait_replayed();
+}
+
+fn drop_hidden_write(session: &mut Wire, name: &str) {
+    let sql = "DROP FUNCTION hidden(); DROP FUNCTION hidden_inner(); DROP SEQUENCE hidden_sequence";
+    session.query(&sql.replace("hidden", name)).succeeded();
+}
+
+/// A session in a role that exists on the primary only, since the standby, node 1, does not replay for the moment.
+fn in_late_role(cluster: &Cluster, pool: &Pgpool) -> Wire {
+    let mut session = pool.connect();
+    session.value(READ);
+    cluster.node(1).sql("SELECT pg_wal_replay_pause()");
+    session.query("CREATE ROLE late; GRANT SELECT ON ten TO late").succeeded();
+    session.query("SET ROLE late").succeeded();
+    session
+}
 
 #[test]
 fn a_write_that_looked_like_a_read_is_sent_again() {
     only_ours!("the original relays the error");
     let pool = reading_pool();
     let mut session = pool.connect();
-    session
-        .query(
-            "CREATE SEQUENCE tx_hidden_sequence;
-             CREATE FUNCTION tx_hidden_inner() RETURNS bigint LANGUAGE sql AS $$ SELECT nextval('tx_hidden_sequence') $$;
-             CREATE FUNCTION tx_hidden() RETURNS bigint STABLE LANGUAGE plpgsql AS $$ BEGIN RETURN tx_hidden_inner(); END $$",
-        )
-        .succeeded();
-    shared().wait_replayed();
+    make_hidden_write(&mut session, "tx_hidden");
     assert_eq!(session.value("SELECT tx_hidden() FROM ten WHERE n = 1"), "1");
     assert!(pool.log().contains("refused a statement as a write"), "{}", pool.log());
     assert_eq!(session.value("SELECT tx_hidden() FROM ten WHERE n = 1"), "2");
@@ -34,9 +51,22 @@ fn a_write_that_looked_like_a_read_is_sent_again() {
     let reply = session.query("SELECT tx_hidden() + 1 FROM ten WHERE n = 1");
     assert_eq!((reply.sqlstate().as_str(), reply.state()), ("25006", 'E'));
     session.query("ROLLBACK").succeeded();
-    session
-        .query("DROP FUNCTION tx_hidden(); DROP FUNCTION tx_hidden_inner(); DROP SEQUENCE tx_hidden_sequence")
-        .succeeded();
+    drop_hidden_write(&mut session, "tx_hidden");
+}
+
+#[test]
+fn pipelined_reads_are_all_answered_when_one_of_them_turns_out_to_write() {
+    only_ours!("the original relays the error");
+    let pool = reading_pool();
+    let mut session = pool.connect();
+    make_hidden_write(&mut session, "inter_hidden");
+    let hidden = "SELECT inter_hidden() FROM ten WHERE n = 1";
+    session.send([query(READ), query(hidden), query(READ)].concat());
+    assert_eq!(session.read_until('Z').succeeded().column(), [standby()]);
+    // The second one has company, so the server's word stands.
+    assert_eq!(session.read_until('Z').sqlstate(), "25006");
+    assert_eq!(session.read_until('Z').succeeded().column(), [standby()]);
+    drop_hidden_write(&mut session, "inter_hidden");
 }
 
 #[test]
@@ -75,21 +105,43 @@ fn a_read_goes_on_elsewhere_when_its_standby_ends() {
 
 #[test]
 fn a_setting_that_a_standby_cannot_follow_costs_the_standby_only() {
-    // A cluster of its own: replay is paused for a while.
     let cluster = Cluster::streaming(2).start();
     let pool = Pgpool::on(&cluster).weights(&[0.0, 1.0]).start();
     let primary = cluster.primary().port.to_string();
-    let mut session = pool.connect();
-    session.value(READ);
-    // A role that exists on the primary only for the moment.
-    let node = cluster.node(1);
-    node.sql("SELECT pg_wal_replay_pause()");
-    session.query("CREATE ROLE tx_late; GRANT SELECT ON ten TO tx_late").succeeded();
-    session.query("SET ROLE tx_late").succeeded();
+    let mut session = in_late_role(&cluster, &pool);
     let answer = session.query(READ);
-    node.sql("SELECT pg_wal_replay_resume()");
+    cluster.node(1).sql("SELECT pg_wal_replay_resume()");
     assert_eq!(answer.succeeded().column(), [primary]);
-    assert_eq!(session.value("SELECT current_user || '' FROM ten WHERE n = 1"), "tx_late");
-    session.query("RESET ROLE").succeeded();
-    session.query("DROP OWNED BY tx_late; DROP ROLE tx_late").succeeded();
+    assert_eq!(session.value("SELECT current_user || '' FROM ten WHERE n = 1"), "late");
+}
+
+#[test]
+fn pipelined_reads_survive_a_standby_that_cannot_follow() {
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster).weights(&[0.0, 1.0]).start();
+    let primary = cluster.primary().port.to_string();
+    let mut session = in_late_role(&cluster, &pool);
+    session.send([query(READ), query(READ), query("SELECT current_user FROM ten WHERE n = 1")].concat());
+    let answers = [(); 3].map(|()| session.read_until('Z'));
+    cluster.node(1).sql("SELECT pg_wal_replay_resume()");
+    let answers = answers.map(|answer| answer.succeeded().column().concat());
+    assert_eq!(answers, [primary.clone(), primary, "late".to_owned()]);
+    assert_eq!(pool.log().matches("cannot follow the session").count(), 1, "it is not asked again and again");
+}
+
+/// In an immediate stop or a crash a server sends what it has got ready, in front of its farewell.
+#[test]
+fn an_answer_that_a_standby_has_only_begun_comes_from_the_primary() {
+    only_ours!("the original ends the session");
+    let cluster = Cluster::streaming(2).start();
+    let pool = Pgpool::on(&cluster).weights(&[0.0, 1.0]).set("read_only_function_list", "pg_.*").start();
+    let mut session = pool.connect();
+    let mut watcher = cluster.node(1).connect();
+    let read = "SELECT n, CASE WHEN n > 3 AND pg_is_in_recovery() THEN pg_sleep(600) END FROM ten";
+    session.send(query(read));
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    wait_for("the standby to have three rows", || watcher.value(sleeping) == "1");
+    cluster.node(1).stop(Stop::Immediate);
+    let reply = session.read_until('Z');
+    assert_eq!(reply.succeeded().kinds(), "TDDDDDDDDDDCZ", "{}", pool.log());
 }

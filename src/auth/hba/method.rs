@@ -36,6 +36,8 @@ pub struct Pam {
     pub use_for_servers: bool,
 }
 
+const NAMES: [&str; 8] = ["trust", "reject", "password", "md5", "scram-sha-256", "cert", "pam", "ldap"];
+
 impl Method {
     /// The method of this name, without options.
     pub(super) fn new(token: &Token) -> Result<Self, Report> {
@@ -48,7 +50,10 @@ impl Method {
             b"cert" => Self::Cert,
             b"pam" => Self::Pam(Pam { service: "pgpool".to_owned(), use_hostname: false, use_for_servers: false }),
             b"ldap" => Self::Ldap(Box::default()),
-            _ => return Err(Report::log_line(format!("invalid authentication method \"{token}\""))),
+            _ => {
+                let report = Report::log_line(format!("invalid authentication method \"{token}\""));
+                return Err(report.hint(format!("The methods are {}.", NAMES.join(", "))));
+            }
         })
     }
 

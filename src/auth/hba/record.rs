@@ -202,8 +202,10 @@ fn separate_mask(ip: std::net::IpAddr, fields: &mut Fields) -> Result<Address> {
     })?;
     let text = token.to_string();
     // What the C library says of anything that is no number.
-    let mask = numeric(&text)
-        .ok_or_else(|| Report::log_line(format!("invalid IP mask \"{text}\": Name or service not known")))?;
+    let mask = numeric(&text).ok_or_else(|| {
+        Report::log_line(format!("invalid IP mask \"{text}\": Name or service not known"))
+            .hint(format!("A single address is written {ip}/{}.", if ip.is_ipv4() { 32 } else { 128 }))
+    })?;
     if mask.is_ipv4() != ip.is_ipv4() {
         return Err(Report::log_line("IP address and mask do not match"));
     }

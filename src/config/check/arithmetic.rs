@@ -5,14 +5,21 @@ use crate::config::choices::BackendClusteringMode;
 use crate::config::settings::{NodeSettings, Settings};
 
 /// What one server says about itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerLimits {
     /// Id of the node.
     pub node: usize,
-    /// Its `max_connections`, if known.
-    pub max_connections: Option<i64>,
-    /// Its `superuser_reserved_connections`, if known.
-    pub superuser_reserved_connections: Option<i64>,
+    /// What it allows, or why that is not known.
+    pub answer: Result<Limits, String>,
+}
+
+/// How many connections a server allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Its `max_connections`.
+    pub max_connections: i64,
+    /// Its `superuser_reserved_connections`.
+    pub superuser_reserved_connections: i64,
 }
 
 /// Writes the arithmetic of clients and server connections.
@@ -54,10 +61,12 @@ pub(super) fn write(text: &mut String, settings: &Settings, limits: &[ServerLimi
 
 fn write_node(text: &mut String, id: usize, node: &NodeSettings, pooled: i64, own: i64, known: Option<&ServerLimits>) {
     let address = format!("{}:{}", node.hostname, node.port);
-    let Some(max) = known.and_then(|limits| limits.max_connections) else {
-        return add(text, format_args!("  Node {id} ({address}): not known what it allows\n"));
+    let unknown = format!("  Node {id} ({address}): not known what it allows");
+    let Limits { max_connections: max, superuser_reserved_connections: reserved } = match known {
+        Some(ServerLimits { answer: Ok(limits), .. }) => *limits,
+        Some(ServerLimits { answer: Err(cause), .. }) => return add(text, format_args!("{unknown}: {cause}\n")),
+        None => return add(text, format_args!("{unknown}\n")),
     };
-    let reserved = known.and_then(|limits| limits.superuser_reserved_connections).unwrap_or_default();
     let (allowed, needed) = (max.saturating_sub(reserved), pooled.saturating_add(own));
     let verdict = if needed <= allowed {
         "enough".to_owned()

@@ -1,17 +1,20 @@
 //! `pgpool check`: what the configuration says, before anything is started on it.
 //!
 //! The report holds every problem with its place, the settings that differ from the defaults, and the arithmetic of
-//! connections. What the servers allow is an input: asking them is the business of a higher floor.
+//! connections. What the servers allow, and what there is on this machine ([`surroundings`]), are inputs: asking the
+//! servers is the business of a higher floor, and a test has a machine of its own.
 
 mod arithmetic;
 mod commented;
+mod surroundings;
 
-pub use arithmetic::ServerLimits;
+pub use arithmetic::{Limits, ServerLimits};
+pub use surroundings::{PLACEHOLDERS, surroundings};
 
 use super::changed::{Changed, changed};
 use super::document::literal;
 use super::load::{LoadResult, Loaded};
-use super::problem::Problems;
+use super::problem::{Problem, Problems};
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -25,17 +28,19 @@ pub struct CheckReport {
 }
 
 /// Writes the report on an attempt to load a configuration. `limits` holds what is known about servers, in any order;
-/// servers that could not be asked may be missing.
-pub fn report(outcome: &LoadResult, limits: &[ServerLimits]) -> CheckReport {
+/// servers that were not asked may be missing. `remarks` are told with the problems of the files.
+pub fn report(outcome: &LoadResult, limits: &[ServerLimits], remarks: Vec<Problem>) -> CheckReport {
     let mut text = String::new();
     let exit_code = match outcome {
         Ok(loaded) => {
-            write_problems(&mut text, &loaded.warnings, &loaded.files);
+            let mut problems = loaded.warnings.clone();
+            remarks.into_iter().for_each(|problem| problems.push(problem));
+            write_problems(&mut text, problems, &loaded.files);
             write_usable(&mut text, loaded, limits);
             0
         }
         Err(problems) => {
-            write_problems(&mut text, problems, problems.files());
+            write_problems(&mut text, problems.clone(), problems.files());
             text.push_str("The configuration cannot be used.\n");
             1
         }
@@ -60,15 +65,14 @@ fn write_usable(text: &mut String, loaded: &Loaded, limits: &[ServerLimits]) {
     arithmetic::write(text, &loaded.settings, limits);
 }
 
-fn write_problems(text: &mut String, problems: &Problems, files: &[PathBuf]) {
-    let mut problems = problems.clone();
+fn write_problems(text: &mut String, mut problems: Problems, files: &[PathBuf]) {
     commented::unknown_names(files, &mut problems);
     problems.sort();
     if problems.iter().next().is_none() {
         return;
     }
-    let count = |severity: fn(&super::Problem) -> bool| problems.iter().filter(|problem| severity(problem)).count();
-    let errors = count(super::Problem::is_error);
+    let count = |severity: fn(&Problem) -> bool| problems.iter().filter(|problem| severity(problem)).count();
+    let errors = count(Problem::is_error);
     let others = count(|problem| !problem.is_error());
     add(text, format_args!("{problems}\n{}, {}.\n", plural(errors, "error"), plural(others, "remark")));
 }
@@ -101,7 +105,7 @@ mod tests {
     use std::path::Path;
 
     fn check(text: &str, limits: &[ServerLimits]) -> CheckReport {
-        report(&load_text(Path::new("/nowhere/pgpool.conf"), text.as_bytes()), limits)
+        report(&load_text(Path::new("/nowhere/pgpool.conf"), text.as_bytes()), limits, Vec::new())
     }
 
     const NODES: &str = "backend_hostname0 = 'a'\nbackend_port0 = 5432\nbackend_weight0 = 1\n";
@@ -109,9 +113,12 @@ mod tests {
     #[test]
     fn a_usable_configuration_is_shown_with_its_arithmetic() {
         let text = format!(
-            "{NODES}num_init_children = 100\nsr_check_password = 'secret'\nhealth_check_period = 10\nmemory_cache_enabled = on\nmemqcache_method = memcached\n"
+            "{NODES}backend_hostname1 = 'b'\nbackend_port1 = 5432\nnum_init_children = 100\nsr_check_password = 'secret'\nhealth_check_period = 10\nmemory_cache_enabled = on\nmemqcache_method = memcached\n"
         );
-        let limits = [ServerLimits { node: 0, max_connections: Some(100), superuser_reserved_connections: Some(3) }];
+        let limits = [
+            ServerLimits { node: 0, answer: Ok(Limits { max_connections: 100, superuser_reserved_connections: 3 }) },
+            ServerLimits { node: 1, answer: Err("it is asleep".to_owned()) },
+        ];
         let report = check(&text, &limits);
         assert_eq!(report.exit_code, 0);
         let expected = "\
@@ -119,7 +126,9 @@ The configuration can be used: /nowhere/pgpool.conf
 
 Settings that differ from the defaults:
   backend_hostname0 = 'a'       # default ''
+  backend_hostname1 = 'b'       # default ''
   backend_port0 = 5432          # default 0
+  backend_port1 = 5432          # default 0
   backend_weight0 = 1           # default 0
   num_init_children = 100       # default 32
   sr_check_password = *****
@@ -133,6 +142,7 @@ Connections:
   Connections to each node at most: num_init_children (100) x max_pool (4) = 400, and 3 of pgpool's own
   Node 0 (a:5432) allows max_connections (100) - superuser_reserved_connections (3) = 97: TOO FEW, 306 more are needed
   HINT:  Raise max_connections of node 0, or lower num_init_children or max_pool: 94 = num_init_children x max_pool fits.
+  Node 1 (b:5432): not known what it allows: it is asleep
 ";
         assert_eq!(report.text, expected);
     }

@@ -43,7 +43,7 @@ pub struct Statements {
 /// Reads the file at `path`, which is absolute, and what it includes. Syntax errors and unreadable files become
 /// problems.
 pub fn read(path: &Path, problems: &mut Problems) -> Statements {
-    let mut reader = Reader { statements: Statements::default(), problems };
+    let mut reader = Reader { statements: Statements::default(), open: Vec::new(), problems };
     if let Err(error) = reader.file(path, 0) {
         reader.problems.add(error, None);
     }
@@ -52,7 +52,7 @@ pub fn read(path: &Path, problems: &mut Problems) -> Statements {
 
 /// As [`read`], with the text of the main file given.
 pub fn read_text(path: &Path, text: &[u8], problems: &mut Problems) -> Statements {
-    let mut reader = Reader { statements: Statements::default(), problems };
+    let mut reader = Reader { statements: Statements::default(), open: Vec::new(), problems };
     reader.text(path, text, 0);
     reader.statements
 }
@@ -73,6 +73,8 @@ pub fn commented_out(path: &Path, file_number: usize) -> Vec<Setting> {
 
 struct Reader<'a> {
     statements: Statements,
+    /// The files that are being read, each included by the one before.
+    open: Vec<PathBuf>,
     problems: &'a mut Problems,
 }
 
@@ -80,14 +82,18 @@ impl Reader<'_> {
     fn file(&mut self, path: &Path, depth: usize) -> Result<(), Report> {
         let cannot =
             |why: String| Report::error(format!("could not open configuration file \"{}\"{why}", path.display()));
-        if depth > MAX_DEPTH {
-            return Err(cannot(": maximum nesting depth exceeded".to_owned()));
+        let is_open = self.open.iter().any(|open| open == path);
+        if depth > MAX_DEPTH || is_open {
+            let report = cannot(": maximum nesting depth exceeded".to_owned());
+            return Err(if is_open { report.hint("The file includes itself.") } else { report });
         }
         if self.statements.files.len() >= MAX_FILES {
             return Err(cannot(format!(": more than {MAX_FILES} files")));
         }
         let text = read_bounded(path).map_err(|error| cannot(String::new()).detail(error.to_string()))?;
+        self.open.push(path.to_owned());
         self.text(path, &text, depth);
+        self.open.pop();
         Ok(())
     }
 

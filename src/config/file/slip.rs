@@ -101,12 +101,44 @@ pub(super) fn missing_value(line: &mut Line<'_>, tokens: &[Token<'_>], is_known:
             let number = String::from_utf8_lossy(number.bytes);
             format!("Write number and unit together, or in quotes: {number}{text} or '{number} {text}'.")
         }
+        None if is_word_for_unit(name.bytes) && follows_a_number(before) => {
+            "Units are us, ms, s, min, h, d, and B, kB, MB, GB, TB. Write number and unit together: 5min.".to_owned()
+        }
         _ if is_setting => "Write name = value; an empty text is ''.".to_owned(),
         // A lone unknown word is reported as an unknown name.
         _ => return,
     };
     line.statements.pop();
     line.slip = Some(Slip { start: name.start, kind: SlipKind::MissingValue(text), hint });
+}
+
+fn follows_a_number(before: Option<Statement<'_>>) -> bool {
+    let value = before.and_then(|before| before.value);
+    value.is_some_and(|value| matches!(value.kind, TokenKind::Integer | TokenKind::Real))
+}
+
+/// `minutes`, `secs`, `kb`: units as people write them.
+fn is_word_for_unit(word: &[u8]) -> bool {
+    let word = word.to_ascii_lowercase();
+    let stem = word.strip_suffix(b"s").unwrap_or(&word);
+    let stems: [&[u8]; 15] = [
+        b"second",
+        b"sec",
+        b"millisecond",
+        b"msec",
+        b"minute",
+        b"min",
+        b"hour",
+        b"hr",
+        b"day",
+        b"byte",
+        b"b",
+        b"kb",
+        b"mb",
+        b"gb",
+        b"tb",
+    ];
+    stems.contains(&stem)
 }
 
 fn is_unit(word: &[u8]) -> bool {
@@ -139,6 +171,11 @@ mod tests {
             ("work_dir = /tmp/x # here", 12, "Put the value in quotes: '/tmp/x'"),
             ("Texto con, coma y punto.", 0, PROSE_HINT),
             ("port =", 0, "Write name = value; an empty text is ''."),
+            (
+                "child_life_time = 5 minutes",
+                20,
+                "Units are us, ms, s, min, h, d, and B, kB, MB, GB, TB. Write number and unit together: 5min.",
+            ),
             ("child_life_time = 5 min", 20, "Write number and unit together, or in quotes: 5min or '5 min'."),
         ];
         for (line, start, hint) in cases {

@@ -55,12 +55,21 @@ fn whole_number(name: &str, int: &IntKind, text: &str) -> Result<i64> {
         match (problem, int.unit) {
             (NotANumber::TooLarge, _) => report.hint("Value exceeds allowed range."),
             (NotANumber::BadUnit, Some(unit)) => report.hint(unit.hint()),
+            (_, None) if int.octal => report.hint(octal(int)),
             (NotANumber::BadUnit, None) => report.detail("The value is a number without a unit."),
             (NotANumber::Garbage, _) => report.detail("The value is not a number."),
         }
     })?;
     let in_range = (int.min..=int.max).contains(&value) || (value == 0 && int.zero_is_unset);
-    if in_range { Ok(value) } else { Err(out_of_range(name, value, int.min, int.max)) }
+    if in_range {
+        return Ok(value);
+    }
+    let report = out_of_range(name, value, int.min, int.max);
+    Err(if int.octal { report.hint(octal(int)) } else { report })
+}
+
+fn octal(int: &IntKind) -> String {
+    format!("It is a mode in octal, with 0 in front: 0{:03o} to 0{:03o}.", int.min, int.max)
 }
 
 fn fractional_number(name: &str, min: f64, max: f64, text: &str) -> Result<f64> {
@@ -124,6 +133,10 @@ mod tests {
         assert_eq!(error.hint.as_deref(), Some(units));
         let error = read("child_life_time", "100000d").unwrap_err();
         assert_eq!(error.hint.as_deref(), Some("Value exceeds allowed range."));
+        for mode in ["999", "0888", "rwx"] {
+            let hint = "It is a mode in octal, with 0 in front: 0000 to 0777.";
+            assert_eq!(read("unix_socket_permissions", mode).unwrap_err().hint.as_deref(), Some(hint), "{mode}");
+        }
         let error = read("backend_weight", "-1").unwrap_err();
         let expected =
             "-1.000000 is outside the valid range for parameter \"backend_weight\" (0.000000 .. 100000000.000000)";

@@ -27,10 +27,8 @@ pub use connector::{Connector, SslMode};
 pub use front::Front;
 pub use material::Material;
 pub use passphrase::PassPhrase;
-pub use session::HandshakeError;
-
-pub use session::Session;
 pub(super) use session::Side;
+pub use session::{Handshake, HandshakeError, Session};
 
 /// The protocol's name for ALPN (RFC 7301), as registered for PostgreSQL.
 const ALPN: &[u8] = b"postgresql";

@@ -46,21 +46,30 @@ pub struct Session {
     held: usize,
 }
 
-impl Session {
-    /// Does the handshake on `fd`, of which `first` has been received already.
-    pub(in crate::net) fn begin(
-        ssl: Ssl,
-        side: Side,
-        fd: BorrowedFd<'_>,
-        first: &[u8],
-        deadline: Deadline,
-    ) -> Result<Self, HandshakeError> {
+/// A handshake under way. The descriptor is that of the stream.
+#[derive(Debug)]
+pub struct Handshake {
+    stream: SslStream<Socket>,
+    side: Side,
+    /// The other side knows all it has to, or will when it gets what is on its way.
+    is_agreed: bool,
+}
+
+impl Handshake {
+    /// On `fd`, of which `first` has been received already.
+    pub(in crate::net) fn new(ssl: Ssl, side: Side, fd: BorrowedFd<'_>, first: &[u8]) -> Result<Self, HandshakeError> {
         let failed = |errors| HandshakeError::Failed(reason(&errors));
-        let mut stream = SslStream::new(ssl, Socket::new(fd.as_raw_fd(), first)).map_err(failed)?;
-        loop {
-            // Within the patience of the socket first, which is one call where the answer comes soon.
-            stream.get_mut().fetch = Fetch::Wait;
-            let step = match side {
+        let stream = SslStream::new(ssl, Socket::new(fd.as_raw_fd(), first)).map_err(failed)?;
+        Ok(Self { stream, side, is_agreed: false })
+    }
+
+    /// Goes on as far as it goes at once; with `patience` it waits within that of the socket, which is one call where the
+    /// answer comes soon. Returns what to wait for; `None`: the handshake is complete.
+    pub(in crate::net) fn go_on(&mut self, patience: bool) -> Result<Option<PollFlags>, HandshakeError> {
+        let stream = &mut self.stream;
+        if !self.is_agreed {
+            stream.get_mut().fetch = if patience { Fetch::Wait } else { Fetch::Ask };
+            let step = match self.side {
                 Side::Server => stream.accept(),
                 Side::Client => stream.connect(),
             };
@@ -70,25 +79,34 @@ impl Session {
             }
             let sent = stream.get_mut().flush_now();
             match step {
-                Ok(()) => break,
+                Ok(()) => self.is_agreed = true,
                 Err(error) if matches!(error.code(), ErrorCode::WANT_READ | ErrorCode::WANT_WRITE) => {
-                    let events = if sent.map_err(|error| HandshakeError::Failed(error.to_string()))? {
-                        PollFlags::POLLIN
-                    } else {
-                        PollFlags::POLLOUT
-                    };
-                    await_events(fd, events, deadline)?;
+                    let is_sent = sent.map_err(|error| HandshakeError::Failed(error.to_string()))?;
+                    return Ok(Some(if is_sent { PollFlags::POLLIN } else { PollFlags::POLLOUT }));
                 }
                 Err(_) if stream.get_ref().closed => return Err(HandshakeError::Closed),
                 Err(error) => return Err(HandshakeError::Failed(told(stream.ssl(), &error))),
             }
         }
-        while !stream.get_mut().flush_now().map_err(|error| HandshakeError::Failed(error.to_string()))? {
-            await_events(fd, PollFlags::POLLOUT, deadline)?;
-        }
-        Ok(Self { stream, held: 0 })
+        let is_sent = stream.get_mut().flush_now().map_err(|error| HandshakeError::Failed(error.to_string()))?;
+        Ok((!is_sent).then_some(PollFlags::POLLOUT))
     }
 
+    /// Goes on to its end, on `fd`.
+    pub(in crate::net) fn finish(mut self, fd: BorrowedFd<'_>, deadline: Deadline) -> Result<Session, HandshakeError> {
+        while let Some(events) = self.go_on(true)? {
+            await_events(fd, events, deadline)?;
+        }
+        Ok(self.into_session())
+    }
+
+    /// It is complete.
+    pub(in crate::net) fn into_session(self) -> Session {
+        Session { stream: self.stream, held: 0 }
+    }
+}
+
+impl Session {
     /// As [`Stream::receive`](crate::net::Stream::receive).
     pub(in crate::net) fn receive(&mut self, buffer: &mut [u8], wait: bool) -> io::Result<Received> {
         self.stream.get_mut().fetch = if wait { Fetch::Wait } else { Fetch::Ask };

@@ -9,12 +9,17 @@
 //! - A node is never told more than the primary has accepted, and a node that has a transaction open gets its end.
 //! - Memory is bounded: a session that sets too much is *tied*, a block that grows too long is kept from other nodes.
 
+mod block;
+#[cfg(test)]
+mod tests;
+
 use super::effects::{Effect, Entry, Roots, Scope, effect_of, names_temporary, roots};
 use crate::config::DisableLoadBalanceOnWrite as OnWrite;
 use crate::route::Transaction;
 use crate::sql::{Isolation, Statement};
 use crate::state::NodeSet;
 use crate::wire::TransactionStatus;
+use block::Block;
 use std::collections::VecDeque;
 
 /// Neither list may grow beyond this many bytes.
@@ -39,21 +44,6 @@ struct Note {
     writes: Writes,
     /// It leaves something behind that cannot be had on another primary.
     roots: Roots,
-}
-
-/// The transaction block open on the primary.
-#[derive(Debug, Default)]
-struct Block {
-    entries: Vec<Entry>,
-    bytes: usize,
-    /// `None`: the one that transactions begin with.
-    isolation: Option<Isolation>,
-    /// It may have another isolation level: a text of several statements has begun it, chained it, or set something in it.
-    is_uncertain: bool,
-    /// SET TRANSACTION has changed its modes.
-    sets_modes: bool,
-    /// It cannot be opened on another node.
-    on_primary_only: bool,
 }
 
 /// How far one node has been told.
@@ -408,38 +398,3 @@ impl Journal {
         self.notes.iter().any(|note| matches!(&note.effect, Effect::Setting(entry) if discards(entry)))
     }
 }
-
-impl Block {
-    fn find(&self, savepoint: &str) -> Option<usize> {
-        self.entries.iter().rposition(|entry| entry.savepoint.as_deref() == Some(savepoint))
-    }
-
-    /// RELEASE: the savepoint is gone, and those behind it.
-    fn release(&mut self, savepoint: &str) {
-        let Some(at) = self.find(savepoint) else { return };
-        self.entries[at..].iter_mut().for_each(|entry| entry.savepoint = None);
-    }
-
-    /// ROLLBACK TO: what was set behind the savepoint is undone with it, here and where the block is replayed.
-    fn undo_behind(&mut self, savepoint: &str) {
-        let Some(at) = self.find(savepoint) else { return };
-        for entry in &mut self.entries[at + 1..] {
-            entry.savepoint = None;
-            if entry.scope == Scope::Session {
-                entry.scope = Scope::Block;
-            }
-        }
-    }
-
-    fn add(&mut self, entry: Entry) {
-        self.bytes += entry.text.len();
-        if self.bytes <= MAX_BYTES {
-            self.entries.push(entry);
-        } else {
-            self.on_primary_only = true;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -23,6 +23,7 @@ pub(super) fn classify<'t>(statement: Node<'t>, facts: &mut Collector<'t>) -> Ki
         }
         Node::PrepareStmt(n) => Kind::Prepare { name: text(n.name()), inner: Box::new(classify(n.query(), facts)) },
         Node::ExecuteStmt(n) => {
+            facts.executes();
             facts.walk(Node::NodeList(n.params()));
             Kind::Execute(text(n.name()))
         }

@@ -59,6 +59,11 @@ impl<'t> Collector<'t> {
         self.has.session_state = true;
     }
 
+    /// Notes that a prepared statement is run.
+    pub(super) fn executes(&mut self) {
+        self.has.executes = true;
+    }
+
     /// Moves what was found into `statement`.
     ///
     /// # Errors
@@ -92,8 +97,10 @@ impl<'t> Collector<'t> {
             }
             Node::SelectStmt(select) => {
                 if let Some(into) = select.into_clause() {
+                    let temporary = into.rel().is_some_and(is_temporary);
                     self.has.select_into = true;
-                    self.has.session_state |= into.rel().is_some_and(is_temporary);
+                    self.has.makes_table |= !temporary;
+                    self.has.session_state |= temporary;
                     self.written(into.rel());
                 }
                 self.has.locking |= !select.locking_clause().is_empty();

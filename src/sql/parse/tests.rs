@@ -260,6 +260,21 @@ fn flags_hold_at_any_depth() {
     assert!(facts("prepare p as insert into t values (1)").has.modification);
     assert!(facts("copy (update t set a = 1 returning *) to stdout").has.modification);
     assert!(facts("select 1 into t").has.select_into);
+    for (text, makes_table, executes) in [
+        ("select 1", false, false),
+        ("select 1 into t", true, false),
+        ("explain analyze select 1 into t", true, false),
+        ("select 1 into temp t", false, false),
+        ("create table t as select 1", false, false),
+        ("execute p", false, true),
+        ("explain execute p", false, true),
+        ("create temp table t as execute p", false, true),
+        ("select 1; execute p", false, true),
+        ("prepare p as select 1", false, false),
+    ] {
+        let has = facts(text).has;
+        assert_eq!((has.makes_table, has.executes), (makes_table, executes), "{text}");
+    }
     assert!(facts("select 1 into temp t").has.session_state);
     let plain = facts("select count(*) from t where a = 1").has;
     assert_eq!(plain, Contents::default());

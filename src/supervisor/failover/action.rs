@@ -41,8 +41,8 @@ pub(super) enum Action {
     RestartHelpers,
     /// Run this command; its end is an event.
     Run(String),
-    /// Search for the primary; the result is an event.
-    Search,
+    /// Search for the primary; the result is an event. This detached node is asked, too: it may be the primary again.
+    Search(Option<usize>),
     /// Nobody waits for the result of the search any more.
     StopSearch,
     /// Tell where the time went.

@@ -111,6 +111,7 @@ fn is_one_word(value: &str) -> bool {
 mod tests {
     use super::*;
     use crate::config::NodeSettings;
+    use crate::config::check::PLACEHOLDERS;
     use crate::state::Node;
 
     fn expanded(template: &str, subject: Subject) -> String {
@@ -123,6 +124,16 @@ mod tests {
         };
         let settings = Settings { nodes: vec![directory("/data/it's 0"), directory("")], ..Settings::default() };
         expand(template, subject, &cluster, &settings)
+    }
+
+    #[test]
+    fn pgpool_check_knows_the_placeholders() {
+        let subject = Subject { node: 0, new_main: None, old_main: None, old_primary: None };
+        let (cluster, settings) = (Cluster::default(), Settings::default());
+        for placeholder in ('!'..='~').filter(|placeholder| *placeholder != '\\') {
+            let is_known = !matches!(value(placeholder, subject, &cluster, &settings), Value::Unknown);
+            assert_eq!(is_known, PLACEHOLDERS.contains(placeholder), "%{placeholder}");
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod command;
 mod engine;
 #[cfg(test)]
 mod flows;
+mod following;
 #[cfg(test)]
 mod model;
 mod run;
@@ -43,11 +44,11 @@ use super::nodes;
 use crate::cluster::primary::{self, Found};
 use crate::net::Deadline;
 use crate::report::Report;
-use crate::state::{Asker, Cluster, NodeStatus, Phases, Request, uptime};
+use crate::state::{Asker, Cluster, Phases, Request, uptime};
 use crate::sys::signal::Signal;
-use action::{Action, Event, Follow, Times};
-use command::Subject;
+use action::{Action, Event, Times};
 use engine::Engine;
+use following::Following;
 use nix::fcntl::OFlag;
 use nix::unistd::{pipe2, read};
 use script::Script;
@@ -87,19 +88,12 @@ pub(super) struct Failover {
     searches: SearchNumber,
     /// How often the present one was begun.
     attempts: u32,
+    /// The detached node that it asks, too.
+    pub returning: Option<usize>,
     /// The first one is at work, the others wait for it.
     following: VecDeque<Following>,
     /// What commands print.
     pub output: Output,
-}
-
-/// follow_primary_command, for one node after the other.
-#[derive(Debug)]
-struct Following {
-    follow: Follow,
-    /// Nodes to come.
-    left: VecDeque<usize>,
-    running: Option<(usize, Script)>,
 }
 
 impl Failover {
@@ -118,6 +112,7 @@ impl Failover {
             search: None,
             searches: 0,
             attempts: 0,
+            returning: None,
             following: VecDeque::new(),
             output: Output::new()?,
         })
@@ -161,6 +156,11 @@ impl Supervisor {
     /// SIGUSR1: somebody has asked for something, or the finder has changed the attached nodes (failover 5.9).
     pub(super) fn heed_requests(&mut self) {
         Report::log_line("Pgpool-II parent process received SIGUSR1").log();
+        self.take_requests();
+    }
+
+    /// Takes up what has been asked for, if anything was.
+    pub(super) fn take_requests(&mut self) {
         let requests: Vec<Request> = self.shared.failover().take();
         if requests.is_empty() {
             if self.shared.nodes().view().attached() != self.written {
@@ -170,7 +170,15 @@ impl Supervisor {
             self.tell_workers();
             return;
         }
-        self.put_off_upgrade();
+        self.put_off_upgrade("a failover is needed");
+        if self.retired.is_some() {
+            return self.pass_on(&requests);
+        }
+        self.take_up(requests);
+    }
+
+    /// Somebody has asked for this.
+    pub(super) fn take_up(&mut self, requests: Vec<Request>) {
         Report::log_line("Pgpool-II parent process has received failover request").log();
         self.failover.events.push_back(Event::Asked(requests));
     }
@@ -262,21 +270,15 @@ impl Supervisor {
                     self.failover.events.push_front(Event::CommandEnded);
                 }
             }
-            Action::Search => {
-                self.failover.attempts = 0;
+            Action::Search(returning) => {
+                (self.failover.attempts, self.failover.returning) = (0, returning);
                 self.start_search();
             }
             Action::StopSearch => {
                 self.failover.search = None;
                 self.children.signal(Signal::SIGTERM, |role| matches!(role, Role::Search(_)));
             }
-            Action::Follow(follow) => {
-                let left = follow.nodes.iter().copied().collect();
-                self.failover.following.push_back(Following { follow, left, running: None });
-                if self.failover.following.len() == 1 {
-                    self.follow_next();
-                }
-            }
+            Action::Follow(follow) => self.follow(follow),
             Action::Answer(number) => self.shared.failover().answer(number),
             Action::End => {
                 self.shared.failover().end();
@@ -368,49 +370,8 @@ impl Supervisor {
                 }
                 self.failover.events.push_front(Event::CommandEnded);
             }
-            Role::Script(ScriptKind::Follow) => {
-                let running = self.failover.following.front_mut().and_then(|following| following.running.take());
-                if let Some((node, script)) = running {
-                    script.ended(&how, is_success, &mut self.failover.output);
-                    Report::log_line(format!("=== Follow primary command for node {node} ended ===")).log();
-                }
-                self.follow_next();
-            }
+            Role::Script(ScriptKind::Follow) => self.follow_command_ended(&how, is_success),
             _ => {}
-        }
-    }
-
-    /// The next node that is still down follows the new primary (failover 10.2), as long as that is the primary.
-    fn follow_next(&mut self) {
-        while self.stopping.is_none() {
-            let Some(following) = self.failover.following.front_mut() else { return };
-            let Some(node) = following.left.pop_front() else {
-                self.failover.following.pop_front();
-                continue;
-            };
-            let cluster = self.shared.nodes().view();
-            let primary = cluster.primary.filter(|primary| cluster.attached().contains(*primary));
-            let wanted = following.follow.new_primary;
-            if primary != Some(wanted) {
-                let text =
-                    format!("node {node} is not told to follow node {wanted}, which is not the primary any more");
-                Report::log_line(text).log();
-                continue;
-            }
-            if cluster.nodes.get(node).is_none_or(|node| node.status != NodeStatus::Down) {
-                continue;
-            }
-            let Follow { new_primary, old_primary, .. } = following.follow;
-            let subject = Subject { node, new_main: Some(new_primary), old_main: old_primary, old_primary };
-            let text = command::expand(&self.settings.follow_primary_command, subject, &cluster, &self.settings);
-            Report::log_line(format!("=== Starting follow primary command for node {node} ===")).log();
-            Report::log_line(format!("execute command: {text}")).log();
-            let running = self.start_script(ScriptKind::Follow, "follow_primary_command", &text);
-            let Some(following) = self.failover.following.front_mut() else { return };
-            following.running = running.map(|script| (node, script));
-            if following.running.is_some() {
-                return;
-            }
         }
     }
 }

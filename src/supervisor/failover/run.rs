@@ -1,7 +1,8 @@
 //! A request that the engine works on: how far it is, and where its time has gone.
 
+use super::step::Step;
 use crate::report::Report;
-use crate::state::Request;
+use crate::state::{NodeStatus, Request, RequestKind};
 use std::time::{Duration, Instant};
 
 /// A request being worked on.
@@ -30,6 +31,16 @@ impl Run {
     pub fn new(request: Request, node: usize, old_primary: Option<usize>, all_were_down: bool, now: Instant) -> Self {
         let (command, search) = (Duration::ZERO, Duration::ZERO);
         Self { request, node, phase: Phase::Command, old_primary, all_were_down, since: now, command, search }
+    }
+
+    /// The lost primary, if it is the primary again when it answers as such: it has merely restarted. Not if somebody has
+    /// been told to put another one in its place, or if an administrator has detached it.
+    pub fn returning(&self, step: &Step<'_>) -> Option<usize> {
+        let nobody_promotes = step.settings.failover_command.is_empty() && self.request.kind == RequestKind::Down;
+        let is_looked_at = step.is_streaming() && step.settings.search_primary_continuously;
+        let node = step.cluster.nodes.get(self.node).filter(|_| self.old_primary == Some(self.node))?;
+        let may_return = node.status == NodeStatus::Down && !node.kept_out && !node.always_primary;
+        (nobody_promotes && is_looked_at && may_return).then_some(self.node)
     }
 
     /// A switchover has not led to what was asked for.

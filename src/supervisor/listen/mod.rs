@@ -139,7 +139,8 @@ impl Listeners {
         self.sockets.extend(opened);
         self.take_rest(settings.port, backlog, &FOR_CLIENTS, offered)?;
         // Also on those that were lent; Unix sockets do without.
-        self.sockets.iter().for_each(|listening| Keepalive::of_clients(settings).apply(&listening.socket));
+        let keepalive = Keepalive::of_clients(settings).or_kernels_own();
+        self.sockets.iter().for_each(|listening| keepalive.apply(&listening.socket));
         Ok(())
     }
 

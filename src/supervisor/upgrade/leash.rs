@@ -1,5 +1,5 @@
-//! What two parents, one of which replaces the other, say to each other: one message each, of one byte but for
-//! news of the nodes.
+//! What two parents, one of which replaces the other, say to each other: one message each, of one byte, behind which
+//! some have a text.
 
 use crate::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -14,19 +14,31 @@ pub(in crate::supervisor) struct Leash(UnixStream);
 /// What the other end has said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Word {
-    /// The new one serves.
+    /// The new one could serve.
     Ready,
+    /// It is to do so: the old one does not any more.
+    Go,
+    /// It does.
+    Serves,
     /// The old one is to end like this.
     Stop(Signal),
-    /// The new one sees the nodes like this: [`news`](super::news).
+    /// The other one sees the nodes like this: [`news`](super::news).
     Nodes(String),
+    /// The new one does not serve yet, because this is lacking.
+    Lack(String),
+    /// Administrators have told the old one to do this: [`orders`](super::orders).
+    Orders(String),
     /// The other has ended.
     End,
 }
 
 const STOPS: [(u8, Signal); 3] = [(b's', Signal::SIGTERM), (b'f', Signal::SIGINT), (b'i', Signal::SIGQUIT)];
 const READY: u8 = b'r';
+const GO: u8 = b'g';
+const SERVES: u8 = b'v';
 const NODES: u8 = b'n';
+const LACK: u8 = b'l';
+const ORDERS: u8 = b'o';
 /// No message is longer, in bytes: all nodes with the longest names and reasons.
 const LONGEST: usize = 128 * 1024;
 
@@ -54,20 +66,44 @@ impl Leash {
         Self::new(descriptor.into())
     }
 
-    /// The other end gets to know that this process serves.
+    /// The other end gets to know that this process could serve.
     pub(super) fn say_ready(&self) {
-        let _ = (&self.0).write(&[READY]);
+        self.say(READY, "");
+    }
+
+    /// The other end is to serve.
+    pub(super) fn say_go(&self) {
+        self.say(GO, "");
+    }
+
+    /// The other end gets to know that this process serves.
+    pub fn say_serves(&self) {
+        self.say(SERVES, "");
     }
 
     /// The other end is to stop.
     pub fn say_stop(&self, signal: Signal) {
         let word = STOPS.iter().find(|(_, meant)| *meant == signal).map_or(b's', |(byte, _)| *byte);
-        let _ = (&self.0).write(&[word]);
+        self.say(word, "");
     }
 
     /// The other end gets to know how the nodes are. Whether there was room for it.
     pub(super) fn say_nodes(&self, news: &str) -> bool {
-        let message = [&[NODES], news.as_bytes()].concat();
+        self.say(NODES, news)
+    }
+
+    /// The other end gets to know why this process does not serve yet. Whether there was room for it.
+    pub(super) fn say_lack(&self, what: &str) -> bool {
+        self.say(LACK, what)
+    }
+
+    /// The other end is to do this. Whether there was room for it.
+    pub(super) fn say_orders(&self, orders: &str) -> bool {
+        self.say(ORDERS, orders)
+    }
+
+    fn say(&self, word: u8, text: &str) -> bool {
+        let message = [&[word], text.as_bytes()].concat();
         (&self.0).write(&message).is_ok()
     }
 
@@ -77,20 +113,31 @@ impl Leash {
         loop {
             match (&self.0).read(&mut message) {
                 Ok(0) => return Some(Word::End),
-                Ok(length) => match message[0] {
-                    READY => return Some(Word::Ready),
-                    NODES => return Some(Word::Nodes(String::from_utf8_lossy(&message[1..length]).into_owned())),
-                    byte => {
-                        if let Some((_, signal)) = STOPS.iter().find(|(word, _)| *word == byte) {
-                            return Some(Word::Stop(*signal));
-                        }
+                Ok(length) => {
+                    if let Some(word) = Word::of(message[0], &message[1..length]) {
+                        return Some(word);
                     }
-                },
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
                 Err(_) => return Some(Word::End),
             }
         }
+    }
+}
+
+impl Word {
+    fn of(byte: u8, text: &[u8]) -> Option<Self> {
+        let text = || String::from_utf8_lossy(text).into_owned();
+        Some(match byte {
+            READY => Self::Ready,
+            GO => Self::Go,
+            SERVES => Self::Serves,
+            NODES => Self::Nodes(text()),
+            LACK => Self::Lack(text()),
+            ORDERS => Self::Orders(text()),
+            _ => Self::Stop(STOPS.iter().find(|(word, _)| *word == byte)?.1),
+        })
     }
 }
 
@@ -114,13 +161,15 @@ mod tests {
             new.say_stop(signal);
         }
         let news = "up\thost\t5432\t\n".repeat(128 * 30);
-        assert!(new.say_nodes(&news));
+        assert!(new.say_nodes(&news) && new.say_lack("a node") && new.say_orders("down"));
         drop(new);
         assert_eq!(old.hear(), Some(Word::Ready));
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
             assert_eq!(old.hear(), Some(Word::Stop(signal)));
         }
         assert_eq!(old.hear(), Some(Word::Nodes(news)));
+        assert_eq!(old.hear(), Some(Word::Lack("a node".to_owned())));
+        assert_eq!(old.hear(), Some(Word::Orders("down".to_owned())));
         assert_eq!([old.hear(), old.hear()], [Some(Word::End), Some(Word::End)]);
     }
 }

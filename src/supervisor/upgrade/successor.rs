@@ -2,11 +2,13 @@
 
 use super::cancels::Cancels;
 use super::leash::{Leash, Word};
-use super::news;
+use super::news::{self, Heard};
+use super::orders;
 use super::outcome_file;
 use super::predecessor::{CANCELS, LEASH, STDERR};
 use crate::net::Deadline;
 use crate::report::Report;
+use crate::state::Request;
 use crate::supervisor::Supervisor;
 use crate::supervisor::children::{Dead, End, Role};
 use crate::supervisor::pid_file::{self, PidFile};
@@ -39,6 +41,8 @@ pub(in crate::supervisor) struct Successor {
     cancels: Cancels,
     limit: Deadline,
     seconds: i32,
+    /// Why it does not serve yet, as far as it has said.
+    lack: Option<String>,
     /// The files may have changed since it has read them.
     must_reload: bool,
 }
@@ -55,10 +59,16 @@ pub(in crate::supervisor) struct Retired {
     untold: Option<(String, Deadline)>,
     /// What the new one has said of the nodes, and when it is tried again to enter it.
     news: Option<(String, Deadline)>,
+    /// What it had said before.
+    heard: Heard,
+    /// It serves.
+    has_begun: bool,
 }
 
 /// All other processes of a container are killed when this one ends.
 const FIRST_OF_CONTAINER: Pid = Pid::from_raw(1);
+/// Such a request would be lost.
+const WAITS_FOR_CLIENTS: &str = "an administrator's request waits for clients to leave";
 /// How often it is looked whether a worker has a client now.
 const LOOK: i32 = 20;
 
@@ -77,6 +87,8 @@ impl Supervisor {
             "pgpool has not started completely"
         } else if !self.failover.is_idle() {
             "a failover is under way"
+        } else if self.shared.hold().left().is_some() {
+            WAITS_FOR_CLIENTS
         } else {
             return self.start_successor().unwrap_or_else(|error| {
                 self.end_upgrade(&format!("{} cannot be started: {error}", self.again.program.display()));
@@ -96,6 +108,8 @@ impl Supervisor {
         // From the moment when it serves its sessions write, and nobody here is told.
         self.shared.share_servers(true);
         let (leash, its) = Leash::pair()?;
+        // Said before it begins, so that it cannot miss that.
+        leash.say_nodes(&news::write(&self.shared.nodes().view()));
         let (cancels, its_cancels) = Cancels::pair()?;
         let stderr = match &self.log_pipe {
             Some(pipe) => pipe.fallback().try_clone()?,
@@ -111,8 +125,6 @@ impl Supervisor {
         let pid = inherited::hand_over(command, &descriptors)?;
         let pid = Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?);
         self.children.add(pid, Role::Successor);
-        // Who asks for something now would be told that it is done. He waits, and asks the new one.
-        self.children.signal(Signal::SIGTERM, |role| role == Role::Pcp);
         self.watch(&leash);
         let seconds = self.settings.upgrade_start_timeout;
         self.successor = Some(Successor {
@@ -121,6 +133,7 @@ impl Supervisor {
             cancels,
             limit: Deadline::after_seconds(seconds),
             seconds,
+            lack: None,
             must_reload: false,
         });
         Ok(())
@@ -137,26 +150,30 @@ impl Supervisor {
 
     /// Hears what the new pgpool says, and ends what takes too long.
     pub(in crate::supervisor) fn heed_successor(&mut self) {
-        if let Some(successor) = &self.successor {
-            let word = successor.leash.hear();
-            if word == Some(Word::Ready) {
-                return self.retire();
-            }
-            // Its end is told by the kernel, with the reason.
-            if successor.limit.passed() {
-                let seconds = successor.seconds;
-                self.end_upgrade(&format!("the new process was not ready within {seconds} seconds"));
+        while let Some(successor) = &mut self.successor {
+            match successor.leash.hear() {
+                Some(Word::Ready) => self.retire(),
+                Some(Word::Lack(what)) => successor.lack = Some(what),
+                // Its end is told by the kernel, with the reason.
+                None | Some(Word::End) => break,
+                Some(_) => {}
             }
         }
-        self.tell_when_all_have_left();
+        if let Some(successor) = self.successor.as_ref().filter(|successor| successor.limit.passed()) {
+            let seconds = successor.seconds;
+            let lack = self.last_words();
+            self.end_upgrade(&format!("the new process was not ready within {seconds} seconds{lack}"));
+        }
         while let Some(word) = self.retired.as_ref().and_then(|retired| retired.leash.as_ref()?.hear()) {
             match word {
                 Word::Stop(signal) => self.stop(signal),
                 Word::Nodes(news) => self.note_news(news),
                 Word::End => self.successor_is_gone(),
-                Word::Ready => {}
+                Word::Serves => self.retired.iter_mut().for_each(|retired| retired.has_begun = true),
+                _ => {}
             }
         }
+        self.tell_when_all_have_left();
         self.heed_news();
         if let Some(retired) = self.retired.as_mut().filter(|retired| retired.limit.passed()) {
             retired.limit = Deadline::NEVER;
@@ -170,12 +187,24 @@ impl Supervisor {
     /// The process that was to replace this one has ended.
     pub(in crate::supervisor) fn successor_ended(&mut self, dead: &Dead) {
         if self.successor.as_ref().is_some_and(|successor| successor.pid == dead.pid) {
+            let lack = self.last_words();
             let how = match dead.end {
                 End::Exit(status) => format!("the new process has ended with status {status}"),
                 End::Signal(signal, _) => format!("the new process was ended by {signal}"),
             };
-            self.end_upgrade(&how);
+            self.end_upgrade(&format!("{how}{lack}"));
         }
+    }
+
+    /// What the new process has said it lacks, behind a colon.
+    fn last_words(&mut self) -> String {
+        let Some(successor) = &mut self.successor else { return String::new() };
+        while let Some(word) = successor.leash.hear().filter(|word| *word != Word::End) {
+            if let Word::Lack(what) = word {
+                successor.lack = Some(what);
+            }
+        }
+        successor.lack.as_ref().map(|what| format!(": {what}")).unwrap_or_default()
     }
 
     /// Nothing has happened: this process goes on.
@@ -204,10 +233,8 @@ impl Supervisor {
                 Err(report) => report.log(),
             }
         }
-        if !self.pcp_listeners.is_empty() && !self.children.has(Role::Pcp) {
-            self.children.start(Role::Pcp);
-        }
-        self.heed_requests();
+        // That, too.
+        self.write_status();
     }
 
     /// The new pgpool serves: this one ends with its last session.
@@ -236,12 +263,29 @@ impl Supervisor {
             listeners.leave_to_successor();
         }
         self.cancels = Some(cancels);
-        if let Err(errno) = self.start_child(Role::Cancel) {
-            Report::warning("upgrade: the sessions that go on here cannot be cancelled").detail(errno.desc()).log();
-        }
+        self.children.start(Role::Cancel);
         let untold = Some((format!("ready: {pid}"), Deadline::after_milliseconds(LOOK)));
-        self.retired =
-            Some(Retired { leash: Some(leash), limit: Deadline::after_seconds(seconds), seconds, untold, news: None });
+        let limit = Deadline::after_seconds(seconds);
+        let (news, heard) = (None, Heard::default());
+        self.retired = Some(Retired { leash: Some(leash), limit, seconds, untold, news, heard, has_begun: false });
+        self.pass_orders_on();
+        if let Some(leash) = self.retired.as_ref().and_then(|retired| retired.leash.as_ref()) {
+            leash.say_go();
+        }
+    }
+
+    /// What administrators have asked for is left to the new one.
+    pub(in crate::supervisor) fn pass_orders_on(&self) {
+        self.pass_on(&self.shared.failover().take());
+    }
+
+    /// Of these requests.
+    pub(in crate::supervisor) fn pass_on(&self, requests: &[Request]) {
+        let Some(leash) = self.retired.as_ref().and_then(|retired| retired.leash.as_ref()) else { return };
+        let orders = orders::write(requests, &self.shared.nodes().view());
+        if !orders.is_empty() && !leash.say_orders(&orders) {
+            Report::warning("upgrade: an order could not be left to the new process").detail(orders).log();
+        }
     }
 
     fn note_news(&mut self, news: String) {
@@ -254,7 +298,7 @@ impl Supervisor {
     fn heed_news(&mut self) {
         let Some(retired) = &mut self.retired else { return };
         let Some((news, _)) = retired.news.take() else { return };
-        match self.shared.nodes().try_update(|cluster| news::apply(&news, cluster)) {
+        match self.shared.nodes().try_update(|cluster| retired.heard.apply(&news, cluster)) {
             Ok(()) => self.children.signal(Signal::SIGUSR2, |role| matches!(role, Role::Worker(_))),
             // Another process changes the table at this moment.
             Err(_) => retired.news = Some((news, Deadline::after_milliseconds(LOOK))),
@@ -266,6 +310,9 @@ impl Supervisor {
     fn successor_is_gone(&mut self) {
         let Some(retired) = self.retired.as_mut() else { return };
         retired.leash = None;
+        if retired.untold.take().is_some() {
+            self.tell_outcome("failed: the new process has ended when it was to serve");
+        }
         Report::error("upgrade: the process that has replaced this one has ended")
             .detail("The sessions that are left here are ended.")
             .log();
@@ -278,12 +325,19 @@ impl Supervisor {
         self.shared.share_servers(is_shared);
     }
 
+    /// Nobody knows yet that it serves.
+    pub(in crate::supervisor) fn is_waiting_for_successor(&self) -> bool {
+        self.retired.as_ref().is_some_and(|retired| retired.untold.is_some())
+    }
+
     /// Whoever has asked for the upgrade is told of it when all who come are the new one's.
     fn tell_when_all_have_left(&mut self) {
         let may_accept = self.shared.workers().iter().any(|slot| slot.pid() != 0 && slot.client().host.is_empty());
         let Some(retired) = self.retired.as_mut() else { return };
         match retired.untold.take() {
-            Some((text, _)) if may_accept => retired.untold = Some((text, Deadline::after_milliseconds(LOOK))),
+            Some((text, _)) if may_accept || !retired.has_begun => {
+                retired.untold = Some((text, Deadline::after_milliseconds(LOOK)))
+            }
             Some((text, _)) => self.tell_outcome(&text),
             None => {}
         }
@@ -298,13 +352,20 @@ impl Supervisor {
 
     /// Nodes are to be changed, and no other process is to do that at the same time: it goes before an upgrade that is not
     /// complete.
-    pub(in crate::supervisor) fn put_off_upgrade(&mut self) {
+    pub(in crate::supervisor) fn put_off_upgrade(&mut self, reason: &str) {
         if self.successor.is_some() {
             // It may have said that it serves. Then it looks for itself.
             self.heed_successor();
         }
         if self.successor.is_some() {
-            self.end_upgrade("a failover is needed");
+            self.end_upgrade(reason);
+        }
+    }
+
+    /// Clients may be held back now, for a request that would be lost with the process that waits for them.
+    pub(in crate::supervisor) fn heed_hold(&mut self) {
+        if self.successor.is_some() && self.shared.hold().left().is_some() {
+            self.put_off_upgrade(WAITS_FOR_CLIENTS);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::directory::{ADMIN, ADMIN_SECRET, Directory, HOST, ODD, PEOPLE, REFERRED};
 use super::matrix::{Table, check};
-use super::stage::{SECRET, pool_with_names, prepared_pool, servers, started, unstarted_pool, user};
+use super::stage::{SECRET, pool_with_names, prepared_pool, refusal, servers, started, unstarted_pool, user};
 use crate::harness::{Attempt, Config, Names, Pgpool, Program, Record, free_port, process_title, wait_for};
 use crate::{needs_namespaces, needs_slapd, only_ours};
 use nix::sys::signal::{Signal, kill};
@@ -31,14 +31,6 @@ fn simple() -> String {
 }
 
 const REFUSED: &str = "28000 client authentication failed: LDAP authentication with pgpool failed for user";
-
-/// What the client hears that is not let in.
-#[track_caller]
-fn refusal(pool: &Pgpool, user: &str, password: &str) -> String {
-    let attempt = Attempt::new(pool.port, user, password);
-    assert_eq!(attempt.asked, "T", "{user}");
-    attempt.outcome.err().unwrap_or_else(|| panic!("{user} was let in\n{}", pool.log()))
-}
 
 fn with(options: &str, name: &str, table: Table) {
     let pool = pool(&format!("{} {options}", simple()));

@@ -1,7 +1,7 @@
 //! The method `pam` against a service whose module runs a script of the test (auth 20).
 
 use super::matrix::{Table, check};
-use super::stage::{ENTRIES, METHODS, SECRET, pool_with_names, prepared_pool, servers, user};
+use super::stage::{ENTRIES, METHODS, SECRET, pool_with_names, prepared_pool, refusal, servers, user};
 use crate::harness::{Attempt, NameServer, Names, Pgpool, Scratch, Wire, server_user, wait_for};
 use crate::{needs_namespaces, only_ours};
 use std::fmt::Write;
@@ -111,13 +111,6 @@ macro_rules! needs_root {
 }
 
 const REFUSED: &str = "28000 failed authentication against PAM: PAM authentication with pgpool failed for user";
-
-#[track_caller]
-fn refusal(pool: &Pgpool, user: &str, password: &str) -> String {
-    let attempt = Attempt::new(pool.port, user, password);
-    assert_eq!(attempt.asked, "T", "{user}");
-    attempt.outcome.err().unwrap_or_else(|| panic!("{user} was let in\n{}", pool.log()))
-}
 
 fn with(options: &str, name: &str, table: Table) {
     let service = PamService::new();

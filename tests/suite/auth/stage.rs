@@ -1,6 +1,6 @@
 //! Servers that ask each user for another method, and a pgpool in front of them with an entry of another kind for each.
 
-use crate::harness::{Cluster, Config, Names, Pgpool};
+use crate::harness::{Attempt, Cluster, Config, Names, Pgpool};
 use pgpool::auth::scram::LoginKeys;
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
@@ -120,4 +120,12 @@ pub fn started(mut pool: Pgpool) -> Pgpool {
     pool.launch(&["-k", &key]);
     pool.wait_ready();
     pool
+}
+
+/// What a client hears that is asked for its password and is not let in.
+#[track_caller]
+pub fn refusal(pool: &Pgpool, user: &str, password: &str) -> String {
+    let attempt = Attempt::new(pool.port, user, password);
+    assert_eq!(attempt.asked, "T", "{user}");
+    attempt.outcome.err().unwrap_or_else(|| panic!("{user} was let in\n{}", pool.log()))
 }

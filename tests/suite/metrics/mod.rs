@@ -35,8 +35,9 @@ fn ask(port: u16, path: &str, headers: &str) -> Option<(u16, String)> {
     Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
+/// What it answers.
 #[track_caller]
-fn get(pool: &Pgpool, path: &str) -> (u16, String) {
+pub fn get(pool: &Pgpool, path: &str) -> (u16, String) {
     ask(pool.metrics_port(), path, "").unwrap_or_else(|| panic!("no answer to {path}:\n{}", pool.log()))
 }
 

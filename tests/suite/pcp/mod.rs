@@ -8,8 +8,6 @@ mod orders;
 mod programs;
 pub mod raw;
 
-use std::fs;
-
 use crate::harness::{Config, Pgpool};
 use raw::Raw;
 
@@ -21,9 +19,13 @@ const PASSWORD: &str = "secret";
 #[track_caller]
 pub fn start(config: Config) -> Pgpool {
     let pool = config.prepare();
-    fs::write(pool.path("pcp.conf"), format!("# who\n{USER}:{}\n", raw::md5_hex(&[PASSWORD.as_bytes()])))
-        .expect("pcp.conf");
+    admit(&pool);
     pool.started()
+}
+
+/// Lets that user in, from the next login on.
+pub fn admit(pool: &Pgpool) {
+    pool.write("pcp.conf", &format!("# who\n{USER}:{}\n", raw::md5_hex(&[PASSWORD.as_bytes()])));
 }
 
 /// A connection that has logged in.

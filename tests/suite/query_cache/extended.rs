@@ -51,13 +51,15 @@ fn every_binding_has_an_answer_of_its_own() {
     // Another session, with a statement of another name and the unnamed one.
     let mut other = pool.connect();
     other.query("SELECT 1").succeeded();
-    for name in ["t", ""] {
+    for (name, hit) in [("t", false), ("", true)] {
         let batch =
             [parse(name, READ, &[23]), bind("", name, &[Some("1")]), describe_portal(""), execute("", 0), sync()];
-        let (reply, hit) = ask(&mut other, &batch);
-        assert!(hit && reply.kinds() == "12TDCZ", "{name}: {reply:?}");
+        let (reply, is_hit) = ask(&mut other, &batch);
+        assert!(is_hit == hit && reply.kinds() == "12TDCZ", "{name}: {reply:?}");
     }
-    // The server, which has seen neither, is told when it must know.
+    // A new name is told to the server; from then on it is answered from the cache.
+    let again = [bind("", "t", &[Some("1")]), execute("", 0), sync()];
+    assert!(ask(&mut other, &again).1);
     for messages in [
         vec![describe_statement("t"), sync()],
         vec![bind("", "t", &[Some("5")]), execute("", 1), sync()],
@@ -118,7 +120,7 @@ fn a_hit_needs_no_server() {
 }
 
 #[test]
-fn statements_that_no_server_has_seen_can_be_named_anywhere() {
+fn statements_whose_answers_are_in_the_cache_can_be_named_anywhere() {
     only_ours!("in the original each of them is prepared on a server");
     make("DROP TABLE IF EXISTS qcu13", "CREATE TABLE qcu13 AS SELECT 1 AS a");
     let pool = caching().start();
@@ -129,14 +131,18 @@ fn statements_that_no_server_has_seen_can_be_named_anywhere() {
         "EXPLAIN ANALYZE CREATE TEMP TABLE x AS EXECUTE s",
         "SELECT 1; EXECUTE s",
         "BEGIN; EXECUTE s; COMMIT",
+        "SELECT 1; DEALLOCATE s",
+        "BEGIN; DEALLOCATE s; COMMIT",
         "DO $$BEGIN EXECUTE 'EXECUTE s'; END$$",
     ] {
         let mut session = pool.connect();
         // Anew each time: what EXECUTE runs among several statements may write.
         session.ask(batch("")).succeeded();
         let before = counts(&mut session).0;
+        session.ask(batch("")).succeeded();
+        assert_eq!(counts(&mut session).0, before + 1, "the answer is in the cache");
         session.ask(batch("s")).succeeded();
-        assert_eq!(counts(&mut session).0, before + 1, "the server does not know the statement");
+        assert_eq!(counts(&mut session).0, before + 1, "the server is to know the statement");
         session.query(sql).succeeded();
     }
 }

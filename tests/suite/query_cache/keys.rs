@@ -165,6 +165,46 @@ fn operators_obey_settings_that_no_server_lists() {
 }
 
 #[test]
+fn who_serves_one_tenant_after_the_other_does_not_mix_them_up() {
+    only_ours!("the original leaves settings out");
+    make(
+        "DROP VIEW IF EXISTS qck_shown; DROP TABLE IF EXISTS qck_turn",
+        "CREATE TABLE qck_turn AS SELECT * FROM (VALUES ('one'), ('two')) AS t(name); CREATE VIEW qck_shown AS \
+         SELECT name FROM qck_turn WHERE name = COALESCE(current_setting('app.tenant', true), 'one')",
+    );
+    let pool = caching().set("cache_safe_memqcache_table_list", "qck_shown").start();
+    let mut session = pool.connect();
+    let reads = [
+        "SELECT name FROM qck_shown",
+        "/*FORCE QUERY CACHE*/ SELECT name FROM qck_turn WHERE name = current_setting('app.tenant')",
+    ];
+    for set in [
+        "SET app.tenant = '{}'",
+        "SELECT set_config('app.tenant', '{}', false)",
+        "DO $$BEGIN PERFORM set_config('app.tenant', '{}', false); END$$",
+    ] {
+        for tenant in ["one", "two", "one"] {
+            session.query(&set.replace("{}", tenant)).succeeded();
+            for read in reads {
+                assert_eq!((session.value(read), session.value(read)), (tenant.into(), tenant.into()), "{set}: {read}");
+            }
+        }
+    }
+    for (begin, set, end) in
+        [("BEGIN", "SET LOCAL app.tenant = 'two'", "COMMIT"), ("BEGIN", "SET app.tenant = 'two'", "ROLLBACK")]
+    {
+        assert!(is_kept(&mut session, reads[0]));
+        session.query(begin).succeeded();
+        session.query(set).succeeded();
+        assert_eq!(session.value(reads[0]), "two", "{set}");
+        session.query(end).succeeded();
+        assert_eq!(session.value(reads[0]), "one", "{set}");
+    }
+    drop((session, pool));
+    make("DROP VIEW qck_shown; DROP TABLE qck_turn", "SELECT 1");
+}
+
+#[test]
 fn a_connection_that_was_not_reset_brings_settings_along() {
     only_ours!("the original leaves settings out");
     make(

@@ -95,6 +95,20 @@ fn literals_are_what_they_were_when_they_were_read() {
 }
 
 #[test]
+fn a_name_that_is_another_statement_now_is_the_servers_to_answer() {
+    only_ours!("other rules");
+    make("DROP TABLE IF EXISTS qcm4", "CREATE TABLE qcm4 AS SELECT 1 AS a");
+    let pool = caching().start();
+    let mut session = pool.connect();
+    prepare(&mut session, "SELECT a FROM qcm4");
+    assert_eq!((value(&mut session), value(&mut session)), (("1".into(), false), ("1".into(), true)));
+    session.query("DEALLOCATE s; PREPARE s AS SELECT a + 1 FROM qcm4").succeeded();
+    for _ in 0..2 {
+        assert_eq!(value(&mut session), ("2".into(), false));
+    }
+}
+
+#[test]
 fn what_others_define_costs_a_statement_one_answer() {
     only_ours!("other rules");
     make("DROP TABLE IF EXISTS qcm3, qcm3_other", "CREATE TABLE qcm3 AS SELECT 1 AS a");

@@ -1,8 +1,8 @@
 //! The query cache in a memcached of the test's own: kept and given as in shared memory, by several pgpools as if they were
 //! one, and no trouble when memcached is away, hangs, forgets or lies.
 
-use super::{caching, counts, is_hit, is_kept, make};
-use crate::harness::{Config, Memcached, Pgpool, Wire, shared, wait_for};
+use super::{assert_deleted_by_order, caching, counts, is_hit, is_kept, make};
+use crate::harness::{Config, Memcached, Pgpool, shared, wait_for};
 use crate::pcp::raw::report;
 use crate::{only_ours, pcp};
 use nix::sys::signal::Signal;
@@ -67,16 +67,7 @@ fn answers_are_deleted_by_order() {
     make("DROP TABLE IF EXISTS qd_order", "CREATE TABLE qd_order AS SELECT 1 AS a");
     let memcached = Memcached::start();
     let pool = begun(on(memcached.port));
-    let mut session = pool.connect();
-    let (kept, other) = ("SELECT a FROM qd_order", "SELECT a + 1 FROM qd_order");
-    assert!(is_kept(&mut session, kept) && is_kept(&mut session, other));
-    let delete = |session: &mut Wire| {
-        let reply = session.query(&format!("PGPOOL SET CACHE DELETE '{kept}'")).succeeded();
-        reply.all('N').next().and_then(|notice| notice.field('M')).unwrap_or_default()
-    };
-    assert_eq!(delete(&mut session), format!("query cache deleted. query: \"{kept}\""));
-    assert_eq!(delete(&mut session), format!("query cache does not exist for query: \"{kept}\""));
-    assert!(is_hit(&mut session, other) && !is_hit(&mut session, kept));
+    assert_deleted_by_order(&mut pool.connect(), "qd_order");
 }
 
 #[test]

@@ -5,8 +5,10 @@
 
 mod applications;
 mod crash;
+mod doubtful;
 mod extended;
 mod full;
+mod given;
 mod keys;
 mod killed;
 mod lists;
@@ -14,10 +16,13 @@ mod meaning;
 mod memcached;
 mod model;
 mod portals;
+mod procedures;
 mod standby;
 mod transactions;
 mod triggers;
 mod unconcerned;
+mod unnamed;
+mod unpublished;
 mod unseen;
 mod writes;
 
@@ -60,6 +65,19 @@ fn is_kept(session: &mut Wire, sql: &str) -> bool {
 /// The answer to `read`, which has just been written through pgpool, is the server's.
 fn assert_true(session: &mut Wire, read: &str) {
     assert_eq!(session.value(read), shared().primary().sql(read), "{read}");
+}
+
+/// PGPOOL SET CACHE DELETE forgets the answer that it names, once, and no other.
+fn assert_deleted_by_order(session: &mut Wire, table: &str) {
+    let (kept, other) = (&*format!("SELECT a FROM {table}"), &*format!("SELECT a + 1 FROM {table}"));
+    assert!(is_kept(session, kept) && is_kept(session, other));
+    let delete = |session: &mut Wire| {
+        let reply = session.query(&format!("PGPOOL SET CACHE DELETE '{kept}'")).succeeded();
+        reply.all('N').next().and_then(|notice| notice.field('M')).unwrap_or_default()
+    };
+    assert_eq!(delete(session), format!("query cache deleted. query: \"{kept}\""));
+    assert_eq!(delete(session), format!("query cache does not exist for query: \"{kept}\""));
+    assert!(is_hit(session, other) && !is_hit(session, kept));
 }
 
 #[test]
@@ -159,14 +177,5 @@ fn answers_are_deleted_by_order() {
     needs_pgpool!();
     make("DROP TABLE IF EXISTS qc_order2", "CREATE TABLE qc_order2 AS SELECT 1 AS a");
     let pool = caching().start();
-    let mut session = pool.connect();
-    let (kept, other) = ("SELECT a FROM qc_order2", "SELECT a + 1 FROM qc_order2");
-    assert!(is_kept(&mut session, kept) && is_kept(&mut session, other));
-    let delete = |session: &mut Wire| {
-        let reply = session.query(&format!("PGPOOL SET CACHE DELETE '{kept}'")).succeeded();
-        reply.all('N').next().and_then(|notice| notice.field('M')).unwrap_or_default()
-    };
-    assert_eq!(delete(&mut session), format!("query cache deleted. query: \"{kept}\""));
-    assert_eq!(delete(&mut session), format!("query cache does not exist for query: \"{kept}\""));
-    assert!(is_hit(&mut session, other) && !is_hit(&mut session, kept));
+    assert_deleted_by_order(&mut pool.connect(), "qc_order2");
 }

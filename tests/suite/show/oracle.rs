@@ -7,7 +7,7 @@ use super::pool;
 use crate::harness::frontend::{
     bind, close_portal, close_statement, describe_portal, describe_statement, execute, flush, parse, query, sync,
 };
-use crate::harness::{Reply, Wire, shared};
+use crate::harness::{Reply, Wire, server_version, shared};
 use crate::{needs_pgpool, only_ours};
 
 /// The statement of ours, of three rows, and its stand-in.
@@ -57,7 +57,7 @@ fn step(numbers: &mut Numbers) -> ([Vec<u8>; 2], String) {
         7 => (both(close_portal(portal)), format!("close portal {portal:?}")),
         8 => (both(flush()), "flush".to_owned()),
         9 => (both(sync()), "sync".to_owned()),
-        10 => (texts.map(|text| [query(text), end_unnamed()].concat()), format!("query {}", texts[0])),
+        10 => (texts.map(|text| [end_batch(), query(text), end_unnamed()].concat()), format!("query {}", texts[0])),
         _ => {
             let all = |text: &str| {
                 [
@@ -77,6 +77,12 @@ fn step(numbers: &mut Numbers) -> ([Vec<u8>; 2], String) {
 /// The unnamed objects of a server do not end with a statement that the server does not see. No driver uses them after that.
 fn end_unnamed() -> Vec<u8> {
     [close_portal(""), close_statement("")].concat()
+}
+
+/// From version 18 on a simple query in the middle of a batch leaves the batch's transaction open (`Z T`), of which a server
+/// knows nothing that has not seen the batch. No driver sends one there.
+fn end_batch() -> Vec<u8> {
+    if server_version() < 18 { Vec::new() } else { sync() }
 }
 
 /// What must be the same: kinds of messages, SQLSTATEs, transaction states.

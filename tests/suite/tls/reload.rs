@@ -22,6 +22,16 @@ fn offer(pool: &mut Pgpool, pair: &Pair) {
     pool.signal(Signal::SIGHUP);
 }
 
+/// Each of the four workers shows this certificate.
+fn assert_all_show(pool: &Pgpool, pair: &Pair) {
+    wait_for("all workers", || pool.children("wait for connection request").len() == 4);
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        assert_eq!(seen(pool), pair.serial);
+        held.push(session(pool));
+    }
+}
+
 #[test]
 fn sessions_stay_and_new_clients_see_the_new_certificate() {
     only_ours!("has to be restarted");
@@ -50,12 +60,7 @@ fn sessions_stay_and_new_clients_see_the_new_certificate() {
     // The session has lived through all of it in its worker, which serves the next client with the newest.
     assert_eq!(running.value("SELECT 40 + 2"), "42");
     running.close();
-    wait_for("all workers", || pool.children("wait for connection request").len() == 4);
-    let mut held = Vec::new();
-    for _ in 0..4 {
-        assert_eq!(seen(&pool), third.serial);
-        held.push(session(&pool));
-    }
+    assert_all_show(&pool, &third);
 }
 
 #[test]
@@ -110,14 +115,8 @@ fn the_parent_goes_on_while_the_pass_phrase_is_asked_for_and_asks_once_for_all()
     fs::remove_file(&third.key).expect("removed");
     assert_eq!(running.value("SELECT 40 + 2"), "42");
     running.close();
-    wait_for("all workers", || pool.children("wait for connection request").len() == 4);
-    let mut held = Vec::new();
-    for _ in 0..4 {
-        assert_eq!(seen(&pool), third.serial);
-        held.push(session(&pool));
-    }
+    assert_all_show(&pool, &third);
     assert_eq!(lines(&runs), 3, "workers do not ask");
-    held.into_iter().for_each(crate::harness::Wire::close);
 }
 
 #[test]

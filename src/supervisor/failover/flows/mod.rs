@@ -88,7 +88,7 @@ impl Flow {
                         self.now += Duration::from_millis(20);
                         events.push(Event::CommandEnded);
                     }
-                    Action::Search => {
+                    Action::Search(_) => {
                         self.now += Duration::from_millis(30);
                         events.push(Event::Searched(Some(Found {
                             primary: self.primary,
@@ -224,6 +224,34 @@ fn no_primary_is_found() {
     let lines = flow.ask(RequestKind::Down, 1);
     assert_eq!(lines[2], "execute command: /etc/failover.sh 1 db1 5433 /data1 2 db2 1 -1 5434 /data2 \"\" \"\"");
     assert_eq!(lines[4], "failover: set new primary node: 2");
+}
+
+/// Nobody was told to promote another one.
+#[test]
+fn the_primary_has_merely_restarted() {
+    let mut flow = Flow::new(Settings { failover_command: String::new(), ..streaming() });
+    let asked = |kind, number, by_operator| Request { number, by_operator, ..Request::new(kind, 0, "a cause") };
+    // Others see the same loss before it answers again.
+    let lines = flow.requests(vec![asked(RequestKind::Down, 1, false), asked(RequestKind::Down, 2, false)]);
+    assert_eq!(
+        lines,
+        [
+            "=== Starting degeneration. shutdown host db0(5432) ===",
+            "Restart all children",
+            "find_primary_node_repeatedly: waiting for finding a primary node",
+            "failover: DB node 0 answers as the primary again",
+            "failover: set new primary node: 0",
+            "failover: set new main node: 0",
+            "=== Failover done. shutdown host db0(5432) ===",
+            "failover of DB node 0 took 30 ms",
+            "failover: no backends are degenerated",
+        ]
+    );
+    assert_eq!((flow.cluster.primary, flow.cluster.nodes[0].status), (Some(0), NodeStatus::Waiting));
+    // What comes later counts, and so does what an administrator says, who wants it to be gone.
+    let lines = flow.requests(vec![asked(RequestKind::Down, 3, false), asked(RequestKind::Down, 4, true)]);
+    assert_eq!(lines.iter().filter(|line| line.starts_with("=== Starting degeneration")).count(), 2);
+    assert_eq!((flow.cluster.primary, flow.cluster.nodes[0].status), (None, NodeStatus::Down));
 }
 
 #[test]

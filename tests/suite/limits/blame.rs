@@ -42,9 +42,10 @@ fn drop_table(name: &str) {
     shared().primary().sql(&format!("DROP TABLE {name}; DROP FUNCTION {name}_waits()"));
 }
 
+/// To be made before a limit is in force: it takes its time.
 fn rows() -> Vec<u8> {
     let row = [vec![b'x'; 1 << 20], b"\n".to_vec()].concat();
-    (0..MEGABYTES).flat_map(|_| copy_data(&row)).collect()
+    [copy_data(&row).repeat(MEGABYTES), copy_done()].concat()
 }
 
 fn limit_of_silence() -> String {
@@ -59,13 +60,13 @@ fn limit_of_statements() -> String {
 fn a_copy_that_its_server_does_not_take_is_not_silent() {
     only_ours!("has one receive buffer");
     let pool = Pgpool::on(shared()).start();
-    let holder = locked_table("not_silent", 8101);
+    let (holder, rows) = (locked_table("not_silent", 8101), rows());
     let mut session = pool.connect();
     session.query(&limit_of_silence()).succeeded();
     session.send(query("COPY not_silent FROM STDIN"));
     session.read_until('G');
     release_late(holder);
-    session.send([rows(), copy_done()].concat());
+    session.send(rows);
     assert_eq!(session.read_until('Z').succeeded().tags(), [format!("COPY {MEGABYTES}")]);
     drop(session);
     drop_table("not_silent");
@@ -77,14 +78,14 @@ fn a_batch_that_its_server_does_not_take_is_not_silent() {
     let pool = Pgpool::on(shared()).weights(&[1.0, 0.0, 0.0]).start();
     let mut holder = shared().primary().connect();
     holder.query("SELECT pg_advisory_lock(8102)").succeeded();
+    let waits = [parse("", "SELECT pg_advisory_xact_lock(8102)", &[]), bind("", "", &[]), execute("", 0)].concat();
+    let value = "x".repeat(1 << 19);
+    let values = [bind("", "long", &[Some(&value)]), execute("", 0)].concat().repeat(2 * MEGABYTES);
+    let batch = [waits, parse("long", "SELECT length($1)", &[25]), values, sync()].concat();
     let mut session = pool.connect();
     session.query("PGPOOL SET client_idle_in_transaction_limit = 4").succeeded();
     session.query(&limit_of_silence()).succeeded();
     session.query("BEGIN").succeeded();
-    let waits = [parse("", "SELECT pg_advisory_xact_lock(8102)", &[]), bind("", "", &[]), execute("", 0)].concat();
-    let value = "x".repeat(1 << 19);
-    let values = (0..2 * MEGABYTES).flat_map(|_| [bind("", "long", &[Some(&value)]), execute("", 0)].concat());
-    let batch = [waits, parse("long", "SELECT length($1)", &[25]), values.collect(), sync()].concat();
     release_late(holder);
     session.send(batch);
     assert_eq!(session.read_until('Z').succeeded().rows().len(), 1 + 2 * MEGABYTES);
@@ -95,12 +96,12 @@ fn a_batch_that_its_server_does_not_take_is_not_silent() {
 fn a_copy_that_its_server_does_not_take_is_a_long_statement() {
     only_ours!("has no such limit");
     let pool = Pgpool::on(shared()).start();
-    let holder = locked_table("not_taken", 8103);
+    let (holder, rows) = (locked_table("not_taken", 8103), rows());
     let mut session = pool.connect();
     session.query(&limit_of_statements()).succeeded();
     session.send(query("COPY not_taken FROM STDIN"));
     session.read_until('G');
-    session.send([rows(), copy_done()].concat());
+    session.send(rows);
     assert_eq!(session.read_until('Z').sqlstate(), "57014");
     assert_eq!(session.value("SELECT 1"), "1");
     drop((session, holder));

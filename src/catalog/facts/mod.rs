@@ -1,7 +1,10 @@
 //! What is known of names, and for how long.
 
+mod sharing;
+
 use super::change::{Change, SessionChange};
-use super::exchange::{self, Exchanged};
+use super::exchange::NothingHidden;
+use super::hidden::HiddenCalls;
 use super::names::{FOR_EVER, Names};
 use super::scope::Scope;
 use super::tables::{MAX_NAMES, Tables};
@@ -9,7 +12,7 @@ use crate::config::Settings;
 use crate::report::Report;
 use crate::route::{Catalog, Known, RelationKind, Volatility, missing};
 use crate::sql::{DiscardTarget, Isolation, Kind, Name, Statement};
-use crate::state::Shared;
+use crate::state::{Fingerprint, Shared};
 use pgpool_shm::ByteHasher;
 use std::collections::HashMap;
 
@@ -20,8 +23,6 @@ const ABSENCE: u32 = 10;
 const SHARED_SCOPES: usize = 16;
 const SHARED_MINIMUM: usize = 4096;
 const SHARED_MAXIMUM: usize = 1 << 20;
-/// After a change of the catalog, standbys are not asked for this long, in seconds.
-const STANDBY_PATIENCE: u32 = 60;
 
 /// How many facts the shared table holds; 0 without `enable_shared_relcache`.
 pub fn shared_facts(settings: &Settings) -> usize {
@@ -40,6 +41,10 @@ pub struct Facts {
     scope: Scope,
     /// Scope of the session now.
     current: Scope,
+    /// The generation in which its server connection was made. Later ones may have been given another search path.
+    made_in: Option<u32>,
+    /// What the connection was given, if that has been asked.
+    origin: Option<Fingerprint>,
     /// `relcache_size`: names of each kind.
     size: usize,
     /// `relcache_expire`: seconds that a fact counts.
@@ -54,7 +59,9 @@ pub struct Facts {
     isolation: Names<Isolation>,
     /// For the query cache only.
     tables: HashMap<Name, Tables, ByteHasher>,
-    /// Stamp of the query cache that they were looked up under.
+    /// For the query cache only: what the whole database calls unnamed.
+    hidden_calls: Option<HiddenCalls>,
+    /// Stamp of the query cache that tables and hidden calls were looked up under.
     tables_stamp: u64,
     session: Session,
     doubt: Doubt,
@@ -86,14 +93,16 @@ enum Doubt {
 }
 
 impl Facts {
-    /// Nothing known yet, for sessions of this scope.
-    pub fn new(shared: &Shared, scope: Scope, settings: &Settings) -> Self {
+    /// Nothing known yet, for sessions of this scope on a server connection that was made in the generation `made_in`.
+    pub fn new(shared: &Shared, scope: Scope, settings: &Settings, made_in: u32) -> Self {
         let life = u32::try_from(settings.relcache_expire).unwrap_or(FOR_EVER);
         Self {
             generation: shared.relcache().generation(),
             shared: shared.clone(),
             scope,
             current: scope,
+            made_in: Some(made_in),
+            origin: None,
             size: usize::try_from(settings.relcache_size).unwrap_or(0),
             life: if life == 0 { FOR_EVER } else { life },
             losses: 0,
@@ -101,6 +110,7 @@ impl Facts {
             functions: Names::default(),
             isolation: Names::default(),
             tables: HashMap::default(),
+            hidden_calls: None,
             tables_stamp: 0,
             session: Session::default(),
             doubt: Doubt::None,
@@ -149,41 +159,9 @@ impl Facts {
         !relations.is_empty() || !functions.is_empty()
     }
 
-    /// Takes over what other workers know of the names in `statement`.
-    pub fn recall(&mut self, statement: &Statement, settings: &Settings) {
-        if !self.may_share() {
-            return;
-        }
-        let (relations, functions) = missing(statement, settings, self);
-        for name in relations {
-            if let Some((kind, learnt)) = self.hear(name) {
-                self.relations.insert(name, kind, self.end_of(learnt));
-            }
-        }
-        for name in functions {
-            if let Some((volatility, learnt)) = self.hear(name) {
-                self.functions.insert(name, volatility, self.end_of(learnt));
-            }
-        }
-        let name = Name::bare("");
-        if self.default_isolation() == Known::NotYet
-            && let Some((isolation, learnt)) = self.hear(&name)
-        {
-            self.isolation.insert(&name, isolation, self.end_of(learnt));
-        }
-    }
-
     /// The isolation level that transactions of these sessions begin with if nothing else is said (routing 7.3).
     pub fn default_isolation(&self) -> Known<Isolation> {
         self.isolation.get(&Name::bare("")).map_or(Known::NotYet, Known::Yes)
-    }
-
-    /// Whether a standby may be asked: what only the session on the primary can say is known, and the last change of the
-    /// catalog has had time to arrive there.
-    pub fn may_ask_standby(&self) -> bool {
-        self.default_isolation() != Known::NotYet
-            && self.may_share()
-            && self.shared.relcache().quiet_for() > STANDBY_PATIENCE
     }
 
     /// A statement is sent to the primary. `in_transaction`: a transaction block is open there.
@@ -266,12 +244,12 @@ impl Facts {
     }
 
     /// The session has ended, and its server has done with it as far as can be known. Returns what later sessions of the
-    /// same scope may use.
+    /// same scope may use on the same connection.
     pub fn end_session(mut self) -> Option<Self> {
         if self.session.changing {
             self.shared.relcache().bump();
         }
-        if !self.may_share() || self.current != self.scope {
+        if !self.is_certain() || self.current != self.scope {
             return None;
         }
         self.relations.retain(|kind| kind != RelationKind::Temporary);
@@ -321,8 +299,27 @@ impl Facts {
     pub fn begin_tables(&mut self, stamp: u64) {
         if std::mem::replace(&mut self.tables_stamp, stamp) != stamp {
             self.tables.clear();
+            self.hidden_calls = None;
             self.losses += 1;
         }
+    }
+
+    /// The functions that statements may call unnamed, if they have been asked for.
+    pub fn hidden_calls(&self) -> Option<&HiddenCalls> {
+        self.hidden_calls.as_ref()
+    }
+
+    pub(super) fn learn_hidden_calls(&mut self, hidden: HiddenCalls) {
+        self.learn();
+        if hidden.is_empty() {
+            self.tell(&self.hidden_name(), NothingHidden);
+        }
+        self.hidden_calls = Some(hidden);
+    }
+
+    /// They count for one stamp only.
+    fn hidden_name(&self) -> Name {
+        Name::bare(&self.tables_stamp.to_string())
     }
 
     pub(super) fn learn_tables(&mut self, name: &Name, tables: Tables) {
@@ -333,29 +330,11 @@ impl Facts {
         self.tables.insert(name.clone(), tables);
     }
 
-    /// Whether names mean here what they mean to others of the same scope.
-    fn may_share(&self) -> bool {
-        !self.session.private && !self.session.unsettled && self.doubt == Doubt::None
-    }
-
     /// Something is about to be learnt.
     fn learn(&mut self) {
         if self.doubt == Doubt::Open {
             self.doubt = Doubt::Learnt;
         }
-    }
-
-    fn tell<V: Exchanged>(&self, name: &Name, value: V) {
-        if self.may_share() {
-            exchange::tell(self.shared.relcache(), self.current, name, value, self.generation);
-        }
-    }
-
-    /// What another worker has told, unless it has expired.
-    fn hear<V: Exchanged>(&self, name: &Name) -> Option<(V, u32)> {
-        let cache = self.shared.relcache();
-        let heard = exchange::hear(cache, self.current, name, self.generation)?;
-        (self.life == FOR_EVER || self.end_of(heard.1) > cache.now()).then_some(heard)
     }
 
     /// The end of a fact learnt now.

@@ -8,6 +8,8 @@
 //! counts no more after it, and who was seen to take writes without being the primary is barred before; the status file is
 //! written after every change of the attached nodes that leaves one.
 
+mod begin;
+
 use super::action::{Action, Event, Follow, Times};
 use super::command::{self, Subject};
 use super::run::{Phase, Run};
@@ -29,6 +31,8 @@ pub(super) struct Engine {
     begun: u64,
     /// Nodes that are attached before their turn, so that the search sees them.
     early: NodeSet,
+    /// The node that was last found to be the primary again, and the last request that was waiting then.
+    returned: Option<(usize, u64)>,
 }
 
 impl Engine {
@@ -86,120 +90,6 @@ impl Engine {
         step.actions.push(Action::Begin(progress));
     }
 
-    /// Failover 6.4. Returns whether it has begun.
-    fn begin_down(&mut self, step: &mut Step<'_>, request: Request) -> bool {
-        let node = request.node;
-        // Of one that was attached before its turn others have asked this while it was down, before the administrator.
-        let is_attached = step.cluster.attached().contains(node) && !self.early.contains(node);
-        if request.by_operator && step.cluster.nodes.get(node).is_some_and(|node| node.status != NodeStatus::Unused) {
-            step.keep_out(node, !is_attached);
-        }
-        if !is_attached {
-            step.log("failover: no backends are degenerated");
-            return false;
-        }
-        self.degenerate(step, request, node, None);
-        true
-    }
-
-    /// The primary goes down and failover_command is to promote the node of the request (failover 13.3). Returns whether it
-    /// has begun.
-    fn begin_switchover(&mut self, step: &mut Step<'_>, request: Request) -> bool {
-        let target = request.node;
-        let primary = step.attached_primary().filter(|primary| *primary != target);
-        let Some(primary) = primary.filter(|_| step.cluster.attached().contains(target)) else {
-            step.log("failover: no backends are degenerated");
-            return false;
-        };
-        self.degenerate(step, request, primary, Some(target));
-        true
-    }
-
-    /// `node` goes down. `promoted`: the node that is to take its place, if somebody has said so.
-    fn degenerate(&mut self, step: &mut Step<'_>, request: Request, node: usize, promoted: Option<usize>) {
-        let old_primary = step.cluster.primary;
-        let writes = step.cluster.write_node() == Some(node);
-        self.begin(step, if writes { Progress::Primary } else { Progress::Standby });
-        step.log(format!("=== Starting degeneration. shutdown host {} ===", step.place(node)));
-        let subject = Subject { node, new_main: None, old_main: cluster_main(&step.cluster), old_primary };
-        step.set_status(node, NodeStatus::Down, &request.cause);
-        let new_main = promoted.or_else(|| step.attached_main());
-        if new_main.is_none() {
-            step.log("failover: no valid backend node found");
-        }
-        if step.is_streaming() && !writes {
-            step.log(format!(
-                "Do not restart children because we are switching over node id {node} {} and we are in streaming \
-                 replication mode",
-                step.host_and_port(node)
-            ));
-        } else {
-            step.log("Restart all children");
-        }
-        step.actions.push(Action::TellWorkers);
-        self.run = Some(Run::new(request, node, old_primary, false, step.now));
-        self.run_command(step, &step.settings.failover_command, Subject { new_main, ..subject });
-    }
-
-    /// The node has been promoted by other means: it is the primary from now on (failover 13.3). If nobody has asked for that,
-    /// the others stay as they are: whoever promotes takes care of them. Returns whether it has begun.
-    fn begin_promote(&mut self, step: &mut Step<'_>, request: Request) -> bool {
-        let node = request.node;
-        let old_primary = step.cluster.primary;
-        // Whoever has become the primary before the last failover need not be it after that. The next check sees.
-        if request.kind == RequestKind::Takeover && request.begun != self.begun {
-            step.log(format!("failover: DB node {node} was seen to be the primary before the last failover"));
-            step.log("failover: no backends are promoted");
-            return false;
-        }
-        if !step.is_streaming() || !step.cluster.attached().contains(node) || old_primary == Some(node) {
-            step.log("failover: no backends are promoted");
-            return false;
-        }
-        self.begin(step, Progress::Primary);
-        if request.kind == RequestKind::Promote {
-            step.log(format!("starting promotion. promote host {}", step.place(node)));
-        }
-        step.log("Restart all children");
-        self.run = Some(Run::new(request, node, old_primary, false, step.now));
-        self.conclude(step, Some(node));
-        true
-    }
-
-    /// Failover 6.3. Returns whether it has begun.
-    fn begin_up(&mut self, step: &mut Step<'_>, request: Request) -> bool {
-        let node = request.node;
-        let Some(status) = step.cluster.nodes.get(node).map(|node| node.status) else { return false };
-        let is_early = self.early.contains(node);
-        self.early.remove(node);
-        if status.is_attached() && !is_early {
-            let status = status as u8;
-            step.log(format!(
-                "invalid failback request, status: [{status}] of node id : {node} is invalid for failback"
-            ));
-            return false;
-        }
-        if step.cluster.nodes[node].kept_out && !request.by_operator {
-            step.log(format!("invalid failback request, node id : {node} was detached by an administrator"));
-            return false;
-        }
-        let old_primary = step.cluster.primary;
-        let old_main = cluster_main(&step.cluster);
-        let first = step.attached_main();
-        self.begin(step, if first.is_none() { Progress::Primary } else { Progress::Standby });
-        step.log(format!("=== Starting fail back. reconnect host {} ===", step.place(node)));
-        if let Some(first) = first {
-            let status = step.cluster.nodes[first].status as u8;
-            step.log(format!("Node {first} is not down (status: {status})"));
-        }
-        step.set_status(node, NodeStatus::Waiting, &request.cause);
-        self.run = Some(Run::new(request, node, old_primary, first.is_none(), step.now));
-        let primary = step.attached_primary().or(step.attached_main());
-        let subject = Subject { node, new_main: step.attached_main(), old_main, old_primary: primary };
-        self.run_command(step, &step.settings.failback_command, subject);
-        true
-    }
-
     fn run_command(&mut self, step: &mut Step<'_>, template: &str, subject: Subject) {
         if template.is_empty() {
             return self.after_command(step);
@@ -244,15 +134,21 @@ impl Engine {
         }
         let Some(run) = &mut self.run else { return };
         (run.phase, run.since) = (Phase::Search, step.now);
-        step.actions.push(Action::Search);
+        step.actions.push(Action::Search(run.returning(step)));
     }
 
     fn searched(&mut self, step: &mut Step<'_>, found: Option<Found>) {
         let Some(run) = &mut self.run else { return };
         run.search = step.now - run.since;
+        let returned = run.returning(step).filter(|node| found.is_some_and(|found| found.primary == Some(*node)));
         // Before anybody may write to the main node in want of a primary.
         if let Some(found) = found {
             step.note(found);
+        }
+        if let Some(node) = returned {
+            step.log(format!("failover: DB node {node} answers as the primary again"));
+            step.set_status(node, NodeStatus::Waiting, "it answers as the primary again");
+            self.returned = self.waiting.back().map(|last| (node, last.number));
         }
         // Between question and answer the node may have been detached; and one that is attached stays the primary as long
         // as no other one says that it is.

@@ -6,8 +6,8 @@ use std::os::unix::fs::symlink;
 
 use nix::sys::signal::{Signal, kill};
 
+use super::{PATIENCE, install, is_gone, start_by_name, upgraded_twice};
 use crate::harness::{Cluster, Pgpool, Stop, Wire, children_of, pgpool_program, shared, wait_for};
-use crate::upgrade::{PATIENCE, install, is_gone, start_by_name};
 use crate::{needs_namespaces, only_ours};
 
 #[test]
@@ -151,10 +151,7 @@ fn a_failover_does_not_wait_for_a_new_one_that_does_not_come_up() {
 fn nobody_outlives_the_pgpool_that_serves() {
     only_ours!("it has to be stopped");
     let mut pool = Pgpool::on(shared()).start();
-    let mut first = pool.connect();
-    let second_parent = pool.upgrade().expect("the first upgrade");
-    let mut second = pool.connect();
-    let third_parent = pool.upgrade().expect("the second upgrade");
+    let ([mut first, mut second], [second_parent, third_parent]) = upgraded_twice(&mut pool);
     kill(second_parent, Signal::SIGKILL).expect("kill");
     // Nobody can tell the first one any more how to stop.
     assert_eq!(first.read_until('E').sqlstate(), "57P01");

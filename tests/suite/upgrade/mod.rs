@@ -1,5 +1,9 @@
 //! `pgpool upgrade`: another process takes over, and no client notices (docs/upgrade.md).
 
+mod failures;
+mod nodes;
+pub mod start;
+
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -16,14 +20,14 @@ use crate::harness::frontend::{cancel, query};
 use crate::harness::{Config, Pgpool, Program, Wire, children_of, pgpool_program, process_title, shared, wait_for};
 use crate::only_ours;
 
-pub const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 
-pub fn is_gone(pid: Pid) -> bool {
+fn is_gone(pid: Pid) -> bool {
     process_title(pid.as_raw()).is_empty()
 }
 
 /// A pgpool that was started by a name of its own, which can be made to mean another program.
-pub fn start_by_name(config: Config) -> (Pgpool, PathBuf) {
+fn start_by_name(config: Config) -> (Pgpool, PathBuf) {
     let mut pool = config.prepare();
     let name = pool.path("program");
     symlink(pgpool_program(), &name).expect("link");
@@ -32,10 +36,17 @@ pub fn start_by_name(config: Config) -> (Pgpool, PathBuf) {
     (pool, name)
 }
 
-pub fn install(name: &PathBuf, script: &str) {
+fn install(name: &PathBuf, script: &str) {
     fs::remove_file(name).expect("remove");
     fs::write(name, format!("#!/bin/sh\n{script}\n")).expect("script");
     fs::set_permissions(name, fs::Permissions::from_mode(0o755)).expect("mode");
+}
+
+/// Two upgrades, with a session in each of the former generations; the parents of the second one and the third.
+fn upgraded_twice(pool: &mut Pgpool) -> ([Wire; 2], [Pid; 2]) {
+    let upgraded = [(); 2].map(|()| (pool.connect(), pool.upgrade().expect("the upgrade")));
+    let [(first, second_parent), (second, third_parent)] = upgraded;
+    ([first, second], [second_parent, third_parent])
 }
 
 /// How many answers its pgpool's query cache has given.
@@ -159,10 +170,7 @@ fn sessions_of_the_old_one_end_after_their_time() {
 fn a_stop_is_one_for_all_generations() {
     only_ours!("it has to be stopped");
     let mut pool = Pgpool::on(shared()).start();
-    let mut first = pool.connect();
-    let second_parent = pool.upgrade().expect("the first upgrade");
-    let mut second = pool.connect();
-    let third_parent = pool.upgrade().expect("the second upgrade");
+    let ([mut first, mut second], [second_parent, third_parent]) = upgraded_twice(&mut pool);
     let mut third = pool.connect();
     for session in [&mut first, &mut second, &mut third] {
         assert_eq!(session.value("SELECT 1"), "1");

@@ -1,5 +1,7 @@
 //! Limits of time and size: silent clients, long statements, long messages, peers that have vanished (process-model 7.8).
 
+mod blame;
+
 use std::fs;
 use std::time::{Duration, Instant};
 
