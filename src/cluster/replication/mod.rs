@@ -176,10 +176,11 @@ impl Check {
         let figures = figures::figures(&self.settings, cluster, primary, &told, self.sighting, now);
         if let Some(source) = told[primary].as_ref().filter(|source| !source.in_recovery) {
             self.tell_of_receivers(cluster, primary, source, &figures);
-            let source = Sighting { node: primary, position: source.position, made: source.made, at: now, asked };
+            let Told { position, made, timeline, .. } = *source;
+            let source = Sighting { node: primary, position, made, timeline, at: now, asked };
             for (id, told) in told.iter().enumerate() {
                 let standby = told.as_ref().filter(|told| told.in_recovery);
-                let moment = standby.and_then(|told| figures::caught_up(told.position, source, self.sighting));
+                let moment = standby.and_then(|told| figures::caught_up(told, source, self.sighting));
                 self.shared.delays().set_caught_up(id, moment.unwrap_or_default());
             }
             self.sighting = Some(source);
