@@ -7,7 +7,7 @@ use super::tell;
 use crate::config::{self, FileLocations, LoadResult, Settings};
 use crate::report::{Report, Severity};
 use crate::supervisor::{self, pid_file};
-use crate::sys::signal::Signal;
+use crate::sys::signal::ToParent;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -42,9 +42,9 @@ pub(super) fn stop(files: &FileLocations, loaded: LoadResult, mode: StopMode) ->
     let path = pid_path(files, &loaded);
     let Some(pid) = running(&path) else { return EXIT_NOT_STOPPED };
     let signal = match mode {
-        StopMode::Smart => Signal::SIGTERM,
-        StopMode::Fast => Signal::SIGINT,
-        StopMode::Immediate => Signal::SIGQUIT,
+        StopMode::Smart => ToParent::SmartStop,
+        StopMode::Fast => ToParent::FastStop,
+        StopMode::Immediate => ToParent::ImmediateStop,
     };
     if let Err(errno) = kill(pid, signal) {
         Report::fatal(format!("could not stop process with pid: {pid}")).detail(errno.desc()).hint(remedy(errno)).log();
@@ -57,7 +57,7 @@ pub(super) fn stop(files: &FileLocations, loaded: LoadResult, mode: StopMode) ->
     0
 }
 
-fn wait_for_end(pid: Pid, signal: Signal) {
+fn wait_for_end(pid: Pid, signal: ToParent) {
     let started = Instant::now();
     let mut dots = 0;
     while pid_file::is_alive(pid) {
@@ -79,7 +79,7 @@ pub(super) fn reload(files: &FileLocations, loaded: LoadResult) -> i32 {
         problems.log(Severity::Error);
         Report::warning("the configuration has errors: pgpool will go on with the old one").log();
     }
-    match kill(pid, Signal::SIGHUP) {
+    match kill(pid, ToParent::Reload) {
         Ok(()) => 0,
         Err(errno) => {
             Report::fatal(format!("could not reload configuration file pid: {pid}"))
@@ -98,7 +98,7 @@ pub(super) fn upgrade(settings: &Settings) -> i32 {
     let Some(pid) = running(path) else { return EXIT_NOT_UPGRADED };
     let outcome = supervisor::outcome_file(path);
     let _ = fs::remove_file(&outcome);
-    if let Err(errno) = kill(pid, Signal::SIGURG) {
+    if let Err(errno) = kill(pid, ToParent::Upgrade) {
         Report::fatal(format!("could not upgrade process with pid: {pid}"))
             .detail(errno.desc())
             .hint(remedy(errno))

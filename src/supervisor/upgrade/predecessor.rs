@@ -7,7 +7,6 @@ use crate::net::Deadline;
 use crate::report::{self, Report};
 use crate::state::{NodeTableBusy, Shared};
 use crate::supervisor::Supervisor;
-use crate::supervisor::children::Role;
 use crate::supervisor::listen::Listeners;
 use crate::supervisor::pid_file::PidFile;
 use crate::sys::inherited::{self, Inherited};
@@ -146,7 +145,7 @@ impl Supervisor {
         self.tell_of_nodes();
         self.receive_administrators();
         self.shared.hold().release();
-        self.children.signal(Signal::SIGUSR2, |role| matches!(role, Role::Worker(_)));
+        self.tell_workers();
         // What the first look at the nodes has led to.
         self.take_requests();
     }
