@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The signals it handles. Only SIGHUP and SIGUSR1 mean anything; the others are sent to all processes and must not end it.
+/// The signals it handles. Only SIGHUP, SIGUSR1 and SIGUSR2 mean anything; the others are sent to all processes and must not end it.
 const SIGNALS: [Signal; 6] =
     [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
 /// How often a file that could not be opened is tried again.
@@ -137,6 +137,10 @@ impl Collector {
             let taken = signals.take();
             if taken.has(Signal::SIGHUP) {
                 self.reload();
+            }
+            if taken.has(Signal::SIGUSR2) {
+                // This pgpool may serve now.
+                self.publish();
             }
             if taken.has(Signal::SIGUSR1) {
                 self.rotate(Local::now(), None);
@@ -256,7 +260,10 @@ impl Collector {
     fn publish(&self) {
         if let Some(file) = &self.file {
             self.shared.publish_log_file(file.path());
-            file.point_at();
+            // Until this pgpool serves, it is the file of the one that it replaces.
+            if !self.shared.hold().is_shut() {
+                file.point_at();
+            }
         }
         self.shared.publish_collector(std::process::id());
     }

@@ -146,7 +146,7 @@ impl Supervisor {
         self.tell_of_nodes();
         self.receive_administrators();
         self.shared.hold().release();
-        self.children.signal(Signal::SIGUSR2, |role| matches!(role, Role::Worker(_)));
+        self.children.signal(Signal::SIGUSR2, |role| matches!(role, Role::Worker(_) | Role::Collector));
         // What the first look at the nodes has led to.
         self.take_requests();
     }
