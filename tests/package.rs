@@ -134,7 +134,7 @@ fn it_is_installed_started_updated_removed_and_purged() {
     let edited = format!(
         "{shipped}\nlisten_addresses = '127.0.0.1'\nport = {port}\nnum_init_children = 2\nunix_socket_directories = '{run}'\n\
          pcp_listen_addresses = ''\npcp_socket_dir = '{run}'\nwork_dir = '{run}'\npid_file_name = '{run}/pgpool.pid'\n\
-         backend_hostname0 = '{run}'\nbackend_port0 = 5432\n"
+         backend_hostname0 = '{run}'\nbackend_port0 = 5432\n\tpid_file_name = '{run}/pgpool.pid' # where it's looked for\n"
     );
     fs::write(&conf, &edited).expect("pgpool.conf");
     let log = File::create(root.at("log")).expect("log");
@@ -142,6 +142,7 @@ fn it_is_installed_started_updated_removed_and_purged() {
     root.running = Some(started.expect("pgpool"));
     wait_for("pgpool to serve", || root.log().contains("successfully started"));
     let old = root.pid().expect("a pid");
+    assert!(!root.log().contains("has group or world access"), "{}", root.log());
 
     // Nobody is refused while the new version takes over.
     let said = root.dpkg("-i", &second);

@@ -6,7 +6,7 @@ use super::options::StopMode;
 use super::tell;
 use crate::config::{self, FileLocations, LoadResult, Settings};
 use crate::report::{Report, Severity};
-use crate::supervisor::{self, pid_file};
+use crate::supervisor::{Outcome, pid_file};
 use crate::sys::signal::ToParent;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
@@ -96,8 +96,7 @@ pub(super) fn reload(files: &FileLocations, loaded: LoadResult) -> i32 {
 pub(super) fn upgrade(settings: &Settings) -> i32 {
     let path = Path::new(&settings.pid_file_name);
     let Some(pid) = running(path) else { return EXIT_NOT_UPGRADED };
-    let outcome = supervisor::outcome_file(path);
-    let _ = fs::remove_file(&outcome);
+    let outcome = Outcome::of(path);
     if let Err(errno) = kill(pid, ToParent::Upgrade) {
         Report::fatal(format!("could not upgrade process with pid: {pid}"))
             .detail(errno.desc())
@@ -111,8 +110,7 @@ pub(super) fn upgrade(settings: &Settings) -> i32 {
     while started.elapsed() < patience && is_alive {
         // It may say it with its last breath.
         is_alive = pid_file::is_alive(pid);
-        if let Some(text) = fs::read_to_string(&outcome).ok().filter(|text| text.ends_with('\n')) {
-            let _ = fs::remove_file(&outcome);
+        if let Some(text) = outcome.told() {
             return tell_upgrade(pid, text.trim_end());
         }
         std::thread::sleep(LOOK);

@@ -135,6 +135,9 @@ impl Collector {
             if taken.has(ToCollector::Reload) {
                 self.reload();
             }
+            if taken.has(ToCollector::Serve) {
+                self.publish();
+            }
             if taken.has(ToCollector::Rotate) {
                 self.rotate(Local::now(), None);
             }
@@ -253,7 +256,10 @@ impl Collector {
     fn publish(&self) {
         if let Some(file) = &self.file {
             self.shared.publish_log_file(file.path());
-            file.point_at();
+            // Until this pgpool serves, it is the file of the one that it replaces.
+            if !self.shared.hold().is_shut() {
+                file.point_at();
+            }
         }
         self.shared.publish_collector(std::process::id());
     }

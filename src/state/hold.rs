@@ -42,6 +42,11 @@ impl<'a> Hold<'a> {
         self.0.lease.store(Lease { holder: std::process::id(), until: FOR_EVER }.word(), Ordering::Release);
     }
 
+    /// Whether nobody has been let in yet.
+    pub fn is_shut(self) -> bool {
+        Lease::of(self.0.lease.load(Ordering::Acquire)).until == FOR_EVER
+    }
+
     /// Lets new clients in again, if this process holds them back.
     pub fn release(self) {
         let mine = |word| (Lease::of(word).holder == std::process::id()).then_some(0);
@@ -90,6 +95,7 @@ fn milliseconds(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::{Limits, Shared};
 
     #[test]
     fn what_is_shut_stays_so_until_it_is_opened() {
@@ -99,10 +105,10 @@ mod tests {
         let word = record.lease.load(Ordering::Acquire);
         assert!(!Lease::of(word).is_free(0, FOR_EVER - 1), "nobody else takes it");
         assert_eq!(hold.left(), Some(LEASE));
+        assert!(hold.is_shut());
         hold.release();
-        assert_eq!(hold.left(), None);
+        assert_eq!((hold.left(), hold.is_shut()), (None, false));
     }
-    use crate::state::{Limits, Shared};
 
     #[test]
     fn one_process_holds_and_not_for_ever() {

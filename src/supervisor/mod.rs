@@ -29,7 +29,7 @@ mod upgrade;
 
 pub use nodes::at_start;
 pub use start::run;
-pub use upgrade::{Again, outcome_file};
+pub use upgrade::{Again, Outcome};
 
 use crate::auth::hba::Rules;
 use crate::config::{FileLocations, Settings};

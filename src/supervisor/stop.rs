@@ -2,7 +2,7 @@
 //! weaker one at any time.
 
 use super::children::Role;
-use super::{Supervisor, pid_file};
+use super::{Supervisor, pid_file, upgrade};
 use crate::net::Deadline;
 use crate::report::Report;
 use crate::sys::signal::{Signal, ToHelper};
@@ -118,6 +118,9 @@ impl Supervisor {
 
     fn leave_nothing_behind(&mut self) {
         self.write_status();
+        if !self.is_before_its_time() {
+            upgrade::forget(Path::new(&self.settings.pid_file_name));
+        }
         self.listeners.remove();
         self.pcp_listeners.remove();
         self.metrics_listeners.remove();

@@ -27,19 +27,13 @@ mod cancels;
 mod leash;
 mod news;
 mod orders;
+mod outcome;
 mod predecessor;
 mod successor;
 
 pub(super) use cancels::Cancels;
+pub use outcome::Outcome;
+pub(super) use outcome::forget;
 pub(super) use predecessor::{Handed, Predecessor, use_stderr};
 pub use successor::Again;
 pub(super) use successor::{Retired, Successor};
-
-use std::path::{Path, PathBuf};
-
-/// Where the parent leaves for `pgpool upgrade` how it ended: beside the pid file.
-pub fn outcome_file(pid_file: &Path) -> PathBuf {
-    let mut path = pid_file.as_os_str().to_owned();
-    path.push(".upgrade");
-    path.into()
-}

@@ -7,10 +7,11 @@ use crate::net::Deadline;
 use crate::report::{self, Report};
 use crate::state::{NodeTableBusy, Shared};
 use crate::supervisor::Supervisor;
+use crate::supervisor::children::Role;
 use crate::supervisor::listen::Listeners;
 use crate::supervisor::pid_file::PidFile;
 use crate::sys::inherited::{self, Inherited};
-use crate::sys::signal::Signal;
+use crate::sys::signal::{Signal, ToCollector};
 use nix::unistd::Pid;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
@@ -146,6 +147,7 @@ impl Supervisor {
         self.receive_administrators();
         self.shared.hold().release();
         self.tell_workers();
+        self.children.signal(ToCollector::Serve, |role| role == Role::Collector);
         // What the first look at the nodes has led to.
         self.take_requests();
     }

@@ -3,9 +3,8 @@
 use super::cancels::Cancels;
 use super::leash::{Leash, Word};
 use super::news::{self, Heard};
-use super::orders;
-use super::outcome_file;
 use super::predecessor::{CANCELS, LEASH, STDERR};
+use super::{orders, outcome};
 use crate::net::Deadline;
 use crate::report::Report;
 use crate::state::Request;
@@ -18,7 +17,6 @@ use crate::sys::signal::{Signal, ToHelper, ToParent};
 use nix::sys::signal::{kill, killpg};
 use nix::unistd::Pid;
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -82,7 +80,8 @@ impl Supervisor {
         let refused = if self.stopping.is_some() {
             "pgpool is being stopped"
         } else if self.successor.is_some() {
-            "an upgrade is under way already"
+            // Whoever has asked hears how that ends.
+            return Report::log_line("upgrade: one is under way already").log();
         } else if !self.announced {
             "pgpool has not started completely"
         } else if !self.failover.is_idle() {
@@ -105,6 +104,7 @@ impl Supervisor {
     fn start_successor(&mut self) -> io::Result<()> {
         let Again { program, arguments } = &self.again;
         Report::log_line(format!("upgrade: starting {}", program.display())).log();
+        outcome::forget(Path::new(&self.settings.pid_file_name));
         // From the moment when it serves its sessions write, and nobody here is told.
         self.shared.share_servers(true);
         let (leash, its) = Leash::pair()?;
@@ -377,7 +377,6 @@ impl Supervisor {
     }
 
     fn tell_outcome(&self, text: &str) {
-        let path = outcome_file(Path::new(&self.settings.pid_file_name));
-        let _ = fs::write(path, format!("{text}\n"));
+        outcome::tell(Path::new(&self.settings.pid_file_name), text);
     }
 }

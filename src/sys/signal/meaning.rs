@@ -96,9 +96,10 @@ meanings! {
         Reload = SIGHUP: "new parameters are in force",
         ChildEnded = SIGCHLD: "an administrator has left",
     }
-    ToCollector: "the log collector", unheeded [SIGUSR2, SIGTERM, SIGINT, SIGQUIT] {
+    ToCollector: "the log collector", unheeded [SIGTERM, SIGINT, SIGQUIT] {
         Reload = SIGHUP: "new parameters are in force",
         Rotate = SIGUSR1: "a new file is begun",
+        Serve = SIGUSR2: "its pgpool serves: the link `current` leads to its file",
     }
 }
 

@@ -1,12 +1,14 @@
 //! While the new pgpool of an upgrade starts: the old one does everything, the new one nothing; and it does not take over
 //! before it can do what the old one does.
 
+use std::fs;
+use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{install, start_by_name};
+use super::{PATIENCE, install, start_by_name};
 use crate::harness::frontend::startup;
 use crate::harness::{Cluster, LOGIN, Pgpool, Wire, children_of, shared, wait_for};
 use crate::metrics;
@@ -49,7 +51,7 @@ fn nobody_is_served_by_a_new_one_before_the_old_one_has_retired() {
     assert_eq!(children_of(new, "postgres test").len(), 1);
     assert!(sessions.iter_mut().all(|session| session.value("SELECT 1") == "1"));
     wait_for("the pid file", || {
-        std::fs::read_to_string(pool.path("pgpool.pid")).is_ok_and(|pid| pid.trim() == new.to_string())
+        fs::read_to_string(pool.path("pgpool.pid")).is_ok_and(|pid| pid.trim() == new.to_string())
     });
     pool.adopt();
 }
@@ -77,7 +79,7 @@ fn who_serves_answers_administrators_and_load_balancers_and_carries_out_failover
     wait_for("the failover", || pool.log().contains("=== Failover done."));
     let log = pool.log();
     assert!(log.contains("upgrade failed: a failover is needed"), "{log}");
-    assert_eq!(std::fs::read_to_string(pool.path("commands")).expect("commands"), "1\n");
+    assert_eq!(fs::read_to_string(pool.path("commands")).expect("commands"), "1\n");
     assert_eq!(log.matches("=== Starting degeneration").count(), 1, "{log}");
     assert!(log.contains(&format!("main pid {}: LOG:  === Starting degeneration", pool.pid())), "{log}");
     let nodes = session.query("SHOW POOL_NODES").succeeded().rows();
@@ -139,4 +141,48 @@ fn a_request_that_waits_for_clients_goes_before() {
     let (session, mut raw) = waits(&pool, &|| pool.log().contains(&format!("upgrade failed: {reason}")));
     drop(session);
     assert_eq!(raw.frame().expect("an answer").1, DONE);
+}
+
+#[test]
+fn all_who_ask_at_the_same_time_hear_how_it_ends() {
+    only_ours!("it has to be stopped");
+    let (pool, name) = start_by_name(Pgpool::on(shared()).set("upgrade_start_timeout", 600));
+    install(&name, "exec sleep 1000");
+    let ask = || pool.command().arg("upgrade").stderr(Stdio::piped()).spawn().expect("pgpool upgrade");
+    let first = ask();
+    wait_for("the new one", || !pool.children("sleep 1000").is_empty());
+    let second = ask();
+    wait_for("the second request", || pool.log().contains("upgrade: one is under way already"));
+    kill(pool.children("sleep 1000")[0], Signal::SIGKILL).expect("kill");
+    for asked in [first, second] {
+        let told = asked.wait_with_output().expect("its end");
+        let said = String::from_utf8_lossy(&told.stderr).into_owned();
+        assert!(!told.status.success() && said.contains("the new process was ended by SIGKILL"), "{said}");
+    }
+}
+
+#[test]
+fn the_link_to_the_log_file_names_that_of_who_serves() {
+    only_ours!("there is none");
+    let cluster = Cluster::streaming(2).start();
+    let mut pool = Pgpool::on(&cluster).set("logging_collector", "on").set("upgrade_start_timeout", 600).prepare();
+    let directory = pool.path("log");
+    pool.set("log_directory", directory.display());
+    pool.set("log_filename", "old.log");
+    pool.launch(&[]);
+    wait_for("pgpool to serve", || Wire::login(pool.port).is_ok());
+    let current = || fs::read_link(directory.join("current")).expect("the link").display().to_string();
+    assert_eq!(current(), "old.log");
+    pool.set("log_filename", "new.log");
+    pool.set("sr_check_period", 1);
+    cluster.node(1).pause();
+    pool.signal(Signal::SIGURG);
+    let has_said = |text: &str| fs::read_to_string(directory.join("new.log")).is_ok_and(|log| log.contains(text));
+    wait_for("the new one", || has_said(FINDS_NOTHING));
+    assert_eq!(current(), "old.log");
+    cluster.node(1).resume();
+    wait_for("the upgrade", || has_said("is replaced by this one"));
+    wait_for("the link", || current() == "new.log");
+    assert!(pool.wait_end(PATIENCE).is_some());
+    pool.adopt();
 }
