@@ -187,7 +187,9 @@ fn begin(context: &mut Context, client: &mut Client, opening: Opening, deadline:
     let balance = balance_node(context, &group.key, &application_name, home);
     trace::opened(context, &group, home, balance, minor);
     if let Some(server) = group.get(home) {
-        greet(&mut client.output, server, &negotiation);
+        let key = own_key(&server.cancel_key);
+        context.slot.set_cancel_key(server.pid, &key);
+        greet(&mut client.output, server, &key, &negotiation);
     }
     trace::idle(context, TransactionStatus::Idle);
     client.flush()?;
@@ -330,15 +332,23 @@ impl Entry<'_> {
     }
 }
 
-/// AuthenticationOk to ReadyForQuery, with the values of the primary.
-fn greet(out: &mut Vec<u8>, server: &ServerConnection, negotiation: &[u8]) {
+/// The key to cancel this session with, like that of its server: who had the server connection before knows the server's.
+fn own_key(servers: &[u8]) -> Vec<u8> {
+    let mut key = servers.to_vec();
+    // Without randomness it is the server's, as whoever was here before knows.
+    let _ = openssl::rand::rand_bytes(&mut key);
+    key
+}
+
+/// AuthenticationOk to ReadyForQuery, with the values of the primary, and the `key` to cancel with.
+fn greet(out: &mut Vec<u8>, server: &ServerConnection, key: &[u8], negotiation: &[u8]) {
     // The servers' own negotiation tells of an older protocol; ours of what we do not understand.
     out.extend_from_slice(if server.negotiation.is_empty() { negotiation } else { &server.negotiation });
     write::authentication_ok(out);
     for (name, value) in &server.parameters {
         write::parameter_status(out, name, value);
     }
-    write::backend_key_data(out, server.pid, &server.cancel_key);
+    write::backend_key_data(out, server.pid, key);
     write::ready_for_query(out, TransactionStatus::Idle);
 }
 

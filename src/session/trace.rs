@@ -119,7 +119,7 @@ pub(super) fn idle(context: &Context, status: TransactionStatus) {
     title::set_activity(word);
 }
 
-/// The session has its group: publishes who is served and by whom, so that cancel requests find it.
+/// The session has its group: publishes who is served and by whom.
 pub(super) fn opened(context: &Context, group: &Group, home: usize, balance: usize, minor: u16) {
     context.asked.set(None);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -138,7 +138,6 @@ pub(super) fn opened(context: &Context, group: &Group, home: usize, balance: usi
     context.slot.set_session(&SessionInfo { user, database, pool_slot: Some(group.slot) });
     if let Some(server) = group.get(home) {
         joined(context, group, server);
-        context.slot.set_cancel_key(server.pid, &server.cancel_key);
     }
 }
 

@@ -57,6 +57,33 @@ fn a_pooled_connection_has_a_working_key() {
 }
 
 #[test]
+fn the_key_of_an_ended_session_does_not_cancel_the_next() {
+    only_ours!("all clients of a server connection have its key");
+    let pool = Pgpool::on(shared()).set("num_init_children", 2).start();
+    let former = pool.connect();
+    let (pid, key) = (former.pid, former.key.clone());
+    former.close();
+    let mut session = pool.connect();
+    wait_for("the same server connection", || {
+        if session.pid != pid {
+            session = pool.connect();
+        }
+        session.pid == pid
+    });
+    let marker = "cancel the next";
+    session.send(frontend::query(&format!("{LONG_WRITE} /* {marker} */")));
+    wait_for("the statement to run", || is_sleeping(shared().primary(), marker));
+    let mut canceller = pool.open();
+    canceller.send(frontend::cancel(pid, &key));
+    assert!(canceller.is_closed_within(Duration::from_secs(10)));
+    wait_for("the log", || pool.log().contains("invalid cancel key"));
+    assert!(is_sleeping(shared().primary(), marker));
+    let mut canceller = pool.open();
+    canceller.send(frontend::cancel(session.pid, &session.key));
+    assert_eq!(session.read_until('Z').sqlstate(), "57014");
+}
+
+#[test]
 fn a_wrong_key_cancels_nothing() {
     let pool = Pgpool::on(shared()).start();
     let mut session = pool.connect();
