@@ -256,6 +256,10 @@ fn what_is_probably_not_meant_is_warned_of() {
         ("backend_hostname1 = 'a'\nbackend_port1 = 5432", "nodes 0 and 1 are the same server: a:5432"),
         ("backend_hostname1 = 'a:5433'\nbackend_port1 = 5433", "node 1 has a port in its name: \"a:5433\""),
         ("backend_hostname1 = 'localhost'\nbackend_port1 = 9999", "node 1 is pgpool itself: localhost:9999"),
+        (
+            "replication_mode = on\nfailover_when_quorum_exists = off",
+            "replication_mode does not select native replication any more",
+        ),
         ("pcp_port = 9999", "port and pcp_port are the same: 9999"),
         ("metrics_listen_addresses = '*'\nmetrics_port = 9898", "pcp_port and metrics_port are the same: 9898"),
         (

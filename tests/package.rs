@@ -108,7 +108,14 @@ fn it_is_installed_started_updated_removed_and_purged() {
     }
 
     root.dpkg("-i", &first);
-    for name in ["usr/sbin/pcp_node_info", "usr/sbin/pg_md5", "etc/pgpool2/pcp.conf", "etc/pgpool2/pool_hba.conf"] {
+    for name in [
+        "usr/sbin/pcp_node_info",
+        "usr/sbin/pg_md5",
+        "usr/share/man/man8/pgpool.8.gz",
+        "usr/share/man/man1/pcp_node_info.1.gz",
+        "etc/pgpool2/pcp.conf",
+        "etc/pgpool2/pool_hba.conf",
+    ] {
         assert!(root.at(name).exists(), "{name}");
     }
     for page in ["man8/pgpool.8", "man1/pcp_node_info.1", "man1/pg_enc.1"] {
@@ -152,6 +159,7 @@ fn it_is_installed_started_updated_removed_and_purged() {
     assert!(conf.exists() && !root.at("usr/sbin/pgpool").exists() && !root.at("run/pgpool.pid").exists());
     root.dpkg("-P", Path::new("pgpool"));
     assert!(!root.at("etc/pgpool2").exists());
-    let left: Vec<_> = ["usr/sbin", "usr/share/pgpool2", "usr/share/doc/pgpool"].map(|name| root.at(name)).to_vec();
+    let left: Vec<_> =
+        ["usr/sbin", "usr/share/pgpool2", "usr/share/doc/pgpool", "usr/share/man"].map(|name| root.at(name)).to_vec();
     assert!(left.iter().all(|path| !path.exists()), "{left:?}");
 }

@@ -291,3 +291,17 @@ fn a_broken_file_changes_nothing_and_does_not_prevent_a_stop() {
     let (status, text) = place.run(&["-m", "i", "stop"]);
     assert!(status == 0 && place.leaves_nothing(), "{text}");
 }
+
+#[test]
+fn what_a_command_cannot_do_it_says_in_few_words() {
+    let place = Place::new();
+    let (status, said) = place.run(&["begin"]);
+    assert_eq!(
+        (status, said.as_str()),
+        (1, "pgpool: unknown command \"begin\"\nTry \"pgpool --help\" for more information.\n")
+    );
+    // Nobody has this one: pid_max is below.
+    fs::write(place.path("pgpool.pid"), "4194305\n").expect("pid file");
+    let (status, said) = place.run(&["stop"]);
+    assert!(status == 3 && said.contains("DETAIL:  No such process") && said.contains("the next start"), "{said}");
+}

@@ -5,6 +5,9 @@
 //! the server sent: a reply has ended when they are a ReadyForQuery. Good for trust logins and for clients that wait
 //! for each reply, which is what pgbench is; no pooling, no COPY, no pipelines.
 //!
+//! It is compiled by itself, without crates: fork and poll are declared here, so that this is the only place beside shm/ and
+//! src/sys with `unsafe` in it.
+//!
 //! Usage: floor LISTEN_PORT SERVER_PORT PROCESSES [poll]      poll: wait in poll() before each read (6 syscalls)
 
 use std::io::{Read, Result, Write};

@@ -7,7 +7,7 @@ use crate::state::{TableSet, uptime};
 use crate::wire::{Cursor, Header, backend};
 use std::rc::Rc;
 
-/// When answers stop to count by themselves.
+/// When answers stop to count by themselves, in milliseconds of [`uptime`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expiry(u64);
 
@@ -19,13 +19,17 @@ impl Expiry {
     pub fn after(seconds: i32) -> Self {
         match u64::try_from(seconds) {
             Ok(0) | Err(_) => Self::NEVER,
-            Ok(seconds) => Self(uptime().as_secs() + seconds),
+            Ok(seconds) => Self(millis() + seconds * 1000),
         }
     }
 
     fn has_come(self) -> bool {
-        self.0 != 0 && uptime().as_secs() >= self.0
+        self.0 != 0 && millis() >= self.0
     }
+}
+
+fn millis() -> u64 {
+    u64::try_from(uptime().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// An answer as it is kept.

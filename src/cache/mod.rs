@@ -22,6 +22,7 @@
 //! The key holds all that decides an answer: database, both user names, and the values of *all* settings, as the server
 //! tells them for this session ([`identities`]), the protocol, the text, parameters and formats. Nothing is cut, and parts
 //! are set apart by their lengths. A session that may have changed a setting asks anew before it uses the cache again.
+//! What a standby answers is kept if it has the same to tell of the session.
 //!
 //! With `memqcache_method = memcached` answers and generations are in [`memcached`], which has more to say about this.
 //!

@@ -65,9 +65,10 @@ pub fn effects(
     settings: &Settings,
     catalog: &dyn Catalog,
 ) -> Effects {
-    let may_write = |name: &Name| may_write(name, settings, catalog);
+    let is_known = !statement.has.unknown_functions;
+    let may_write = |name: &Name| may_write(name, is_known, settings, catalog);
     let only_explains = only_explains(statement);
-    let may_call = statement.has.unknown_functions || !settings.write_function_list.is_empty();
+    let may_call = !is_known || !settings.write_function_list.is_empty();
     let calls = runs_functions(statement)
         && ((may_call && statement.functions.iter().any(may_write)) || calls_hidden(statement, background, settings));
     let runs_unknown = !only_explains && statement.has.executes && !background.runs_known;
@@ -167,10 +168,11 @@ fn calls_set_config(statement: &Statement) -> bool {
     statement.functions.iter().any(|function| &*function.name == "set_config")
 }
 
-/// Whether calling it may write. The administrator's word counts more than the declaration.
-fn may_write(name: &Name, settings: &Settings, catalog: &dyn Catalog) -> bool {
+/// Whether calling it may write. The administrator's word counts more than the declaration. `is_known`: it is one of
+/// PostgreSQL's that leave nothing behind, whether it was looked up or not.
+fn may_write(name: &Name, is_known: bool, settings: &Settings, catalog: &dyn Catalog) -> bool {
     let (reading, writing) = (&settings.read_only_function_list, &settings.write_function_list);
-    let is_harmless = || sets_or_locks(name) || is_declared_harmless(name, catalog);
+    let is_harmless = || is_known || sets_or_locks(name) || is_declared_harmless(name, catalog);
     if reading.is_empty() && writing.is_empty() {
         return !is_harmless();
     }

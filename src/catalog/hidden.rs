@@ -12,6 +12,8 @@ use crate::report::Result;
 use crate::sql::{Name, Statement};
 use std::collections::HashMap;
 
+/// A longer identifier is cut, in bytes.
+const MAX_NAME: usize = 63;
 /// Rows of the answer at most. With more of them any statement may call anything.
 const MAX_ROWS: usize = 5000;
 
@@ -21,13 +23,21 @@ pub struct HiddenCalls {
     /// By the name of the relation whose rule or policy calls them, also through other relations.
     relations: HashMap<Box<str>, Vec<Name>>,
     /// By their own name, which a function of PostgreSQL's has, too.
-    namesakes: HashMap<Box<str>, Name>,
-    /// Those of one row, which can be written as its column.
-    columns: Vec<Name>,
-    /// The same, STABLE.
-    reading_columns: Vec<Name>,
+    namesakes: HashMap<Box<str>, Vec<Name>>,
+    /// Those of one row, which can be written as its column, by their own name in lower case.
+    columns: HashMap<Box<[u8]>, Vec<Column>>,
+    /// The same, with names that no word of a text is.
+    odd_columns: Vec<Column>,
     /// There are more.
     is_cut: bool,
+}
+
+/// A function that can be written as a column.
+#[derive(Debug)]
+struct Column {
+    name: Name,
+    /// It is not only STABLE.
+    writes: bool,
 }
 
 impl HiddenCalls {
@@ -36,13 +46,13 @@ impl HiddenCalls {
         self.relations.is_empty()
             && self.namesakes.is_empty()
             && self.columns.is_empty()
-            && self.reading_columns.is_empty()
+            && self.odd_columns.is_empty()
             && !self.is_cut
     }
 
     /// Whether `text` may call a function by what looks like a column, one whose answer does not last.
     pub fn may_be_in(&self, text: &[u8]) -> bool {
-        self.is_cut || self.columns.iter().chain(&self.reading_columns).any(|name| may_name(text, &name.name))
+        self.is_cut || !self.columns_in(text).is_empty()
     }
 
     /// The VOLATILE ones that `statement`, whose text is `text`, may call. `None`: it cannot be told.
@@ -54,27 +64,51 @@ impl HiddenCalls {
         let is_pg_catalog = |name: &&Name| name.schema.as_deref() == Some("pg_catalog");
         let called = statement.functions.iter().filter(|name| !is_pg_catalog(name));
         let by_name = called.filter_map(|name| self.namesakes.get(&name.name));
-        let as_column =
-            self.columns.iter().filter(|name| !statement.relations.is_empty() && may_name(text, &name.name));
-        Some(by_relation.flatten().chain(by_name).chain(as_column).collect())
+        let columns = if statement.relations.is_empty() { Vec::new() } else { self.columns_in(text) };
+        let as_column = columns.into_iter().filter(|column| column.writes).map(|column| &column.name);
+        Some(by_relation.chain(by_name).flatten().chain(as_column).collect())
+    }
+
+    /// Those that `text` names, perhaps. Escapes may hide any.
+    fn columns_in(&self, text: &[u8]) -> Vec<&Column> {
+        if self.columns.is_empty() && self.odd_columns.is_empty() {
+            return Vec::new();
+        }
+        let mut found: Vec<_> = self.odd_columns.iter().collect();
+        if text.windows(3).any(|part| part.eq_ignore_ascii_case(b"U&\"")) {
+            found.extend(self.columns.values().flatten());
+            return found;
+        }
+        let mut lower = [0; MAX_NAME];
+        for word in text.split(|byte| !is_of_word(*byte)) {
+            let length = word.len().min(MAX_NAME);
+            lower[..length].copy_from_slice(&word[..length]);
+            lower[..length].make_ascii_lowercase();
+            found.extend(self.columns.get(&lower[..length]).into_iter().flatten());
+        }
+        found
     }
 
     fn add(&mut self, kind: &str, relation: Option<String>, function: Name) {
         match (kind, relation) {
             ("relation", Some(relation)) => self.relations.entry(relation.into()).or_default().push(function),
-            ("namesake", _) => {
-                self.namesakes.insert(function.name.clone(), function);
-            }
-            ("column", _) => self.columns.push(function),
-            _ => self.reading_columns.push(function),
+            ("namesake", _) => self.namesakes.entry(function.name.clone()).or_default().push(function),
+            _ => self.add_column(Column { name: function, writes: kind == "column" }),
+        }
+    }
+
+    fn add_column(&mut self, column: Column) {
+        let word = column.name.name.as_bytes().to_ascii_lowercase().into_boxed_slice();
+        if word.iter().copied().all(is_of_word) {
+            self.columns.entry(word).or_default().push(column);
+        } else {
+            self.odd_columns.push(column);
         }
     }
 }
 
-/// Whether `text` may hold the identifier `name`. Quotes and escapes may hide it.
-fn may_name(text: &[u8], name: &str) -> bool {
-    let contains = |part: &[u8]| text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part));
-    !name.is_ascii() || name.contains('"') || contains(name.as_bytes()) || contains(b"U&\"")
+fn is_of_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$')
 }
 
 /// Asks `server`, to which nothing is owed.
@@ -150,6 +184,7 @@ mod tests {
             ("namesake", None, "upper"),
             ("column", None, "touch"),
             ("reading", None, "orders"),
+            ("reading", None, "touch"),
         ] {
             hidden.add(kind, relation.map(str::to_owned), Name::qualified("s", function));
         }
@@ -161,6 +196,9 @@ mod tests {
             ("select pg_catalog.upper(a), lower(a) from t", &[]),
             ("select x.ToucH from t as x", &["touch"]),
             ("select x.U&\"touc\\0068\" from t as x", &["touch"]),
+            ("select x.\"Touch\" from t as x", &["touch"]),
+            ("select x.touched, x.no_touch from t as x", &[]),
+            ("select x.orders from t as x", &[]),
             ("select 'touch'", &[]),
             ("select x.a from t as x", &[]),
         ] {
@@ -171,6 +209,8 @@ mod tests {
         for (text, may) in [("select t.touch", true), ("select t.orders", true), ("select t.a", false)] {
             assert_eq!(hidden.may_be_in(text.as_bytes()), may, "{text}");
         }
+        hidden.add("column", None, Name::bare("it's"));
+        assert!(hidden.may_be_in(b"select 1"));
         hidden.is_cut = true;
         assert!(hidden.may_be_in(b""));
         assert_eq!(hidden.of(&analyse(b"select 1", Lexing::default()), b"select 1"), None);

@@ -7,7 +7,8 @@ use super::tell;
 use crate::config::{self, FileLocations, LoadResult, Settings};
 use crate::report::{Report, Severity};
 use crate::supervisor::{Outcome, pid_file};
-use crate::sys::signal::Signal;
+use crate::sys::signal::ToParent;
+use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use std::fs;
@@ -28,20 +29,25 @@ const EXIT_NOT_UPGRADED: i32 = 1;
 /// How much longer than the new pgpool may take the old one has to say how it ended.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// What helps where a signal is refused.
-const WHO: &str = "Only root and the user that runs pgpool may do that.";
+/// What helps where a signal does not get through.
+fn remedy(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ESRCH => "It has not taken its pid file with it; the next start does not mind.",
+        _ => "Only root and the user that runs pgpool may do that.",
+    }
+}
 
 /// Stops pgpool and waits for its end. Returns the exit status.
 pub(super) fn stop(files: &FileLocations, loaded: LoadResult, mode: StopMode) -> i32 {
     let path = pid_path(files, &loaded);
     let Some(pid) = running(&path) else { return EXIT_NOT_STOPPED };
     let signal = match mode {
-        StopMode::Smart => Signal::SIGTERM,
-        StopMode::Fast => Signal::SIGINT,
-        StopMode::Immediate => Signal::SIGQUIT,
+        StopMode::Smart => ToParent::SmartStop,
+        StopMode::Fast => ToParent::FastStop,
+        StopMode::Immediate => ToParent::ImmediateStop,
     };
     if let Err(errno) = kill(pid, signal) {
-        Report::fatal(format!("could not stop process with pid: {pid}")).detail(errno.desc()).hint(WHO).log();
+        Report::fatal(format!("could not stop process with pid: {pid}")).detail(errno.desc()).hint(remedy(errno)).log();
         return EXIT_NOT_STOPPED;
     }
     Report::log_line(format!("stop request sent to pgpool (pid: {pid}). waiting for termination...")).log();
@@ -51,7 +57,7 @@ pub(super) fn stop(files: &FileLocations, loaded: LoadResult, mode: StopMode) ->
     0
 }
 
-fn wait_for_end(pid: Pid, signal: Signal) {
+fn wait_for_end(pid: Pid, signal: ToParent) {
     let started = Instant::now();
     let mut dots = 0;
     while pid_file::is_alive(pid) {
@@ -73,12 +79,12 @@ pub(super) fn reload(files: &FileLocations, loaded: LoadResult) -> i32 {
         problems.log(Severity::Error);
         Report::warning("the configuration has errors: pgpool will go on with the old one").log();
     }
-    match kill(pid, Signal::SIGHUP) {
+    match kill(pid, ToParent::Reload) {
         Ok(()) => 0,
         Err(errno) => {
             Report::fatal(format!("could not reload configuration file pid: {pid}"))
                 .detail(errno.desc())
-                .hint(WHO)
+                .hint(remedy(errno))
                 .log();
             EXIT_NOT_RELOADED
         }
@@ -91,8 +97,11 @@ pub(super) fn upgrade(settings: &Settings) -> i32 {
     let path = Path::new(&settings.pid_file_name);
     let Some(pid) = running(path) else { return EXIT_NOT_UPGRADED };
     let outcome = Outcome::of(path);
-    if let Err(errno) = kill(pid, Signal::SIGURG) {
-        Report::fatal(format!("could not upgrade process with pid: {pid}")).detail(errno.desc()).hint(WHO).log();
+    if let Err(errno) = kill(pid, ToParent::Upgrade) {
+        Report::fatal(format!("could not upgrade process with pid: {pid}"))
+            .detail(errno.desc())
+            .hint(remedy(errno))
+            .log();
         return EXIT_NOT_UPGRADED;
     }
     let patience = Duration::from_secs(u64::try_from(settings.upgrade_start_timeout).unwrap_or(0)) + MARGIN;

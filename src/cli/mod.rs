@@ -42,7 +42,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> i32 {
             0
         }
         Err(Usage::Wrong(message)) => {
-            tell(&format!("pgpool: {message}\n{}", options::usage()));
+            tell(&format!("pgpool: {message}\nTry \"pgpool --help\" for more information.\n"));
             EXIT_USAGE
         }
     }

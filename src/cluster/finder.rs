@@ -13,16 +13,13 @@ use crate::failover;
 use crate::net::Deadline;
 use crate::report::{self, Report};
 use crate::state::{Cluster, NodeTableBusy, Progress, Shared};
-use crate::sys::signal::{Signal, SignalSet, Signals};
+use crate::sys::signal::{SignalSet, Signals, ToHelper};
 use crate::sys::title;
 use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The signals it takes note of. Those of a worker only wake it.
-const SIGNALS: [Signal; 6] =
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 /// How often a missing node is looked for when `sr_check_period` does not say.
 const DEFAULT_PERIOD: Duration = Duration::from_secs(10);
 /// How often a missing primary is looked for within `search_primary_node_timeout` (failover 7.3).
@@ -36,7 +33,7 @@ const EXIT_RESTART: i32 = 1;
 pub fn run(settings: Arc<Settings>, shared: Shared, ready: OwnedFd, at_start: bool) -> i32 {
     report::set_process("node_finder", "WORKER");
     title::set("node finder process");
-    let signals = match Signals::install(&SIGNALS) {
+    let signals = match Signals::install(ToHelper::HANDLED) {
         Ok(signals) => signals,
         Err(errno) => {
             Report::fatal("the finder cannot handle signals").detail(errno.desc()).log();
@@ -181,7 +178,7 @@ impl Finder {
         let (signals, noted) = (&self.signals, &mut self.noted);
         ask_all(questions, signals.fd(), || {
             *noted = noted.with(signals.take());
-            means_leave(*noted)
+            noted.has_stop()
         })
         .ok_or(Leave(0))
     }
@@ -253,14 +250,14 @@ impl Finder {
     fn sleep(&mut self, next: Deadline) -> Result<(), Leave> {
         loop {
             let taken = std::mem::take(&mut self.noted).with(self.signals.take());
-            if means_leave(taken) {
+            if taken.has_stop() {
                 return Err(Leave(0));
             }
-            if taken.has(Signal::SIGUSR1) {
+            if taken.has(ToHelper::Restart) {
                 Report::debug("the node finder starts anew").log();
                 return Err(Leave(EXIT_RESTART));
             }
-            if taken.has(Signal::SIGHUP) {
+            if taken.has(ToHelper::Reload) {
                 self.reload();
                 return Ok(());
             }
@@ -283,10 +280,6 @@ impl Finder {
             *answer = Answer::NotAsked;
         });
     }
-}
-
-fn means_leave(signals: SignalSet) -> bool {
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].into_iter().any(|signal| signals.has(signal))
 }
 
 #[cfg(test)]

@@ -12,15 +12,13 @@ use crate::config::Settings;
 use crate::net::Deadline;
 use crate::report::{self, Report};
 use crate::state::{Cluster, History, MAX_NODES, NodeSet, NodeStatus, Role, Shared};
-use crate::sys::signal::{Signal, SignalSet, Signals};
+use crate::sys::signal::{Signals, ToHelper};
 use crate::sys::title;
 use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-const SIGNALS: [Signal; 6] =
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 /// Pause between two rounds.
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -76,7 +74,7 @@ pub const LENGTH: usize = 1 + size_of::<u64>() + size_of::<u32>() + MAX_NODES;
 pub fn run(settings: &Arc<Settings>, shared: &Shared, returning: Option<usize>, found: &OwnedFd) -> i32 {
     report::set_process("main", "MAIN");
     title::set("search for the primary");
-    let Ok(signals) = Signals::install(&SIGNALS) else { return 1 };
+    let Ok(signals) = Signals::install(ToHelper::HANDLED) else { return 1 };
     let limit = settings.search_primary_node_timeout;
     let deadline = Deadline::after_seconds(limit);
     let mut told = Vec::new();
@@ -104,7 +102,7 @@ pub fn run(settings: &Arc<Settings>, shared: &Shared, returning: Option<usize>, 
         let next = Deadline::after(PERIOD).min(deadline);
         while !next.passed() {
             let _ = poll(&mut [PollFd::new(signals.fd(), PollFlags::POLLIN)], next.poll_timeout());
-            if means_leave(signals.take()) {
+            if signals.take().has_stop() {
                 return 0;
             }
         }
@@ -119,7 +117,7 @@ fn round(settings: &Settings, cluster: &Cluster, returning: Option<usize>, signa
     let question = |id: usize| Question::new(settings, id, &cluster.nodes[id]);
     let is_configured = |id: &usize| cluster.nodes.get(*id).is_some_and(|node| node.port != 0);
     let asked: NodeSet = attached.iter().chain(returning.filter(is_configured)).collect();
-    for (id, answer) in ask_all(asked.iter().map(question).collect(), signals.fd(), || means_leave(signals.take()))? {
+    for (id, answer) in ask_all(asked.iter().map(question).collect(), signals.fd(), || signals.take().has_stop())? {
         if attached.contains(id) || answer.sight().is_some() {
             answers[id] = answer;
         }
@@ -153,10 +151,6 @@ fn tell(answers: &[Answer], outcome: &Outcome, told: &mut Vec<Answer>) {
             tell::heard(id, answer, outcome.invalid.contains(&id)).iter().for_each(Report::log);
         }
     }
-}
-
-fn means_leave(signals: SignalSet) -> bool {
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].into_iter().any(|signal| signals.has(signal))
 }
 
 #[cfg(test)]

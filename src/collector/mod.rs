@@ -16,7 +16,7 @@ pub use file::LogFile;
 use crate::config::Settings;
 use crate::report::{self, Report, Sink};
 use crate::state::Shared;
-use crate::sys::signal::{Signal, Signals};
+use crate::sys::signal::{Signals, ToCollector};
 use crate::sys::{descriptor, title};
 use assemble::{Assembler, Piece};
 use chrono::{DateTime, Local};
@@ -30,9 +30,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The signals it handles. Only SIGHUP, SIGUSR1 and SIGUSR2 mean anything; the others are sent to all processes and must not end it.
-const SIGNALS: [Signal; 6] =
-    [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
 /// How often a file that could not be opened is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// It sleeps no longer than this while rotation by age is on: the clock may have been set.
@@ -81,7 +78,7 @@ pub fn run(start: Start) -> i32 {
     }
     report::set_process("logger", "");
     title::set("PgpoolLogger");
-    let signals = match Signals::install(&SIGNALS) {
+    let signals = match Signals::install(ToCollector::HANDLED) {
         Ok(signals) => signals,
         Err(errno) => {
             Report::fatal("the log collector cannot handle signals").detail(errno.desc()).log();
@@ -135,14 +132,13 @@ impl Collector {
             let _ = poll(&mut ready, self.nap());
             let is_readable = ready[1].any() == Some(true);
             let taken = signals.take();
-            if taken.has(Signal::SIGHUP) {
+            if taken.has(ToCollector::Reload) {
                 self.reload();
             }
-            if taken.has(Signal::SIGUSR2) {
-                // This pgpool may serve now.
+            if taken.has(ToCollector::Point) {
                 self.publish();
             }
-            if taken.has(Signal::SIGUSR1) {
+            if taken.has(ToCollector::Rotate) {
                 self.rotate(Local::now(), None);
             }
             self.heed_age();

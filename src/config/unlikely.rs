@@ -8,6 +8,7 @@ use crate::report::Report;
 /// Adds a warning for each of them.
 pub(super) fn check(settings: &Settings, positions: &Positions, problems: &mut Problems) {
     let mut checks = Checks { settings, positions, problems };
+    checks.old_replication();
     checks.reserved();
     checks.ports();
     checks.hosts();
@@ -24,6 +25,16 @@ impl Checks<'_> {
     /// Reports a problem at the place where `name` is set.
     fn at(&mut self, name: &'static str, index: Option<usize>, report: Report) {
         self.problems.add(report, self.positions.place(name, index));
+    }
+
+    /// Before release 4.2 this asked for native replication; whoever comes from there expects it.
+    fn old_replication(&mut self) {
+        if self.settings.replication_mode {
+            let report = Report::warning("replication_mode does not select native replication any more")
+                .detail("Writes reach the primary only. backend_clustering_mode says which mode is used.")
+                .hint("Remove the line; if the nodes are kept in step by native replication, stay with Pgpool-II.");
+            self.at("replication_mode", None, report);
+        }
     }
 
     /// With as many reserved connections as there are processes everybody is refused.

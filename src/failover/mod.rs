@@ -8,7 +8,8 @@ pub mod operator;
 
 use crate::report::Report;
 use crate::state::{Cluster, MAX_NODES, Node, Request, RequestKind, Shared};
-use nix::sys::signal::{Signal, kill};
+use crate::sys::signal::{ToHelper, ToParent};
+use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
 /// Asks for the node to be detached: NODE_DOWN_REQUEST. Returns whether the parent was asked.
@@ -85,14 +86,14 @@ fn ask(shared: &Shared, request: &Request) -> bool {
 pub fn wake_parent(shared: &Shared) {
     Report::log_line("signal_user1_to_parent_with_reason(0)").log();
     // If the parent is dead, this process is about to end as well.
-    let _ = kill(Pid::from_raw(shared.parent() as i32), Signal::SIGUSR1);
+    let _ = kill(Pid::from_raw(shared.parent() as i32), ToParent::Requests);
 }
 
 /// A session had trouble with the node: lets its health check process look at once, if the node is checked at all. That
 /// confirms or clears the suspicion, with the retries that are configured.
 pub fn suspect(shared: &Shared, node: usize) {
     if let Some(pid) = shared.health(node).want_check() {
-        let _ = kill(Pid::from_raw(pid as i32), Signal::SIGUSR2);
+        let _ = kill(Pid::from_raw(pid as i32), ToHelper::LookAtNode);
     }
 }
 

@@ -8,7 +8,8 @@ use super::{admit_detach, received, wake_parent};
 use crate::config::{BackendClusteringMode, Settings};
 use crate::report::{Report, Result};
 use crate::state::{Cluster, MAX_NODES, Request, RequestKind, Shared};
-use nix::sys::signal::{Signal, kill};
+use crate::sys::signal::ToParent;
+use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use std::time::{Duration, Instant};
 
@@ -258,5 +259,5 @@ fn wait_for_clients(shared: &Shared, settings: &Settings, pause: Pause<'_>) -> R
 
 /// Idle workers look whether clients are held back; the parent passes it on.
 fn tell_workers(shared: &Shared) {
-    let _ = kill(Pid::from_raw(shared.parent() as i32), Signal::SIGUSR2);
+    let _ = kill(Pid::from_raw(shared.parent() as i32), ToParent::TellWorkers);
 }

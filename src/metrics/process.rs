@@ -7,7 +7,7 @@ use crate::config::Settings;
 use crate::net::{Deadline, accept, is_shut_down};
 use crate::report::{self, Report};
 use crate::state::Shared;
-use crate::sys::signal::{Signal, Signals};
+use crate::sys::signal::{Signals, ToMetrics};
 use crate::sys::title;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -17,9 +17,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The signals it acts on, or must not die of (process-model 6).
-const SIGNALS: [Signal; 6] =
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 const EXIT_DONE: i32 = 0;
 /// Another is to take this process's place.
 const EXIT_RESTART: i32 = 1;
@@ -51,7 +48,7 @@ pub fn run(start: Start) -> i32 {
     title::set("metrics");
     let Start { listeners, watched, users, settings, shared } = start;
     let queues = watched.into_iter().map(Queue::new).collect();
-    let prepared = Signals::install(&SIGNALS).map_err(io::Error::from).and_then(|signals| {
+    let prepared = Signals::install(ToMetrics::HANDLED).map_err(io::Error::from).and_then(|signals| {
         let poll = Poll::new()?;
         let fd = signals.fd().as_raw_fd();
         poll.registry().register(&mut SourceFd(&fd), SIGNALLED, Interest::READABLE)?;
@@ -149,10 +146,10 @@ impl Process {
     /// Returns whether this process ends.
     fn heed_signals(&mut self) -> bool {
         let taken = self.signals.take();
-        if taken.has(Signal::SIGHUP) {
+        if taken.has(ToMetrics::Reload) {
             self.site.reload();
         }
-        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].into_iter().any(|signal| taken.has(signal))
+        taken.has_stop()
     }
 }
 

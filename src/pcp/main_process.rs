@@ -10,7 +10,7 @@ use crate::config::Settings;
 use crate::net::{Deadline, accept, is_shut_down};
 use crate::report::{self, Report};
 use crate::state::Shared;
-use crate::sys::signal::{Signal, Signals};
+use crate::sys::signal::{Signal, Signals, ToPcp};
 use crate::sys::{Fork, die_with_parent, fork, title};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -23,16 +23,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The signals it acts on, or must not die of (process-model 6).
-const SIGNALS: [Signal; 7] = [
-    Signal::SIGTERM,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGHUP,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGCHLD,
-];
 const EXIT_DONE: i32 = 0;
 /// Another is to take this process's place.
 const EXIT_RESTART: i32 = 1;
@@ -59,7 +49,7 @@ pub struct Start {
 pub fn run(start: Start) -> i32 {
     report::set_process("pcp_main", "PCP CHILD");
     title::set("PCP: wait for connection request");
-    let signals = match Signals::install(&SIGNALS) {
+    let signals = match Signals::install(ToPcp::HANDLED) {
         Ok(signals) => signals,
         Err(errno) => {
             Report::fatal("the PCP process cannot handle signals").detail(errno.desc()).log();
@@ -171,32 +161,32 @@ impl MainProcess {
     /// `Some`: this process ends.
     fn heed_signals(&mut self) -> Option<i32> {
         let taken = self.signals.take();
-        for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+        for signal in [ToPcp::FastStop, ToPcp::ImmediateStop] {
             if taken.has(signal) {
                 self.signal_workers(signal);
                 return Some(EXIT_DONE);
             }
         }
-        if taken.has(Signal::SIGTERM) {
+        if taken.has(ToPcp::SmartStop) {
             self.leaves = true;
             self.listeners.clear();
             self.reception = Reception::default();
-            self.signal_workers(Signal::SIGTERM);
+            self.signal_workers(ToPcp::SmartStop);
         }
-        if taken.has(Signal::SIGHUP)
+        if taken.has(ToPcp::Reload)
             && let Some(settings) = Settings::from_snapshot(&self.shared.published_settings())
         {
             self.settings = Arc::new(settings);
             report::configure(self.settings.log_settings());
             backend::reload_tls(&self.settings);
         }
-        if taken.has(Signal::SIGCHLD) {
+        if taken.has(ToPcp::ChildEnded) {
             self.reap();
         }
         None
     }
 
-    fn signal_workers(&self, signal: Signal) {
+    fn signal_workers(&self, signal: ToPcp) {
         for pid in &self.workers {
             let _ = kill(*pid, signal);
         }
@@ -237,7 +227,7 @@ impl MainProcess {
         let parent = Pid::this();
         match fork() {
             Ok(Fork::Child) => {
-                let is_orphan = !die_with_parent(parent, Signal::SIGINT);
+                let is_orphan = !die_with_parent(parent, ToPcp::FastStop.into());
                 // What belongs to others is not kept open here.
                 self.listeners.clear();
                 self.reception = Reception::default();

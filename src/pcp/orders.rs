@@ -8,7 +8,7 @@ use crate::config::BackendClusteringMode;
 use crate::failover::operator::{self, Pause};
 use crate::report::{Report, Result};
 use crate::state::{MAX_NODES, Progress, RequestKind, Shared};
-use crate::sys::signal::Signal;
+use crate::sys::signal::{ToCollector, ToParent};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
@@ -101,11 +101,11 @@ pub(super) fn recover(context: &Context<'_>, node: &Number) -> Report {
 }
 
 /// `T`, `t`: the signal that stops pgpool this way. Only that of a whole cluster does not wait for the end of a failover.
-pub(super) fn stop(shared: &Shared, mode: u8, cluster: bool) -> Result<Signal> {
+pub(super) fn stop(shared: &Shared, mode: u8, cluster: bool) -> Result<ToParent> {
     let signal = match mode {
-        b's' => Signal::SIGTERM,
-        b'f' => Signal::SIGINT,
-        b'i' => Signal::SIGQUIT,
+        b's' => ToParent::SmartStop,
+        b'f' => ToParent::FastStop,
+        b'i' => ToParent::ImmediateStop,
         mode => {
             return Err(Report::error("PCP: error while processing shutdown request")
                 .detail(format!("invalid shutdown mode \"{}\"", char::from(mode).escape_default())));
@@ -124,7 +124,7 @@ pub(super) fn rotate_log(context: &Context<'_>, out: &mut Vec<u8>) -> Result<()>
         return Err(failed("logging_collector is disabled"));
     }
     let pid = context.shared.collector().ok_or_else(|| failed("the log collector has not started yet"))?;
-    kill(Pid::from_raw(pid.cast_signed()), Signal::SIGUSR1).map_err(|errno| failed(errno.desc()))?;
+    kill(Pid::from_raw(pid.cast_signed()), ToCollector::Rotate).map_err(|errno| failed(errno.desc()))?;
     reply::complete::<&str>(out, b'v', &[]);
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::failover::operator::{GivenUp, Pause};
 use crate::net::{Deadline, Received, Stream};
 use crate::report::{self, Report, Result, Severity};
 use crate::state::{Refusal, Shared};
-use crate::sys::signal::{Signal, Signals};
+use crate::sys::signal::{Signals, ToParent, ToPcp};
 use crate::sys::title;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -25,9 +25,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The signals it takes note of; the others that are sent to all of pgpool's processes must not end it.
-const SIGNALS: [Signal; 6] =
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 /// The client has said goodbye, or was told to leave.
 const EXIT_DONE: i32 = 0;
 /// The session has ended with an error.
@@ -52,7 +49,7 @@ pub(super) struct Start {
 /// The life of the forked process. Returns its exit status.
 pub(super) fn run(start: Start) -> i32 {
     report::set_process("pcp_child", "PCP WORKER");
-    let signals = match Signals::install(&SIGNALS) {
+    let signals = match Signals::install(ToPcp::HANDLED) {
         Ok(signals) => signals,
         Err(errno) => {
             Report::fatal("a PCP worker process cannot handle signals").detail(errno.desc()).log();
@@ -107,7 +104,7 @@ struct Line {
 pub(super) enum Then {
     GoOn,
     /// The parent gets this signal.
-    SignalParent(Signal),
+    SignalParent(ToParent),
 }
 
 impl Worker {
@@ -204,7 +201,7 @@ impl Worker {
             Request::SetParameter { name, value } => self.set(name, value, out)?,
             Request::Reload => {
                 reply::complete::<&str>(out, b'z', &[]);
-                return Ok(Then::SignalParent(Signal::SIGHUP));
+                return Ok(Then::SignalParent(ToParent::Reload));
             }
             Request::Stop { mode, cluster } => {
                 let signal = orders::stop(&shared, *mode, *cluster)?;
@@ -360,8 +357,8 @@ impl Line {
     /// Whether this process is to end at once.
     fn told_to_leave(&mut self) -> bool {
         let taken = self.signals.take();
-        self.leaves |= taken.has(Signal::SIGTERM);
-        taken.has(Signal::SIGINT) || taken.has(Signal::SIGQUIT)
+        self.leaves |= taken.has(ToPcp::SmartStop);
+        taken.has(ToPcp::FastStop) || taken.has(ToPcp::ImmediateStop)
     }
 }
 

@@ -156,15 +156,16 @@ fn delay_obstacle(session: &SessionView<'_>) -> Option<Reason> {
     exceeds_limit(session.delay, session.settings).then_some(Reason::Delayed)
 }
 
-/// The names whose facts are missing: relations, then functions. Before an EXECUTE ask for those of
-/// [`SessionView::runs`], too.
+/// The names whose facts are missing: relations, then functions. Where lists decide about functions only the query cache has
+/// to know them. Before an EXECUTE ask for those of [`SessionView::runs`], too.
 pub fn missing<'s>(
     statement: &'s Statement,
     settings: &Settings,
     catalog: &impl Catalog,
 ) -> (Vec<&'s Name>, Vec<&'s Name>) {
     let relations = statement.reads().filter(|name| catalog.relation(name) == Known::NotYet).collect();
-    let by_list = !settings.read_only_function_list.is_empty() || !settings.write_function_list.is_empty();
+    let has_list = !settings.read_only_function_list.is_empty() || !settings.write_function_list.is_empty();
+    let by_list = has_list && !settings.memory_cache_enabled;
     let functions = statement.functions.iter().filter(|name| !by_list && catalog.function(name) == Known::NotYet);
     (relations, functions.collect())
 }

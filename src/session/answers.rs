@@ -221,7 +221,11 @@ impl Session<'_> {
 
     fn parameter_status(&mut self, node: usize, header: Header) -> Result<bool, End> {
         if let Some(caching) = &mut self.caching {
-            caching.identity.setting_changed();
+            if node == self.home {
+                caching.identity.setting_changed();
+            } else {
+                caching.identity.changed_on(node);
+            }
         }
         let content = self.reply_content(node, header);
         if let Ok((name, value)) = backend::parameter_status(content) {

@@ -116,6 +116,13 @@ impl Session<'_> {
     }
 
     fn tell_beside(&mut self, node: usize, message: &[u8]) {
+        if let Some(caching) = self.caching.as_mut().filter(|_| message[0] == b'S') {
+            if node == self.home {
+                caching.identity.forget();
+            } else {
+                caching.identity.changed_on(node);
+            }
+        }
         match message[0] {
             b'A' => self.client.output.extend_from_slice(message),
             b'S' if node == self.home => {

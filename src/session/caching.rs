@@ -28,7 +28,6 @@ use crate::state::{QueryCache, TableSet, uptime};
 use crate::wire::{Header, TransactionStatus, frontend, write};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What one session has to do with the query cache.
 pub(super) struct Caching {
@@ -205,6 +204,9 @@ impl Session<'_> {
         }
         let before = self.definitions();
         let Some(tables) = self.tables_if_kept(facts, before)? else { return Ok(()) };
+        if self.has_caught_up(self.balance, &tables) {
+            self.identify_on(self.balance);
+        }
         let Some(caching) = &mut self.caching else { return Ok(()) };
         let Some(stamp) = caching.answers.stamp(&self.database, &tables) else { return Ok(()) };
         // What was just learnt may be out of date by now.
@@ -260,27 +262,35 @@ impl Session<'_> {
     }
 
     /// The Query at the front, or the Sync of a batch, goes to `node` as its message `number`: the answer is collected, if
-    /// that is wanted and the node has all that was written.
+    /// that is wanted and the node may give it.
     pub(super) fn begin_fill(&mut self, is_select: bool, node: usize, number: u64) {
-        let home = self.home;
-        let Some(caching) = &mut self.caching else { return };
+        let Some(caching) = &self.caching else { return };
         let wanted = caching.filling.wanted();
         if is_select || wanted.is_some() {
             caching.shared().count_miss(self.context.slot.index());
         }
-        let Some(entry) = wanted else { return };
-        // What a standby has not replayed yet must not be kept.
-        let has_all = || {
-            let written = caching.shared().written(&self.database, &entry.tables);
-            let age = self.group.get(node).map(|server| server.created.elapsed());
-            let opened = age.map_or(Duration::MAX, |age| uptime().saturating_sub(age));
-            self.context.shared.delays().shows(node, written, opened)
-        };
-        if node == home || has_all() {
+        let Some((key, entry)) = wanted else { return };
+        let is_valid = node == self.home || (self.is_identified(node, key) && self.has_caught_up(node, &entry.tables));
+        let Some(caching) = &mut self.caching else { return };
+        if is_valid {
             caching.filling.begin(node, number);
         } else {
             caching.filling.give_up();
         }
+    }
+
+    /// Whether the session is on `node` the one under which `key` is kept. Never, if that is this session's own: what servers
+    /// do not list may have been set on the primary alone.
+    fn is_identified(&self, node: usize, key: &[u8]) -> bool {
+        let told_by = |caching: &Caching| caching.identity.told_by(node, self.group.get(node)?.created).flatten();
+        self.caching.as_deref().and_then(told_by).is_some_and(|identity| key.starts_with(&identity))
+    }
+
+    /// Whether `node` shows the last write of `tables` to this session.
+    fn has_caught_up(&self, node: usize, tables: &TableSet) -> bool {
+        let (Some(caching), Some(server)) = (&self.caching, self.group.get(node)) else { return false };
+        let opened = uptime().saturating_sub(server.created.elapsed());
+        self.context.shared.delays().shows(node, caching.shared().written(&self.database, tables), opened)
     }
 }
 

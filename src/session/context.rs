@@ -12,7 +12,7 @@ use crate::net::{Address, Deadline};
 use crate::route;
 use crate::sql::{FactsCache, Statement};
 use crate::state::{ClientInfo, Cluster, NodeStatus, Shared, WorkerSlot, uptime};
-use crate::sys::signal::{Signal, SignalSet, Signals};
+use crate::sys::signal::{SignalSet, Signals, ToWorker};
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -132,9 +132,9 @@ impl Context {
 
     /// Does so if a signal taken during the session asks for it, and tells whether.
     pub(super) fn reload_if_asked(&mut self) -> bool {
-        let asked = self.deferred.has(Signal::SIGHUP);
+        let asked = self.deferred.has(ToWorker::Reload);
         if asked {
-            self.deferred = self.deferred.without(Signal::SIGHUP);
+            self.deferred = self.deferred.without(ToWorker::Reload);
             self.reload();
         }
         asked
@@ -242,14 +242,14 @@ impl Context {
     /// Whether a fast or immediate stop has been asked for; takes nothing.
     pub(super) fn is_stopping(&self) -> bool {
         let pending = self.signals.pending();
-        pending.has(Signal::SIGINT) || pending.has(Signal::SIGQUIT)
+        pending.has(ToWorker::FastStop) || pending.has(ToWorker::ImmediateStop)
     }
 
     /// Takes what signals have arrived. Whether pgpool stops now (fast or immediate); everything else waits for the end
     /// of the session.
     pub(super) fn must_stop(&mut self) -> bool {
         self.deferred = self.deferred.with(self.signals.take());
-        self.deferred.has(Signal::SIGINT) || self.deferred.has(Signal::SIGQUIT)
+        self.deferred.has(ToWorker::FastStop) || self.deferred.has(ToWorker::ImmediateStop)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::config::BackendClusteringMode;
 use crate::failover;
 use crate::net::{ConnectError, Deadline};
 use crate::report::{Report, SqlState};
-use crate::sys::signal::Signal;
+use crate::sys::signal::ToWorker;
 use crate::wire::Header;
 use crate::wire::backend::ErrorFields;
 use std::time::Duration;
@@ -26,10 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 impl Session<'_> {
     /// Looks at the node table if the parent has said so.
     pub(super) fn heed_failover(&mut self) -> Result<(), End> {
-        if !self.context.deferred.has(Signal::SIGUSR2) {
+        if !self.context.deferred.has(ToWorker::LookAtNodes) {
             return Ok(());
         }
-        self.context.deferred = self.context.deferred.without(Signal::SIGUSR2);
+        self.context.deferred = self.context.deferred.without(ToWorker::LookAtNodes);
         self.context.discard_detached();
         let home = self.home;
         let lost: Vec<usize> = self

@@ -4,9 +4,8 @@
 //! Nothing here waits: whoever turns many away at the same time goes on with each as far as it has come.
 
 use super::end::End;
-use super::refusal::place;
 use super::startup::{self, MAX_REQUESTS};
-use super::{Context, finish, secure};
+use super::{Context, finish, refusal, secure};
 use crate::net::tls::Handshake;
 use crate::net::{InBuffer, Received, Stream};
 use crate::report::{Report, SqlState};
@@ -65,7 +64,7 @@ impl Farewell {
     fn tell(&mut self, context: &Context) {
         context.shared.refusals().count(Refusal::TooManyClients);
         let (report, mut message) = (too_many().detail(std::mem::take(&mut self.detail)), Vec::new());
-        finish::log_end(&report, &place(self.stream.peer()));
+        finish::log_end(&report, &refusal::place(self.stream.peer()));
         report.encode(&mut message);
         let _ = self.stream.send(&message);
         self.stream.shutdown_sending();

@@ -69,9 +69,9 @@ impl Filling {
         }
     }
 
-    /// What is wanted, if anything is.
-    pub fn wanted(&self) -> Option<&Entry> {
-        (self.stage == Stage::Wanted).then_some(&self.entry)
+    /// Key and entry of what is wanted, if anything is.
+    pub fn wanted(&self) -> Option<(&[u8], &Entry)> {
+        (self.stage == Stage::Wanted).then_some((&self.key, &self.entry))
     }
 
     /// What is wanted is the answer of `node` to its message `number`.

@@ -1,15 +1,19 @@
 //! As whom a session asks the query cache: what decides its answers beside statements and data, asked of the primary.
 //!
 //! What was told counts until a statement may have changed a setting, or anybody has changed privileges or definitions.
+//!
+//! Another node may know the session by other settings: code that ran on the primary may have set something that nobody saw,
+//! or the connection may be older than a change of a role. So what it answers is kept only under the identity that it tells
+//! itself.
 
 use super::Session;
 use super::end::End;
 use crate::backend::control;
-use crate::cache::{self, Effects, Identities};
+use crate::cache::{self, Effects, Identities, Identity};
 use crate::net::Deadline;
 use crate::report::{Report, SqlState};
 use crate::state::uptime;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the server may take to tell what the session's settings are.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -19,7 +23,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct OwnIdentity {
     known: Known,
     /// What was told last, in so far as it is shared.
-    last: Option<cache::Identity>,
+    last: Option<Identity>,
+    /// What other nodes have told since, with when the connection was made that has told it.
+    elsewhere: Vec<(usize, Instant, Option<Identity>)>,
     /// What no other session has, nor this one before it was asked last: settings that nobody lists may be others since.
     number: (u32, u128),
     /// The session may have settings that servers do not list.
@@ -46,6 +52,7 @@ impl OwnIdentity {
         Self {
             known: Known::NotYet,
             last: None,
+            elsewhere: Vec::new(),
             number: (std::process::id(), uptime().as_nanos()),
             has_custom,
             is_uncertain: false,
@@ -78,14 +85,25 @@ impl OwnIdentity {
         matches!(self.known, Known::Identity(_, then) if then == changes)
     }
 
-    /// The session goes on with another server.
+    /// What `node`, whose connection was made at `created`, has told since the primary was asked last. `None`: nothing.
+    pub fn told_by(&self, node: usize, created: Instant) -> Option<Option<Identity>> {
+        let told = self.elsewhere.iter().find(|told| (told.0, told.1) == (node, created));
+        told.map(|(.., identity)| *identity)
+    }
+
+    /// The session goes on with another server, or the server with another configuration, as it has told unasked.
     pub fn forget(&mut self) {
         self.known = Known::NotYet;
     }
 
-    /// A server has told of a setting, perhaps because its configuration was changed.
+    /// The primary has told of a setting, in answer to a statement.
     pub fn setting_changed(&mut self) {
         self.is_uncertain = true;
+    }
+
+    /// Another node has told of a setting: it is to be asked anew.
+    pub fn changed_on(&mut self, node: usize) {
+        self.elsewhere.retain(|told| told.0 != node);
     }
 
     /// A statement with these effects is about to be sent. Whether names may mean something else afterwards.
@@ -137,6 +155,7 @@ impl Session<'_> {
         identity.has_custom |= told.is_some_and(|told| told.own.is_some());
         let identities = told.map(|told| if identity.has_custom { told.apart(shared, identity.number) } else { told });
         identity.known = identities.map_or(Known::None, |identities| Known::Identity(identities, changes));
+        identity.elsewhere.clear();
         let common = told.map(|told| told.common);
         let is_same = common.is_some() && identity.last == common;
         identity.last = common;
@@ -144,6 +163,40 @@ impl Session<'_> {
             self.catalog.resolve_doubt(is_same);
         }
         identities
+    }
+
+    /// As whom this session asks on `node`, another one than the primary, is asked there once, if it is free to tell.
+    pub(super) fn identify_on(&mut self, node: usize) {
+        let Some(caching) = self.caching.as_ref() else { return };
+        let is_shared = matches!(caching.identity.known, Known::Identity(Identities { own: None, .. }, _));
+        if !is_shared || node == self.home || !self.journal.is_current(node) || !self.is_free(node) {
+            return;
+        }
+        let (question, number) = (cache::identity_query(caching.answers.are_elsewhere()), caching.identity.number);
+        let Some(server) = self.group.get_mut(node) else { return };
+        let created = server.created;
+        if caching.identity.told_by(node, created).is_some() {
+            return;
+        }
+        let answer = control::query(server, question, Deadline::after(LIMIT));
+        self.statements.unnamed_lost(node);
+        self.hear_aside(node);
+        let rows = match answer {
+            Ok(rows) => rows,
+            Err(report) if report.code == SqlState::CONNECTION_FAILURE => {
+                return self.leave_node(node, report.detail.as_deref().unwrap_or(&report.message));
+            }
+            Err(report) => {
+                report.log();
+                Vec::new()
+            }
+        };
+        let answer = rows.first().map_or(&[][..], Vec::as_slice);
+        let told = cache::identities(&self.context.shared, answer, &self.group.key.startup, number);
+        if let Some(caching) = &mut self.caching {
+            caching.identity.changed_on(node);
+            caching.identity.elsewhere.push((node, created, told.map(|told| told.common)));
+        }
     }
 
     /// A question of the cache's has failed: the statement goes its way without.

@@ -4,7 +4,8 @@ use super::Session;
 use super::context::Context;
 use crate::report::Report;
 use crate::sql::{Kind, Statement};
-use nix::sys::signal::{Signal, kill};
+use crate::sys::signal::ToWorker;
+use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -43,7 +44,7 @@ impl Session<'_> {
         for worker in self.context.shared.workers().iter().map(|slot| slot.pid()).filter(|pid| *pid != 0 && *pid != own)
         {
             // A worker that has just ended has closed everything.
-            let _ = kill(Pid::from_raw(worker as i32), Signal::SIGUSR1);
+            let _ = kill(Pid::from_raw(worker as i32), ToWorker::ClosePool);
         }
         let begin = Instant::now();
         while self.context.shared.is_pooled(database) && begin.elapsed() < CLOSING && !self.context.is_stopping() {
@@ -62,8 +63,8 @@ impl Context {
 
     /// Does so if a signal taken during the session asks for it: another session is about to drop a database.
     pub(super) fn close_pooled_if_asked(&mut self) {
-        if self.deferred.has(Signal::SIGUSR1) {
-            self.deferred = self.deferred.without(Signal::SIGUSR1);
+        if self.deferred.has(ToWorker::ClosePool) {
+            self.deferred = self.deferred.without(ToWorker::ClosePool);
             self.close_pooled(|pool| pool.close_all());
         }
     }

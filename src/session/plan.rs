@@ -7,7 +7,7 @@ use crate::backend::LoginError;
 use crate::report::{Report, SqlState};
 use crate::route::{Reason, Target, Transaction};
 use crate::sql::Statement;
-use crate::sys::signal::Signal;
+use crate::sys::signal::ToWorker;
 use crate::wire::TransactionStatus;
 use std::rc::Rc;
 
@@ -75,7 +75,7 @@ impl Session<'_> {
     /// what that means to the session.
     #[inline]
     pub(super) fn nodes_have_changed(&self) -> bool {
-        self.context.signals.pending().has(Signal::SIGUSR2)
+        self.context.signals.pending().has(ToWorker::LookAtNodes)
     }
 
     /// Whether a read could go elsewhere at all.

@@ -126,6 +126,8 @@ impl NodeHealth {
         match end {
             RoundEnd::Success => self.set(Condition::Well),
             RoundEnd::Failure { .. } => {
+                // What sessions have suspected meanwhile is what was found.
+                self.wanted.store(0, Ordering::Release);
                 self.all_failures.fetch_add(1, Ordering::Relaxed);
                 self.set(Condition::Failing);
             }
@@ -260,5 +262,10 @@ mod tests {
         assert!(health.is_wanted());
         health.begin();
         assert!(!health.is_wanted());
+        for (end, goes_on) in [(RoundEnd::Success, true), (RoundEnd::Failure { counted: true }, false)] {
+            health.want_check();
+            health.end(end, 0, Duration::ZERO);
+            assert_eq!(health.is_wanted(), goes_on, "a node that has failed need not be looked at once more: {end:?}");
+        }
     }
 }

@@ -244,7 +244,8 @@ impl Children {
     }
 
     /// Sends `signal` to those whose role `is_meant`.
-    pub fn signal(&self, signal: Signal, is_meant: impl Fn(Role) -> bool) {
+    pub fn signal(&self, signal: impl Into<Signal>, is_meant: impl Fn(Role) -> bool) {
+        let signal = signal.into();
         for (pid, _) in self.living.iter().filter(|(_, child)| is_meant(child.role)) {
             let _ = kill(*pid, signal);
         }

@@ -38,7 +38,7 @@ use crate::net::tls::Front;
 use crate::report::{Report, version};
 use crate::state::{NodeSet, Shared};
 use crate::sys::descriptor;
-use crate::sys::signal::{Signal, Signals};
+use crate::sys::signal::{STOPS, Signal, Signals, ToDoorman, ToParent};
 use certificates::Renewal;
 use children::{Children, Dead, End, Role, ScriptKind};
 use failover::Failover;
@@ -248,33 +248,33 @@ impl Supervisor {
 
     fn heed_signals(&mut self) {
         let taken = self.signals.take();
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
+        for signal in STOPS {
             if taken.has(signal) {
                 self.stop(signal);
             }
         }
-        if taken.has(Signal::SIGCHLD) {
+        if taken.has(ToParent::ChildEnded) {
             for dead in self.children.reap() {
                 self.bury(&dead);
             }
         }
-        if taken.has(Signal::SIGHUP) && self.stopping.is_none() {
+        if taken.has(ToParent::Reload) && self.stopping.is_none() {
             self.reload();
             self.let_successor_reload();
         }
-        if taken.has(Signal::SIGURG) {
+        if taken.has(ToParent::Upgrade) {
             self.upgrade();
         }
-        if taken.has(Signal::SIGUSR1) {
+        if taken.has(ToParent::Requests) {
             if self.retired.is_some() {
                 self.pass_orders_on();
             } else if self.stopping.is_none() && !self.is_before_its_time() {
                 self.heed_requests();
             }
         }
-        if taken.has(Signal::SIGUSR2) {
+        if taken.has(ToParent::TellWorkers) {
             self.heed_hold();
-            self.children.signal_all(Signal::SIGUSR2);
+            self.tell_workers();
         }
     }
 
@@ -301,7 +301,7 @@ impl Supervisor {
             slot.reclaim();
             is_done = self.is_done_with(dismissed);
             // It may have been the last one that was free.
-            self.children.signal(Signal::SIGWINCH, |role| role == Role::Doorman);
+            self.children.signal(ToDoorman::NobodyIsFree, |role| role == Role::Doorman);
             if !client.is_empty() {
                 // Its last statement may have changed the catalog, or committed what nobody was told of.
                 self.shared.relcache().bump();

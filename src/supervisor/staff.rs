@@ -11,7 +11,7 @@ use super::spare::{Change, Wanted};
 use crate::config::ProcessManagementMode;
 use crate::report::Report;
 use crate::state::{ProcessStatus, Staff, WorkerSlot};
-use crate::sys::signal::Signal;
+use crate::sys::signal::ToWorker;
 use crate::worker::doorman;
 use std::time::Instant;
 
@@ -115,7 +115,7 @@ impl Supervisor {
         for slot in waiting.iter().take(count) {
             Report::debug(format!("child process with pid: {} is not needed any more", slot.pid())).log();
             slot.dismiss();
-            self.children.signal(Signal::SIGUSR2, |role| role == Role::Worker(slot.index()));
+            self.children.signal(ToWorker::LookAtNodes, |role| role == Role::Worker(slot.index()));
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::report::{self, Report, Result, Severity};
 use crate::state::{Limits, NodeSet, Shared};
 use crate::sys::inherited;
 use crate::sys::service_manager::ServiceManager;
-use crate::sys::signal::{self, Signal, Signals};
+use crate::sys::signal::{self, Signal, Signals, ToParent};
 use nix::errno::Errno;
 use std::error::Error as _;
 use std::fmt::Display;
@@ -33,19 +33,6 @@ use std::sync::Arc;
 const EXIT_NOT_STARTED: i32 = 3;
 /// Exit status when the parent could not go on.
 pub(super) const EXIT_GAVE_UP: i32 = 1;
-
-/// What the parent heeds.
-const HANDLED: [Signal; 9] = [
-    Signal::SIGTERM,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGHUP,
-    Signal::SIGCHLD,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGURG,
-    Signal::SIGWINCH,
-];
 
 /// Starts pgpool and runs it to its end. Returns the exit status. With `starter` this process is a daemon: `starter` gets
 /// one byte when the service is complete, and standard input, output and error are given up at the same moment. `again`:
@@ -86,7 +73,7 @@ fn prepare(
 ) -> Result<Supervisor> {
     // A reader that is gone, and a file beyond the limit of sizes, are errors like others.
     signal::ignore(&[Signal::SIGPIPE, Signal::SIGXFSZ]).map_err(failed("signals cannot be ignored"))?;
-    let signals = Signals::install(&HANDLED).map_err(failed("signals cannot be handled"))?;
+    let signals = Signals::install(ToParent::HANDLED).map_err(failed("signals cannot be handled"))?;
     let mut handed = Handed::take();
     let service = Service::new(ServiceManager::from_environment(), handed.is_none());
     let mut offered = match &mut handed {

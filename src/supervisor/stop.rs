@@ -5,7 +5,7 @@ use super::children::Role;
 use super::{Supervisor, pid_file, upgrade};
 use crate::net::Deadline;
 use crate::report::Report;
-use crate::sys::signal::Signal;
+use crate::sys::signal::{Signal, ToHelper};
 use nix::unistd::Pid;
 use std::path::Path;
 use std::time::Duration;
@@ -65,7 +65,7 @@ impl Supervisor {
         // Idle workers must know of the stop before they see that their sockets are dead.
         self.children.signal_all(signal);
         // Nobody needs to know any more how a node is: a check does not go on until it ends by itself.
-        self.children.signal(Signal::SIGINT, |role| matches!(role, Role::Health(_)));
+        self.children.signal(ToHelper::FastStop, |role| matches!(role, Role::Health(_)));
         // New clients are refused from now on, also by workers that still have a session.
         self.listeners.refuse();
         self.pcp_listeners.refuse();

@@ -10,22 +10,12 @@ use crate::net::{Deadline, Stream, accept};
 use crate::report::{self, Report};
 use crate::session::{Context, Farewell};
 use crate::sys::listen_queue;
-use crate::sys::signal::{Signal, Signals};
+use crate::sys::signal::{Signals, ToDoorman};
 use crate::sys::title;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// The signals it handles. SIGUSR1 and SIGUSR2 mean nothing to it, but are sent to all children and must not end it.
-const SIGNALS: [Signal; 7] = [
-    Signal::SIGTERM,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGHUP,
-    Signal::SIGWINCH,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-];
 /// A long queue is told of once in so long at most.
 const SILENCE: Duration = Duration::from_secs(60);
 /// Who waits is counted so often at least.
@@ -42,7 +32,7 @@ pub fn run(start: Start) -> i32 {
     report::set_process("doorman", "DOORMAN");
     title::set("doorman");
     let Start { index, listeners, settings, rules, front, shared, former } = start;
-    let signals = match Signals::install(&SIGNALS) {
+    let signals = match Signals::install(ToDoorman::HANDLED) {
         Ok(signals) => signals,
         Err(errno) => {
             Report::fatal("the doorman could not prepare itself")
@@ -116,11 +106,10 @@ impl Doorman {
     /// Whether this process ends.
     fn heed_signals(&mut self) -> bool {
         let taken = self.context.signals.take();
-        if taken.has(Signal::SIGHUP) {
+        if taken.has(ToDoorman::Reload) {
             self.context.reload();
         }
-        let stops = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].into_iter().any(|signal| taken.has(signal));
-        stops || !is_wanted(&self.context.settings)
+        taken.has_stop() || !is_wanted(&self.context.settings)
     }
 
     /// Looks at the queues, if there are any. Returns when to do so again.

@@ -83,11 +83,12 @@ impl Idle {
         Ok(None)
     }
 
-    /// Waits for a client, a signal, a word from a server of `pool`, or `deadline`.
+    /// Waits for a client, a signal, a word from a server of `pool`, or `deadline`. `is_held`: whether clients are to be left
+    /// waiting by now, of which the signal may still be on its way when one comes.
     ///
     /// # Errors
     /// Nothing can be accepted any more by this process.
-    pub fn wait(&mut self, pool: &Pool, deadline: Deadline) -> io::Result<Wake> {
+    pub fn wait(&mut self, pool: &Pool, deadline: Deadline, is_held: impl FnOnce() -> bool) -> io::Result<Wake> {
         let mut events = [EpollEvent::empty(); 16];
         self.watch(pool);
         let woken = self.epoll.wait(&mut events, deadline.poll_timeout());
@@ -100,6 +101,9 @@ impl Idle {
         // A client comes before a signal, also one that ends this process: nobody else was woken for him.
         let mut ready: Vec<u64> = events[..count].iter().map(EpollEvent::data).collect();
         ready.sort_unstable();
+        if is_held() {
+            ready.retain(|number| *number >= POOLED);
+        }
         for number in ready.iter().filter(|number| **number < POOLED) {
             if let Some(client) = self.accept(*number as usize)? {
                 return Ok(Wake::Client(*number as usize, client));

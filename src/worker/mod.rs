@@ -17,7 +17,7 @@ use crate::net::{Deadline, Peer, Stream, names};
 use crate::report::{self, Report};
 use crate::session::{self, Context};
 use crate::state::{ClientInfo, Shared};
-use crate::sys::signal::{Signal, Signals, told_to_stop};
+use crate::sys::signal::{Signals, ToDoorman, ToParent, ToWorker, told_to_stop};
 use crate::sys::title;
 use idle::{Idle, Wake};
 use nix::sys::signal::kill;
@@ -29,9 +29,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The signals a worker acts on (process-model 6).
-const SIGNALS: [Signal; 6] =
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 /// How long the name service may keep a client waiting for its name to be known.
 const NAME_LIMIT: Duration = Duration::from_secs(1);
 /// Title while no client is there.
@@ -75,8 +72,8 @@ fn live(start: Start) -> Exit {
     title::set(WAITING);
     let Start { index, listeners, settings, rules, front, shared, former } = start;
     let listeners = Rc::<[_]>::from(listeners);
-    let prepared =
-        Signals::install(&SIGNALS).and_then(|signals| Ok((Idle::new(Rc::clone(&listeners), &signals)?, signals)));
+    let prepared = Signals::install(ToWorker::HANDLED)
+        .and_then(|signals| Ok((Idle::new(Rc::clone(&listeners), &signals)?, signals)));
     let (idle, signals) = match prepared {
         Ok(prepared) => prepared,
         Err(errno) => {
@@ -151,34 +148,35 @@ impl Worker {
     /// Waits for the next client, unless this worker is dismissed (process-model 8.2) and nobody is there.
     fn wait(&self, idle: &mut Idle) -> io::Result<Wake> {
         // While an administrator's request waits for the clients to leave, no new ones come in (failover 13.2).
-        let held = self.context.shared.hold().left();
+        let hold = self.context.shared.hold();
+        let held = hold.left();
         if self.context.slot.is_dismissed() {
             let last = if held.is_none() { idle.last_client()? } else { None };
             return Ok(last.map_or(Wake::Nobody, |(socket, client)| Wake::Client(socket, client)));
         }
         idle.accept_clients(held.is_none())?;
         let deadline = self.next_limit().min(held.map_or(Deadline::NEVER, Deadline::after));
-        idle.wait(&self.context.pool, deadline)
+        idle.wait(&self.context.pool, deadline, || hold.left().is_some())
     }
 
     /// Does what signals and the parent ask for. `Some`: this process ends.
     fn heed_signals(&mut self) -> Option<Exit> {
         let taken = self.context.signals.take().with(std::mem::take(&mut self.context.deferred));
-        if [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].into_iter().any(|signal| taken.has(signal)) {
+        if taken.has_stop() {
             return Some(Exit::Done);
         }
         if self.context.slot.restart_wished() {
             Report::log_line("failover or failback event detected").detail("restarting myself").log();
             return Some(Exit::Restart);
         }
-        if taken.has(Signal::SIGHUP) {
+        if taken.has(ToWorker::Reload) {
             self.context.reload();
         }
-        if taken.has(Signal::SIGUSR1) {
+        if taken.has(ToWorker::ClosePool) {
             self.context.close_pooled(|pool| pool.close_all());
             self.context.close_asker();
         }
-        if taken.has(Signal::SIGUSR2) {
+        if taken.has(ToWorker::LookAtNodes) {
             self.context.discard_detached();
         }
         None
@@ -230,15 +228,14 @@ impl Worker {
     }
 
     /// Lets the parent know when too few or too many workers have no client (process-model 8), and the doorman when none is
-    /// free. By SIGWINCH, which does nothing to whoever does not wait for it.
+    /// free.
     fn mind_staff(&self, connected: usize) {
         let shared = &self.context.shared;
-        let tell = |pid: u32| _ = kill(Pid::from_raw(pid as i32), Signal::SIGWINCH);
         if shared.staff().is_wrong_for(connected) {
-            tell(shared.parent());
+            let _ = kill(Pid::from_raw(shared.parent() as i32), ToParent::Staff);
         }
         if let Some(doorman) = shared.doorman().filter(|_| shared.is_full()) {
-            tell(doorman);
+            let _ = kill(Pid::from_raw(doorman as i32), ToDoorman::NobodyIsFree);
         }
     }
 

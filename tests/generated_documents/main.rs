@@ -1,12 +1,14 @@
-//! The committed documents that are written from `conf/parameters.toml`, from the table of metrics and from the programs'
-//! help texts are what these say today.
+//! The committed documents that are written from `conf/parameters.toml`, from the tables of metrics and signals and from the
+//! programs' help texts are what these say today.
 //! `UPDATE=1 cargo test --test generated_documents` writes them anew.
 
 mod help;
 mod manual;
 mod roff;
 
-use pgpool::{config::document, metrics};
+use pgpool::config::document;
+use pgpool::metrics;
+use pgpool::sys::signal;
 use std::path::Path;
 
 fn assert_fresh(file: &str, wanted: &str) {
@@ -28,19 +30,29 @@ fn the_reference_page_is_fresh() {
     assert_fresh("docs/parameters.md", &document::reference());
 }
 
-#[test]
-fn the_tables_of_metrics_are_fresh() {
+/// The tables between their marks in a document.
+fn assert_tables_fresh(file: &str, tables: &[String]) {
     const BEGIN: &str = "<!-- written by cargo test --test generated_documents -->\n";
     const END: &str = "<!-- end -->\n";
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
-    let text = std::fs::read_to_string(path).expect("docs/metrics.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let text = std::fs::read_to_string(path).expect(file);
     let mut parts = text.split(BEGIN);
     let mut wanted = parts.next().expect("a beginning").to_owned();
-    for (table, part) in metrics::tables().iter().zip(parts) {
+    for (table, part) in tables.iter().zip(parts) {
         let (_, rest) = part.split_once(END).expect("an end");
         wanted.push_str(&[BEGIN, table, END, rest].concat());
     }
-    assert_fresh("docs/metrics.md", &wanted);
+    assert_fresh(file, &wanted);
+}
+
+#[test]
+fn the_tables_of_metrics_are_fresh() {
+    assert_tables_fresh("docs/metrics.md", &metrics::tables());
+}
+
+#[test]
+fn the_table_of_signals_is_fresh() {
+    assert_tables_fresh("docs/operations.md", &[signal::table()]);
 }
 
 #[test]

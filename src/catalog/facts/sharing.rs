@@ -42,8 +42,8 @@ impl Facts {
 
     /// Takes over from other workers that there are none.
     pub fn recall_hidden_calls(&mut self) {
-        let name = self.hidden_name();
-        if self.hidden_calls.is_none() && self.may_share() && self.hear::<NothingHidden>(&name).is_some() {
+        if self.hidden_calls.is_none() && self.may_share() && self.hear::<NothingHidden>(&self.hidden_name()).is_some()
+        {
             self.hidden_calls = Some(HiddenCalls::default());
         }
     }

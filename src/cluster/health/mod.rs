@@ -21,16 +21,13 @@ use crate::failover;
 use crate::net::Deadline;
 use crate::report::{self, Report};
 use crate::state::{Node, NodeHealth, NodeStatus, Progress, RoundEnd, Shared};
-use crate::sys::signal::{Signal, SignalSet, Signals};
+use crate::sys::signal::{Signals, ToHelper};
 use crate::sys::title;
 use nix::poll::{PollFd, PollFlags, poll};
 use probe::{Failure, Kind, probe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The signals it takes note of (process-model 6). SIGUSR2: somebody suspects the node.
-const SIGNALS: [Signal; 6] =
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 /// Pause before a suspected server that is not ready is looked at again.
 const NOT_READY: Duration = Duration::from_millis(100);
 /// Pause before a node that could not be asked is tried again.
@@ -43,7 +40,7 @@ pub fn run(settings: Arc<Settings>, shared: Shared, id: usize) -> i32 {
     // The name lives as long as the process.
     report::set_process(format!("health_check{id}").leak(), "");
     title::set(&format!("health check process({id})"));
-    let signals = match Signals::install(&SIGNALS) {
+    let signals = match Signals::install(ToHelper::HANDLED) {
         Ok(signals) => signals,
         Err(errno) => {
             Report::fatal("the health check cannot handle signals").detail(errno.desc()).log();
@@ -250,14 +247,14 @@ impl Checker {
     /// Returns whether the configuration has changed.
     fn heed_signals(&mut self) -> Result<bool, Leave> {
         let taken = self.signals.take();
-        if means_leave(taken) {
+        if taken.has_stop() {
             return Err(Leave(0));
         }
-        if taken.has(Signal::SIGUSR1) {
+        if taken.has(ToHelper::Restart) {
             Report::log_line("health check process received restart request").log();
             return Err(Leave(EXIT_RESTART));
         }
-        if !taken.has(Signal::SIGHUP) {
+        if !taken.has(ToHelper::Reload) {
             return Ok(false);
         }
         Report::log_line("reloading config file").log();
@@ -269,8 +266,4 @@ impl Checker {
         }
         Ok(true)
     }
-}
-
-fn means_leave(signals: SignalSet) -> bool {
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].into_iter().any(|signal| signals.has(signal))
 }

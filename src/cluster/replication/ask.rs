@@ -13,8 +13,8 @@ use std::time::Duration;
 /// A connection to this database would keep others from copying it, so it is not kept.
 const TEMPLATE: &str = "template1";
 
-/// Where the server is, how far behind in time what it replays, and what it says about its own source. The same for
-/// PostgreSQL 10 to 18; what a user may not see is NULL.
+/// Where the server is, how far behind in time what it replays, what it says about its own source, and the timeline that it
+/// writes, or receives as a standby. The same for PostgreSQL 10 to 18; what a user may not see is NULL.
 const POSITION: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
     CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
     ELSE pg_catalog.pg_current_wal_lsn() END, \
@@ -22,7 +22,10 @@ const POSITION: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
     * 1000000)::pg_catalog.int8, \
     (SELECT slot_name FROM pg_catalog.pg_stat_wal_receiver LIMIT 1), \
     (SELECT conninfo FROM pg_catalog.pg_stat_wal_receiver LIMIT 1), \
-    CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn() END";
+    CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn() END, \
+    CASE WHEN pg_catalog.pg_is_in_recovery() \
+    THEN (SELECT pg_catalog.to_hex(received_tli) FROM pg_catalog.pg_stat_wal_receiver LIMIT 1) \
+    ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END";
 
 /// What the primary knows of those who stream from it.
 const RECEIVERS: &str = "SELECT r.application_name, r.state, r.sync_state, \
@@ -39,6 +42,8 @@ pub(super) struct Told {
     /// What it has made and perhaps not written yet: with `synchronous_commit = off` that may be committed, and seen by
     /// everybody there. As a standby, its position.
     pub made: Lsn,
+    /// The timeline of that; `None`: unknown, or it is a standby that streams from nobody.
+    pub timeline: Option<u32>,
     /// How long ago what it has replayed last was committed, by the clocks of both servers.
     pub replay_age: Option<Duration>,
     /// The replication slot it streams from; empty if none or unknown.
@@ -153,6 +158,7 @@ fn position(row: &[Option<String>]) -> Result<Told, Trouble> {
         in_recovery: text(0) == Some("t"),
         position,
         made: text(5).map(parse).transpose()?.unwrap_or(position),
+        timeline: text(6).and_then(|hex| u32::from_str_radix(hex, 16).ok()),
         replay_age: text(2).and_then(microseconds),
         slot: text(3).unwrap_or_default().to_owned(),
         application_name: text(4).map(own_name).unwrap_or_default(),
@@ -210,7 +216,7 @@ mod tests {
     #[test]
     fn positions() {
         let conninfo = "user=postgres host=db1 port=5432 application_name=node1 fallback_application_name=walreceiver";
-        let told = position(&row(&["t", "1/2", "1500000", "slot1", conninfo])).expect("told");
+        let told = position(&row(&["t", "1/2", "1500000", "slot1", conninfo, "NULL", "1f"])).expect("told");
         let replay_age = Some(Duration::from_millis(1500));
         let (slot, application_name) = ("slot1".to_owned(), "node1".to_owned());
         let position_told = "1/2".parse().expect("position");
@@ -218,14 +224,16 @@ mod tests {
             in_recovery: true,
             position: position_told,
             made: position_told,
+            timeline: Some(31),
             replay_age,
             slot,
             application_name,
             ..Told::default()
         };
         assert_eq!(told, expected);
-        let told = position(&row(&["f", "1/2", "NULL", "NULL", "NULL", "1/9"])).expect("told");
-        assert_eq!(told, Told { position: position_told, made: "1/9".parse().expect("position"), ..Told::default() });
+        let told = position(&row(&["f", "1/2", "NULL", "NULL", "NULL", "1/9", "0000001F"])).expect("told");
+        let made = "1/9".parse().expect("position");
+        assert_eq!(told, Told { position: position_told, made, timeline: Some(31), ..Told::default() });
         assert!(matches!(position(&row(&["t", "NULL"])), Err(Trouble::Failed(_))));
         let wrong = position(&row(&["t", "nowhere"]));
         let cause = "invalid LSN format: wrong log location format: nowhere";

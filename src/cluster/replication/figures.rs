@@ -25,17 +25,22 @@ pub(super) struct Sighting {
     pub position: Lsn,
     /// What it had made, written or not.
     pub made: Lsn,
+    /// The timeline of that.
+    pub timeline: Option<u32>,
     /// When it had answered.
     pub at: Instant,
     /// Just before it was asked, as [`uptime`](crate::state::uptime) tells it.
     pub asked: Duration,
 }
 
-/// Up to which moment a standby that has replayed up to `position` shows everything that was committed on the primary:
-/// `source` is where that is now, `before` where it was at the last check.
-pub(super) fn caught_up(position: Lsn, source: Sighting, before: Option<Sighting>) -> Option<Duration> {
-    let sightings = [Some(source), before.filter(|before| before.node == source.node)];
-    sightings.into_iter().flatten().find(|sighting| position >= sighting.made).map(|sighting| sighting.asked)
+/// Up to which moment this standby shows everything that was committed on the primary: `source` is where that is now, `before`
+/// where it was at the last check. Positions on different timelines tell nothing of each other: after a failover a standby may
+/// be ahead of the new primary with what that has never had.
+pub(super) fn caught_up(standby: &Told, source: Sighting, before: Option<Sighting>) -> Option<Duration> {
+    let before = before.filter(|before| (before.node, before.timeline) == (source.node, source.timeline));
+    let is_comparable = source.timeline.is_some() && standby.timeline == source.timeline;
+    let mut sightings = [Some(source), before].into_iter().flatten().filter(|_| is_comparable);
+    sightings.find(|sighting| standby.position >= sighting.made).map(|sighting| sighting.asked)
 }
 
 /// Index = node id. `answers`: what each node has told now, if it did. `before`: where the primary was at the last check in
@@ -139,19 +144,34 @@ mod tests {
         position.parse().expect("position")
     }
 
+    fn seen_at(position: &str, moment: Instant) -> Sighting {
+        let position = at(position);
+        Sighting { node: 0, position, made: position, timeline: Some(2), at: moment, asked: Duration::ZERO }
+    }
+
     #[test]
     fn a_standby_shows_what_was_committed_before_the_position_it_has_passed() {
         let sighting = |node: usize, position: &str, asked: u64| {
             let asked = Duration::from_secs(asked);
-            Sighting { node, position: at("0/0"), made: at(position), at: Instant::now(), asked }
+            Sighting { node, made: at(position), asked, ..seen_at("0/0", Instant::now()) }
         };
+        let on = |timeline, position: &str| Told { position: at(position), timeline, ..Told::default() };
         let (source, before) = (sighting(0, "0/200", 20), sighting(0, "0/100", 10));
         for (position, expected) in [("0/200", Some(20)), ("0/1FF", Some(10)), ("0/100", Some(10)), ("0/FF", None)] {
             let expected = expected.map(Duration::from_secs);
-            assert_eq!(caught_up(at(position), source, Some(before)), expected, "{position}");
+            assert_eq!(caught_up(&on(Some(2), position), source, Some(before)), expected, "{position}");
         }
-        assert_eq!(caught_up(at("0/150"), source, Some(sighting(1, "0/100", 10))), None);
-        assert_eq!(caught_up(at("0/150"), source, None), None);
+        let between = on(Some(2), "0/150");
+        assert_eq!(caught_up(&between, source, Some(sighting(1, "0/100", 10))), None);
+        assert_eq!(caught_up(&between, source, None), None);
+        // It has what the primary has never had, or streams from nobody.
+        for timeline in [Some(1), Some(3), None] {
+            assert_eq!(caught_up(&on(timeline, "0/900"), source, Some(before)), None, "{timeline:?}");
+        }
+        assert_eq!(caught_up(&between, source, Some(Sighting { timeline: Some(1), ..before })), None);
+        assert_eq!(caught_up(&on(Some(1), "0/900"), source, Some(Sighting { timeline: Some(1), ..before })), None);
+        let unknown = Sighting { timeline: None, ..source };
+        assert_eq!(caught_up(&on(None, "0/900"), unknown, None), None);
     }
 
     fn standby(position: &str) -> Option<Told> {
@@ -201,9 +221,7 @@ mod tests {
 
     #[test]
     fn a_silent_primary_leaves_its_last_position() {
-        let sighting = |node| {
-            Some(Sighting { node, position: at("0/30"), made: at("0/30"), at: Instant::now(), asked: Duration::ZERO })
-        };
+        let sighting = |node| Some(Sighting { node, ..seen_at("0/30", Instant::now()) });
         let answers = [None, standby("0/10"), None];
         assert_eq!(delays(&Settings::default(), &answers, sighting(0)), [None, Some(Delay::Bytes(0x20)), None]);
         for (settings, before) in
@@ -235,7 +253,7 @@ mod tests {
         let seconds = |seconds| Some(Delay::Time(Duration::from_secs(seconds)));
         assert_eq!(delays(&by_time(), &answers, None), [None, seconds(9), seconds(8)]);
         let now = Instant::now();
-        let before = Some(Sighting { node: 0, position: at("0/20"), made: at("0/20"), at: now, asked: Duration::ZERO });
+        let before = Some(seen_at("0/20", now));
         let later = now + Duration::from_secs(2);
         let judged = figures(&by_time(), &cluster(), 0, &answers, before, later);
         assert_eq!([judged[1].delay, judged[2].delay], [seconds(9), seconds(2)]);

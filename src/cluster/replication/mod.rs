@@ -28,7 +28,7 @@ use crate::config::{BackendClusteringMode, Settings};
 use crate::net::Deadline;
 use crate::report::{self, Report};
 use crate::state::{Cluster, Delay, Node, Progress, Shared, uptime};
-use crate::sys::signal::{Signal, SignalSet, Signals};
+use crate::sys::signal::{SignalSet, Signals, ToHelper};
 use crate::sys::title;
 use ask::Told;
 use command::Failure;
@@ -39,9 +39,6 @@ use std::time::{Duration, Instant};
 use tell::{Subject, Troubles};
 use watch::Watch;
 
-/// The signals it takes note of.
-const SIGNALS: [Signal; 6] =
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 /// The shortest time from one check to the next: while the primary does not say that it is one.
 const SOON: Duration = Duration::from_secs(1);
 const EXIT_DONE: i32 = 0;
@@ -56,7 +53,7 @@ pub fn run(settings: Arc<Settings>, shared: Shared) -> i32 {
         Report::fatal(format!("the replication check cannot {what}")).detail(errno.desc()).log();
         EXIT_RESTART
     };
-    let signals = match Signals::install(&SIGNALS) {
+    let signals = match Signals::install(ToHelper::HANDLED) {
         Ok(signals) => signals,
         Err(errno) => return failed("handle signals", errno),
     };
@@ -179,10 +176,11 @@ impl Check {
         let figures = figures::figures(&self.settings, cluster, primary, &told, self.sighting, now);
         if let Some(source) = told[primary].as_ref().filter(|source| !source.in_recovery) {
             self.tell_of_receivers(cluster, primary, source, &figures);
-            let source = Sighting { node: primary, position: source.position, made: source.made, at: now, asked };
+            let Told { position, made, timeline, .. } = *source;
+            let source = Sighting { node: primary, position, made, timeline, at: now, asked };
             for (id, told) in told.iter().enumerate() {
                 let standby = told.as_ref().filter(|told| told.in_recovery);
-                let moment = standby.and_then(|told| figures::caught_up(told.position, source, self.sighting));
+                let moment = standby.and_then(|told| figures::caught_up(told, source, self.sighting));
                 self.shared.delays().set_caught_up(id, moment.unwrap_or_default());
             }
             self.sighting = Some(source);
@@ -300,7 +298,7 @@ impl Check {
             }
             return Err(Leave(status));
         }
-        if taken.has(Signal::SIGHUP) {
+        if taken.has(ToHelper::Reload) {
             Report::log_line("reloading config file").log();
             if let Some(settings) = Settings::from_snapshot(&self.shared.published_settings()) {
                 self.settings = Arc::new(settings);
@@ -343,10 +341,8 @@ fn period(settings: &Settings) -> Option<Duration> {
 
 /// The exit status that signals ask for.
 fn wanted_exit(signals: SignalSet) -> Option<i32> {
-    let stops = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
-    let is_stop = stops.into_iter().any(|signal| signals.has(signal));
-    let restart = signals.has(Signal::SIGUSR1).then_some(EXIT_RESTART);
-    if is_stop { Some(EXIT_DONE) } else { restart }
+    let restart = signals.has(ToHelper::Restart).then_some(EXIT_RESTART);
+    if signals.has_stop() { Some(EXIT_DONE) } else { restart }
 }
 
 /// A node as the external command gets it.

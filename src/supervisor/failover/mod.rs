@@ -45,7 +45,7 @@ use crate::cluster::primary::{self, Found};
 use crate::net::Deadline;
 use crate::report::Report;
 use crate::state::{Asker, Cluster, Phases, Request, uptime};
-use crate::sys::signal::Signal;
+use crate::sys::signal::{ToHelper, ToWorker};
 use action::{Action, Event, Times};
 use engine::Engine;
 use following::Following;
@@ -262,7 +262,7 @@ impl Supervisor {
             Action::WriteStatusFile => self.write_status(),
             Action::TellWorkers => self.tell_workers(),
             Action::RestartHelpers => {
-                self.children.signal(Signal::SIGUSR1, |role| matches!(role, Role::Finder | Role::ReplicationCheck));
+                self.children.signal(ToHelper::Restart, |role| matches!(role, Role::Finder | Role::ReplicationCheck));
             }
             Action::Run(text) => {
                 self.failover.script = self.start_script(ScriptKind::Failover, "failover command", &text);
@@ -276,7 +276,7 @@ impl Supervisor {
             }
             Action::StopSearch => {
                 self.failover.search = None;
-                self.children.signal(Signal::SIGTERM, |role| matches!(role, Role::Search(_)));
+                self.children.signal(ToHelper::SmartStop, |role| matches!(role, Role::Search(_)));
             }
             Action::Follow(follow) => self.follow(follow),
             Action::Answer(number) => self.shared.failover().answer(number),
@@ -307,8 +307,8 @@ impl Supervisor {
     }
 
     /// Every worker looks at the node table: at once, whatever it waits for.
-    fn tell_workers(&self) {
-        self.children.signal(Signal::SIGUSR2, |role| matches!(role, Role::Worker(_)));
+    pub(super) fn tell_workers(&self) {
+        self.children.signal(ToWorker::LookAtNodes, |role| matches!(role, Role::Worker(_)));
     }
 
     fn start_script(&mut self, kind: ScriptKind, name: &'static str, text: &str) -> Option<Script> {

@@ -157,14 +157,14 @@ mod tests {
         assert_eq!(old.hear(), None);
         new.say_ready();
         let _ = (&new.0).write(b"?");
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
+        for signal in crate::sys::signal::STOPS {
             new.say_stop(signal);
         }
         let news = "up\thost\t5432\t\n".repeat(128 * 30);
         assert!(new.say_nodes(&news) && new.say_lack("a node") && new.say_orders("down"));
         drop(new);
         assert_eq!(old.hear(), Some(Word::Ready));
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
+        for signal in crate::sys::signal::STOPS {
             assert_eq!(old.hear(), Some(Word::Stop(signal)));
         }
         assert_eq!(old.hear(), Some(Word::Nodes(news)));

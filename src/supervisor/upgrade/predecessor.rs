@@ -11,7 +11,7 @@ use crate::supervisor::children::Role;
 use crate::supervisor::listen::Listeners;
 use crate::supervisor::pid_file::PidFile;
 use crate::sys::inherited::{self, Inherited};
-use crate::sys::signal::Signal;
+use crate::sys::signal::{Signal, ToCollector};
 use nix::unistd::Pid;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
@@ -146,7 +146,8 @@ impl Supervisor {
         self.tell_of_nodes();
         self.receive_administrators();
         self.shared.hold().release();
-        self.children.signal(Signal::SIGUSR2, |role| matches!(role, Role::Worker(_) | Role::Collector));
+        self.tell_workers();
+        self.children.signal(ToCollector::Point, |role| role == Role::Collector);
         // What the first look at the nodes has led to.
         self.take_requests();
     }

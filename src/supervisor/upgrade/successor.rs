@@ -13,7 +13,7 @@ use crate::supervisor::children::{Dead, End, Role};
 use crate::supervisor::pid_file::{self, PidFile};
 use crate::supervisor::stop::Stopping;
 use crate::sys::inherited;
-use crate::sys::signal::Signal;
+use crate::sys::signal::{Signal, ToHelper, ToParent};
 use nix::sys::signal::{kill, killpg};
 use nix::unistd::Pid;
 use std::ffi::OsString;
@@ -248,7 +248,7 @@ impl Supervisor {
             .log();
         std::mem::take(&mut self.service).main_process_is(pid.as_raw().unsigned_abs(), &self.in_one_line());
         if must_reload {
-            let _ = kill(pid, Signal::SIGHUP);
+            let _ = kill(pid, ToParent::Reload);
         }
         self.pid_file = None;
         self.stopping = Some(Stopping::with_the_last_session());
@@ -258,7 +258,7 @@ impl Supervisor {
         // Idle workers end, behind whoever has just woken them, and so do helpers: the new ones do their work.
         self.shared.workers().iter().for_each(|slot| slot.dismiss());
         self.children.signal_all(Signal::SIGTERM);
-        self.children.signal(Signal::SIGINT, |role| matches!(role, Role::Health(_)));
+        self.children.signal(ToHelper::FastStop, |role| matches!(role, Role::Health(_)));
         for listeners in [&mut self.listeners, &mut self.pcp_listeners, &mut self.metrics_listeners] {
             listeners.leave_to_successor();
         }
@@ -299,7 +299,7 @@ impl Supervisor {
         let Some(retired) = &mut self.retired else { return };
         let Some((news, _)) = retired.news.take() else { return };
         match self.shared.nodes().try_update(|cluster| retired.heard.apply(&news, cluster)) {
-            Ok(()) => self.children.signal(Signal::SIGUSR2, |role| matches!(role, Role::Worker(_))),
+            Ok(()) => self.tell_workers(),
             // Another process changes the table at this moment.
             Err(_) => retired.news = Some((news, Deadline::after_milliseconds(LOOK))),
         }

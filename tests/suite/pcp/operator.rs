@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::orders::{is_standby, node, promotion};
 use super::raw::{Raw, report};
 use super::{login, start};
-use crate::harness::{Cluster, Pgpool, Stop, eventually, lines_in_order, wait_for};
+use crate::harness::{Cluster, Pgpool, Stop, eventually, frontend, lines_in_order, shared, wait_for};
 use crate::only_ours;
 use crate::relcache::{logged, look_ups};
 
@@ -149,7 +151,7 @@ fn new_clients_wait_while_a_graceful_detach_does_and_idle_ones_are_sent_away() {
     let mut holder = cluster.primary().connect();
     holder.query("SELECT pg_advisory_lock(1)").succeeded();
     let mut busy = pool.connect();
-    busy.send(crate::harness::frontend::query("SELECT pg_advisory_lock(1)"));
+    busy.send(frontend::query("SELECT pg_advisory_lock(1)"));
     let mut idle = pool.connect();
     let mut raw = login(&pool);
     raw.request(b'd', b"1\0");
@@ -168,6 +170,26 @@ fn new_clients_wait_while_a_graceful_detach_does_and_idle_ones_are_sent_away() {
     assert!(pool.log().contains(detail), "{}", pool.log());
     assert_eq!(pool.status_file(), "up\ndown\n");
     drop(late);
+}
+
+#[test]
+fn new_clients_wait_although_the_workers_have_not_been_told_yet() {
+    only_ours!("new clients are let in");
+    let pool = start(Pgpool::on(shared()).set("recovery_timeout", 60));
+    let stays = pool.connect();
+    let mut raw = login(&pool);
+    // The parent passes the signal on.
+    pool.signal(Signal::SIGSTOP);
+    raw.request(b'd', b"1\0");
+    wait_for("the request", || pool.log().contains("new clients wait until those that are connected have left"));
+    let mut late = pool.open();
+    late.send(frontend::startup(0, &[("user", "postgres"), ("database", "test")]));
+    let word = late.read_within(Duration::from_millis(500));
+    pool.signal(Signal::SIGCONT);
+    assert!(word.is_err(), "{word:?}");
+    stays.close();
+    assert_eq!(raw.frame(), Some((b'd', DONE.to_vec())), "{}", pool.log());
+    assert!(late.read_until('Z').error().is_none(), "{}", pool.log());
 }
 
 fn is_attached_in_file(pool: &Pgpool) -> bool {

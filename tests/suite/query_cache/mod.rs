@@ -11,6 +11,7 @@ mod full;
 mod given;
 mod keys;
 mod killed;
+mod lists;
 mod meaning;
 mod memcached;
 mod model;
@@ -166,7 +167,7 @@ fn answers_end_with_their_time() {
     make("DROP TABLE IF EXISTS qc_expire", "CREATE TABLE qc_expire AS SELECT 1 AS a");
     let pool = caching().set("memqcache_expire", 1).start();
     let mut session = pool.connect();
-    assert!(is_kept(&mut session, "SELECT * FROM qc_expire"));
+    crate::harness::wait_for("the answer to be kept", || is_kept(&mut session, "SELECT * FROM qc_expire"));
     shared().primary().sql("UPDATE qc_expire SET a = 2");
     crate::harness::wait_for("the answer to expire", || session.value("SELECT * FROM qc_expire") == "2");
 }

@@ -4,6 +4,7 @@
 //! The world carries actions out as the parent does, and keeps its own account of what must be true.
 
 mod histories;
+
 use super::action::{Action, Event};
 use super::engine::Engine;
 use crate::cluster::primary::Found;

@@ -12,6 +12,9 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
+mod meaning;
+
+pub use meaning::{STOPS, ToCollector, ToDoorman, ToHelper, ToMetrics, ToParent, ToPcp, ToWorker, table};
 pub use nix::sys::signal::Signal;
 
 static PENDING: AtomicU64 = AtomicU64::new(0);
@@ -29,8 +32,13 @@ pub struct SignalSet(u64);
 impl SignalSet {
     /// Whether `signal` is in the set.
     #[inline]
-    pub fn has(self, signal: Signal) -> bool {
-        self.0 & bit(signal) != 0
+    pub fn has(self, signal: impl Into<Signal>) -> bool {
+        self.0 & bit(signal.into()) != 0
+    }
+
+    /// Whether a stop is in it, of whatever kind.
+    pub fn has_stop(self) -> bool {
+        STOPS.into_iter().any(|signal| self.has(signal))
     }
 
     /// Whether there is none.
@@ -40,8 +48,8 @@ impl SignalSet {
     }
 
     /// All but `signal`.
-    pub fn without(self, signal: Signal) -> SignalSet {
-        SignalSet(self.0 & !bit(signal))
+    pub fn without(self, signal: impl Into<Signal>) -> SignalSet {
+        SignalSet(self.0 & !bit(signal.into()))
     }
 
     /// The signals of both.
