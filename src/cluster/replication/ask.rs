@@ -14,7 +14,7 @@ use std::time::Duration;
 const TEMPLATE: &str = "template1";
 
 /// Where the server is, how far behind in time what it replays, what it says about its own source, and the timeline that it
-/// writes, or receives as a standby. The same for PostgreSQL 10 to 18; what a user may not see is NULL.
+/// receives as a standby. The same for PostgreSQL 10 to 18; what a user may not see is NULL.
 const POSITION: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
     CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
     ELSE pg_catalog.pg_current_wal_lsn() END, \
@@ -23,9 +23,11 @@ const POSITION: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
     (SELECT slot_name FROM pg_catalog.pg_stat_wal_receiver LIMIT 1), \
     (SELECT conninfo FROM pg_catalog.pg_stat_wal_receiver LIMIT 1), \
     CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn() END, \
-    CASE WHEN pg_catalog.pg_is_in_recovery() \
-    THEN (SELECT pg_catalog.to_hex(received_tli) FROM pg_catalog.pg_stat_wal_receiver LIMIT 1) \
-    ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END";
+    (SELECT pg_catalog.to_hex(received_tli) FROM pg_catalog.pg_stat_wal_receiver LIMIT 1)";
+
+/// The timeline that a primary writes. By itself, since it may have been taken from PUBLIC.
+const TIMELINE: &str =
+    "SELECT pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)";
 
 /// What the primary knows of those who stream from it.
 const RECEIVERS: &str = "SELECT r.application_name, r.state, r.sync_state, \
@@ -140,6 +142,11 @@ fn ask(connection: &mut control::Connection, question: &Question, deadline: Dead
     let mut told = rows.first().ok_or_else(|| Trouble::Failed("no row".to_owned())).and_then(|row| position(row))?;
     if !told.in_recovery {
         told.receivers = query(RECEIVERS)?.iter().map(|row| receiver(row)).collect();
+        told.timeline = match connection.query(TIMELINE, deadline) {
+            Ok(rows) => rows.first().and_then(|row| timeline(row.first()?.as_deref())),
+            Err(report) if sight::is_lost(&report) => return Err(why_failed(report)),
+            Err(_) => None,
+        };
     }
     let role = if told.in_recovery { Role::Standby } else { Role::Primary };
     told.sight = Sight::of(role);
@@ -158,13 +165,17 @@ fn position(row: &[Option<String>]) -> Result<Told, Trouble> {
         in_recovery: text(0) == Some("t"),
         position,
         made: text(5).map(parse).transpose()?.unwrap_or(position),
-        timeline: text(6).and_then(|hex| u32::from_str_radix(hex, 16).ok()),
+        timeline: timeline(text(6)),
         replay_age: text(2).and_then(microseconds),
         slot: text(3).unwrap_or_default().to_owned(),
         application_name: text(4).map(own_name).unwrap_or_default(),
         receivers: Vec::new(),
         sight: Sight::default(),
     })
+}
+
+fn timeline(hex: Option<&str>) -> Option<u32> {
+    u32::from_str_radix(hex?, 16).ok()
 }
 
 fn receiver(row: &[Option<String>]) -> Receiver {
