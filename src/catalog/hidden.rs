@@ -5,9 +5,8 @@
 //! not last. Most databases have none in such a place, so one question is asked for a whole database, and not one for each name.
 
 use super::Facts;
-use super::lookup::LIMIT;
-use crate::backend::{ServerConnection, control};
-use crate::net::Deadline;
+use super::lookup::ask_patiently;
+use crate::backend::ServerConnection;
 use crate::report::Result;
 use crate::sql::{Name, Statement};
 use std::collections::HashMap;
@@ -116,7 +115,7 @@ fn is_of_word(byte: u8) -> bool {
 /// # Errors
 /// As [`super::look_up`].
 pub fn look_up_hidden_calls(facts: &mut Facts, server: &mut ServerConnection) -> Result<()> {
-    let rows = control::query(server, question(), Deadline::after(LIMIT))?;
+    let rows = ask_patiently(server, &question())?;
     let mut hidden = HiddenCalls { is_cut: rows.len() > MAX_ROWS, ..HiddenCalls::default() };
     for mut row in rows.into_iter().take(MAX_ROWS) {
         let mut column = |at: usize| row.get_mut(at).and_then(Option::take);
