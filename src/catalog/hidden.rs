@@ -7,7 +7,7 @@
 use super::Facts;
 use super::lookup::ask_patiently;
 use crate::backend::ServerConnection;
-use crate::report::Result;
+use crate::report::{Result, SqlState};
 use crate::sql::{Name, Statement};
 use std::collections::HashMap;
 
@@ -110,12 +110,19 @@ fn is_of_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$')
 }
 
-/// Asks `server`, to which nothing is owed.
+/// Asks `server`, to which nothing is owed. If it refuses, that is remembered instead.
 ///
 /// # Errors
-/// As [`super::look_up`].
+/// It went away ([`SqlState::CONNECTION_FAILURE`]).
 pub fn look_up_hidden_calls(facts: &mut Facts, server: &mut ServerConnection) -> Result<()> {
-    let rows = ask_patiently(server, &question())?;
+    let rows = match ask_patiently(server, &question()) {
+        Ok(rows) => rows,
+        Err(report) if report.code == SqlState::CONNECTION_FAILURE => return Err(report),
+        Err(report) => {
+            facts.refused_hidden_calls(report);
+            return Ok(());
+        }
+    };
     let mut hidden = HiddenCalls { is_cut: rows.len() > MAX_ROWS, ..HiddenCalls::default() };
     for mut row in rows.into_iter().take(MAX_ROWS) {
         let mut column = |at: usize| row.get_mut(at).and_then(Option::take);

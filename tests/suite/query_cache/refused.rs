@@ -1,6 +1,6 @@
 //! Questions of pgpool's own that the server refuses: they cost clients nothing but answers from the cache.
 
-use super::caching;
+use super::{assert_true, caching, is_hit, is_kept, make};
 use crate::harness::frontend::{run, sync};
 use crate::harness::{Pgpool, Wire, shared};
 use crate::only_ours;
@@ -82,4 +82,61 @@ fn a_question_that_has_to_wait_ends_no_session() {
     assert_eq!(session.value("SELECT count(*) FROM t"), "2");
     drop((session, owner, holder));
     forget(pool, name);
+}
+
+#[test]
+fn who_must_not_know_of_hidden_calls_takes_the_cache_from_nobody() {
+    only_ours!("the original asks other questions");
+    let name = "qcr3";
+    let pool = caching().start();
+    let mut owner = forbid(&pool, name, "pg_policy");
+    let mut session = login(&pool, name);
+    let read = "SELECT count(*) FROM t";
+    assert!(is_kept(&mut owner, read));
+    let ours = format!("[{}]", session.value("SELECT pg_backend_pid()"));
+    for sql in ["SELECT a FROM t", "SELECT a + 1 FROM t", "BEGIN", "SELECT a FROM t", "COMMIT"] {
+        session.query(sql).succeeded();
+        assert!(is_hit(&mut owner, read), "{sql}");
+    }
+    let log = shared().primary().log_text();
+    let refusals = log.lines().filter(|line| line.contains(&ours) && line.contains("ERROR:")).count();
+    assert_eq!(refusals, 1);
+    // Its writes are seen, and nothing of what it reads is kept, since it may have been made by anything.
+    session.query("INSERT INTO t VALUES (1)").succeeded();
+    assert_eq!(owner.value(read), "1");
+    assert!(!is_kept(&mut session, "SELECT a FROM t"));
+    drop((session, owner));
+    forget(pool, name);
+}
+
+#[test]
+fn what_is_sent_in_a_failed_block_takes_the_cache_from_nobody() {
+    only_ours!("the original asks other questions");
+    make("DROP TABLE IF EXISTS qcr4, qcr4_new", "CREATE TABLE qcr4 AS SELECT 1 AS a");
+    let pool = caching().start();
+    let (mut session, mut reader) = (pool.connect(), pool.connect());
+    let read = "SELECT a FROM qcr4";
+    for (end, in_vain) in [("ROLLBACK", true), ("ROLLBACK TO x", true), ("ROLLBACK TO x", false)] {
+        session.query("BEGIN; SAVEPOINT x").succeeded();
+        session.query("SELECT 1 / 0");
+        // Nobody knows any more what is called.
+        reader.query("CREATE TABLE qcr4_new (a int)").succeeded();
+        reader.query("DROP TABLE qcr4_new").succeeded();
+        reader.query("COMMENT ON TABLE qcr4 IS 'read'").succeeded();
+        assert!(is_kept(&mut reader, read));
+        let write = "UPDATE qcr4 SET a = a + 1";
+        if in_vain {
+            for sql in [read, write] {
+                assert_eq!(session.query(sql).sqlstate(), "25P02");
+                assert_eq!(session.ask([run(sql), sync()].concat()).sqlstate(), "25P02");
+            }
+            session.query(end).succeeded();
+        } else {
+            // Behind what leads out of it things are done.
+            session.ask([run(end), run(write), sync()].concat()).succeeded();
+        }
+        session.query("COMMIT");
+        assert_eq!(is_hit(&mut reader, read), in_vain, "{end}");
+        assert_true(&mut reader, read);
+    }
 }
