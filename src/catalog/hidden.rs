@@ -110,11 +110,11 @@ fn is_of_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$')
 }
 
-/// Asks `server`, to which nothing is owed. If it refuses, that is remembered instead.
+/// Asks `server`, to which nothing is owed, and which `sees_commits` of others. If it refuses, that is remembered instead.
 ///
 /// # Errors
 /// It went away ([`SqlState::CONNECTION_FAILURE`]).
-pub fn look_up_hidden_calls(facts: &mut Facts, server: &mut ServerConnection) -> Result<()> {
+pub fn look_up_hidden_calls(facts: &mut Facts, server: &mut ServerConnection, sees_commits: bool) -> Result<()> {
     let rows = match ask_patiently(server, &question()) {
         Ok(rows) => rows,
         Err(report) if report.code == SqlState::CONNECTION_FAILURE => return Err(report),
@@ -130,7 +130,7 @@ pub fn look_up_hidden_calls(facts: &mut Facts, server: &mut ServerConnection) ->
         let function = Name { schema: column(2).map(Into::into), name: column(3).unwrap_or_default().into() };
         hidden.add(&kind, relation, function);
     }
-    facts.learn_hidden_calls(hidden);
+    facts.learn_hidden_calls(hidden, sees_commits);
     Ok(())
 }
 

@@ -51,7 +51,7 @@ impl Session<'_> {
                 self.learn(facts)?;
             }
         }
-        self.catalog.begin_tables(self.definitions());
+        self.recall_hidden_calls();
         let text = match bound {
             Some(bound) => bound.text(),
             None => frontend::query(self.content(header)).unwrap_or(b""),
@@ -148,31 +148,6 @@ impl Session<'_> {
         }
         self.resolve_names()?;
         self.learn_tables(facts)?;
-        Ok(true)
-    }
-
-    /// Learns which functions statements may call unnamed, if that matters to one with these `facts` and is not known.
-    /// `false`: the primary, which owes answers to the client, must give them first.
-    pub(super) fn learn_hidden_calls(&mut self, facts: &Statement) -> Result<bool, End> {
-        if facts.relations.is_empty() && facts.functions.is_empty() {
-            return Ok(true);
-        }
-        self.catalog.begin_tables(self.definitions());
-        self.catalog.recall_hidden_calls();
-        if self.catalog.hidden_calls().is_some() || self.catalog.refuses_hidden_calls() {
-            return Ok(true);
-        }
-        if !self.is_free(self.home) {
-            return Ok(self.active != self.home || self.is_quiet());
-        }
-        let node = self.home;
-        let Some(server) = self.group.get_mut(node) else { return Ok(true) };
-        let looked_up = catalog::look_up_hidden_calls(&mut self.catalog, server);
-        self.statements.unnamed_lost(node);
-        self.hear_aside(node);
-        if let Err(report) = looked_up {
-            self.without_cache(&report)?;
-        }
         Ok(true)
     }
 

@@ -151,7 +151,7 @@ impl Session<'_> {
     }
 
     /// Whether the next statement sees what others have committed meanwhile.
-    fn sees_commits(&self) -> bool {
+    pub(super) fn sees_commits(&self) -> bool {
         match self.transaction() {
             Transaction::Idle => true,
             Transaction::Open { isolation, .. } => {

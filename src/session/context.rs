@@ -2,6 +2,7 @@
 
 use super::auth_query::Answers;
 use super::gate::Gate;
+use super::hidden_calls::Learnt;
 use crate::auth::hba::Rules;
 use crate::backend::{self, Group, Pool};
 use crate::cache::{self, Memcached};
@@ -66,6 +67,7 @@ pub struct Context {
     pub(super) cluster: Cluster,
     /// With the moment when the server connection was made that they were learnt on.
     catalogs: HashMap<catalog::Scope, (Instant, Facts)>,
+    pub(super) hidden_calls: Learnt,
     avoided: HashMap<usize, Instant>,
     /// When this process began, as [`uptime`] tells it.
     started: Duration,
@@ -105,6 +107,7 @@ impl Context {
             facts: FactsCache::new(FactsCache::DEFAULT_BYTES),
             cluster: Cluster::default(),
             catalogs: HashMap::new(),
+            hidden_calls: Learnt::default(),
             avoided: HashMap::new(),
             started: uptime(),
             misjudged: VecDeque::new(),

@@ -32,6 +32,7 @@ mod filling;
 mod finish;
 mod follow;
 mod gate;
+mod hidden_calls;
 mod identity;
 mod journal;
 mod judge;

@@ -15,6 +15,7 @@ use crate::sql::{DiscardTarget, Isolation, Kind, Name, Statement};
 use crate::state::{Fingerprint, Shared};
 use pgpool_shm::ByteHasher;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// How long a name counts as not existing, in seconds. Statements with such a name go to the primary meanwhile, which is
 /// right even if it exists by now.
@@ -62,7 +63,9 @@ pub struct Facts {
     /// For the query cache only.
     tables: HashMap<Name, Tables, ByteHasher>,
     /// For the query cache only: what the whole database calls unnamed.
-    hidden_calls: Option<HiddenCalls>,
+    hidden_calls: Option<Rc<HiddenCalls>>,
+    /// That counts for the transaction block only in which it was asked for.
+    hidden_calls_pass: bool,
     /// The server has refused to tell of it.
     refusal: Option<Refusal>,
     /// Stamp of the query cache that tables and hidden calls were looked up under.
@@ -125,6 +128,7 @@ impl Facts {
             isolation: Names::default(),
             tables: HashMap::default(),
             hidden_calls: None,
+            hidden_calls_pass: false,
             refusal: None,
             tables_stamp: 0,
             session: Session::default(),
@@ -240,6 +244,10 @@ impl Facts {
     /// The primary is outside of a transaction block: what was changed is in force, or undone. `answered`: the primary
     /// owes nothing, so this is the end of everything sent.
     pub fn settle(&mut self, answered: bool) {
+        if std::mem::take(&mut self.hidden_calls_pass) {
+            self.hidden_calls = None;
+            self.losses += 1;
+        }
         if !self.session.unsettled {
             return;
         }
@@ -322,15 +330,28 @@ impl Facts {
 
     /// The functions that statements may call unnamed, if they have been asked for.
     pub fn hidden_calls(&self) -> Option<&HiddenCalls> {
-        self.hidden_calls.as_ref()
+        self.hidden_calls.as_deref()
     }
 
-    pub(super) fn learn_hidden_calls(&mut self, hidden: HiddenCalls) {
+    /// Takes over what another session of this process has learnt, of the same database.
+    pub fn take_hidden_calls(&mut self, hidden: &Rc<HiddenCalls>) {
+        self.hidden_calls = Some(Rc::clone(hidden));
+        self.hidden_calls_pass = false;
+    }
+
+    /// What others may take over: not what a session was told that sees the catalog otherwise than they do.
+    pub fn hidden_calls_for_others(&self) -> Option<&Rc<HiddenCalls>> {
+        self.hidden_calls.as_ref().filter(|_| !self.hidden_calls_pass)
+    }
+
+    /// `sees_commits`: what others have committed counts for this session.
+    pub(super) fn learn_hidden_calls(&mut self, hidden: HiddenCalls, sees_commits: bool) {
         self.learn();
-        if hidden.is_empty() {
+        self.hidden_calls_pass = self.session.unsettled || !sees_commits;
+        if hidden.is_empty() && !self.hidden_calls_pass {
             self.tell(&self.hidden_name(), NothingHidden);
         }
-        self.hidden_calls = Some(hidden);
+        self.hidden_calls = Some(Rc::new(hidden));
     }
 
     /// The server has refused to tell of hidden calls. Said once.

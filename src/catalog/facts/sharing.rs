@@ -11,6 +11,7 @@ use crate::catalog::scope::Scope;
 use crate::config::Settings;
 use crate::route::{Known, missing};
 use crate::sql::{Name, Statement};
+use std::rc::Rc;
 
 /// After a change of the catalog, standbys are not asked for this long, in seconds.
 const STANDBY_PATIENCE: u32 = 60;
@@ -44,7 +45,7 @@ impl Facts {
     pub fn recall_hidden_calls(&mut self) {
         if self.hidden_calls.is_none() && self.may_share() && self.hear::<NothingHidden>(&self.hidden_name()).is_some()
         {
-            self.hidden_calls = Some(HiddenCalls::default());
+            self.take_hidden_calls(&Rc::new(HiddenCalls::default()));
         }
     }
 

@@ -9,6 +9,7 @@ mod doubtful;
 mod extended;
 mod full;
 mod given;
+mod hidden;
 mod keys;
 mod killed;
 mod lists;
