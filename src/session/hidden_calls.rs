@@ -43,11 +43,11 @@ impl Session<'_> {
         if self.catalog.hidden_calls().is_some() || self.catalog.refuses_hidden_calls() {
             return Ok(true);
         }
-        if !self.is_free(self.home) {
-            return Ok(self.active != self.home || self.is_quiet());
-        }
         if matches!(self.transaction(), Transaction::Open { isolation: None, .. }) {
             self.learn(facts)?;
+        }
+        if !self.is_free(self.home) {
+            return Ok(self.active != self.home || self.is_quiet());
         }
         let (node, sees_commits) = (self.home, self.sees_commits());
         let Some(server) = self.group.get_mut(node) else { return Ok(true) };

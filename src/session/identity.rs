@@ -141,7 +141,13 @@ impl Session<'_> {
         self.hear_aside(node);
         match answer {
             Ok(rows) => Ok(self.identified(rows.first().map_or(&[][..], Vec::as_slice), now)),
-            Err(report) => self.without_cache(&report).map(|()| None),
+            Err(report) => {
+                if let Some(caching) = self.caching.as_mut().filter(|_| report.code == SqlState::INSUFFICIENT_PRIVILEGE)
+                {
+                    caching.identity.known = Known::None;
+                }
+                self.without_cache(&report).map(|()| None)
+            }
         }
     }
 

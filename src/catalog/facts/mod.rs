@@ -277,6 +277,9 @@ impl Facts {
             return None;
         }
         self.relations.retain(|kind| kind != RelationKind::Temporary);
+        if std::mem::take(&mut self.hidden_calls_pass) {
+            self.hidden_calls = None;
+        }
         Some(self)
     }
 
