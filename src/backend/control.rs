@@ -7,7 +7,7 @@ use crate::config::{NodeSettings, Settings};
 use crate::net::{Address, Deadline, Received, Stream};
 use crate::report::{Report, Result, SqlState};
 use crate::sys::signal;
-use crate::wire::{Cursor, HEADER_LENGTH, Header, backend, write};
+use crate::wire::{Cursor, HEADER_LENGTH, Header, TransactionStatus, backend, write};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::io;
 use std::ops::RangeInclusive;
@@ -131,6 +131,22 @@ impl Connection {
 /// Runs `sql` on a connection to which nothing is owed but answers that nobody waits for, and returns its rows.
 pub(crate) fn query(connection: &mut ServerConnection, sql: impl AsRef<[u8]>, deadline: Deadline) -> Result<Rows> {
     query_unless(connection, sql, deadline, &|| false)
+}
+
+/// As [`query`], between a client's statements: in a transaction block within a savepoint of its own, so that the block goes on
+/// as it was, whatever the answer is, locks included.
+pub(crate) fn query_aside(connection: &mut ServerConnection, sql: &str, deadline: Deadline) -> Result<Rows> {
+    /// No client is likely to have this name, and if one does, his savepoint is there again afterwards.
+    const SAVEPOINT: &str = "_pgpool_aside";
+    if connection.status == TransactionStatus::Idle {
+        return query(connection, sql, deadline);
+    }
+    let undo = format!("ROLLBACK TO SAVEPOINT {SAVEPOINT}; RELEASE SAVEPOINT {SAVEPOINT}");
+    let answer = query(connection, format!("SAVEPOINT {SAVEPOINT}; {sql}; {undo}"), deadline);
+    if connection.status == TransactionStatus::Failed {
+        query(connection, undo, deadline)?;
+    }
+    answer
 }
 
 /// As [`query`], but ends soon after `given_up` says that nobody wants the answer any more.

@@ -5,10 +5,9 @@
 //! not last. Most databases have none in such a place, so one question is asked for a whole database, and not one for each name.
 
 use super::Facts;
-use super::lookup::LIMIT;
-use crate::backend::{ServerConnection, control};
-use crate::net::Deadline;
-use crate::report::Result;
+use super::lookup::ask_patiently;
+use crate::backend::ServerConnection;
+use crate::report::{Result, SqlState};
 use crate::sql::{Name, Statement};
 use std::collections::HashMap;
 
@@ -111,12 +110,19 @@ fn is_of_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$')
 }
 
-/// Asks `server`, to which nothing is owed.
+/// Asks `server`, to which nothing is owed. If it refuses, that is remembered instead.
 ///
 /// # Errors
-/// As [`super::look_up`].
+/// It went away ([`SqlState::CONNECTION_FAILURE`]).
 pub fn look_up_hidden_calls(facts: &mut Facts, server: &mut ServerConnection) -> Result<()> {
-    let rows = control::query(server, question(), Deadline::after(LIMIT))?;
+    let rows = match ask_patiently(server, &question()) {
+        Ok(rows) => rows,
+        Err(report) if report.code == SqlState::CONNECTION_FAILURE => return Err(report),
+        Err(report) => {
+            facts.refused_hidden_calls(report);
+            return Ok(());
+        }
+    };
     let mut hidden = HiddenCalls { is_cut: rows.len() > MAX_ROWS, ..HiddenCalls::default() };
     for mut row in rows.into_iter().take(MAX_ROWS) {
         let mut column = |at: usize| row.get_mut(at).and_then(Option::take);

@@ -10,7 +10,7 @@ use crate::sql::{Isolation, Name, Statement};
 use std::time::Duration;
 
 /// How long one look-up may take.
-pub(super) const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(10);
 /// Names asked for at once. A select list may have 1664 columns.
 const AT_ONCE: usize = 500;
 
@@ -173,7 +173,14 @@ fn ask(server: &mut ServerConnection, sql: &str, settings: &Settings, deadline: 
     if settings.log_per_node_statement {
         server.statement_line(sql).context("while searching system catalog, When relcache is missed").log();
     }
-    control::query(server, sql, Deadline::after(LIMIT).min(deadline))
+    control::query_aside(server, sql, Deadline::after(LIMIT).min(deadline))
+}
+
+/// As [`control::query_aside`], for a question that may have to wait for locks: the server gives it up before the session would
+/// have to, and whatever limit its client has set.
+pub(super) fn ask_patiently(server: &mut ServerConnection, sql: &str) -> Result<control::Rows> {
+    let limit = (LIMIT / 2).as_millis();
+    control::query_aside(server, &format!("SET LOCAL statement_timeout = {limit}; {sql}"), Deadline::after(LIMIT))
 }
 
 /// A string literal that means the same whatever `standard_conforming_strings` says.

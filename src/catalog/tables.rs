@@ -4,9 +4,8 @@
 //! Asked of the primary in the session itself, so that a name means what it means there.
 
 use super::Facts;
-use super::lookup::{LIMIT, relation_condition};
-use crate::backend::{ServerConnection, control};
-use crate::net::Deadline;
+use super::lookup::{ask_patiently, relation_condition};
+use crate::backend::ServerConnection;
 use crate::report::Result;
 use crate::sql::{Name, Statement};
 
@@ -42,7 +41,7 @@ pub fn look_up_tables(facts: &mut Facts, statement: &Statement, server: &mut Ser
         let columns: Vec<_> =
             names.iter().flat_map(|name| [read_column(name), written_column(name), code_column(name)]).collect();
         let sql = format!("SELECT {}", columns.join(", "));
-        let mut rows = control::query(server, &sql, Deadline::after(LIMIT))?;
+        let mut rows = ask_patiently(server, &sql)?;
         let answers = rows.pop().unwrap_or_default();
         for (name, answer) in names.iter().zip(answers.chunks(3)) {
             let oids = |column: usize| answer.get(column).and_then(Option::as_deref).and_then(oids);

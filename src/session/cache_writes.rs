@@ -36,6 +36,9 @@ impl Session<'_> {
         bound: Option<&Definition>,
     ) -> Result<(), End> {
         let Some(caching) = &self.caching else { return Ok(()) };
+        if caching.unpublished.is_in_vain(facts) {
+            return Ok(());
+        }
         self.context.shared.settle_doubt();
         let executed = self.executed(facts);
         if let Some(prepared) = executed {
@@ -97,7 +100,11 @@ impl Session<'_> {
 
     /// What the statement with these `facts` and this `text` may do.
     fn effects(&self, facts: &Statement, text: &[u8], runs_known: bool) -> Effects {
-        let hidden = self.catalog.hidden_calls().and_then(|hidden| hidden.of(facts, text));
+        let hidden = match self.catalog.hidden_calls() {
+            Some(hidden) => hidden.of(facts, text),
+            // If every statement of such a user counted as a write of everything, nobody would have a cache.
+            None => self.catalog.forbids_hidden_calls().then(Vec::new),
+        };
         let background = Background { hidden: hidden.as_deref(), runs_known };
         cache::effects(facts, background, &self.context.settings, &self.catalog)
     }
@@ -152,7 +159,7 @@ impl Session<'_> {
         }
         self.catalog.begin_tables(self.definitions());
         self.catalog.recall_hidden_calls();
-        if self.catalog.hidden_calls().is_some() {
+        if self.catalog.hidden_calls().is_some() || self.catalog.refuses_hidden_calls() {
             return Ok(true);
         }
         if !self.is_free(self.home) {

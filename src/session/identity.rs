@@ -136,7 +136,7 @@ impl Session<'_> {
         let question = cache::identity_query(caching.answers.are_elsewhere());
         let node = self.home;
         let Some(server) = self.group.get_mut(node) else { return Ok(None) };
-        let answer = control::query(server, question, Deadline::after(LIMIT));
+        let answer = control::query_aside(server, question, Deadline::after(LIMIT));
         self.statements.unnamed_lost(node);
         self.hear_aside(node);
         match answer {
@@ -178,7 +178,7 @@ impl Session<'_> {
         if caching.identity.told_by(node, created).is_some() {
             return;
         }
-        let answer = control::query(server, question, Deadline::after(LIMIT));
+        let answer = control::query_aside(server, question, Deadline::after(LIMIT));
         self.statements.unnamed_lost(node);
         self.hear_aside(node);
         let rows = match answer {

@@ -26,6 +26,8 @@ pub(super) struct Unpublished {
     has_failed: bool,
     /// One has failed that the server had begun to run.
     has_failed_inside: bool,
+    /// The block has failed, and nothing was sent since that leads out of that.
+    is_in_failed_block: bool,
 }
 
 impl Unpublished {
@@ -45,9 +47,15 @@ impl Unpublished {
         self.goes_on
     }
 
+    /// Whether the server will refuse the statement with these `facts`, since its block has failed.
+    pub fn is_in_vain(&self, facts: &Statement) -> bool {
+        self.is_in_failed_block && !facts.kinds().any(leads_out)
+    }
+
     /// The statement with these `facts` is about to be sent.
     pub fn send(&mut self, facts: &Statement, tables: &TableSet) {
         let ends_block = facts.kinds().any(ends_block);
+        self.is_in_failed_block &= !facts.kinds().any(leads_out);
         let goes_on = match facts.kind {
             Kind::Call | Kind::Do => facts.is_multi() || !self.stays_in_block,
             Kind::Unparsable(_) => true,
@@ -62,6 +70,7 @@ impl Unpublished {
     /// Something that cannot be read is about to be sent.
     pub fn send_unknown(&mut self) {
         self.stays_in_block = false;
+        self.is_in_failed_block = false;
         self.commits_inside = true;
         self.goes_on = true;
         self.add(&TableSet::everything());
@@ -102,6 +111,7 @@ impl Unpublished {
         invalidates: bool,
     ) {
         let is_idle = status == TransactionStatus::Idle;
+        self.is_in_failed_block = status == TransactionStatus::Failed && (settled || self.is_in_failed_block);
         let is_undone = is_idle && settled && self.nothing_was_done();
         if !self.stays_in_block && !is_undone {
             self.publish(answers, database, invalidates);
@@ -153,6 +163,11 @@ fn ends_block(kind: &Kind) -> bool {
             | Kind::Do
             | Kind::Unparsable(_)
     )
+}
+
+/// Whether it may be run in a failed block, and what follows then, too.
+fn leads_out(kind: &Kind) -> bool {
+    ends_block(kind) || matches!(kind, Kind::RollbackTo(_))
 }
 
 /// Whether a statement of this kind is done as a whole or not at all. Definitions are not: some commit their first step
@@ -352,6 +367,35 @@ mod tests {
         stage.ready(Open, true);
         stage.send("insert into t values (1)");
         assert!(!stage.ready(Failed, true));
+    }
+
+    #[test]
+    fn in_a_failed_block_nothing_is_run_until_something_leads_out_of_it() {
+        let facts = |text: &str| analyse(text.as_bytes(), Lexing::default());
+        for (leads_out, text) in [
+            (false, "insert into t values (1)"),
+            (false, "select 1; insert into t values (1)"),
+            (false, "savepoint a"),
+            (true, "rollback to a"),
+            (true, "commit"),
+            (true, "rollback; insert into t values (1)"),
+            (true, "gibberish"),
+        ] {
+            let mut stage = Stage::new();
+            let write = facts("insert into t values (1)");
+            stage.send("begin");
+            stage.ready(Open, true);
+            assert!(!stage.unpublished.is_in_vain(&write));
+            stage.ready(Failed, true);
+            assert_eq!(stage.unpublished.is_in_vain(&facts(text)), !leads_out, "{text}");
+            stage.send(text);
+            stage.ready(Failed, false);
+            assert_eq!(stage.unpublished.is_in_vain(&write), !leads_out, "{text}");
+            stage.ready(Failed, true);
+            assert!(stage.unpublished.is_in_vain(&write));
+            stage.unpublished.send_unknown();
+            assert!(!stage.unpublished.is_in_vain(&write));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::names::{FOR_EVER, Names};
 use super::scope::Scope;
 use super::tables::{MAX_NAMES, Tables};
 use crate::config::Settings;
-use crate::report::Report;
+use crate::report::{Report, SqlState};
 use crate::route::{Catalog, Known, RelationKind, Volatility, missing};
 use crate::sql::{DiscardTarget, Isolation, Kind, Name, Statement};
 use crate::state::{Fingerprint, Shared};
@@ -19,6 +19,8 @@ use std::collections::HashMap;
 /// How long a name counts as not existing, in seconds. Statements with such a name go to the primary meanwhile, which is
 /// right even if it exists by now.
 const ABSENCE: u32 = 10;
+/// How long nothing is asked that the user must not see, in seconds.
+const REFUSAL: u32 = 60;
 /// Scopes for which the shared table has room, and the least it holds.
 const SHARED_SCOPES: usize = 16;
 const SHARED_MINIMUM: usize = 4096;
@@ -61,11 +63,23 @@ pub struct Facts {
     tables: HashMap<Name, Tables, ByteHasher>,
     /// For the query cache only: what the whole database calls unnamed.
     hidden_calls: Option<HiddenCalls>,
+    /// The server has refused to tell of it.
+    refusal: Option<Refusal>,
     /// Stamp of the query cache that tables and hidden calls were looked up under.
     tables_stamp: u64,
     session: Session,
     doubt: Doubt,
     told_of_trimming: bool,
+    told_of_refusal: bool,
+}
+
+/// The server has refused to answer.
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    /// When it may be asked again.
+    end: u32,
+    /// The user must not see it.
+    is_forbidden: bool,
 }
 
 /// What the session has done to the meaning of names.
@@ -111,10 +125,12 @@ impl Facts {
             isolation: Names::default(),
             tables: HashMap::default(),
             hidden_calls: None,
+            refusal: None,
             tables_stamp: 0,
             session: Session::default(),
             doubt: Doubt::None,
             told_of_trimming: false,
+            told_of_refusal: false,
         }
     }
 
@@ -317,6 +333,26 @@ impl Facts {
         self.hidden_calls = Some(hidden);
     }
 
+    /// The server has refused to tell of hidden calls. Said once.
+    pub(super) fn refused_hidden_calls(&mut self, report: Report) {
+        let is_forbidden = report.code == SqlState::INSUFFICIENT_PRIVILEGE;
+        let life = if is_forbidden { REFUSAL } else { ABSENCE };
+        self.refusal = Some(Refusal { end: self.shared.relcache().now() + life, is_forbidden });
+        if !std::mem::replace(&mut self.told_of_refusal, true) {
+            report.log();
+        }
+    }
+
+    /// Whether it is of no use to ask for hidden calls now.
+    pub fn refuses_hidden_calls(&self) -> bool {
+        self.refusal.is_some_and(|refusal| refusal.end > self.shared.relcache().now())
+    }
+
+    /// Whether the user must not know of hidden calls.
+    pub fn forbids_hidden_calls(&self) -> bool {
+        self.refusal.is_some_and(|refusal| refusal.is_forbidden)
+    }
+
     /// They count for one stamp only.
     fn hidden_name(&self) -> Name {
         Name::bare(&self.tables_stamp.to_string())
@@ -361,6 +397,7 @@ impl Facts {
         self.functions.clear();
         self.isolation.clear();
         self.tables.clear();
+        self.refusal = None;
     }
 }
 

@@ -17,6 +17,7 @@ mod memcached;
 mod model;
 mod portals;
 mod procedures;
+mod refused;
 mod standby;
 mod transactions;
 mod triggers;
