@@ -37,6 +37,11 @@ impl Stopping {
     pub fn with_the_last_session() -> Self {
         Self { signal: Signal::SIGTERM, kill_at: Deadline::NEVER, wait_for_predecessor: Deadline::NEVER }
     }
+
+    /// Whether those clients that are here may stay.
+    pub fn is_smart(&self) -> bool {
+        self.signal == Signal::SIGTERM
+    }
 }
 
 impl Supervisor {
