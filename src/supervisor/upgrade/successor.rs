@@ -55,9 +55,7 @@ pub(in crate::supervisor) struct Retired {
     seconds: i32,
     /// What is to be told, and when that is looked at again: as soon as no worker is left that could accept somebody.
     untold: Option<(String, Deadline)>,
-    /// What the new one has said of the nodes, and when it is tried again to enter it.
-    news: Option<(String, Deadline)>,
-    /// What it had said before.
+    /// What the new one has said of the nodes.
     heard: Heard,
     /// It serves.
     has_begun: bool,
@@ -67,7 +65,7 @@ pub(in crate::supervisor) struct Retired {
 const FIRST_OF_CONTAINER: Pid = Pid::from_raw(1);
 /// Such a request would be lost.
 const WAITS_FOR_CLIENTS: &str = "an administrator's request waits for clients to leave";
-/// How often it is looked whether a worker has a client now.
+/// How often it is looked whether a worker has a client now, and tried to enter what was said of the nodes.
 const LOOK: i32 = 20;
 
 impl Supervisor {
@@ -144,7 +142,7 @@ impl Supervisor {
         let starting = self.successor.as_ref().map_or(Deadline::NEVER, |successor| successor.limit);
         let Some(retired) = &self.retired else { return starting };
         let untold = retired.untold.as_ref().map_or(Deadline::NEVER, |(_, again)| *again);
-        let news = retired.news.as_ref().map_or(Deadline::NEVER, |(_, again)| *again);
+        let news = if retired.heard.is_behind() { Deadline::after_milliseconds(LOOK) } else { Deadline::NEVER };
         starting.min(retired.limit).min(untold).min(news)
     }
 
@@ -167,7 +165,11 @@ impl Supervisor {
         while let Some(word) = self.retired.as_ref().and_then(|retired| retired.leash.as_ref()?.hear()) {
             match word {
                 Word::Stop(signal) => self.stop(signal),
-                Word::Nodes(news) => self.note_news(news),
+                Word::Nodes(news) => {
+                    if let Some(retired) = &mut self.retired {
+                        retired.heard.note(news);
+                    }
+                }
                 Word::End => self.successor_is_gone(),
                 Word::Serves => self.retired.iter_mut().for_each(|retired| retired.has_begun = true),
                 _ => {}
@@ -266,8 +268,8 @@ impl Supervisor {
         self.children.start(Role::Cancel);
         let untold = Some((format!("ready: {pid}"), Deadline::after_milliseconds(LOOK)));
         let limit = Deadline::after_seconds(seconds);
-        let (news, heard) = (None, Heard::default());
-        self.retired = Some(Retired { leash: Some(leash), limit, seconds, untold, news, heard, has_begun: false });
+        let heard = Heard::default();
+        self.retired = Some(Retired { leash: Some(leash), limit, seconds, untold, heard, has_begun: false });
         self.pass_orders_on();
         if let Some(leash) = self.retired.as_ref().and_then(|retired| retired.leash.as_ref()) {
             leash.say_go();
@@ -288,20 +290,12 @@ impl Supervisor {
         }
     }
 
-    fn note_news(&mut self, news: String) {
-        if let Some(retired) = &mut self.retired {
-            retired.news = Some((news, Deadline::after_milliseconds(LOOK)));
-        }
-    }
-
     /// The sessions that are left use the nodes as those of the new one do.
     fn heed_news(&mut self) {
-        let Some(retired) = &mut self.retired else { return };
-        let Some((news, _)) = retired.news.take() else { return };
-        match self.shared.nodes().try_update(|cluster| retired.heard.apply(&news, cluster)) {
-            Ok(()) => self.tell_workers(),
-            // Another process changes the table at this moment.
-            Err(_) => retired.news = Some((news, Deadline::after_milliseconds(LOOK))),
+        let Some(retired) = self.retired.as_mut().filter(|retired| retired.heard.is_behind()) else { return };
+        // Else another process changes the table at this moment: in a while again.
+        if self.shared.nodes().try_update(|cluster| retired.heard.apply(cluster)).is_ok() {
+            self.tell_workers();
         }
     }
 
