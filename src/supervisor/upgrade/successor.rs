@@ -164,7 +164,10 @@ impl Supervisor {
         }
         while let Some(word) = self.retired.as_ref().and_then(|retired| retired.leash.as_ref()?.hear()) {
             match word {
-                Word::Stop(signal) => self.stop(signal),
+                Word::Stop(signal) => {
+                    self.give_up_telling("the new process is being stopped");
+                    self.stop(signal);
+                }
                 Word::Nodes(news) => {
                     if let Some(retired) = &mut self.retired {
                         retired.heard.note(news);
@@ -304,9 +307,7 @@ impl Supervisor {
     fn successor_is_gone(&mut self) {
         let Some(retired) = self.retired.as_mut() else { return };
         retired.leash = None;
-        if retired.untold.take().is_some() {
-            self.tell_outcome("failed: the new process has ended when it was to serve");
-        }
+        self.give_up_telling("the new process has ended when it was to serve");
         Report::error("upgrade: the process that has replaced this one has ended")
             .detail("The sessions that are left here are ended.")
             .log();
@@ -317,6 +318,19 @@ impl Supervisor {
     pub(super) fn mind_sharing(&self) {
         let is_shared = self.predecessor.is_some() || self.successor.is_some() || self.retired.is_some();
         self.shared.share_servers(is_shared);
+    }
+
+    /// This process was told to stop when nobody knew yet that the new one serves: whoever has asked has meant both.
+    pub(in crate::supervisor) fn stop_successor(&self, signal: Signal) {
+        let Some(Retired { leash: Some(leash), untold: Some(_), .. }) = &self.retired else { return };
+        leash.say_stop(signal);
+    }
+
+    /// It will never say that it serves.
+    fn give_up_telling(&mut self, reason: &str) {
+        if self.retired.as_mut().and_then(|retired| retired.untold.take()).is_some() {
+            self.tell_outcome(&format!("failed: {reason}"));
+        }
     }
 
     /// Nobody knows yet that it serves.

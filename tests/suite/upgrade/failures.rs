@@ -3,11 +3,18 @@
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::{PATIENCE, install, is_gone, start_by_name, upgraded_twice};
-use crate::harness::{Cluster, Pgpool, Stop, Wire, children_of, pgpool_program, shared, wait_for};
+use crate::harness::{
+    Cluster, Pgpool, Stop, Wire, children_of, eventually, forget_process, pgpool_program, process_title,
+    register_process, shared, wait_for,
+};
 use crate::{needs_namespaces, only_ours};
 
 #[test]
@@ -105,6 +112,77 @@ fn a_stop_during_an_upgrade_begins_nothing() {
     let log = pool.log();
     assert!(log.contains("upgrade failed: pgpool is being stopped"), "{log}");
     assert!(!log.contains("goes on serving") && !log.contains("received SIGUSR1"), "{log}");
+}
+
+/// A new pgpool that is to take over and has not heard it yet: it is held by SIGSTOP.
+fn held_before_it_takes_over(pool: &mut Pgpool, name: &PathBuf) -> Pid {
+    let go = pool.path("go");
+    let _ = fs::remove_file(&go);
+    let wait = format!("while ! test -e {}; do sleep 0.05; done", go.display());
+    install(name, &format!("{wait}\nexec {} \"$@\"", pgpool_program().display()));
+    pool.signal(Signal::SIGURG);
+    let mut new = None;
+    wait_for("the new one", || {
+        new = pool.children("program").into_iter().find(|new| process_title(new.as_raw()).contains("/bin/sh"));
+        new.is_some()
+    });
+    let new = new.expect("the new one");
+    register_process(new.as_raw() as u32);
+    // Nobody answers what it says.
+    pool.signal(Signal::SIGSTOP);
+    fs::write(go, "").expect("go");
+    wait_for("it to be ready, and the old one to hear that", || {
+        let has_workers =
+            eventually(Duration::from_millis(500), || !children_of(new, "wait for connection").is_empty());
+        kill(new, Signal::SIGSTOP).expect("kill");
+        pool.signal(Signal::SIGCONT);
+        // The last thing that it does.
+        if has_workers && eventually(Duration::from_secs(2), || !pool.children("cancel requests").is_empty()) {
+            return true;
+        }
+        pool.signal(Signal::SIGSTOP);
+        kill(new, Signal::SIGCONT).expect("kill");
+        false
+    });
+    new
+}
+
+#[test]
+fn a_stop_while_the_new_one_takes_over_is_one_for_both() {
+    only_ours!("it has to be stopped");
+    for (whom, signal) in
+        [("new", Signal::SIGTERM), ("old", Signal::SIGTERM), ("new", Signal::SIGINT), ("old", Signal::SIGINT)]
+    {
+        let (mut pool, name) = start_by_name(Pgpool::on(shared()));
+        let mut session = pool.connect();
+        let new = held_before_it_takes_over(&mut pool, &name);
+        let stop = if whom == "new" {
+            kill(new, signal).expect("kill");
+            None
+        } else {
+            let mode = if signal == Signal::SIGTERM { "smart" } else { "fast" };
+            let command = pool.command().args(["-m", mode, "stop"]).stderr(Stdio::null()).spawn().expect("pgpool stop");
+            wait_for("the stop", || pool.log().contains("exit handler called"));
+            Some(command)
+        };
+        kill(new, Signal::SIGCONT).expect("kill");
+        if signal == Signal::SIGTERM {
+            wait_for("the new one to have it all", || pool.log().contains("is replaced by this one"));
+            wait_for("the port to be free", || TcpStream::connect(("127.0.0.1", pool.port)).is_err());
+            assert_eq!(session.value("SELECT 1"), "1");
+            drop(session);
+        } else {
+            assert_eq!(session.read_until('E').sqlstate(), "57P01");
+        }
+        assert!(pool.wait_end(PATIENCE).is_some(), "{whom}, {signal}: {}", pool.log());
+        wait_for("the new one to end", || is_gone(new));
+        if let Some(mut command) = stop {
+            assert!(command.wait().expect("pgpool stop").success());
+        }
+        let left = [pool.socket(), pool.path("pgpool.pid"), pool.path("pgpool.pid.upgrade")];
+        assert!(left.iter().all(|path| !path.exists()), "{whom}, {signal}: {left:?}");
+        forget_process(new.as_raw() as u32);
+    }
 }
 
 #[test]
