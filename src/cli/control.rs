@@ -126,9 +126,14 @@ pub(super) fn upgrade(settings: &Settings) -> i32 {
         }
         std::thread::sleep(LOOK);
     }
-    Report::fatal(format!("process {pid} does not say how the upgrade ended"))
-        .hint("See its log. Is it a release that cannot be replaced in this way? Then restart it.")
-        .log();
+    if is_alive {
+        Report::fatal(format!("process {pid} does not say how the upgrade ended"))
+            .hint("See its log. Is it a release that cannot be replaced in this way? Then restart it.")
+            .log();
+    } else {
+        // A stop takes the file with it.
+        Report::fatal(format!("upgrade failed: process {pid} has ended")).hint("See its log. Was it stopped?").log();
+    }
     EXIT_NOT_UPGRADED
 }
 
@@ -141,10 +146,14 @@ fn tell_upgrade(pid: Pid, outcome: &str) -> i32 {
         }
         _ => {
             let reason = said.map_or(outcome, |(_, reason)| reason);
-            Report::fatal(format!("upgrade failed: {reason}"))
-                .detail(format!("Process {pid} goes on serving as before."))
-                .hint("What the new process had to say is in the log.")
-                .log();
+            let failure = Report::fatal(format!("upgrade failed: {reason}"));
+            match said {
+                Some(("stopped", _)) => failure,
+                _ => failure
+                    .detail(format!("Process {pid} goes on serving as before."))
+                    .hint("What the new process had to say is in the log."),
+            }
+            .log();
             EXIT_NOT_UPGRADED
         }
     }

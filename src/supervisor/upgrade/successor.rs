@@ -75,11 +75,11 @@ impl Supervisor {
             let hint = "Replace the container, or start pgpool in it by a process that stays.";
             return self.refuse_upgrade("upgrade: not possible, the container would end with this process", hint);
         }
-        let refused = if self.stopping.is_some() {
-            "pgpool is being stopped"
-        } else if self.successor.is_some() {
-            // Whoever has asked hears how that ends.
+        let refused = if self.successor.is_some() || self.retired.is_some() {
+            // Whoever has asked hears how that ends. What becomes of later ones is the new one's to tell.
             return Report::log_line("upgrade: one is under way already").log();
+        } else if self.stopping.is_some() {
+            "pgpool is being stopped"
         } else if !self.announced {
             "pgpool has not started completely"
         } else if !self.failover.is_idle() {
@@ -96,7 +96,7 @@ impl Supervisor {
 
     fn refuse_upgrade(&self, text: &str, hint: &'static str) {
         Report::warning(text).hint(hint).log();
-        self.tell_outcome(&format!("failed: {}", text.trim_start_matches("upgrade: ")));
+        self.tell_failure(text.trim_start_matches("upgrade: "));
     }
 
     fn start_successor(&mut self) -> io::Result<()> {
@@ -225,7 +225,7 @@ impl Supervisor {
                 .hint("What the new process had to say is in the log, or on standard error."),
         }
         .log();
-        self.tell_outcome(&format!("failed: {reason}"));
+        self.tell_failure(reason);
         self.mind_sharing();
         if self.stopping.is_some() {
             return;
@@ -329,7 +329,7 @@ impl Supervisor {
     /// It will never say that it serves.
     fn give_up_telling(&mut self, reason: &str) {
         if self.retired.as_mut().and_then(|retired| retired.untold.take()).is_some() {
-            self.tell_outcome(&format!("failed: {reason}"));
+            self.tell_failure(reason);
         }
     }
 
@@ -382,6 +382,12 @@ impl Supervisor {
         if self.successor.is_some() {
             self.end_upgrade("pgpool is being stopped");
         }
+    }
+
+    /// It has not come to an upgrade.
+    fn tell_failure(&self, reason: &str) {
+        let what = if self.stopping.is_some() { "stopped" } else { "failed" };
+        self.tell_outcome(&format!("{what}: {reason}"));
     }
 
     fn tell_outcome(&self, text: &str) {

@@ -10,10 +10,10 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{PATIENCE, install, is_gone, start_by_name, upgraded_twice};
+use super::{PATIENCE, install, is_gone, start_by_name, upgraded_twice, waiting_for_go};
 use crate::harness::{
-    Cluster, Pgpool, Stop, Wire, children_of, eventually, forget_process, pgpool_program, process_title,
-    register_process, shared, wait_for,
+    Cluster, Pgpool, Stop, Wire, children_of, eventually, forget_process, pgpool_program, register_process, shared,
+    wait_for,
 };
 use crate::{needs_namespaces, only_ours};
 
@@ -106,27 +106,22 @@ fn a_stop_during_an_upgrade_begins_nothing() {
     only_ours!("it has to be stopped");
     let (mut pool, name) = start_by_name(Pgpool::on(shared()));
     install(&name, "exec sleep 1000");
-    pool.signal(Signal::SIGURG);
+    let asked = pool.command().arg("upgrade").stderr(Stdio::piped()).spawn().expect("pgpool upgrade");
     wait_for("the new one", || !pool.children("sleep 1000").is_empty());
     assert_eq!(pool.stop(Stop::Fast).code(), Some(0));
+    let said = String::from_utf8(asked.wait_with_output().expect("its end").stderr).expect("text");
+    assert!(
+        said.contains("upgrade failed: ") && !said.contains("goes on serving") && !said.contains("release"),
+        "{said}"
+    );
     let log = pool.log();
     assert!(log.contains("upgrade failed: pgpool is being stopped"), "{log}");
     assert!(!log.contains("goes on serving") && !log.contains("received SIGUSR1"), "{log}");
 }
 
 /// A new pgpool that is to take over and has not heard it yet: it is held by SIGSTOP.
-fn held_before_it_takes_over(pool: &mut Pgpool, name: &PathBuf) -> Pid {
-    let go = pool.path("go");
-    let _ = fs::remove_file(&go);
-    let wait = format!("while ! test -e {}; do sleep 0.05; done", go.display());
-    install(name, &format!("{wait}\nexec {} \"$@\"", pgpool_program().display()));
-    pool.signal(Signal::SIGURG);
-    let mut new = None;
-    wait_for("the new one", || {
-        new = pool.children("program").into_iter().find(|new| process_title(new.as_raw()).contains("/bin/sh"));
-        new.is_some()
-    });
-    let new = new.expect("the new one");
+fn held_before_it_takes_over(pool: &Pgpool, name: &PathBuf) -> Pid {
+    let (new, go) = waiting_for_go(pool, name);
     register_process(new.as_raw() as u32);
     // Nobody answers what it says.
     pool.signal(Signal::SIGSTOP);
@@ -155,7 +150,7 @@ fn a_stop_while_the_new_one_takes_over_is_one_for_both() {
     {
         let (mut pool, name) = start_by_name(Pgpool::on(shared()));
         let mut session = pool.connect();
-        let new = held_before_it_takes_over(&mut pool, &name);
+        let new = held_before_it_takes_over(&pool, &name);
         let stop = if whom == "new" {
             kill(new, signal).expect("kill");
             None
@@ -186,16 +181,23 @@ fn a_stop_while_the_new_one_takes_over_is_one_for_both() {
 }
 
 #[test]
+fn who_asks_while_the_new_one_takes_over_hears_that_it_does() {
+    only_ours!("it has to be stopped");
+    let (mut pool, name) = start_by_name(Pgpool::on(shared()));
+    let _session = pool.connect();
+    let new = held_before_it_takes_over(&pool, &name);
+    let mut asked = pool.command().arg("upgrade").stdout(Stdio::piped()).spawn().expect("pgpool upgrade");
+    wait_for("the request", || pool.log().contains("upgrade: one is under way already"));
+    kill(new, Signal::SIGCONT).expect("kill");
+    assert!(asked.wait().expect("its end").success());
+    assert_eq!(pool.adopt(), new);
+}
+
+#[test]
 fn a_new_one_whose_predecessor_is_killed_early_takes_over_all_the_same() {
     only_ours!("it has to be stopped");
     let (mut pool, name) = start_by_name(Pgpool::on(shared()));
-    let go = pool.path("go");
-    install(
-        &name,
-        &format!("while ! test -e {}; do sleep 0.05; done\nexec {} \"$@\"", go.display(), pgpool_program().display()),
-    );
-    pool.signal(Signal::SIGURG);
-    wait_for("the new one", || !pool.children("test -e").is_empty() || !pool.children("program").is_empty());
+    let (_, go) = waiting_for_go(&pool, &name);
     pool.signal(Signal::SIGKILL);
     assert!(pool.wait_end(PATIENCE).is_some());
     fs::write(go, "").expect("go");
