@@ -96,8 +96,10 @@ pub(super) fn lack(news: &str, cluster: &Cluster, has_primary: bool) -> Option<S
     let used: Vec<_> = read(news).into_iter().filter(|told| !told.is_down()).collect();
     let missing = used.iter().find_map(|told| {
         let id = told.find(cluster)?;
-        let Node { missing, reason, .. } = &cluster.nodes[id];
-        missing.then(|| format!("DB node {id} ({}) is not reached: {reason}", told.address()))
+        let Node { missing, reason, disallow_to_failover, .. } = &cluster.nodes[id];
+        // A standby that nobody may detach is used there whether it is reached or not.
+        let says_nothing = has_primary && *disallow_to_failover && told.state != PRIMARY;
+        (*missing && !says_nothing).then(|| format!("DB node {id} ({}) is not reached: {reason}", told.address()))
     });
     let primary = used.iter().find(|told| told.state == PRIMARY).filter(|_| has_primary && cluster.primary.is_none());
     missing.or_else(|| primary.map(|told| format!("the primary, which is {}, is not found", told.address())))
@@ -309,6 +311,10 @@ mod tests {
         assert_eq!(lacks(&new, &old), "");
         new.set_missing(1, "no answer");
         assert_eq!(lacks(&new, &old), "DB node 1 (host:2) is not reached: no answer");
+        new.nodes[1].disallow_to_failover = true;
+        assert_eq!(lacks(&new, &old), "", "the other one uses it in any case");
+        assert_ne!(lack(&write(&old), &new, false), None, "every node counts");
+        new.nodes[1].disallow_to_failover = false;
         old.set_status(1, NodeStatus::Down, "lost");
         assert_eq!(lacks(&new, &old), "");
         new.set_primary(None);
