@@ -253,6 +253,7 @@ impl Supervisor {
         let taken = self.signals.take();
         for signal in STOPS {
             if taken.has(signal) {
+                self.stop_successor(signal);
                 self.stop(signal);
             }
         }
