@@ -115,8 +115,8 @@ fn a_full_store_admits_only_what_is_asked_for_again() {
             assert_eq!(store.put(&key(number), &[&[0; 700]]), Stored::Yes);
         }
         assert!(admitted(20_000..21_000) < 50, "nobody has asked for them before");
-        // A few share a place.
-        assert!((20_800..21_000).filter(|number| !store.admits(&key(*number))).count() < 100);
+        // Each bucket remembers some.
+        assert!((20_980..21_000).filter(|number| !store.admits(&key(*number))).count() < 10);
         assert!(store.admits(&key(9999)), "it has its place");
         store.clear();
         assert_eq!(admitted(30_000..30_010), 10, "there is room again");

@@ -4,7 +4,7 @@
 //! messages without ReadyForQuery.
 
 use crate::state::{TableSet, uptime};
-use crate::wire::{Cursor, Header, backend};
+use crate::wire::{Cursor, HEADER_LENGTH, Header, backend};
 use std::rc::Rc;
 
 /// When answers stop to count by themselves, in milliseconds of [`uptime`].
@@ -101,13 +101,11 @@ pub fn answer_of_query(bytes: &[u8]) -> Option<&[u8]> {
     let (mut described, mut completed) = (false, false);
     loop {
         let header = Header::read(bytes.get(at..)?, backend::name).ok()??;
-        if bytes.len() - at < header.total {
-            return None;
-        }
+        let message = bytes[at..].get(..header.total)?;
         match header.kind {
             b'T' if at == 0 => described = true,
             b'D' if described && !completed => {}
-            b'C' if described && !completed => completed = true,
+            b'C' if described && !completed && counts_rows(message) => completed = true,
             b'Z' if completed => return Some(&bytes[..at]),
             _ => return None,
         }
@@ -122,9 +120,7 @@ pub fn answer_of_batch(bytes: &[u8]) -> Option<&[u8]> {
     let (mut bound, mut completed) = (false, false);
     loop {
         let header = Header::read(bytes.get(at..)?, backend::name).ok()??;
-        if bytes.len() - at < header.total {
-            return None;
-        }
+        let message = bytes[at..].get(..header.total)?;
         match header.kind {
             b'1' if at == 0 => {}
             b'2' if !bound => {
@@ -133,12 +129,17 @@ pub fn answer_of_batch(bytes: &[u8]) -> Option<&[u8]> {
             }
             b'T' if bound && at == begin => {}
             b'D' if bound && !completed => {}
-            b'C' if bound && !completed => completed = true,
+            b'C' if bound && !completed && counts_rows(message) => completed = true,
             b'Z' if completed => return Some(&bytes[begin..at]),
             _ => return None,
         }
         at += header.total;
     }
+}
+
+/// Whether this CommandComplete is that of a SELECT. A name may stand for something else than is known here.
+fn counts_rows(message: &[u8]) -> bool {
+    message[HEADER_LENGTH..].starts_with(b"SELECT ")
 }
 
 /// Whether `messages` are those of a kept answer, where that is not known: perhaps RowDescription, rows, CommandComplete.
@@ -241,6 +242,11 @@ mod tests {
         assert_eq!(answer_of_query(&with(|out| write::notice(out, "00000", b"x"))), None);
         assert_eq!(answer_of_query(&with(|out| write::parameter_status(out, b"a", b"b"))), None);
         assert_eq!(answer_of_query(&with(|out| write::command_complete(out, "SELECT 1"))), None);
+        let mut written = Vec::new();
+        write::row_description(&mut written, &["a"]);
+        write::command_complete(&mut written, "INSERT 0 1");
+        write::ready_for_query(&mut written, TransactionStatus::Idle);
+        assert_eq!(answer_of_query(&written), None);
     }
 
     #[test]
@@ -269,5 +275,10 @@ mod tests {
             assert_eq!(answer_of_batch(&[&answer[..answer.len() - 6], &answer[..]].concat()), None);
         }
         assert_eq!(Answer::read(b"T"), None);
+        let mut written = Vec::new();
+        write::bind_complete(&mut written);
+        write::command_complete(&mut written, "INSERT 0 1");
+        write::ready_for_query(&mut written, TransactionStatus::Idle);
+        assert_eq!(answer_of_batch(&written), None, "a name may stand for something else than is known");
     }
 }

@@ -51,17 +51,22 @@ pub(super) fn stop(files: &FileLocations, loaded: LoadResult, mode: StopMode) ->
         return EXIT_NOT_STOPPED;
     }
     Report::log_line(format!("stop request sent to pgpool (pid: {pid}). waiting for termination...")).log();
-    wait_for_end(pid, signal);
+    let pid = wait_for_end(&path, pid, signal);
     tell("done.\n");
     pid_file::delete(&path, pid);
     0
 }
 
-fn wait_for_end(pid: Pid, signal: ToParent) {
+/// Waits for the end of `pid`, or of who replaces it meanwhile and ends last; which one that was.
+fn wait_for_end(path: &Path, mut pid: Pid, signal: ToParent) -> Pid {
     let started = Instant::now();
     let mut dots = 0;
     while pid_file::is_alive(pid) {
         std::thread::sleep(LOOK);
+        // Not one that was started after its end.
+        if let Some(new) = successor(path).filter(|_| pid_file::is_alive(pid)) {
+            pid = new;
+        }
         if started.elapsed() >= DOT * (dots + 1) {
             tell(".");
             dots += 1;
@@ -70,6 +75,12 @@ fn wait_for_end(pid: Pid, signal: ToParent) {
             }
         }
     }
+    pid
+}
+
+/// Whom the pid file names now, if it lives.
+fn successor(path: &Path) -> Option<Pid> {
+    pid_file::read(path).ok()?.filter(|pid| pid_file::is_alive(*pid))
 }
 
 /// Lets pgpool read its files again. Returns the exit status. What is wrong with them is shown here as well.
@@ -115,9 +126,14 @@ pub(super) fn upgrade(settings: &Settings) -> i32 {
         }
         std::thread::sleep(LOOK);
     }
-    Report::fatal(format!("process {pid} does not say how the upgrade ended"))
-        .hint("See its log. Is it a release that cannot be replaced in this way? Then restart it.")
-        .log();
+    if is_alive {
+        Report::fatal(format!("process {pid} does not say how the upgrade ended"))
+            .hint("See its log. Is it a release that cannot be replaced in this way? Then restart it.")
+            .log();
+    } else {
+        // A stop takes the file with it.
+        Report::fatal(format!("upgrade failed: process {pid} has ended")).hint("See its log. Was it stopped?").log();
+    }
     EXIT_NOT_UPGRADED
 }
 
@@ -130,10 +146,14 @@ fn tell_upgrade(pid: Pid, outcome: &str) -> i32 {
         }
         _ => {
             let reason = said.map_or(outcome, |(_, reason)| reason);
-            Report::fatal(format!("upgrade failed: {reason}"))
-                .detail(format!("Process {pid} goes on serving as before."))
-                .hint("What the new process had to say is in the log.")
-                .log();
+            let failure = Report::fatal(format!("upgrade failed: {reason}"));
+            match said {
+                Some(("stopped", _)) => failure,
+                _ => failure
+                    .detail(format!("Process {pid} goes on serving as before."))
+                    .hint("What the new process had to say is in the log."),
+            }
+            .log();
             EXIT_NOT_UPGRADED
         }
     }

@@ -147,6 +147,7 @@ mod tests {
 
     #[test]
     fn silent_and_absent_nodes_are_unreachable_within_their_limit_together() {
+        crate::backend::configure_tls(&Settings::default()).unwrap();
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let absent = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let port = silent.local_addr().unwrap().port();

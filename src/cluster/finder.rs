@@ -243,7 +243,8 @@ impl Finder {
         };
         let is_hopeful =
             self.search.is_some() && !self.answers.iter().any(|answer| matches!(answer, Answer::Closed(_)));
-        if is_hopeful { period.min(SEARCH_PERIOD) } else { period }
+        // An upgrade waits for the nodes.
+        if is_hopeful || self.shared.hold().is_shut() { period.min(SEARCH_PERIOD) } else { period }
     }
 
     /// Sleeps until `next`, or until the configuration has changed.

@@ -61,7 +61,7 @@ mod writer;
 pub use context::Context;
 pub use farewell::Farewell;
 pub use open::serve;
-pub use startup::cancel;
+pub use startup::{cancel, cancel_at};
 
 use crate::auth::Credential;
 use crate::backend::Group;

@@ -8,7 +8,7 @@ use super::{Context, message_log, secure};
 use crate::backend::{self, Key};
 use crate::net::{Deadline, InBuffer, Received, Stream};
 use crate::report::{Report, SqlState};
-use crate::state::Shared;
+use crate::state::{ServerKey, Shared};
 use crate::wire::startup::{self, Request, Startup};
 use crate::wire::{Malformed, write};
 
@@ -196,13 +196,26 @@ fn asks_for_replication(value: &[u8]) -> bool {
 /// Sends a cancel request on to the servers that are at work for that session (protocol 4). Returns whether there is one.
 pub fn cancel(shared: &Shared, pid: u32, key: &[u8]) -> bool {
     let Some(target) = shared.find_cancel_target(pid, key) else { return false };
-    let cluster = shared.nodes().view();
-    let mut is_over = true;
-    for (node, server) in target.nodes.into_iter().filter(|(node, _)| target.busy.contains(*node)) {
+    let busy = target.nodes.iter().filter(|(node, _)| target.busy.contains(*node)).inspect(|(node, server)| {
         Report::log_line(format!("forwarding cancel request to backend {node}"))
             .detail(format!("canceling backend pid: {} keylen: {}", server.pid, server.key.len()))
             .log();
-        let Some(address) = cluster.nodes.get(node).map(|node| address_of(&node.hostname, node.port)) else { continue };
+    });
+    // Else the connections of that session are for no other one.
+    if cancel_at(shared, busy) {
+        shared.worker(target.worker).end_cancel(target.session);
+    }
+    true
+}
+
+/// Asks the nodes to cancel what these processes of theirs are running. Whether no request can reach any of them later.
+pub fn cancel_at<'a>(shared: &Shared, servers: impl IntoIterator<Item = &'a (usize, ServerKey)>) -> bool {
+    let cluster = shared.nodes().view();
+    let mut is_over = true;
+    for (node, server) in servers {
+        let Some(address) = cluster.nodes.get(*node).map(|node| address_of(&node.hostname, node.port)) else {
+            continue;
+        };
         match backend::cancel::request(&address, server.pid, &server.key) {
             Ok(has_closed) => is_over &= has_closed,
             Err(error) => {
@@ -212,11 +225,7 @@ pub fn cancel(shared: &Shared, pid: u32, key: &[u8]) -> bool {
             }
         }
     }
-    // Else the connections of that session are for no other one.
-    if is_over {
-        shared.worker(target.worker).end_cancel(target.session);
-    }
-    true
+    is_over
 }
 
 #[cfg(test)]

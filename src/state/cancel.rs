@@ -62,6 +62,14 @@ impl WorkerSlot {
         let _ = self.record().cancelling.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
     }
 
+    /// The server connections of the session, by node. They are no other session's as long as the worker lives, and nobody's
+    /// when it is dead.
+    pub fn servers(&self) -> Vec<(usize, ServerKey)> {
+        let Some(used) = self.session().pool_slot else { return Vec::new() };
+        let pool = self.pool(used);
+        (0..super::MAX_NODES).filter_map(|node| Some((node, pool.server(node)?))).collect()
+    }
+
     /// The session has ended: what was on its way to it is no matter of the next one.
     pub(super) fn end_cancelling(&self) {
         let record = self.record();
@@ -84,14 +92,7 @@ impl Shared {
             slot.end_cancel(session);
             return None;
         }
-        let nodes = match slot.session().pool_slot {
-            Some(used) => {
-                let pool = slot.pool(used);
-                (0..super::MAX_NODES).filter_map(|node| Some((node, pool.server(node)?))).collect()
-            }
-            None => Vec::new(),
-        };
-        Some(CancelTarget { worker: slot.index(), session, nodes, busy: slot.busy() })
+        Some(CancelTarget { worker: slot.index(), session, nodes: slot.servers(), busy: slot.busy() })
     }
 }
 

@@ -46,6 +46,8 @@ pub(super) enum Role {
     Collector,
     /// Passes cancel requests for sessions of a replaced pgpool on to servers.
     Cancel,
+    /// Cancels what servers run for workers that were killed.
+    Undertaker,
     /// A pgpool that is to replace this one.
     Successor,
 }
@@ -84,6 +86,7 @@ impl Role {
             Self::Script(_) => "command",
             Self::Collector => "pgpool log collector",
             Self::Cancel => "cancel",
+            Self::Undertaker => "undertaker",
             Self::Successor => "new pgpool",
         }
     }

@@ -6,6 +6,7 @@
 use super::Supervisor;
 use super::children::Role;
 use super::listen::Listeners;
+use super::orphans;
 use super::upgrade::Predecessor;
 use crate::cluster::{finder, health, primary, replication};
 use crate::report::{self, Report};
@@ -122,6 +123,7 @@ impl Supervisor {
                 self.search_writer.as_ref().map_or(EXIT_RESTART, search)
             }
             Role::Cancel => cancels.map_or(EXIT_RESTART, |cancels| cancels.serve(&shared, former.as_ref())),
+            Role::Undertaker => orphans::cancel(&shared, &self.orphans),
             Role::Collector => log_pipe.map_or(EXIT_RESTART, |pipe| pipe.collect(self)),
             // Those are other programs.
             Role::Script(_) | Role::Successor => EXIT_RESTART,

@@ -16,6 +16,7 @@ mod fork;
 mod listen;
 mod log_pipe;
 mod nodes;
+mod orphans;
 pub mod pid_file;
 mod reasons_file;
 mod reload;
@@ -36,7 +37,7 @@ use crate::config::{FileLocations, Settings};
 use crate::net::Deadline;
 use crate::net::tls::Front;
 use crate::report::{Report, version};
-use crate::state::{NodeSet, Shared};
+use crate::state::{NodeSet, ServerKey, Shared};
 use crate::sys::descriptor;
 use crate::sys::signal::{STOPS, Signal, Signals, ToDoorman, ToParent};
 use certificates::Renewal;
@@ -81,6 +82,8 @@ struct Supervisor {
     pcp_listeners: Listeners,
     metrics_listeners: Listeners,
     children: Children,
+    /// Server connections of workers that were killed, by node: what runs there is to be cancelled.
+    orphans: Vec<(usize, ServerKey)>,
     signals: Signals,
     service: Service,
     pid_file: Option<PidFile>,
@@ -250,6 +253,7 @@ impl Supervisor {
         let taken = self.signals.take();
         for signal in STOPS {
             if taken.has(signal) {
+                self.stop_successor(signal);
                 self.stop(signal);
             }
         }
@@ -257,6 +261,7 @@ impl Supervisor {
             for dead in self.children.reap() {
                 self.bury(&dead);
             }
+            self.cancel_orphans();
         }
         if taken.has(ToParent::Reload) && self.stopping.is_none() {
             self.reload();
@@ -288,6 +293,9 @@ impl Supervisor {
         if dead.role == Role::Successor {
             return self.successor_ended(dead);
         }
+        if dead.role == Role::Undertaker {
+            return tell_of(dead, "", self.stopping.is_some());
+        }
         let (mut client, mut was_useful, mut is_done) = (String::new(), false, false);
         if dead.role == Role::Collector {
             self.shared.publish_collector(0);
@@ -298,6 +306,7 @@ impl Supervisor {
             was_useful = !client.is_empty() || slot.finished_sessions() > 0;
             slot.count_processor_time(dead.processor_time);
             let dismissed = slot.is_dismissed();
+            self.orphans.extend(slot.servers());
             slot.reclaim();
             is_done = self.is_done_with(dismissed);
             // It may have been the last one that was free.

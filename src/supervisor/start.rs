@@ -142,6 +142,7 @@ fn prepare(
         pcp_listeners,
         metrics_listeners,
         children,
+        orphans: Vec::new(),
         signals,
         service,
         pid_file,

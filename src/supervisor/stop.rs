@@ -37,6 +37,11 @@ impl Stopping {
     pub fn with_the_last_session() -> Self {
         Self { signal: Signal::SIGTERM, kill_at: Deadline::NEVER, wait_for_predecessor: Deadline::NEVER }
     }
+
+    /// Whether those clients that are here may stay.
+    pub fn is_smart(&self) -> bool {
+        self.signal == Signal::SIGTERM
+    }
 }
 
 impl Supervisor {
@@ -49,15 +54,27 @@ impl Supervisor {
         if before.is_some_and(|stopping| strength(stopping.signal) >= strength(signal)) {
             return;
         }
-        let killed_before = before.map_or(Deadline::NEVER, |stopping| stopping.kill_at);
+        Report::log_line(format!("shutting down by signal {number}")).log();
+        Report::log_line("terminating all child processes").log();
+        self.begin_stop(signal);
+    }
+
+    /// A stop that was asked for before another pgpool left its business to this one is one for both.
+    pub(super) fn stop_all_the_same(&mut self) {
+        if let Some(Stopping { signal, .. }) = self.stopping {
+            self.stop_predecessor(signal);
+            self.begin_stop(signal);
+        }
+    }
+
+    fn begin_stop(&mut self, signal: Signal) {
+        let killed_before = self.stopping.as_ref().map_or(Deadline::NEVER, |stopping| stopping.kill_at);
         let kill_at = if signal == Signal::SIGTERM { Deadline::NEVER } else { Deadline::after(PATIENCE) };
         // It kills what does not end in time, too.
         let wait_for_predecessor =
             if signal == Signal::SIGTERM { Deadline::NEVER } else { Deadline::after(2 * PATIENCE) };
         self.stopping = Some(Stopping { signal, kill_at: kill_at.min(killed_before), wait_for_predecessor });
         self.abandon_upgrade();
-        Report::log_line(format!("shutting down by signal {number}")).log();
-        Report::log_line("terminating all child processes").log();
         self.service.tell_stopping(signal);
         self.children.start_none();
         self.end_renewal();

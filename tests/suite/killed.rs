@@ -130,6 +130,29 @@ fn in_an_extended_batch() {
     scene.kill(worker, session, None);
 }
 
+/// Neither the statement under way nor what was sent behind it.
+#[test]
+fn what_it_ran_runs_on_at_no_server() {
+    only_ours!("the original leaves the statement running");
+    let scene = start();
+    let (mut session, worker) = scene.session();
+    let sleep = "SELECT pg_sleep(600) /* killed with its worker */";
+    session.send([query(sleep), query(sleep)].concat());
+    wait_until_it_runs("killed with its worker");
+    // And what somebody runs whose worker lives.
+    let mut other = scene.pool.connect();
+    other.send(query("SELECT pg_sleep(600) /* of somebody else */"));
+    wait_until_it_runs("of somebody else");
+    kill(worker, Signal::SIGKILL).expect("kill");
+    let sql =
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%killed with its worker%' AND pid <> pg_backend_pid()";
+    wait_for("the server to give both up", || shared().primary().sql(sql) == "0");
+    wait_until_it_runs("of somebody else");
+    let mut canceller = scene.pool.open();
+    canceller.send(frontend::cancel(other.pid, &other.key));
+    assert_eq!(other.read_until('Z').sqlstate(), "57014");
+}
+
 #[test]
 fn in_a_reset() {
     only_ours!("counts the dead");

@@ -23,15 +23,15 @@ mod words;
 use crate::hash::ByteHasher;
 use crate::lock::prepare;
 use crate::segment::{Layout, Region, Segment, SegmentError};
-use shard::{Hashes, Head, Shard, Slot};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use shard::{Bucket, Head, Shard, Slot};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use words::WORD;
 
 /// Bytes of a block.
 pub const BLOCK: usize = 512;
 /// Slots an entry may be found in.
-const WAYS: usize = 8;
+const WAYS: usize = 7;
 /// Shards at most.
 const MAX_SHARDS: usize = 64;
 /// A shard holds at least so many of the largest entries.
@@ -83,11 +83,10 @@ pub struct StoreFigures {
 pub struct Store {
     segment: Segment,
     heads: Region<Head>,
-    hashes: Region<Hashes>,
+    buckets: Region<Bucket>,
     slots: Region<Slot>,
     links: Region<AtomicU64>,
     blocks: Region<words::Block>,
-    seen: Region<AtomicU32>,
     shards: usize,
     slots_per_shard: usize,
     blocks_per_shard: usize,
@@ -115,25 +114,22 @@ impl Store {
         let mut layout = Layout::new();
         let heads = layout.array(shards);
         layout.page_break();
-        let hashes = layout.array(shards.saturating_mul(slots_per_shard / WAYS));
+        let buckets = layout.array(shards.saturating_mul(slots_per_shard / WAYS));
         layout.page_break();
         let slots = layout.array(shards.saturating_mul(slots_per_shard));
         layout.page_break();
         let links = layout.array(shards.saturating_mul(blocks_per_shard));
         layout.page_break();
         let blocks = layout.array(shards.saturating_mul(blocks_per_shard));
-        layout.page_break();
-        let seen = layout.array(shards.saturating_mul(blocks_per_shard));
         let segment = Segment::create(layout)?;
         segment.slice::<Head>(heads).iter().for_each(|head| prepare(&head.lock));
         Ok(Self {
             segment,
             heads,
-            hashes,
+            buckets,
             slots,
             links,
             blocks,
-            seen,
             shards,
             slots_per_shard,
             blocks_per_shard,
@@ -226,11 +222,10 @@ impl Store {
         let blocks = index * self.blocks_per_shard..(index + 1) * self.blocks_per_shard;
         Shard {
             head: &self.segment.slice(self.heads)[index],
-            hashes: &self.segment.slice(self.hashes)[buckets],
+            buckets: &self.segment.slice(self.buckets)[buckets],
             slots: &self.segment.slice(self.slots)[slots],
             links: &self.segment.slice(self.links)[blocks.clone()],
-            blocks: &self.segment.slice(self.blocks)[blocks.clone()],
-            seen: &self.segment.slice(self.seen)[blocks],
+            blocks: &self.segment.slice(self.blocks)[blocks],
         }
     }
 }

@@ -31,7 +31,7 @@ shareable! {
 }
 
 shareable! {
-    /// An entry, or room for one. Its hash is in [`Hashes`].
+    /// An entry, or room for one. Its hash is in its [`Bucket`].
     pub(super) struct Slot {
         /// Odd: being changed, or left so by somebody killed; neither slot nor hash counts then.
         pub version: AtomicU64,
@@ -43,21 +43,26 @@ shareable! {
     }
 }
 
-/// The hashes of the entries in one bucket, 0 where a slot is free: one line of the processor's cache tells that a key is
-/// not there, which is the first thing every statement asks.
-pub(super) type Hashes = [AtomicU64; WAYS];
+shareable! {
+    /// What is known of the entries in a bucket. It is one line of the processor's cache, and tells whether a key is there,
+    /// which is the first thing every statement asks.
+    pub(super) struct Bucket {
+        /// Of the entries; 0 where a slot is free.
+        pub hashes: [AtomicU64; WAYS],
+        /// Marks of keys that were asked for in vain: see `admission`.
+        pub asked: AtomicU64,
+    }
+}
 
 /// A shard. A link of a block is the next one of its entry or of the free list, plus 1, and in the upper half the slot of
 /// its entry.
 #[derive(Clone, Copy)]
 pub(super) struct Shard<'a> {
     pub head: &'a Head,
-    pub hashes: &'a [Hashes],
+    pub buckets: &'a [Bucket],
     pub slots: &'a [Slot],
     pub links: &'a [AtomicU64],
     pub blocks: &'a [Block],
-    /// Marks of keys that were not let in.
-    pub seen: &'a [AtomicU32],
 }
 
 /// A shard whose lock is held.
@@ -83,7 +88,7 @@ impl<'a> Shard<'a> {
     /// See [`super::Store::get`].
     pub fn get(&self, hash: u64, key: &[u8], into: &mut Vec<u8>) -> bool {
         let (begin, bucket) = (into.len(), self.bucket(hash));
-        for (way, known) in self.hashes[bucket].iter().enumerate() {
+        for (way, known) in self.buckets[bucket].hashes.iter().enumerate() {
             if known.load(Relaxed) != hash {
                 continue;
             }
@@ -141,12 +146,12 @@ impl<'a> Shard<'a> {
 
     /// The bucket of `hash`.
     pub fn bucket(&self, hash: u64) -> usize {
-        hash as u32 as usize % self.hashes.len()
+        hash as u32 as usize % self.buckets.len()
     }
 
     /// The hash of the entry in slot `index`, 0 if there is none.
     pub fn hash_of(&self, index: usize) -> &'a AtomicU64 {
-        &self.hashes[index / WAYS][index % WAYS]
+        &self.buckets[index / WAYS].hashes[index % WAYS]
     }
 
     pub fn is_live(&self, index: usize) -> bool {
@@ -217,7 +222,7 @@ impl Locked<'_> {
     /// Takes the entry out, if it is there.
     pub fn remove(&mut self, hash: u64) -> bool {
         let bucket = self.shard.bucket(hash);
-        let way = self.shard.hashes[bucket].iter().position(|known| known.load(Relaxed) == hash);
+        let way = self.shard.buckets[bucket].hashes.iter().position(|known| known.load(Relaxed) == hash);
         way.is_some_and(|way| self.release(bucket * WAYS + way))
     }
 
@@ -233,7 +238,7 @@ impl Locked<'_> {
     /// The slot that an entry with this hash gets: its own, else a free one, else that of an entry not read lately.
     fn slot_for(&self, hash: u64) -> usize {
         let bucket = self.shard.bucket(hash);
-        let (hashes, begin) = (&self.shard.hashes[bucket], bucket * WAYS);
+        let (hashes, begin) = (&self.shard.buckets[bucket].hashes, bucket * WAYS);
         let find = |hash: u64| hashes.iter().position(|known| known.load(Relaxed) == hash);
         if let Some(way) = find(hash).or_else(|| find(0)) {
             return begin + way;

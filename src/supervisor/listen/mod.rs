@@ -238,13 +238,14 @@ impl Listeners {
 
     /// No connection is accepted from now on, whatever process still holds a copy of a socket; clients that were waiting
     /// for a worker are sent away. The socket files are deleted. Sockets that are not ours go on: at the service manager's
-    /// clients wait for the next start, and a former pgpool serves by its own.
+    /// clients wait for the next start, and a former pgpool serves by its own, unless it leaves them to this one yet.
     pub fn refuse(&mut self) {
         for Listening { socket, .. } in self.sockets.iter().filter(|listening| listening.owner == Owner::Us) {
             let _ = SockRef::from(socket).shutdown(Shutdown::Both);
             while SockRef::from(socket).accept().is_ok() {}
         }
-        self.remove();
+        self.sockets.retain(|listening| listening.owner == Owner::FormerPgpool);
+        self.files.drain(..).for_each(SocketFile::remove);
     }
 
     /// Closes this process's copies.

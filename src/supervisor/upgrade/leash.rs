@@ -20,7 +20,7 @@ pub(super) enum Word {
     Go,
     /// It does.
     Serves,
-    /// The old one is to end like this.
+    /// The other one is to end like this.
     Stop(Signal),
     /// The other one sees the nodes like this: [`news`](super::news).
     Nodes(String),

@@ -16,7 +16,8 @@
 //! | the old one has heard it: tells the manager who comes, lets its idle workers go, says "go" | old | old | nobody | old |
 //! | the new one has heard it: writes the files, starts PCP and metrics, lets clients in | new | new | new | new |
 //!
-//! Up to "go" the new one can be killed without anybody losing anything; from then on the old one does not come back.
+//! Up to "go" the new one can be killed without anybody losing anything; from then on the old one does not come back. A stop
+//! of either that comes between "go" and "serves" is said to the other over the leash: it is the new one's, which tells the old.
 //!
 //! Each has a shared memory of its own: neither knows what sessions of the other write. So the query cache of both rests
 //! until the old one has ended. A failover that is needed while the new one starts ends the upgrade.

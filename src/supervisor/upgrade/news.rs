@@ -96,8 +96,10 @@ pub(super) fn lack(news: &str, cluster: &Cluster, has_primary: bool) -> Option<S
     let used: Vec<_> = read(news).into_iter().filter(|told| !told.is_down()).collect();
     let missing = used.iter().find_map(|told| {
         let id = told.find(cluster)?;
-        let Node { missing, reason, .. } = &cluster.nodes[id];
-        missing.then(|| format!("DB node {id} ({}) is not reached: {reason}", told.address()))
+        let Node { missing, reason, disallow_to_failover, .. } = &cluster.nodes[id];
+        // A standby that nobody may detach is used there whether it is reached or not.
+        let says_nothing = has_primary && *disallow_to_failover && told.state != PRIMARY;
+        (*missing && !says_nothing).then(|| format!("DB node {id} ({}) is not reached: {reason}", told.address()))
     });
     let primary = used.iter().find(|told| told.state == PRIMARY).filter(|_| has_primary && cluster.primary.is_none());
     missing.or_else(|| primary.map(|told| format!("the primary, which is {}, is not found", told.address())))
@@ -106,6 +108,8 @@ pub(super) fn lack(news: &str, cluster: &Cluster, has_primary: bool) -> Option<S
 /// What the old one has heard so far.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
+    /// What is not entered yet, one after the other: each tells what has changed since the one before it.
+    pending: Vec<String>,
     /// It has heard something.
     has_begun: bool,
     /// The nodes that the new one did not use when it was heard last.
@@ -117,8 +121,24 @@ pub(super) struct Heard {
 }
 
 impl Heard {
+    /// The new one has said this.
+    pub(super) fn note(&mut self, news: String) {
+        self.pending.push(news);
+    }
+
+    /// Something is to be entered.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Makes `cluster` as the new one says that its nodes are. Nodes that its configuration does not have stay as they are.
-    pub(super) fn apply(&mut self, news: &str, cluster: &mut Cluster) {
+    pub(super) fn apply(&mut self, cluster: &mut Cluster) {
+        for news in std::mem::take(&mut self.pending) {
+            self.apply_one(&news, cluster);
+        }
+    }
+
+    fn apply_one(&mut self, news: &str, cluster: &mut Cluster) {
         let told = read(news);
         self.meet_primary(&told, cluster);
         let (mut barred, mut primary, mut down) = (NodeSet::EMPTY, None, NodeSet::EMPTY);
@@ -177,22 +197,27 @@ mod tests {
         cluster
     }
 
+    fn hear(heard: &mut Heard, new: &Cluster, old: &mut Cluster) {
+        heard.note(write(new));
+        heard.apply(old);
+    }
+
     #[test]
     fn the_old_one_sees_nodes_as_the_new_one_does() {
         let (mut new, mut old) = (cluster(&[1, 2, 3]), cluster(&[3, 2, 1]));
         let mut heard = Heard::default();
-        heard.apply(&write(&new), &mut old);
+        hear(&mut heard, &new, &mut old);
         assert_eq!((old.primary, old.attached().len()), (Some(2), 3));
         new.set_status(0, NodeStatus::Down, "lost\nto the network");
         new.set_primary(Some(1));
         new.bar(NodeSet::of(2));
-        heard.apply(&write(&new), &mut old);
+        hear(&mut heard, &new, &mut old);
         assert_eq!((old.primary, old.write_node()), (Some(1), Some(1)));
         assert_eq!((old.nodes[2].status, old.nodes[2].reason.as_str()), (NodeStatus::Down, "lost to the network"));
         assert!(old.nodes[0].barred);
         new.set_status(0, NodeStatus::Waiting, "attached");
         new.bar(NodeSet::EMPTY);
-        heard.apply(&write(&new), &mut old);
+        hear(&mut heard, &new, &mut old);
         assert_eq!((old.attached().len(), old.nodes[0].barred), (3, false));
     }
 
@@ -200,10 +225,11 @@ mod tests {
     fn who_does_not_know_the_primary_writes_nowhere() {
         let (new, mut old) = (cluster(&[9, 1]), cluster(&[1, 2]));
         let mut heard = Heard::default();
-        heard.apply(&write(&new), &mut old);
+        hear(&mut heard, &new, &mut old);
         assert_eq!((old.primary, old.write_node()), (None, None));
         let before = old.clone();
-        heard.apply("nonsense\nup\thost\n", &mut old);
+        heard.note("nonsense\nup\thost\n".to_owned());
+        heard.apply(&mut old);
         assert_eq!(old.attached(), before.attached());
     }
 
@@ -212,21 +238,21 @@ mod tests {
         // The primary and a standby have other addresses now.
         let (mut new, mut old) = (cluster(&[11, 12, 3]), cluster(&[1, 2, 3]));
         let mut heard = Heard::default();
-        heard.apply(&write(&new), &mut old);
+        hear(&mut heard, &new, &mut old);
         assert_eq!(
             (old.primary, old.write_node(), old.nodes.iter().any(|node| node.barred)),
             (Some(0), Some(0), false)
         );
         new.set_status(0, NodeStatus::Down, "lost");
         new.set_primary(None);
-        heard.apply(&write(&new), &mut old);
+        hear(&mut heard, &new, &mut old);
         assert_eq!((old.primary, old.nodes[0].reason.as_str()), (None, "lost"));
         new.set_primary(Some(2));
-        heard.apply(&write(&new), &mut old);
+        hear(&mut heard, &new, &mut old);
         assert_eq!(old.write_node(), Some(2));
         // Nobody here knows which node that is.
         new.set_primary(Some(1));
-        heard.apply(&write(&new), &mut old);
+        hear(&mut heard, &new, &mut old);
         assert_eq!((old.primary, old.write_node()), (None, None));
     }
 
@@ -236,14 +262,27 @@ mod tests {
         new.set_missing(1, "no answer");
         new.set_primary(None);
         let mut heard = Heard::default();
-        heard.apply(&write(&new), &mut old);
+        hear(&mut heard, &new, &mut old);
         assert_eq!((old.primary, old.attached().len()), (Some(0), 2));
         new.set_status(1, NodeStatus::Waiting, "found");
-        heard.apply(&write(&new), &mut old);
+        hear(&mut heard, &new, &mut old);
         new.set_status(1, NodeStatus::Down, "detached");
         new.set_primary(Some(0));
-        heard.apply(&write(&new), &mut old);
+        hear(&mut heard, &new, &mut old);
         assert_eq!((old.primary, old.attached().len()), (Some(0), 1));
+    }
+
+    #[test]
+    fn what_is_said_in_one_breath_is_heard_word_by_word() {
+        let (mut new, mut old) = (cluster(&[1, 2]), cluster(&[1, 2]));
+        let mut heard = Heard::default();
+        heard.note(write(&new));
+        new.set_status(0, NodeStatus::Down, "detached");
+        new.set_primary(None);
+        heard.note(write(&new));
+        heard.apply(&mut old);
+        assert_eq!((old.primary, old.nodes[0].status), (None, NodeStatus::Down));
+        assert!(!heard.is_behind());
     }
 
     #[test]
@@ -272,6 +311,10 @@ mod tests {
         assert_eq!(lacks(&new, &old), "");
         new.set_missing(1, "no answer");
         assert_eq!(lacks(&new, &old), "DB node 1 (host:2) is not reached: no answer");
+        new.nodes[1].disallow_to_failover = true;
+        assert_eq!(lacks(&new, &old), "", "the other one uses it in any case");
+        assert_ne!(lack(&write(&old), &new, false), None, "every node counts");
+        new.nodes[1].disallow_to_failover = false;
         old.set_status(1, NodeStatus::Down, "lost");
         assert_eq!(lacks(&new, &old), "");
         new.set_primary(None);

@@ -144,6 +144,9 @@ impl Supervisor {
         self.service.begin();
         // Before anything is decided here: what it hears first are no changes.
         self.tell_of_nodes();
+        if self.stopping.is_some() {
+            return self.stop_all_the_same();
+        }
         self.receive_administrators();
         self.shared.hold().release();
         self.tell_workers();
@@ -179,6 +182,7 @@ impl Supervisor {
                 Some(Word::End) => break,
                 Some(Word::Orders(orders)) => self.take_orders(&orders),
                 Some(Word::Go) => self.take_over(),
+                Some(Word::Stop(signal)) => self.stop(signal),
                 Some(_) => {}
             }
         }

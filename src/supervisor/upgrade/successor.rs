@@ -55,9 +55,7 @@ pub(in crate::supervisor) struct Retired {
     seconds: i32,
     /// What is to be told, and when that is looked at again: as soon as no worker is left that could accept somebody.
     untold: Option<(String, Deadline)>,
-    /// What the new one has said of the nodes, and when it is tried again to enter it.
-    news: Option<(String, Deadline)>,
-    /// What it had said before.
+    /// What the new one has said of the nodes.
     heard: Heard,
     /// It serves.
     has_begun: bool,
@@ -67,7 +65,7 @@ pub(in crate::supervisor) struct Retired {
 const FIRST_OF_CONTAINER: Pid = Pid::from_raw(1);
 /// Such a request would be lost.
 const WAITS_FOR_CLIENTS: &str = "an administrator's request waits for clients to leave";
-/// How often it is looked whether a worker has a client now.
+/// How often it is looked whether a worker has a client now, and tried to enter what was said of the nodes.
 const LOOK: i32 = 20;
 
 impl Supervisor {
@@ -77,11 +75,11 @@ impl Supervisor {
             let hint = "Replace the container, or start pgpool in it by a process that stays.";
             return self.refuse_upgrade("upgrade: not possible, the container would end with this process", hint);
         }
-        let refused = if self.stopping.is_some() {
-            "pgpool is being stopped"
-        } else if self.successor.is_some() {
-            // Whoever has asked hears how that ends.
+        let refused = if self.successor.is_some() || self.retired.is_some() {
+            // Whoever has asked hears how that ends. What becomes of later ones is the new one's to tell.
             return Report::log_line("upgrade: one is under way already").log();
+        } else if self.stopping.is_some() {
+            "pgpool is being stopped"
         } else if !self.announced {
             "pgpool has not started completely"
         } else if !self.failover.is_idle() {
@@ -98,7 +96,7 @@ impl Supervisor {
 
     fn refuse_upgrade(&self, text: &str, hint: &'static str) {
         Report::warning(text).hint(hint).log();
-        self.tell_outcome(&format!("failed: {}", text.trim_start_matches("upgrade: ")));
+        self.tell_failure(text.trim_start_matches("upgrade: "));
     }
 
     fn start_successor(&mut self) -> io::Result<()> {
@@ -144,7 +142,7 @@ impl Supervisor {
         let starting = self.successor.as_ref().map_or(Deadline::NEVER, |successor| successor.limit);
         let Some(retired) = &self.retired else { return starting };
         let untold = retired.untold.as_ref().map_or(Deadline::NEVER, |(_, again)| *again);
-        let news = retired.news.as_ref().map_or(Deadline::NEVER, |(_, again)| *again);
+        let news = if retired.heard.is_behind() { Deadline::after_milliseconds(LOOK) } else { Deadline::NEVER };
         starting.min(retired.limit).min(untold).min(news)
     }
 
@@ -166,8 +164,15 @@ impl Supervisor {
         }
         while let Some(word) = self.retired.as_ref().and_then(|retired| retired.leash.as_ref()?.hear()) {
             match word {
-                Word::Stop(signal) => self.stop(signal),
-                Word::Nodes(news) => self.note_news(news),
+                Word::Stop(signal) => {
+                    self.give_up_telling("the new process is being stopped");
+                    self.stop(signal);
+                }
+                Word::Nodes(news) => {
+                    if let Some(retired) = &mut self.retired {
+                        retired.heard.note(news);
+                    }
+                }
                 Word::End => self.successor_is_gone(),
                 Word::Serves => self.retired.iter_mut().for_each(|retired| retired.has_begun = true),
                 _ => {}
@@ -220,7 +225,7 @@ impl Supervisor {
                 .hint("What the new process had to say is in the log, or on standard error."),
         }
         .log();
-        self.tell_outcome(&format!("failed: {reason}"));
+        self.tell_failure(reason);
         self.mind_sharing();
         if self.stopping.is_some() {
             return;
@@ -266,8 +271,8 @@ impl Supervisor {
         self.children.start(Role::Cancel);
         let untold = Some((format!("ready: {pid}"), Deadline::after_milliseconds(LOOK)));
         let limit = Deadline::after_seconds(seconds);
-        let (news, heard) = (None, Heard::default());
-        self.retired = Some(Retired { leash: Some(leash), limit, seconds, untold, news, heard, has_begun: false });
+        let heard = Heard::default();
+        self.retired = Some(Retired { leash: Some(leash), limit, seconds, untold, heard, has_begun: false });
         self.pass_orders_on();
         if let Some(leash) = self.retired.as_ref().and_then(|retired| retired.leash.as_ref()) {
             leash.say_go();
@@ -288,20 +293,12 @@ impl Supervisor {
         }
     }
 
-    fn note_news(&mut self, news: String) {
-        if let Some(retired) = &mut self.retired {
-            retired.news = Some((news, Deadline::after_milliseconds(LOOK)));
-        }
-    }
-
     /// The sessions that are left use the nodes as those of the new one do.
     fn heed_news(&mut self) {
-        let Some(retired) = &mut self.retired else { return };
-        let Some((news, _)) = retired.news.take() else { return };
-        match self.shared.nodes().try_update(|cluster| retired.heard.apply(&news, cluster)) {
-            Ok(()) => self.tell_workers(),
-            // Another process changes the table at this moment.
-            Err(_) => retired.news = Some((news, Deadline::after_milliseconds(LOOK))),
+        let Some(retired) = self.retired.as_mut().filter(|retired| retired.heard.is_behind()) else { return };
+        // Else another process changes the table at this moment: in a while again.
+        if self.shared.nodes().try_update(|cluster| retired.heard.apply(cluster)).is_ok() {
+            self.tell_workers();
         }
     }
 
@@ -310,9 +307,7 @@ impl Supervisor {
     fn successor_is_gone(&mut self) {
         let Some(retired) = self.retired.as_mut() else { return };
         retired.leash = None;
-        if retired.untold.take().is_some() {
-            self.tell_outcome("failed: the new process has ended when it was to serve");
-        }
+        self.give_up_telling("the new process has ended when it was to serve");
         Report::error("upgrade: the process that has replaced this one has ended")
             .detail("The sessions that are left here are ended.")
             .log();
@@ -323,6 +318,19 @@ impl Supervisor {
     pub(super) fn mind_sharing(&self) {
         let is_shared = self.predecessor.is_some() || self.successor.is_some() || self.retired.is_some();
         self.shared.share_servers(is_shared);
+    }
+
+    /// This process was told to stop when nobody knew yet that the new one serves: whoever has asked has meant both.
+    pub(in crate::supervisor) fn stop_successor(&self, signal: Signal) {
+        let Some(Retired { leash: Some(leash), untold: Some(_), .. }) = &self.retired else { return };
+        leash.say_stop(signal);
+    }
+
+    /// It will never say that it serves.
+    fn give_up_telling(&mut self, reason: &str) {
+        if self.retired.as_mut().and_then(|retired| retired.untold.take()).is_some() {
+            self.tell_failure(reason);
+        }
     }
 
     /// Nobody knows yet that it serves.
@@ -374,6 +382,12 @@ impl Supervisor {
         if self.successor.is_some() {
             self.end_upgrade("pgpool is being stopped");
         }
+    }
+
+    /// It has not come to an upgrade.
+    fn tell_failure(&self, reason: &str) {
+        let what = if self.stopping.is_some() { "stopped" } else { "failed" };
+        self.tell_outcome(&format!("{what}: {reason}"));
     }
 
     fn tell_outcome(&self, text: &str) {

@@ -54,7 +54,7 @@ pub use ports::free_port;
 pub use processes::{children_of, cpu_time, process_title};
 pub use program::{Outcome, Program};
 pub use reply::{Message, Reply};
-pub use scratch::{Scratch, give_to_server_user};
+pub use scratch::{Scratch, forget_process, give_to_server_user, register_process};
 pub use service::Service;
 pub use wait::{PATIENCE, eventually, wait_for};
 pub use wire::{LOGIN, Wire};

@@ -1,4 +1,4 @@
-//! A worker was killed, and its last statement comes into force all the same.
+//! A worker was killed, and its last statement comes into force all the same: it does not let itself be cancelled.
 
 use super::{caching, is_kept, make};
 use crate::harness::frontend::query;
@@ -22,7 +22,9 @@ fn define_and_die(pool: &Pgpool, writer: &mut Wire) -> bool {
     let worker = pool.children("postgres test").into_iter().find(|pid| !others.contains(pid)).expect("a worker");
     owner.send(query(
         "CREATE OR REPLACE FUNCTION qcd1_f() RETURNS int VOLATILE LANGUAGE sql AS \
-         'INSERT INTO qcd1 VALUES (1) RETURNING a'; SELECT pg_advisory_xact_lock(7721)",
+         'INSERT INTO qcd1 VALUES (1) RETURNING a'; \
+         DO 'BEGIN LOOP BEGIN PERFORM pg_advisory_xact_lock(7721); EXIT; \
+         EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END'",
     ));
     let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7721 AND NOT granted";
     wait_for("the definition", || shared().primary().sql(waits) == "1");

@@ -21,10 +21,15 @@ impl Barrier {
 
     /// Until somebody waits for it.
     fn met(&self) {
+        wait_for("somebody at the barrier", || self.waiting() == "1");
+    }
+
+    /// How many wait for it.
+    fn waiting(&self) -> String {
         let lock = self.lock;
         let waits =
             format!("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = {lock} AND NOT granted");
-        wait_for("somebody at the barrier", || shared().primary().sql(&waits) == "1");
+        shared().primary().sql(&waits)
     }
 
     fn lift(&mut self) {
@@ -105,6 +110,8 @@ fn a_worker_killed_meanwhile_keeps_nobody_from_the_answers() {
     writer.send(query("CALL qcl3_run()"));
     barrier.met();
     kill(worker, Signal::SIGKILL).expect("kill");
+    // Nobody would hear of what it commits later.
+    wait_for("the procedure to be cancelled", || barrier.waiting() == "0");
     barrier.lift();
     wait_for("the parent to notice", || is_kept(&mut reader, read));
     assert_eq!(reader.value(read), shared().primary().sql(read));

@@ -3,11 +3,18 @@
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use super::{PATIENCE, install, is_gone, start_by_name, upgraded_twice};
-use crate::harness::{Cluster, Pgpool, Stop, Wire, children_of, pgpool_program, shared, wait_for};
+use super::{PATIENCE, install, is_gone, start_by_name, upgraded_twice, waiting_for_go};
+use crate::harness::{
+    Cluster, Pgpool, Stop, Wire, children_of, eventually, forget_process, pgpool_program, register_process, shared,
+    wait_for,
+};
 use crate::{needs_namespaces, only_ours};
 
 #[test]
@@ -99,25 +106,98 @@ fn a_stop_during_an_upgrade_begins_nothing() {
     only_ours!("it has to be stopped");
     let (mut pool, name) = start_by_name(Pgpool::on(shared()));
     install(&name, "exec sleep 1000");
-    pool.signal(Signal::SIGURG);
+    let asked = pool.command().arg("upgrade").stderr(Stdio::piped()).spawn().expect("pgpool upgrade");
     wait_for("the new one", || !pool.children("sleep 1000").is_empty());
     assert_eq!(pool.stop(Stop::Fast).code(), Some(0));
+    let said = String::from_utf8(asked.wait_with_output().expect("its end").stderr).expect("text");
+    assert!(
+        said.contains("upgrade failed: ") && !said.contains("goes on serving") && !said.contains("release"),
+        "{said}"
+    );
     let log = pool.log();
     assert!(log.contains("upgrade failed: pgpool is being stopped"), "{log}");
     assert!(!log.contains("goes on serving") && !log.contains("received SIGUSR1"), "{log}");
+}
+
+/// A new pgpool that is to take over and has not heard it yet: it is held by SIGSTOP.
+fn held_before_it_takes_over(pool: &Pgpool, name: &PathBuf) -> Pid {
+    let (new, go) = waiting_for_go(pool, name);
+    register_process(new.as_raw() as u32);
+    // Nobody answers what it says.
+    pool.signal(Signal::SIGSTOP);
+    fs::write(go, "").expect("go");
+    wait_for("it to be ready, and the old one to hear that", || {
+        let has_workers =
+            eventually(Duration::from_millis(500), || !children_of(new, "wait for connection").is_empty());
+        kill(new, Signal::SIGSTOP).expect("kill");
+        pool.signal(Signal::SIGCONT);
+        // The last thing that it does.
+        if has_workers && eventually(Duration::from_secs(2), || !pool.children("cancel requests").is_empty()) {
+            return true;
+        }
+        pool.signal(Signal::SIGSTOP);
+        kill(new, Signal::SIGCONT).expect("kill");
+        false
+    });
+    new
+}
+
+#[test]
+fn a_stop_while_the_new_one_takes_over_is_one_for_both() {
+    only_ours!("it has to be stopped");
+    for (whom, signal) in
+        [("new", Signal::SIGTERM), ("old", Signal::SIGTERM), ("new", Signal::SIGINT), ("old", Signal::SIGINT)]
+    {
+        let (mut pool, name) = start_by_name(Pgpool::on(shared()));
+        let mut session = pool.connect();
+        let new = held_before_it_takes_over(&pool, &name);
+        let stop = if whom == "new" {
+            kill(new, signal).expect("kill");
+            None
+        } else {
+            let mode = if signal == Signal::SIGTERM { "smart" } else { "fast" };
+            let command = pool.command().args(["-m", mode, "stop"]).stderr(Stdio::null()).spawn().expect("pgpool stop");
+            wait_for("the stop", || pool.log().contains("exit handler called"));
+            Some(command)
+        };
+        kill(new, Signal::SIGCONT).expect("kill");
+        if signal == Signal::SIGTERM {
+            wait_for("the new one to have it all", || pool.log().contains("is replaced by this one"));
+            wait_for("the port to be free", || TcpStream::connect(("127.0.0.1", pool.port)).is_err());
+            assert_eq!(session.value("SELECT 1"), "1");
+            drop(session);
+        } else {
+            assert_eq!(session.read_until('E').sqlstate(), "57P01");
+        }
+        assert!(pool.wait_end(PATIENCE).is_some(), "{whom}, {signal}: {}", pool.log());
+        wait_for("the new one to end", || is_gone(new));
+        if let Some(mut command) = stop {
+            assert!(command.wait().expect("pgpool stop").success());
+        }
+        let left = [pool.socket(), pool.path("pgpool.pid"), pool.path("pgpool.pid.upgrade")];
+        assert!(left.iter().all(|path| !path.exists()), "{whom}, {signal}: {left:?}");
+        forget_process(new.as_raw() as u32);
+    }
+}
+
+#[test]
+fn who_asks_while_the_new_one_takes_over_hears_that_it_does() {
+    only_ours!("it has to be stopped");
+    let (mut pool, name) = start_by_name(Pgpool::on(shared()));
+    let _session = pool.connect();
+    let new = held_before_it_takes_over(&pool, &name);
+    let mut asked = pool.command().arg("upgrade").stdout(Stdio::piped()).spawn().expect("pgpool upgrade");
+    wait_for("the request", || pool.log().contains("upgrade: one is under way already"));
+    kill(new, Signal::SIGCONT).expect("kill");
+    assert!(asked.wait().expect("its end").success());
+    assert_eq!(pool.adopt(), new);
 }
 
 #[test]
 fn a_new_one_whose_predecessor_is_killed_early_takes_over_all_the_same() {
     only_ours!("it has to be stopped");
     let (mut pool, name) = start_by_name(Pgpool::on(shared()));
-    let go = pool.path("go");
-    install(
-        &name,
-        &format!("while ! test -e {}; do sleep 0.05; done\nexec {} \"$@\"", go.display(), pgpool_program().display()),
-    );
-    pool.signal(Signal::SIGURG);
-    wait_for("the new one", || !pool.children("test -e").is_empty() || !pool.children("program").is_empty());
+    let (_, go) = waiting_for_go(&pool, &name);
     pool.signal(Signal::SIGKILL);
     assert!(pool.wait_end(PATIENCE).is_some());
     fs::write(go, "").expect("go");

@@ -42,6 +42,21 @@ fn install(name: &PathBuf, script: &str) {
     fs::set_permissions(name, fs::Permissions::from_mode(0o755)).expect("mode");
 }
 
+/// An upgrade to a program that becomes pgpool when a file is there: its process, and the file.
+fn waiting_for_go(pool: &Pgpool, name: &PathBuf) -> (Pid, PathBuf) {
+    let go = pool.path("go");
+    let wait = format!("while ! test -e {}; do sleep 0.05; done", go.display());
+    install(name, &format!("{wait}\nexec {} \"$@\"", pgpool_program().display()));
+    pool.signal(Signal::SIGURG);
+    let mut new = None;
+    // A child that has just been forked is called as the old pgpool.
+    wait_for("the new one", || {
+        new = pool.children("/bin/sh").first().copied();
+        new.is_some()
+    });
+    (new.expect("the new one"), go)
+}
+
 /// Two upgrades, with a session in each of the former generations; the parents of the second one and the third.
 fn upgraded_twice(pool: &mut Pgpool) -> ([Wire; 2], [Pid; 2]) {
     let upgraded = [(); 2].map(|()| (pool.connect(), pool.upgrade().expect("the upgrade")));
@@ -137,16 +152,7 @@ fn a_pid_file_of_another_name_takes_the_place_of_the_former() {
 fn a_reload_during_an_upgrade_is_the_new_ones_as_well() {
     only_ours!("it has to be stopped");
     let (mut pool, name) = start_by_name(Pgpool::on(shared()));
-    // It has the files as they were.
-    let (go, program) = (pool.path("go"), pgpool_program());
-    fs::copy(pool.path("pgpool.conf"), pool.path("former.conf")).expect("copy");
-    let words = format!("-n -f {}", pool.path("former.conf").display());
-    install(
-        &name,
-        &format!("while ! test -e {}; do sleep 0.05; done\nexec {} {words}", go.display(), program.display()),
-    );
-    pool.signal(Signal::SIGURG);
-    wait_for("the new one", || !pool.children("program").is_empty());
+    let (_, go) = waiting_for_go(&pool, &name);
     pool.signal(Signal::SIGHUP);
     wait_for("the reload", || pool.log().contains("reload config files"));
     fs::write(go, "").expect("go");

@@ -21,8 +21,8 @@ const FINDS_NOTHING: &str = "upgrade: this process does not replace process";
 /// The new one of an upgrade, which waits for node 1, that the old one uses and that does not answer.
 #[track_caller]
 pub fn waiting(pool: &mut Pgpool, cluster: &Cluster) -> Pid {
-    // Of the new one: how often it looks.
-    pool.set("sr_check_period", 1);
+    // It looks again all the same.
+    pool.set("sr_check_period", 3600);
     cluster.node(1).pause();
     pool.signal(Signal::SIGURG);
     wait_for("the new one", || pool.log().contains(FINDS_NOTHING));
@@ -174,7 +174,6 @@ fn the_link_to_the_log_file_names_that_of_who_serves() {
     let current = || fs::read_link(directory.join("current")).expect("the link").display().to_string();
     assert_eq!(current(), "old.log");
     pool.set("log_filename", "new.log");
-    pool.set("sr_check_period", 1);
     cluster.node(1).pause();
     pool.signal(Signal::SIGURG);
     let has_said = |text: &str| fs::read_to_string(directory.join("new.log")).is_ok_and(|log| log.contains(text));
