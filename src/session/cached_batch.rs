@@ -50,15 +50,18 @@ impl Session<'_> {
         let Some(now) = self.meaning() else { return Ok(false) };
         let then = sight.prepared.as_ref().map_or(Some(now), |prepared| prepared.meaning.get());
         // A statement that means something else than its text is the server's to answer.
-        let Some(then) = then.filter(|then| then.identity == now.identity) else { return Ok(false) };
+        if sight.prepared.as_ref().is_some_and(|prepared| !prepared.may_mean(now)) {
+            return Ok(false);
+        }
         let Some(caching) = &mut self.caching else { return Ok(false) };
         let batch = &self.client.input.bytes()[self.direct.length..];
         let bound = &batch[sight.bound.clone()];
         let parsed = &sight.prepared.as_ref().map_or(batch, |prepared| &prepared.message)[sight.parsed.clone()];
         cache::extended_key(&identities.mine(), parsed, bound, &mut caching.key);
         let lead = if sight.parse.is_some() { LEAD } else { &LEAD[LEAD.len() / 2..] };
-        // So it is, once, if something may have been defined since: its columns may be others. Also while it is looked for.
-        let is_answered = then == now && (sight.parse.is_none() || sight.name.is_empty());
+        // So it is, once, if something may have been defined or set since: its columns may be others. Also while it is
+        // looked for.
+        let is_answered = then == Some(now) && (sight.parse.is_none() || sight.name.is_empty());
         let found = if is_answered { caching.find(&self.database) } else { None };
         let found = found.filter(|_| caching.shared().definitions(&self.database) == now.definitions);
         let Some(at) = found.and_then(|at| beginning(&caching.answer, at, sight.describes)?.checked_sub(lead.len()))

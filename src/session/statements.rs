@@ -24,11 +24,13 @@ pub(super) struct Definition {
     pub facts: Rc<Statement>,
     /// Under what servers have analysed it. `None`: not known, or not the same on all.
     pub meaning: Cell<Option<Meaning>>,
+    /// It may be another statement by now.
+    pub is_doubtful: Cell<bool>,
 }
 
 impl Definition {
     pub fn new(message: &[u8], facts: Rc<Statement>) -> Self {
-        Self { message: message.to_vec(), facts, meaning: Cell::new(None) }
+        Self { message: message.to_vec(), facts, meaning: Cell::new(None), is_doubtful: Cell::new(false) }
     }
 
     /// The SQL text.
@@ -110,7 +112,7 @@ impl Statements {
 
     /// Any of the names may be another statement now.
     pub fn doubt_meanings(&self) {
-        self.named.values().for_each(|prepared| prepared.meaning.set(None));
+        self.named.values().for_each(|prepared| prepared.doubt());
     }
 
     /// This happens for every query of many drivers: two pieces of memory take turns, while a portal may use one of them.
@@ -125,6 +127,7 @@ impl Statements {
             definition.message.extend_from_slice(message);
             definition.facts = facts;
             definition.meaning.set(None);
+            definition.is_doubtful.set(false);
         }
         self.spare = known.into_iter().flatten().next();
         definition

@@ -123,3 +123,55 @@ fn what_others_define_costs_a_statement_one_answer() {
         assert_eq!((value(&mut other), value(&mut other)), (("1".into(), false), ("1".into(), true)), "{define}");
     }
 }
+
+/// Drivers prepare once for the life of a session.
+#[test]
+fn unknown_settings_cost_a_statement_one_answer() {
+    only_ours!("other rules");
+    make(
+        "DROP TABLE IF EXISTS qcm5; DROP FUNCTION IF EXISTS qcm5_runs()",
+        "CREATE TABLE qcm5 AS SELECT 1 AS a; \
+         CREATE FUNCTION qcm5_runs() RETURNS int VOLATILE LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'",
+    );
+    let pool = caching().start();
+    let mut session = pool.connect();
+    let read = "SELECT a FROM qcm5 WHERE a < 9";
+    let forgives = |session: &mut Wire| {
+        value(session);
+        // It has to be seen on the server first, unless nothing is known to have changed.
+        assert_eq!((value(session), value(session)), (("1".into(), true), ("1".into(), true)));
+    };
+    prepare(&mut session, read);
+    forgives(&mut session);
+    for (before, after) in [
+        ("BEGIN; SET LOCAL statement_timeout = 50000", "COMMIT"),
+        ("SET statement_timeout = 50000", "RESET statement_timeout"),
+        ("SET statement_timeout = 50000", "SELECT 1"),
+        ("BEGIN; SELECT qcm5_runs()", "COMMIT"),
+    ] {
+        for is_prepared in [true, false] {
+            if !is_prepared {
+                session.query("DEALLOCATE s").succeeded();
+            }
+            for part in before.split("; ") {
+                session.query(part).succeeded();
+            }
+            if !is_prepared {
+                prepare(&mut session, read);
+            }
+            assert_eq!(value(&mut session).0, "1");
+            session.query(after).succeeded();
+            value(&mut session);
+            forgives(&mut session);
+        }
+    }
+    // In a pipeline whose beginning nobody has asked anything in.
+    let mut session = pool.connect();
+    let first = [parse("", "SELECT qcm5_runs()", &[]), bind("", "", &[]), execute("", 0), sync()].concat();
+    session.send([first, parse("s", read, &[]), sync(), run()].concat());
+    for _ in 0..3 {
+        session.read_until('Z').succeeded();
+    }
+    value(&mut session);
+    forgives(&mut session);
+}
