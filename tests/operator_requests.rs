@@ -24,6 +24,7 @@ fn shared() -> Shared {
         for (id, status) in [NodeStatus::Up, NodeStatus::Up, NodeStatus::Down].into_iter().enumerate() {
             cluster.set_status(id, status, "so far");
         }
+        cluster.keep_out(2);
         cluster.set_status(4, NodeStatus::Up, "so far");
         cluster.nodes[4].disallow_to_failover = true;
         cluster.set_primary(Some(0));
@@ -125,6 +126,21 @@ fn what_makes_no_sense_is_refused_in_the_words_of_the_reference() {
     assert_eq!(promote(&settings, 2, false), Err(invalid.to_owned()));
     shared.nodes().update(|cluster| cluster.set_primary(None)).expect("update");
     assert!(promote(&settings, 1, true).is_err_and(|text| text.contains("there is no primary")));
+}
+
+#[test]
+fn who_would_come_back_by_himself_may_be_kept_out() {
+    let shared = shared();
+    let detach = |node| operator::detach(&shared, node).map(drop).map_err(told);
+    assert!(detach(2).is_err(), "that was said before");
+    shared.nodes().update(|cluster| cluster.nodes[2].kept_out = false).expect("update");
+    assert_eq!(detach(2), Ok(()));
+    let missing = |cluster: &mut Cluster| {
+        cluster.set_missing(2, "not reached");
+        cluster.keep_out(2);
+    };
+    shared.nodes().update(missing).expect("update");
+    assert!(!shared.nodes().view().nodes[2].missing, "nobody looks for it");
 }
 
 #[test]

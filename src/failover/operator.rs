@@ -7,7 +7,7 @@
 use super::{admit_detach, received, wake_parent};
 use crate::config::{BackendClusteringMode, Settings};
 use crate::report::{Report, Result};
-use crate::state::{Cluster, MAX_NODES, Request, RequestKind, Shared};
+use crate::state::{Cluster, MAX_NODES, Node, NodeStatus, Request, RequestKind, Shared};
 use crate::sys::signal::ToParent;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -60,12 +60,12 @@ pub fn attach(shared: &Shared, settings: &Settings, node: usize) -> Result<Asked
     ask(shared, RequestKind::Up, node, "attached by an administrator")
 }
 
-/// Asks for the node to be detached.
+/// Asks for the node to be detached, or to be kept out if it is down and would come back by itself.
 ///
 /// # Errors
-/// There is no such node, it is not attached, or it must not be detached (`DISALLOW_TO_FAILOVER`).
+/// There is no such node, it is kept out already, or it must not be detached (`DISALLOW_TO_FAILOVER`).
 pub fn detach(shared: &Shared, node: usize) -> Result<Asked> {
-    admit_detach(&shared.nodes().view(), node).map_err(Report::error)?;
+    admit_keep_out(&shared.nodes().view(), node)?;
     received("degenerate backend", node);
     ask(shared, RequestKind::Down, node, "detached by an administrator")
 }
@@ -93,7 +93,7 @@ pub fn promote(shared: &Shared, settings: &Settings, node: usize, switchover: bo
 /// # Errors
 /// As [`detach`]; another request waits for clients; they do not leave within `recovery_timeout`; or it was not done.
 pub fn detach_gracefully(shared: &Shared, settings: &Settings, node: usize, pause: Pause<'_>) -> Result<()> {
-    admit_detach(&shared.nodes().view(), node).map_err(Report::error)?;
+    admit_keep_out(&shared.nodes().view(), node)?;
     gracefully(shared, settings, pause, || detach(shared, node))
 }
 
@@ -121,6 +121,14 @@ pub fn wait(shared: &Shared, asked: Asked, pause: Pause<'_>) -> Result<()> {
         pause(LOOK).map_err(|why| given_up(why).detail("It may be carried out all the same."))?;
     }
     outcome(&shared.nodes().view(), asked)
+}
+
+fn admit_keep_out(cluster: &Cluster, id: usize) -> Result<()> {
+    let may_return = |node: &Node| node.status == NodeStatus::Down && !node.kept_out && !node.disallow_to_failover;
+    if cluster.nodes.get(id).is_some_and(may_return) {
+        return Ok(());
+    }
+    admit_detach(cluster, id).map_err(Report::error)
 }
 
 fn admit_promote(cluster: &Cluster, settings: &Settings, id: usize, switchover: bool) -> Result<()> {

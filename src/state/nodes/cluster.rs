@@ -142,7 +142,7 @@ impl Cluster {
     /// An administrator detaches the node. Attaching it ends that.
     pub fn keep_out(&mut self, id: usize) {
         if let Some(node) = self.nodes.get_mut(id) {
-            node.kept_out = true;
+            (node.kept_out, node.missing) = (true, false);
         }
     }
 
