@@ -1,15 +1,15 @@
 //! What is known of names, and for how long.
 
+mod hidden;
 mod sharing;
 
 use super::change::{Change, SessionChange};
-use super::exchange::NothingHidden;
 use super::hidden::HiddenCalls;
 use super::names::{FOR_EVER, Names};
 use super::scope::Scope;
 use super::tables::{MAX_NAMES, Tables};
 use crate::config::Settings;
-use crate::report::{Report, SqlState};
+use crate::report::Report;
 use crate::route::{Catalog, Known, RelationKind, Volatility, missing};
 use crate::sql::{DiscardTarget, Isolation, Kind, Name, Statement};
 use crate::state::{Fingerprint, Shared};
@@ -20,8 +20,6 @@ use std::rc::Rc;
 /// How long a name counts as not existing, in seconds. Statements with such a name go to the primary meanwhile, which is
 /// right even if it exists by now.
 const ABSENCE: u32 = 10;
-/// How long nothing is asked that the user must not see, in seconds.
-const REFUSAL: u32 = 60;
 /// Scopes for which the shared table has room, and the least it holds.
 const SHARED_SCOPES: usize = 16;
 const SHARED_MINIMUM: usize = 4096;
@@ -329,57 +327,6 @@ impl Facts {
             self.hidden_calls = None;
             self.losses += 1;
         }
-    }
-
-    /// The functions that statements may call unnamed, if they have been asked for.
-    pub fn hidden_calls(&self) -> Option<&HiddenCalls> {
-        self.hidden_calls.as_deref()
-    }
-
-    /// Takes over what another session of this process has learnt, of the same database.
-    pub fn take_hidden_calls(&mut self, hidden: &Rc<HiddenCalls>) {
-        self.hidden_calls = Some(Rc::clone(hidden));
-        self.hidden_calls_pass = false;
-    }
-
-    /// What others may take over: not what a session was told that sees the catalog otherwise than they do.
-    pub fn hidden_calls_for_others(&self) -> Option<&Rc<HiddenCalls>> {
-        self.hidden_calls.as_ref().filter(|_| !self.hidden_calls_pass)
-    }
-
-    /// `sees_commits`: what others have committed counts for this session.
-    pub(super) fn learn_hidden_calls(&mut self, hidden: HiddenCalls, sees_commits: bool) {
-        self.learn();
-        self.hidden_calls_pass = self.session.unsettled || !sees_commits;
-        if hidden.is_empty() && !self.hidden_calls_pass {
-            self.tell(&self.hidden_name(), NothingHidden);
-        }
-        self.hidden_calls = Some(Rc::new(hidden));
-    }
-
-    /// The server has refused to tell of hidden calls. Said once.
-    pub(super) fn refused_hidden_calls(&mut self, report: Report) {
-        let is_forbidden = report.code == SqlState::INSUFFICIENT_PRIVILEGE;
-        let life = if is_forbidden { REFUSAL } else { ABSENCE };
-        self.refusal = Some(Refusal { end: self.shared.relcache().now() + life, is_forbidden });
-        if !std::mem::replace(&mut self.told_of_refusal, true) {
-            report.log();
-        }
-    }
-
-    /// Whether it is of no use to ask for hidden calls now.
-    pub fn refuses_hidden_calls(&self) -> bool {
-        self.refusal.is_some_and(|refusal| refusal.end > self.shared.relcache().now())
-    }
-
-    /// Whether the user must not know of hidden calls.
-    pub fn forbids_hidden_calls(&self) -> bool {
-        self.refusal.is_some_and(|refusal| refusal.is_forbidden)
-    }
-
-    /// They count for one stamp only.
-    fn hidden_name(&self) -> Name {
-        Name::bare(&self.tables_stamp.to_string())
     }
 
     pub(super) fn learn_tables(&mut self, name: &Name, tables: Tables) {
