@@ -1,6 +1,7 @@
 //! Checks that look at several settings together (config 5.3). They read a finished copy; nothing is in force yet.
 
 use super::apply::Positions;
+use super::checks::Checks;
 use super::choices::{MemqcacheMethod, ProcessManagementMode, WdLifecheckMethod};
 use super::problem::Problems;
 use super::settings::Settings;
@@ -18,18 +19,7 @@ pub fn check(settings: &Settings, own_node: Option<usize>, positions: &Positions
     checks.nodes();
 }
 
-struct Checks<'a> {
-    settings: &'a Settings,
-    positions: &'a Positions,
-    problems: &'a mut Problems,
-}
-
 impl Checks<'_> {
-    /// Reports a problem at the place where `name` is set.
-    fn at(&mut self, name: &'static str, index: Option<usize>, report: Report) {
-        self.problems.add(report, self.positions.place(name, index));
-    }
-
     fn watchdog(&mut self, own_node: Option<usize>) {
         if self.settings.use_watchdog
             && let Some(id) = own_node

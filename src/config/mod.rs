@@ -16,6 +16,7 @@ mod by_name;
 pub mod catalogue;
 mod changed;
 pub mod check;
+mod checks;
 pub mod choices;
 mod cross_check;
 pub mod document;

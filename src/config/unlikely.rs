@@ -1,6 +1,7 @@
 //! Settings that can be used and are hardly meant: each is a slip that would show only later, and elsewhere.
 
 use super::apply::Positions;
+use super::checks::Checks;
 use super::problem::Problems;
 use super::settings::Settings;
 use crate::report::Report;
@@ -15,18 +16,7 @@ pub(super) fn check(settings: &Settings, positions: &Positions, problems: &mut P
     checks.lookalikes();
 }
 
-struct Checks<'a> {
-    settings: &'a Settings,
-    positions: &'a Positions,
-    problems: &'a mut Problems,
-}
-
 impl Checks<'_> {
-    /// Reports a problem at the place where `name` is set.
-    fn at(&mut self, name: &'static str, index: Option<usize>, report: Report) {
-        self.problems.add(report, self.positions.place(name, index));
-    }
-
     /// Before release 4.2 this asked for native replication; whoever comes from there expects it.
     fn old_replication(&mut self) {
         if self.settings.replication_mode {

@@ -65,16 +65,22 @@ fn what_an_administrator_has_detached_only_he_attaches() {
     assert_eq!(ask(&mut world, RequestKind::Up, false), NodeStatus::Waiting);
 }
 
-#[test]
-fn a_search_is_not_waited_for_when_nobody_is_left_to_be_found() {
+/// A primary and two standbys, all of them up.
+fn streaming() -> World {
     let mut world = World::new(0);
-    world.operators = false;
     world.settings =
         Settings { backend_clustering_mode: BackendClusteringMode::StreamingReplication, ..Settings::default() };
     let node = |id: usize| Node { hostname: format!("db{id}"), port: 5432, ..Node::default() };
     world.cluster = Cluster { nodes: (0..3).map(node).collect(), ..Cluster::default() };
     (0..3).for_each(|id| world.cluster.set_status(id, NodeStatus::Up, "started"));
     world.cluster.set_primary(Some(0));
+    world
+}
+
+#[test]
+fn a_search_is_not_waited_for_when_nobody_is_left_to_be_found() {
+    let mut world = streaming();
+    world.operators = false;
     world.ask(vec![(RequestKind::Down, 0)]);
     assert!(world.search);
     world.ask(vec![(RequestKind::Down, 1)]);
@@ -89,13 +95,7 @@ fn a_search_is_not_waited_for_when_nobody_is_left_to_be_found() {
 #[test]
 fn an_administrator_does_not_wait_for_a_search_in_vain() {
     let world = || {
-        let mut world = World::new(0);
-        world.settings =
-            Settings { backend_clustering_mode: BackendClusteringMode::StreamingReplication, ..Settings::default() };
-        let node = |id: usize| Node { hostname: format!("db{id}"), port: 5432, ..Node::default() };
-        world.cluster = Cluster { nodes: (0..3).map(node).collect(), ..Cluster::default() };
-        (0..3).for_each(|id| world.cluster.set_status(id, NodeStatus::Up, "started"));
-        world.cluster.set_primary(Some(0));
+        let mut world = streaming();
         world.request(vec![(RequestKind::Down, 0, false)]);
         assert!(world.search);
         world
